@@ -1,0 +1,56 @@
+"""Secrets at rest. API keys are only ever kept as digests; provider credentials are encrypted, bound to their row.
+
+Digest: HMAC-SHA-256 under the installation's pepper (a leaked table alone cannot be searched).
+Encryption: AES-256-GCM under a key ring `id:base64,id:base64` of which the first encrypts; stored as
+`v1.<key id>.<nonce>.<ciphertext>` with the row's name as associated data, so a value moved to another row does not open.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+
+class CannotDecrypt(Exception):
+    """The key ring lacks the key, or the value was changed or moved from another row."""
+
+
+def digest(secret: str) -> bytes:
+    """32 bytes; the same secret gives the same digest on one installation only."""
+    return hmac.digest(settings.GATEHOUSE_PEPPER.encode(), secret.encode(), hashlib.sha256)
+
+
+def encrypt(text: str, *, bound_to: str) -> str:
+    key_id, key = next(iter(_key_ring().items()))
+    nonce = secrets.token_bytes(12)
+    ciphertext = AESGCM(key).encrypt(nonce, text.encode(), bound_to.encode())
+    return f"v1.{key_id}.{_text(nonce)}.{_text(ciphertext)}"
+
+
+def decrypt(stored: str, *, bound_to: str) -> str:
+    """Raises CannotDecrypt."""
+    try:
+        version, key_id, nonce, ciphertext = stored.split(".")
+        key = _key_ring()[key_id]
+        if version != "v1":
+            raise CannotDecrypt(f"unknown format {version}")
+        return AESGCM(key).decrypt(_bytes(nonce), _bytes(ciphertext), bound_to.encode()).decode()
+    except (ValueError, KeyError, InvalidTag) as error:
+        raise CannotDecrypt(f"a value of {bound_to} cannot be decrypted with this key ring") from error
+
+
+def _key_ring() -> dict[str, bytes]:
+    pairs = (entry.split(":", 1) for entry in settings.GATEHOUSE_KEYS.split(","))
+    return {key_id.strip(): base64.urlsafe_b64decode(value) for key_id, value in pairs}
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

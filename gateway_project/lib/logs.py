@@ -1,0 +1,53 @@
+"""One readable log for every process: structlog in front, the standard library's loggers behind it.
+
+Guarantee: whatever looks like a secret (API keys, bearer tokens, provider keys) is replaced before
+a line is written. Bodies of calls are never passed to a logger in the first place.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+
+SECRET = re.compile(r"(gh_sk_[A-Za-z0-9]+_|gh_sk_|sk-|Bearer\s+)[A-Za-z0-9_\-.]{8,}")
+
+
+def redact(text: str) -> str:
+    """`gh_sk_abc_SECRET…` → `gh_sk_abc_[redacted]`; the public part stays, to find the key by."""
+    return SECRET.sub(r"\1[redacted]", text)
+
+
+def redact_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def configure(*, level: str, as_json: bool) -> None:
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
+        structlog.processors.format_exc_info,
+        redact_event,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    stream = logging.StreamHandler()
+    stream.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_event, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [stream]
+    root.setLevel(level)
+    for quiet in ("httpx", "httpcore", "uvicorn.access", "asyncio", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)

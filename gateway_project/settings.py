@@ -1,0 +1,207 @@
+"""Settings, all from the environment (see environment.py); the table of them stands in the README."""
+
+import sys
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from gateway_project import environment
+from gateway_project.lib import logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENV = environment.load()
+GATEHOUSE_HOME = environment.home(ENV)
+
+# Commands that must work on a fresh clone, before there is a server or a secret.
+OFFLINE_COMMANDS = {"up", "check", "makemigrations", "collectstatic", "help", "spectacular"}
+OFFLINE = len(sys.argv) > 1 and Path(sys.argv[0]).name == "manage.py" and sys.argv[1] in OFFLINE_COMMANDS
+
+
+def _flag(name: str, default: bool) -> bool:
+    return ENV.get(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
+
+
+def _secret(name: str) -> str:
+    value = ENV.get(name, "")
+    if not value and not OFFLINE:
+        raise ImproperlyConfigured(
+            f"{name} is not set and {GATEHOUSE_HOME} holds no running Gatehouse: start it with `make run`, or set {name}."
+        )
+    return value or f"unset-{name}-of-an-offline-command-that-needs-no-secret-at-all"
+
+
+DEBUG = _flag("DEBUG", False)
+SECRET_KEY = _secret("SECRET_KEY")
+GATEHOUSE_PEPPER = _secret("GATEHOUSE_PEPPER")
+GATEHOUSE_KEYS = _secret("GATEHOUSE_KEYS")
+PORT = int(ENV.get("PORT", "8000"))
+PUBLIC_URL = ENV.get("PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+SANDBOX_URL = ENV.get("SANDBOX_URL", f"http://127.0.0.1:{PORT}/sandbox/v1")
+ALLOWED_HOSTS = [host for host in ENV.get("ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]").split(",") if host]
+CSRF_TRUSTED_ORIGINS = [origin for origin in ENV.get("CSRF_TRUSTED_ORIGINS", PUBLIC_URL).split(",") if origin]
+SECURE = PUBLIC_URL.startswith("https://")
+
+# --- servers -----------------------------------------------------------------------------------
+DATABASE_URL = ENV.get("DATABASE_URL", "postgresql://gatehouse@127.0.0.1/gatehouse")
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+DATABASES["default"]["OPTIONS"] = {
+    **DATABASES["default"].get("OPTIONS", {}),
+    # The bound that the policy epoch relies on: no console transaction outlives it (orgs/epoch.py).
+    "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000",
+}
+REDIS_URL = ENV.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+
+
+def _broker_url(redis_url: str) -> str:
+    """kombu spells a unix socket its own way: redis+socket:///path?virtual_host=1."""
+    if redis_url.startswith("unix://"):
+        return "redis+socket://" + redis_url.removeprefix("unix://").split("?")[0] + "?virtual_host=1"
+    return redis_url
+
+
+CELERY_BROKER_URL = ENV.get("BROKER_URL") or _broker_url(REDIS_URL)
+CHANNELS_URL = ENV.get("CHANNELS_URL") or REDIS_URL
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [CHANNELS_URL]}}
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "gh:cache"}}
+
+# --- applications ------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "gateway_project.apps.GatewayProjectConfig",
+    "analytics",
+    "proxy",
+    "billing",
+    "guardrails",
+    "notifications",
+    "orgs",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.postgres",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "mptt",
+    "rest_framework",
+    "channels",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.mfa",
+    "allauth.usersessions",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gateway_project.lib.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+]
+ROOT_URLCONF = "gateway_project.urls"
+ASGI_APPLICATION = "gateway_project.asgi.application"
+WSGI_APPLICATION = "gateway_project.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "orgs.context.console",
+            ]
+        },
+    }
+]
+
+# --- sign-in -----------------------------------------------------------------------------------
+AUTH_USER_MODEL = "orgs.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+ACCOUNT_ADAPTER = "orgs.adapters.AccountAdapter"
+SOCIALACCOUNT_ADAPTER = "orgs.adapters.SocialAccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = ENV.get("EMAIL_VERIFICATION", "optional")
+ACCOUNT_UNIQUE_EMAIL = True
+ACCOUNT_SESSION_REMEMBER = True
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+USERSESSIONS_TRACK_ACTIVITY = True
+EMAIL_BACKEND = ENV.get("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+
+# --- browser security --------------------------------------------------------------------------
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = SECURE
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("TRUST_PROXY", False) else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- static files, time, language --------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = GATEHOUSE_HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+USE_THOUSAND_SEPARATOR = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Prompts with pictures are large; the proxy's own limit is MAX_BODY_BYTES and answers 413 in the caller's shape.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+MAX_BODY_BYTES = int(ENV.get("MAX_BODY_BYTES", str(32 * 1024 * 1024)))
+TEST_RUNNER = "django.test.runner.DiscoverRunner"
+
+# --- proxy -------------------------------------------------------------------------------------
+REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
+# Admissions wait for Redis, and answers for the ledger's commit, no longer than this.
+GUARDRAILS_TIMEOUT_SECONDS = float(ENV.get("GUARDRAILS_TIMEOUT_SECONDS", "5"))
+LEDGER_TIMEOUT_SECONDS = float(ENV.get("LEDGER_TIMEOUT_SECONDS", "10"))
+# A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
+LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))
+
+# --- background work ---------------------------------------------------------------------------
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SOFT_TIME_LIMIT = 540
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE_FILENAME = str(GATEHOUSE_HOME / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "close-spend-buckets": {"task": "billing.tasks.close_spend_buckets", "schedule": 15.0, "options": {"expires": 15}},
+    "book-usage": {"task": "billing.tasks.book_usage", "schedule": 60.0, "options": {"expires": 60}},
+    "create-partitions": {"task": "billing.tasks.create_partitions", "schedule": 3600.0, "options": {"expires": 600}},
+    "roll-up-usage": {"task": "analytics.tasks.roll_up_usage", "schedule": 15.0, "options": {"expires": 15}},
+    "resolve-holds": {"task": "proxy.tasks.resolve_holds", "schedule": 5.0, "options": {"expires": 5}},
+}
+
+LOG_LEVEL = ENV.get("LOG_LEVEL", "INFO").upper()
+LOGGING_CONFIG = None
+logs.configure(level=LOG_LEVEL, as_json=_flag("LOG_JSON", False))
