@@ -62,9 +62,7 @@ def _broker_url(redis_url: str) -> str:
 
 CELERY_BROKER_URL = ENV.get("BROKER_URL") or _broker_url(REDIS_URL)
 CHANNELS_URL = ENV.get("CHANNELS_URL") or REDIS_URL
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [CHANNELS_URL]}}
-}
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [CHANNELS_URL]}}}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL, "KEY_PREFIX": "gh:cache"}}
 
 # --- applications ------------------------------------------------------------------------------
@@ -132,7 +130,12 @@ AUTH_USER_MODEL = "orgs.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
 ACCOUNT_ADAPTER = "orgs.adapters.AccountAdapter"
 SOCIALACCOUNT_ADAPTER = "orgs.adapters.SocialAccountAdapter"
@@ -177,7 +180,11 @@ MAX_BODY_BYTES = int(ENV.get("MAX_BODY_BYTES", str(32 * 1024 * 1024)))
 TEST_RUNNER = "django.test.runner.DiscoverRunner"
 
 # --- proxy -------------------------------------------------------------------------------------
-REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
+REST_FRAMEWORK = {
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
 # Admissions wait for Redis, and answers for the ledger's commit, no longer than this.
 GUARDRAILS_TIMEOUT_SECONDS = float(ENV.get("GUARDRAILS_TIMEOUT_SECONDS", "5"))
 LEDGER_TIMEOUT_SECONDS = float(ENV.get("LEDGER_TIMEOUT_SECONDS", "10"))

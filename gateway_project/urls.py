@@ -1,0 +1,7 @@
+"""The console's routes. The proxy's (`/v1/*`) stand in proxy.urls and are served without middleware (asgi.py)."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("allauth.urls")),
+]

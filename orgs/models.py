@@ -1,0 +1,250 @@
+"""People, organisations, the tree, applications, API keys and the audit trail.
+
+The tree: an organisation has one root group (level 0) and at most four levels below it. Money, limits
+and permissions all follow the path from the root to a key's home group.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+from mptt.fields import TreeForeignKey
+from mptt.models import MPTTModel
+
+from orgs.permissions import RoleName
+
+MAX_LEVEL = 4
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **extra: Any) -> User:
+        user = self.model(email=email.strip().lower(), **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **extra: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, known by e-mail address. `is_staff` marks the operator of the installation."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=120, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    date_joined = models.DateTimeField(default=timezone.now)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_case_insensitive")]
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+    @property
+    def display_name(self) -> str:
+        return self.name or self.email.split("@")[0]
+
+    @property
+    def initials(self) -> str:
+        words = self.display_name.replace(".", " ").split()
+        return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+class Organization(models.Model):
+    class Kind(models.TextChoices):
+        COMPANY = "company", "Organisation"
+        PERSONAL = "personal", "Personal account"
+
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=60, unique=True)
+    kind = models.CharField(max_length=20, choices=Kind, default=Kind.COMPANY)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    attribution_required = models.BooleanField(
+        default=False, help_text="Refuse calls whose key names no application, feature and environment."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def root(self) -> Group:
+        return self.groups.get(parent=None)
+
+    @property
+    def initial(self) -> str:
+        return self.name[:1].upper()
+
+
+class Group(MPTTModel):
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="groups")
+    parent = TreeForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=40, blank=True, help_text="A free label: division, department, project …")
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    # Written by django-mptt.
+    level: int
+    lft: int
+    rght: int
+    tree_id: int
+
+    class MPTTMeta:
+        order_insertion_by: ClassVar[list[str]] = ["name"]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(level__lte=MAX_LEVEL), name="group_at_most_four_levels_below_the_root"),
+            models.UniqueConstraint(fields=["organization"], condition=Q(parent=None), name="one_root_group_per_organization"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def contains(self, other: Group) -> bool:
+        """Whether `other` is this node or lies below it."""
+        return self.tree_id == other.tree_id and self.lft <= other.lft and other.rght <= self.rght
+
+    def path(self) -> list[Group]:
+        """From the root to this node, itself included."""
+        return list(self.get_ancestors(include_self=True))
+
+
+class Membership(models.Model):
+    """A person belongs to a node. One person may belong to several nodes of one organisation."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="memberships")
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "group"], name="one_membership_per_node")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.group}"
+
+
+class RoleGrant(models.Model):
+    """A role at a node. Reaches that node's subtree, never above or beside it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="grants")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="grants")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="grants")
+    role = models.CharField(max_length=20, choices=[(role.value, role.value.title()) for role in RoleName])
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "group", "role"], name="one_grant_of_a_role_per_node")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.label} of {self.group}"
+
+    @property
+    def label(self) -> str:
+        """The name people know the role by: an admin's depends on the level of its node."""
+        if self.role != RoleName.ADMIN:
+            return self.get_role_display()
+        return {0: "Super Admin", 1: "L1 Admin"}.get(self.group.level, "Sub-admin")
+
+
+class Application(models.Model):
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="applications")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="applications")
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=60)
+    features = ArrayField(models.SlugField(max_length=60), default=list, blank=True)
+    environments = ArrayField(models.SlugField(max_length=30), default=list, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "slug"], name="application_slug_unique_in_organization")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """`gh_sk_<public id>_<secret>`; only an HMAC digest of the whole text is kept.
+
+    A member's key names its member; a service key names its application instead. `group` is its one
+    home node: limits, attribution and the ledger follow that node's path.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="api_keys")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="api_keys")
+    member = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="api_keys")
+    application = models.ForeignKey(Application, on_delete=models.PROTECT, null=True, blank=True, related_name="api_keys")
+    environment = models.CharField(max_length=30, blank=True)
+    features = ArrayField(models.SlugField(max_length=60), default=list, blank=True)
+    name = models.CharField(max_length=120)
+    public_id = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField(max_length=32, unique=True)
+    last_four = models.CharField(max_length=4)
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(member__isnull=False) | Q(application__isnull=False), name="key_belongs_to_a_member_or_an_application"
+            )
+        ]
+        indexes = [models.Index(fields=["organization", "member"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def prefix(self) -> str:
+        """What may be shown of the key for ever: `gh_sk_<public id>…<last four>`."""
+        return f"gh_sk_{self.public_id}…{self.last_four}"
+
+    @property
+    def status(self) -> str:
+        """One of revoked, disabled, expired, active."""
+        if self.revoked_at:
+            return "revoked"
+        if self.disabled_at:
+            return "disabled"
+        return "expired" if self.expires_at and self.expires_at <= timezone.now() else "active"
+
+
+class AuditEvent(models.Model):
+    """One critical action. Append-only: a database trigger refuses update and delete."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="audit_events", null=True)
+    actor = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", null=True)
+    action = models.CharField(max_length=60)
+    object_type = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=40)
+    object_label = models.CharField(max_length=200)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    ip = models.GenericIPAddressField(null=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(F("organization"), F("at").desc(), name="audit_by_organization")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.object_type} {self.object_label}"

@@ -1,0 +1,74 @@
+"""What a person may do. A role is a set of permissions, granted at a node of the tree and valid in its subtree."""
+
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    VIEW_OWN = "view_own"
+    MANAGE_OWN_KEYS = "manage_own_keys"
+    VIEW_USAGE = "view_usage"
+    MANAGE_GROUPS = "manage_groups"
+    MANAGE_MEMBERS = "manage_members"
+    MANAGE_KEYS = "manage_keys"
+    MANAGE_APPLICATIONS = "manage_applications"
+    MANAGE_GUARDRAILS = "manage_guardrails"
+    MANAGE_SETTINGS = "manage_settings"
+    GRANT_ROLES = "grant_roles"
+    VIEW_BILLING = "view_billing"
+    TOP_UP = "top_up"
+    VIEW_AUDIT = "view_audit"
+
+
+class RoleName(StrEnum):
+    """The shipped roles that can be granted at a node. Everyone with a membership is a Member besides."""
+
+    ADMIN = "admin"
+    FINANCE = "finance"
+    AUDITOR = "auditor"
+
+
+MEMBER = frozenset({Permission.VIEW_OWN, Permission.MANAGE_OWN_KEYS})
+
+# What a role allows at its own node and below.
+AT_AND_BELOW: dict[RoleName, frozenset[Permission]] = {
+    RoleName.ADMIN: frozenset(
+        {
+            Permission.VIEW_USAGE,
+            Permission.MANAGE_MEMBERS,
+            Permission.MANAGE_KEYS,
+            Permission.MANAGE_APPLICATIONS,
+            Permission.VIEW_BILLING,
+            Permission.VIEW_AUDIT,
+        }
+    ),
+    RoleName.FINANCE: frozenset({Permission.VIEW_USAGE, Permission.VIEW_BILLING}),
+    RoleName.AUDITOR: frozenset({Permission.VIEW_USAGE, Permission.VIEW_BILLING, Permission.VIEW_AUDIT}),
+}
+
+# What an admin may do only *below* its own node: its own settings and limits belong to the admin above.
+# A grant at level 0 (Super Admin) has nobody above it and may do these at its own node too.
+BELOW_ONLY: dict[RoleName, frozenset[Permission]] = {
+    RoleName.ADMIN: frozenset(
+        {
+            Permission.MANAGE_GROUPS,
+            Permission.MANAGE_GUARDRAILS,
+            Permission.MANAGE_SETTINGS,
+            Permission.GRANT_ROLES,
+        }
+    ),
+    RoleName.FINANCE: frozenset(),
+    RoleName.AUDITOR: frozenset(),
+}
+
+# Topping up the credit pool counts only for admin grants at these levels of the tree.
+TOP_UP_LEVELS = frozenset({0, 1})
+
+
+def allowed(role: RoleName, *, granted_level: int, distance: int) -> frozenset[Permission]:
+    """Permissions of a grant at level `granted_level` on a node `distance` levels below it (0 = the node itself)."""
+    permissions = AT_AND_BELOW[role]
+    if distance > 0 or granted_level == 0:
+        permissions |= BELOW_ONLY[role]
+    if role is RoleName.ADMIN and granted_level in TOP_UP_LEVELS:
+        permissions |= {Permission.TOP_UP}
+    return permissions
