@@ -1,0 +1,134 @@
+"""The embedded PostgreSQL: unix socket only, password (SCRAM), data kept between runs."""
+
+import os
+import secrets
+import signal
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+from gateway_project.embedded import binaries, places
+from gateway_project.embedded.child import Child
+from gateway_project.embedded.errors import StartError
+from gateway_project.embedded.places import Place
+
+USER = DATABASE = "gatehouse"
+READY_LINE = 7  # of postmaster.pid, as pg_ctl reads it
+OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "password_encryption": "scram-sha-256",
+    "max_connections": "200",
+    # Statements and row values may hold what callers sent: only what ends a session or the server is logged.
+    "log_min_messages": "fatal",
+    "log_checkpoints": "off",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_line_prefix": "",
+}
+# For tests: survives a killed process, not a power cut.
+FAST_OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h"}
+
+
+class Postgres:
+    def __init__(self, place: Place, *, password: str, fast: bool = False) -> None:
+        self.place, self.password, self.fast = place, password, fast
+        self.data = place.data / "postgres"
+        self.programs = places.reachable(binaries.postgres_folder(), program="bin/postgres", place=place) / "bin"
+
+    def url(self, database: str = DATABASE) -> str:
+        return f"postgresql://{USER}:{quote(self.password)}@{quote(str(self.place.sockets), safe='')}/{database}"
+
+    def prepare(self) -> bool:
+        """Creates the cluster where there is none yet; true if it did. Raises StartError."""
+        version_file = self.data / "PG_VERSION"
+        if version_file.exists():
+            self._check_version(version_file.read_text().strip())
+            (self.data / "postmaster.pid").unlink(missing_ok=True)  # the state folder's lock is ours: whoever wrote it is gone
+            return False
+        self.place.make("postgres")
+        password_file = self._write_password_file()
+        try:
+            self._initialise(password_file)
+        finally:
+            password_file.unlink()
+        return True
+
+    def child(self) -> Child:
+        options = {**OPTIONS, "unix_socket_directories": str(self.place.sockets), **(FAST_OPTIONS if self.fast else {})}
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        return Child(
+            "postgres",
+            argv=[str(self.programs / "postgres"), "-D", str(self.data), *settings],
+            ready=self._is_ready,
+            folder=self.data,
+            variables=self._variables(),
+            account=self.place.account,
+            stop_signal=signal.SIGINT,  # "fast shutdown": ends sessions, writes a checkpoint
+            stop_seconds=20,
+        )
+
+    def create_database(self) -> None:
+        """Imports psycopg only here: a start on existing data does not need it."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+
+    def _is_ready(self, pid: int) -> bool:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except (FileNotFoundError, PermissionError):
+            return False
+        return len(lines) > READY_LINE and lines[0] == str(pid) and lines[READY_LINE].strip() == "ready"
+
+    def _check_version(self, version: str) -> None:
+        if version != binaries.POSTGRES_MAJOR:
+            raise StartError(
+                f"{self.data} was written by PostgreSQL {version}, this Gatehouse brings {binaries.POSTGRES_MAJOR}: "
+                "dump it with the old release and load it into the new one."
+            )
+
+    def _write_password_file(self) -> Path:
+        path = self.place.data / f"password-{secrets.token_hex(4)}"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self.password)
+        if self.place.account.switch:
+            os.chown(path, self.place.account.uid, self.place.account.gid)
+        return path
+
+    def _initialise(self, password_file: Path) -> None:
+        # A folder that an interrupted first start left half filled has no PG_VERSION; initdb refuses it, so it is made anew.
+        account = self.place.account
+        temporary = self.place.data / "postgres.new"
+        subprocess.run(["/bin/rm", "-rf", str(temporary)], check=True)  # noqa: S603
+        argv = [
+            str(self.programs / "initdb"),
+            "-D",
+            str(temporary),
+            "--username",
+            USER,
+            "--pwfile",
+            str(password_file),
+            "--auth=scram-sha-256",
+        ]
+        argv += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        result = subprocess.run(  # noqa: S603
+            [*argv, *(["--no-sync"] if self.fast else [])],
+            cwd=self.place.data,
+            env=self._variables(),
+            capture_output=True,
+            text=True,
+            user=account.uid if account.switch else None,
+            group=account.gid if account.switch else None,
+            extra_groups=[] if account.switch else None,
+            check=False,
+        )
+        if result.returncode:
+            tail = "".join(f"\n  initdb | {line}" for line in (result.stdout + result.stderr).splitlines()[-8:])
+            raise StartError(f"PostgreSQL could not create its files in {self.data}.{tail}")
+        temporary.rename(self.data)
+
+    def _variables(self) -> dict[str, str]:
+        return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

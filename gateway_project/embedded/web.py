@@ -1,0 +1,45 @@
+"""One web process: uvicorn on a listening socket that its parent has opened.
+
+`python -m gateway_project.embedded.web --fd N [--gated]`. The socket belongs to the parent, so nobody can take the port
+between the check and the start, and callers wait instead of being refused while a killed process is replaced.
+With `--gated` everything is imported first; serving begins when a line arrives on standard input.
+"""
+
+import argparse
+import socket
+import sys
+
+import uvicorn
+
+APPLICATION = "gateway_project.asgi:application"
+SHUTDOWN_SECONDS = 5
+
+
+def serve(listening: socket.socket, *, gated: bool) -> None:
+    config = uvicorn.Config(
+        APPLICATION,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_config=None,  # the settings have configured logging
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    config.load()
+    if gated and not sys.stdin.readline():
+        return  # the parent is gone
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="file descriptor of the listening socket")
+    parser.add_argument("--gated", action="store_true", help="wait for a line on standard input before serving")
+    arguments = parser.parse_args()
+    serve(socket.socket(fileno=arguments.fd), gated=arguments.gated)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""Fixtures of every test. Servers, gateway processes and the browser live in modules of their own."""
+
+pytest_plugins = ["tests.servers", "tests.gateways", "tests.browsers", "tests.skips"]

@@ -1,0 +1,108 @@
+"""Real web processes for tests: uvicorn with gateway_project.asgi on a free port, on the test database."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import pytest
+
+from gateway_project.embedded.child import Child
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30
+
+
+class Gateway:
+    """A web process that a test can talk to, kill and start again on the same port (`url` stays)."""
+
+    def __init__(self, *, name: str, log: Path, database_url: str, variables: dict[str, str] | None = None) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port: int = self.listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self.child = Child(
+            name,
+            argv=[sys.executable, "-m", "gateway_project.embedded.web", "--fd", str(self.listening.fileno())],
+            ready=lambda _: self.answers(),
+            folder=ROOT,
+            variables={
+                **os.environ,
+                "DATABASE_URL": database_url,
+                "PORT": str(self.port),
+                "PYTHONUNBUFFERED": "1",
+                **(variables or {}),
+            },
+            descriptors=[self.listening.fileno()],
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def start(self) -> "Gateway":
+        self.child.start(self._write)
+        self.child.wait_until_ready(seconds=START_SECONDS)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel's out-of-memory killer would. Callers that connect meanwhile wait for the next start()."""
+        self.child.stop(at_once=True)
+
+    def stop(self) -> None:
+        """As a deployment would: calls in flight are finished. The port is given back: this gateway cannot start again."""
+        self.child.stop()
+        self.listening.close()
+
+    def answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/livez", timeout=1, trust_env=False).status_code == 200
+        return False
+
+    def logged(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def _write(self, _: str, line: str) -> None:
+        with self.log.open("a") as file:
+            file.write(line + "\n")
+
+
+def test_database_url() -> str:
+    """DATABASE_URL with the name that pytest-django gave the test database."""
+    from django.db import connection
+
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}"))
+
+
+test_database_url.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def start_gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gateway]]:
+    """`start_gateway("name", SETTING="value", …)`: one more web process, with settings of its own; the run's end stops it."""
+    started: list[Gateway] = []
+
+    def start(name: str, **variables: str) -> Gateway:
+        log = tmp_path_factory.mktemp(name) / "log.txt"
+        started.append(Gateway(name=name, log=log, database_url=test_database_url(), variables=variables))
+        return started[-1].start()
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
+    """The web process that tests share. A test that kills it starts it again."""
+    return start_gateway("gateway")
+
+
+@pytest.fixture(scope="session")
+def second_gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
+    """A second worker beside `gateway`, on the same database and Valkey."""
+    return start_gateway("second-gateway")

@@ -1,0 +1,74 @@
+"""PostgreSQL and Valkey of a test run: the embedded ones in a throwaway folder, unless DATABASE_URL / REDIS_URL name others.
+
+They are started before Django reads its settings, which take everything from the environment.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import pytest
+from pytest_django.plugin import DjangoDbBlocker
+
+from gateway_project import environment
+from gateway_project.embedded import places
+from gateway_project.embedded.child import Child
+from gateway_project.embedded.postgres import Postgres
+from gateway_project.embedded.valkey import Valkey
+
+FOLDER = pytest.StashKey[Path]()
+CHILDREN = pytest.StashKey[list[Child]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
+    folder.chmod(0o711)  # as root, the servers' own account passes through
+    config.stash[FOLDER], config.stash[CHILDREN] = folder, []
+    os.environ["GATEHOUSE_HOME"] = str(folder)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
+    for name, value in environment.generate_secrets().items():
+        os.environ.setdefault(name, value)
+    start_servers(folder, children=config.stash[CHILDREN])
+    django.setup()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CHILDREN in config.stash:
+        for child in reversed(config.stash[CHILDREN]):
+            child.stop(at_once=True)  # nothing in it is kept
+        shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
+
+
+def start_servers(folder: Path, *, children: list[Child]) -> None:
+    place = places.choose(folder)
+    if "REDIS_URL" not in os.environ:
+        valkey = Valkey(place, fast=True)
+        children.append(valkey.child())
+        children[-1].start(forget)
+        os.environ["REDIS_URL"] = valkey.url()
+    if "DATABASE_URL" not in os.environ:
+        postgres = Postgres(place, password=secrets.token_urlsafe(16), fast=True)
+        postgres.prepare()
+        children.append(postgres.child())
+        children[-1].start(forget)
+        os.environ["DATABASE_URL"] = postgres.url()
+    for child in children:
+        child.wait_until_ready(seconds=30)
+
+
+def forget(name: str, line: str) -> None:
+    """The last lines of a server that fails stand in the error all the same."""
+
+
+@pytest.fixture
+def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database without a wrapping transaction: other processes see every row. Nothing is flushed."""
+    from django.db import connections
+
+    with django_db_blocker.unblock():
+        yield
+        connections.close_all()
