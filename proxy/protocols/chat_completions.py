@@ -1,0 +1,230 @@
+"""OpenAI's Chat Completions, read from callers and from providers. Sans-IO: bytes in, bytes out.
+
+Guarantees: members that the gateway does not read reach the provider byte for byte, lone surrogate
+halves included; of a member given twice the last counts, and only that one is sent; an explicit
+`null` is the same as absent; usage is never counted twice. It does not translate to other protocols
+and does not judge what only a provider can know (which tools, which response formats).
+Source: openai-python 3.52 types; usage relations: https://platform.openai.com/docs/api-reference/chat/object
+"""
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical import ChatRequest, text_tokens
+from proxy.errors import BadRequest, ProxyError
+from proxy.protocols import surrogates
+from proxy.protocols.chat_replies import Frame, Reply, StreamReader, read_reply
+from proxy.protocols.failures import read_failure
+
+__all__ = [
+    "ChatRequest",
+    "Frame",
+    "ModelEntry",
+    "Reply",
+    "StreamReader",
+    "parse",
+    "read_failure",
+    "read_reply",
+    "render_error",
+    "render_models",
+    "render_stream_error",
+    "upstream_body",
+]
+
+NAME = "chat_completions"
+PATH = "/chat/completions"
+MAX_CHOICES = 128
+# The dearest common case: a high-detail picture of 2048 × 2048 (2,833 tokens on the models that count most kindly).
+IMAGE_TOKENS = 3000
+# OpenAI counts ten tokens a second of sound; at 8 kbit/s, the leanest usual codec, that is one per 133 base64 characters.
+AUDIO_TOKENS, AUDIO_CHARACTERS_PER_TOKEN = 100, 128
+LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
+PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
+
+_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+
+
+class _Url(msgspec.Struct):
+    url: str = ""
+
+
+class _Sound(msgspec.Struct):
+    data: str = ""
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    image_url: _Url | str | None = None
+    input_audio: _Sound | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[str | _Part] | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    """The members the gateway reads, typed; all others only have to be JSON."""
+
+    model: str | None = None
+    messages: list[_Message] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: _TokenLimit | None = None
+    max_completion_tokens: _TokenLimit | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stop: str | list[str] | None = None
+    temperature: float | None = None
+    tools: list[Raw] | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+_read_body = msgspec.json.Decoder(_Body).decode
+_read_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_write = msgspec.json.Encoder().encode
+_NULL = Raw(b"null")
+
+
+def parse(body: bytes) -> ChatRequest:
+    """Raises BadRequest, with the path of the offending member as `param`."""
+    read, fields = _decode(body)
+    if not read.model:
+        raise BadRequest("The request must name a model.", param="model")
+    if not read.messages:
+        raise BadRequest("`messages` must hold at least one message.", param="messages")
+    images, sounds, data_characters, sound_tokens = _parts(read.messages)
+    prompt_bytes = sum(len(memoryview(fields[name])) for name in PROMPT_FIELDS if name in fields) - data_characters
+    return ChatRequest(
+        protocol=NAME,
+        model=read.model,
+        stream=bool(read.stream),
+        include_usage=read.stream_options is not None and bool(read.stream_options.include_usage),
+        # Both given: the provider may obey either, so the larger is the bound.
+        max_tokens=max((read.max_tokens or 0, read.max_completion_tokens or 0)) or None,
+        n=read.n or 1,
+        # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
+        input_tokens_estimate=text_tokens(prompt_bytes) + images * IMAGE_TOKENS + sound_tokens,
+        fields=fields,
+        messages=len(read.messages),
+        image_parts=images,
+        audio_parts=sounds,
+        user=read.user,
+        metadata=read.metadata,
+    )
+
+
+def upstream_body(
+    request: ChatRequest,
+    *,
+    model: str,
+    max_tokens: int | None = None,
+    force_usage: bool = True,
+    max_tokens_field: str = "max_tokens",
+) -> bytes:
+    """The request for a provider: the caller's members, but for the model, the usage switch and a clamp.
+
+    `max_tokens` is the clamp; it is written to the member the caller used, else to `max_tokens_field`.
+    `force_usage` asks for the usage of a stream, which billing needs whether the caller does or not.
+    """
+    fields = dict(request.fields)
+    fields["model"] = Raw(_write(model))
+    if request.stream and force_usage:
+        options = fields.get("stream_options", _NULL)
+        given = {} if options == _NULL else _read_members(options)
+        fields["stream_options"] = Raw(_write(given | {"include_usage": Raw(b"true")}))
+    if max_tokens is not None:
+        used = [name for name in LIMIT_FIELDS if fields.get(name, _NULL) != _NULL]
+        fields |= dict.fromkeys(used or [max_tokens_field], Raw(_write(max_tokens)))
+    return _write(fields)
+
+
+def _decode(body: bytes) -> tuple[_Body, dict[str, Raw]]:
+    try:
+        if not body.isascii():
+            body.decode()
+        return _read_body(body), _read_members(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from error
+    except msgspec.DecodeError as error:
+        if surrogates.suspected(body):
+            return _decode_with_surrogates(body)
+        raise BadRequest(f"The request body is not valid JSON: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise BadRequest("The request body is not valid UTF-8.") from error
+    except RecursionError as error:
+        raise BadRequest("The request body is nested too deeply.") from error
+
+
+def _wrong_type(error: msgspec.ValidationError) -> BadRequest:
+    sentence, _, path = str(error).partition(" - at `$")
+    param = path.rstrip("`").lstrip(".") or None
+    return BadRequest(f"{param or 'The request body'}: {sentence}.", param=param)
+
+
+# --- lone surrogate halves ---------------------------------------------------------------------
+def _decode_with_surrogates(body: bytes) -> tuple[_Body, dict[str, Raw]]:
+    """Lone halves are hidden behind a random mark while msgspec reads, then put back as they were."""
+    mark = secrets.token_hex(8).encode()
+    hidden = surrogates.replace_halves(body, lambda half: mark + half + b"~")
+    if hidden == body:
+        raise BadRequest("The request body is not valid JSON.")
+    read, fields = _decode(hidden)
+    if any(mark.decode() in text for text in (*fields, read.model or "", read.user or "")):
+        raise BadRequest("A name in the request is not valid Unicode.")
+    shown = re.compile(mark + rb"([dD][0-9a-fA-F]{3})~")
+    return read, {name: Raw(shown.sub(rb"\\u\1", bytes(raw))) for name, raw in fields.items()}
+
+
+# --- token estimate ----------------------------------------------------------------------------
+def _parts(messages: list[_Message]) -> tuple[int, int, int, int]:
+    """Pictures, sounds, how many characters their inline data takes, and tokens for the sounds."""
+    parts = [part for message in messages if type(message.content) is list for part in message.content if type(part) is _Part]
+    if not parts:
+        return 0, 0, 0, 0
+    urls = [part.image_url if type(part.image_url) is str else part.image_url.url for part in parts if part.image_url]  # type: ignore[union-attr]
+    sounds = [len(part.input_audio.data) for part in parts if part.input_audio]
+    characters = sum(len(url) for url in urls if url.startswith("data:")) + sum(sounds)
+    tokens = sum(AUDIO_TOKENS + length // AUDIO_CHARACTERS_PER_TOKEN for length in sounds)
+    return len(urls), len(sounds), characters, tokens
+
+
+# --- what the gateway answers ------------------------------------------------------------------
+class ModelEntry(msgspec.Struct):
+    """One line of `GET /v1/models`; `created` in Unix seconds."""
+
+    id: str
+    created: int
+    owned_by: str
+    object: str = "model"
+
+
+def render_models(models: Iterable[ModelEntry]) -> bytes:
+    return _write({"object": "list", "data": list(models)})
+
+
+def render_error(error: ProxyError, *, request_id: str) -> bytes:
+    """`error.gatehouse.code` is always the gateway's own code, even where `error.code` keeps a provider's."""
+    gatehouse = {"code": type(error).code, **(error.detail or {}), "request_id": request_id}
+    shown = {
+        "message": error.message.encode(errors="replace").decode(),
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+        "gatehouse": gatehouse,
+    }
+    return _write({"error": shown})
+
+
+def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:
+    """The last frame of a stream that failed: the SDKs raise on it, and `[DONE]` must never follow."""
+    return b"data: " + render_error(error, request_id=request_id) + b"\n\n"

@@ -1,0 +1,330 @@
+"""Reading what a Chat Completions provider answers: one body, or a stream tapped frame by frame.
+
+The bytes themselves pass through untouched; this module only says what they mean: usage, finish
+reasons, whether there was output, and from which frame on a stream has told the caller everything.
+Every vendor deviates somewhere, so a member of an unexpected type costs its own meaning, never the call.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical import Usage
+from proxy.errors import AttemptFailed
+from proxy.protocols import surrogates
+from proxy.protocols.failures import read_failure
+from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
+
+# More tokens than any call can have: a figure beyond it is a provider's mistake, not a bill.
+ABSURD_TOKENS = 10**9
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: Any = None
+    cache_write_tokens: Any = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: Any = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: Any = None
+    cached_tokens: Any = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
+
+
+class _Content(msgspec.Struct):
+    """The message of a whole answer, or the delta of a streamed one."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    audio: Raw | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Content | None = None
+    message: _Content | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    """A whole answer or one chunk of a stream: they differ only in `message` and `delta`."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a whole answer says. `usage` is None where the provider reports none."""
+
+    usage: Usage | None
+    finish_reasons: tuple[str, ...]
+    text_length: int
+    upstream_id: str | None
+    model: str | None
+    has_output: bool
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One frame of a stream, as it came.
+
+    `terminal`: from here on the caller knows the whole answer, so it is held back until the ledger row is
+    durable. `drop`: carries only the usage that the gateway asked for and the caller did not.
+    """
+
+    raw: bytes
+    terminal: bool = False
+    drop: bool = False
+    error: AttemptFailed | None = None
+
+
+def read_reply(body: bytes) -> Reply:
+    """Raises ValueError for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
+    answer = _read(body)
+    if answer.error:
+        raise read_failure(body, status=None)
+    if answer.choices is None:
+        raise ValueError("the answer has no `choices`")
+    texts = [text for choice in answer.choices for text in _texts(choice.message)]
+    return Reply(
+        usage=usage_of(answer.usage),
+        finish_reasons=tuple(choice.finish_reason for choice in answer.choices if choice.finish_reason),
+        text_length=sum(map(len, texts)),
+        upstream_id=answer.id,
+        model=answer.model,
+        has_output=any(texts) or any(choice.message and choice.message.audio for choice in answer.choices),
+    )
+
+
+class StreamReader:
+    """Taps one stream: `feed` chunks cut anywhere, then `flush`. The raw bytes of all frames are the bytes fed.
+
+    `n` choices were asked for; `wants_usage` says whether the caller asked for the usage frame.
+    """
+
+    def __init__(self, *, n: int = 1, wants_usage: bool = False) -> None:
+        self.usage: Usage | None = None
+        self.upstream_id: str | None = None
+        self.model: str | None = None
+        self.error: AttemptFailed | None = None
+        self.done = False
+        self.has_output = False
+        self._finish: dict[int, str] = {}
+        self._texts: list[str] = []
+        self._n = n
+        self._wants_usage = wants_usage
+        self._terminal = False
+        self._splitter = FrameSplitter()
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        return tuple(reason for _, reason in sorted(self._finish.items()))
+
+    @property
+    def _all_finished(self) -> bool:
+        return len(self._finish) >= self._n
+
+    @property
+    def text(self) -> str:
+        """All that was generated so far, reasoning and tool arguments included: what a caller who hung up received."""
+        return "".join(self._texts)
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """Never raises: what is no event stream ends in a frame with an `error`."""
+        try:
+            return [self._frame(raw) for raw in self._splitter.feed(chunk)]
+        except FrameTooLarge:
+            return [self._broken(b"", "The provider's stream has no end of event.")]
+
+    def flush(self) -> list[Frame]:
+        """What an ending stream leaves open: servers exist that omit the last blank line."""
+        rest = self._splitter.rest
+        self._splitter = FrameSplitter()
+        return [self._frame(rest)] if rest else []
+
+    def _frame(self, raw: bytes) -> Frame:
+        payload = data_of(raw)
+        if payload is None:
+            return Frame(raw, self._terminal)
+        if payload.startswith(b"[DONE]"):
+            self.done = self._terminal = True
+            return Frame(raw, True)
+        try:
+            answer = _read(payload)
+        except ValueError:
+            return self._broken(raw, "The provider's stream holds an event that is not JSON.")
+        if answer.error:
+            self.error = read_failure(payload, status=None)
+            return Frame(raw, self._terminal, error=self.error)
+        return Frame(raw, *self._tap(answer))
+
+    def _broken(self, raw: bytes, sentence: str) -> Frame:
+        self.error = AttemptFailed("broken", sentence)
+        return Frame(raw, self._terminal, error=self.error)
+
+    def _tap(self, answer: _Answer) -> tuple[bool, bool]:
+        """Whether the frame is terminal, and whether to drop it."""
+        self.upstream_id = self.upstream_id or answer.id
+        self.model = self.model or answer.model
+        carries = False
+        for choice in answer.choices or ():
+            carries |= self._tap_choice(choice)
+        usage = usage_of(answer.usage)
+        self.usage = usage or self.usage
+        # Some send the usage with an empty delta in `choices`, or a running usage with every chunk.
+        usage_only = usage is not None and not carries and (not answer.choices or self._all_finished)
+        self._terminal |= usage_only or self._all_finished
+        return self._terminal, usage_only and not self._wants_usage
+
+    def _tap_choice(self, choice: _Choice) -> bool:
+        texts = _texts(choice.delta)
+        self._texts += texts
+        output = bool(texts) or (choice.delta is not None and choice.delta.audio is not None)
+        self.has_output |= output
+        if choice.finish_reason:
+            self._finish[choice.index] = choice.finish_reason
+        return output or bool(choice.finish_reason)
+
+
+def usage_of(given: _Usage | None) -> Usage | None:
+    """Disjoint kinds from OpenAI's nested ones; None unless both input and output can be told.
+
+    `prompt_tokens` includes cached and cache-written tokens, `completion_tokens` includes reasoning. The total
+    gives away the vendors (xAI) that count reasoning beside the completion. DeepSeek and Moonshot name the
+    cached tokens in their own way.
+    """
+    if given is None:
+        return None
+    prompt, output, total = _count(given.prompt_tokens), _count(given.completion_tokens), _count(given.total_tokens)
+    if output is None and prompt is not None and total is not None and total >= prompt:
+        output = total - prompt
+    if prompt is None or output is None:
+        return None
+    into, out_of = given.prompt_tokens_details or _InputDetails(), given.completion_tokens_details or _OutputDetails()
+    cached = _first_count(into.cached_tokens, given.prompt_cache_hit_tokens, given.cached_tokens)
+    read = min(cached, prompt)
+    written = min(_first_count(into.cache_write_tokens), prompt - read)
+    reasoning = _first_count(out_of.reasoning_tokens)
+    if reasoning and total == prompt + output + reasoning:
+        output += reasoning
+    return Usage(
+        input_uncached=prompt - read - written,
+        cache_read=read,
+        cache_write_5m=written,
+        output=output,
+        reasoning=min(reasoning, output),
+    )
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens; None for what cannot be one. Some languages write 12 as 12.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value < ABSURD_TOKENS:
+        return None
+    return value
+
+
+def _first_count(*values: object) -> int:
+    return next((count for value in values if (count := _count(value)) is not None), 0)
+
+
+def _texts(content: _Content | None) -> list[str]:
+    if content is None:
+        return []
+    texts = [content.content, content.reasoning_content or content.reasoning, content.refusal]
+    calls = [call.function for call in content.tool_calls or ()]
+    for function in (*calls, content.function_call):
+        texts += (function.name, function.arguments) if function else ()
+    return [text for text in texts if text]
+
+
+# --- answers that are not quite to the letter --------------------------------------------------
+def _read(payload: bytes) -> _Answer:
+    """Raises ValueError for what is no JSON object."""
+    try:
+        return _decode(payload)
+    except msgspec.ValidationError:
+        return _read_loosely(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        readable = surrogates.readable(payload)
+        if readable == payload:
+            raise ValueError(f"not JSON: {error}") from error
+        return _read(readable)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _read_loosely(payload: bytes) -> _Answer:
+    """For a member of an unexpected type: keeps what still makes sense, and counts any text as output."""
+    value = msgspec.json.decode(payload)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    listed = value.get("choices")
+    choices = [_loose_choice(entry) for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else None
+    return _Answer(
+        id=_string(value.get("id")),
+        model=_string(value.get("model")),
+        choices=choices,
+        usage=_loose_usage(value.get("usage")),
+        error=value.get("error"),
+    )
+
+
+def _loose_choice(entry: dict[str, Any]) -> _Choice:
+    index = entry.get("index")
+    return _Choice(
+        index=index if type(index) is int else 0,
+        delta=_Content(content="".join(_strings(entry.get("delta")))),
+        message=_Content(content="".join(_strings(entry.get("message")))),
+        finish_reason=_string(entry.get("finish_reason")),
+    )
+
+
+def _loose_usage(value: object) -> _Usage | None:
+    if not isinstance(value, dict):
+        return None
+    kept = {name: part for name, part in value.items() if isinstance(part, dict) or _count(part) is not None}
+    try:
+        return msgspec.convert(kept, _Usage)
+    except msgspec.ValidationError:
+        return msgspec.convert({name: part for name, part in kept.items() if not isinstance(part, dict)}, _Usage)
+
+
+def _strings(value: object) -> list[str]:
+    """All texts in a message or delta, but for its labels."""
+    if isinstance(value, dict):
+        return [text for name, part in value.items() if name not in ("role", "type", "id") for text in _strings(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
