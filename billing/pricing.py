@@ -1,0 +1,201 @@
+"""The arithmetic of a price: what a call costs, what it may cost at most, and how much output a budget affords.
+
+Pure integers. A price is nano-dollars per million tokens, so a part costs tokens × price ÷ 10⁶, rounded
+half up once; the total is the sum of the rounded parts.
+
+* **Fallbacks, never zero.** A kind without a price of its own costs what its family does: cache reads
+  and writes, audio and image input like input (a 1-hour write like a 5-minute one first), audio and
+  image output like output.
+* **Tiers** are cliffs, as genai-prices means them (`TieredPrices`, `calc_unit_price`): where all input
+  tokens together (cached ones included) are strictly more than `above`, every token of the call, output
+  included, is billed at that tier's price.
+* **Bounds.** `worst_case` is never below `bill` for any split of at most that many tokens over the kinds,
+  rounding of every part included.
+"""
+
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from gateway_project.lib.money import MILLION, cost_of
+
+# What `affordable_output` answers where output costs nothing.
+UNBOUNDED = 2**53
+
+INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
+TEXT_INPUT_KINDS = INPUT_KINDS[:4]
+OUTPUT_KINDS = ("output", "audio_output", "image_output")
+# Half a nano-dollar per part, in millionths of a nano-dollar: what rounding may add at most.
+_INPUT_ROUNDING = len(INPUT_KINDS) * MILLION // 2
+_OUTPUT_ROUNDING = len(OUTPUT_KINDS) * MILLION // 2
+
+
+class Usage(Protocol):
+    """Tokens in disjoint kinds; `proxy.canonical.Usage` is one. Reasoning is part of `output`: never add it."""
+
+    @property
+    def input_uncached(self) -> int: ...
+    @property
+    def cache_read(self) -> int: ...
+    @property
+    def cache_write_5m(self) -> int: ...
+    @property
+    def cache_write_1h(self) -> int: ...
+    @property
+    def output(self) -> int: ...
+    @property
+    def reasoning(self) -> int: ...
+    @property
+    def audio_input(self) -> int: ...
+    @property
+    def audio_output(self) -> int: ...
+    @property
+    def image_input(self) -> int: ...
+    @property
+    def image_output(self) -> int: ...
+
+
+class TokenRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Nano-dollars per million tokens of each kind; None: falls back as the module says."""
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    audio_input: int | None = None
+    image_input: int | None = None
+    audio_output: int | None = None
+    image_output: int | None = None
+
+    def of(self, kind: str) -> int:
+        """The price in force for a kind, fallbacks applied."""
+        own: int | None = getattr(self, kind)
+        if own is not None:
+            return own
+        if kind == "cache_write_1h":
+            return self.of("cache_write_5m")
+        return self.output if kind in OUTPUT_KINDS else self.input
+
+
+class Tier(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The rates of a whole call whose input tokens, all kinds together, are more than `above`."""
+
+    above: int
+
+
+class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One version of a price, as `PriceVersion.rates` stores it. `tiers` ascend by `above`.
+
+    `request` is a flat fee per call in nano-dollars. `units` are nano-dollars per one unit of what is
+    not a token (image, second, character, minute, web_search …): kept, billed by the calls that count them.
+    """
+
+    request: int = 0
+    tiers: tuple[Tier, ...] = ()
+    units: dict[str, int] = {}
+
+    def for_input(self, tokens: int) -> TokenRates:
+        """The rates of a call with so many input tokens."""
+        applicable: TokenRates = self
+        for tier in self.tiers:
+            if tokens > tier.above:
+                applicable = tier
+        return applicable
+
+    def reachable(self, tokens: int) -> list[tuple[TokenRates, int]]:
+        """Each set of rates a call of at most so many input tokens may meet, with the most tokens it may have there."""
+        levels: list[TokenRates] = [self]
+        ends: list[int] = []
+        for tier in self.tiers:
+            if tier.above >= tokens:
+                break
+            levels.append(tier)
+            ends.append(tier.above)
+        return list(zip(levels, [*ends, tokens], strict=True))
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the price of one sku. `valid_until` is when the next known version begins."""
+
+    version_id: int
+    sku: str
+    rates: Rates
+    valid_until: datetime | None = None
+
+
+class Bill(msgspec.Struct, frozen=True):
+    """`total` = sum of `parts` (nano-dollars by kind); `unit_prices` are the prices those parts were made with."""
+
+    total: int
+    parts: dict[str, int]
+    unit_prices: dict[str, int]
+
+
+def bill(price: Price, usage: Usage) -> Bill:
+    """The exact cost of a call. Kinds with no tokens have no part."""
+    counts = {
+        "input": usage.input_uncached,
+        "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m,
+        "cache_write_1h": usage.cache_write_1h,
+        "audio_input": usage.audio_input,
+        "image_input": usage.image_input,
+    }
+    rates = price.rates.for_input(sum(counts.values()))
+    counts |= {"output": usage.output, "audio_output": usage.audio_output, "image_output": usage.image_output}
+    unit_prices = {kind: rates.of(kind) for kind, tokens in counts.items() if tokens}
+    parts = {kind: cost_of(counts[kind], unit_price) for kind, unit_price in unit_prices.items()}
+    if price.rates.request:
+        parts["request"] = unit_prices["request"] = price.rates.request
+    return Bill(sum(parts.values()), parts, unit_prices)
+
+
+def worst_case(price: Price, *, input_tokens: int, output_tokens: int, n: int = 1, text_input: bool = False) -> int:
+    """The most a call of at most so many tokens can cost: every token at the dearest kind and tier it could meet.
+
+    `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_input` says that the
+    request holds neither audio nor images, so their prices need not be feared.
+    """
+    reachable = price.rates.reachable(input_tokens)
+    return price.rates.request + max(
+        _most(tokens, _dearest_input(rates, text_input), _INPUT_ROUNDING)
+        + _most(output_tokens * n, _dearest_output(rates), _OUTPUT_ROUNDING)
+        for rates, tokens in reachable
+    )
+
+
+def affordable_output(price: Price, *, budget: int, input_tokens: int, n: int = 1, text_input: bool = False) -> int:
+    """The largest output cap whose worst case fits the budget: the exact inverse of `worst_case`.
+
+    −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
+    """
+    left = budget - price.rates.request
+    return min(
+        _largest(left - _most(tokens, _dearest_input(rates, text_input), _INPUT_ROUNDING), _dearest_output(rates), n)
+        for rates, tokens in price.rates.reachable(input_tokens)
+    )
+
+
+def _dearest_input(rates: TokenRates, text_input: bool) -> int:
+    return max(rates.of(kind) for kind in (TEXT_INPUT_KINDS if text_input else INPUT_KINDS))
+
+
+def _dearest_output(rates: TokenRates) -> int:
+    return max(rates.of(kind) for kind in OUTPUT_KINDS)
+
+
+def _most(tokens: int, unit_price: int, rounding: int) -> int:
+    """tokens × price, however the tokens are split into parts that each round half up."""
+    return (tokens * unit_price + rounding) // MILLION if tokens and unit_price else 0
+
+
+def _largest(left: int, unit_price: int, n: int) -> int:
+    """The largest cap with `_most(cap × n) ≤ left`, from ⌊x⌋ ≤ left ⇔ x < left + 1."""
+    if left < 0:
+        return -1
+    if not unit_price:
+        return UNBOUNDED
+    room = (left + 1) * MILLION - 1 - _OUTPUT_ROUNDING
+    return max(0, min(room // (unit_price * n), UNBOUNDED))
