@@ -88,6 +88,10 @@ class Organization(models.Model):
     def initial(self) -> str:
         return self.name[:1].upper()
 
+    def get_absolute_url(self) -> str:
+        """Where its console begins; every page of an organisation lies below this address."""
+        return f"/o/{self.slug}/"
+
 
 class Group(MPTTModel):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="groups")
@@ -110,18 +114,28 @@ class Group(MPTTModel):
         constraints = [
             models.CheckConstraint(condition=Q(level__lte=MAX_LEVEL), name="group_at_most_four_levels_below_the_root"),
             models.UniqueConstraint(fields=["organization"], condition=Q(parent=None), name="one_root_group_per_organization"),
+            # One organisation, one tree: whatever reads a tree by its id can never meet another tenant's group.
+            models.CheckConstraint(condition=Q(tree_id=F("organization_id")), name="group_tree_is_its_organization"),
         ]
 
     def __str__(self) -> str:
         return self.name
 
+    def path(self) -> list[Group]:
+        """From the root to this node, itself included.
+
+        Follows parents, not `lft` and `rght`: those shift under every insertion, so two nodes read at different
+        moments cannot be compared by them. Load with `select_related("parent__parent__parent__parent")`.
+        """
+        return [*(self.parent.path() if self.parent else []), self]
+
+    def lineage(self) -> list[int]:
+        """Ids from the root to this node; a node's index is its level."""
+        return [group.pk for group in self.path()]
+
     def contains(self, other: Group) -> bool:
         """Whether `other` is this node or lies below it."""
-        return self.tree_id == other.tree_id and self.lft <= other.lft and other.rght <= self.rght
-
-    def path(self) -> list[Group]:
-        """From the root to this node, itself included."""
-        return list(self.get_ancestors(include_self=True))
+        return self.pk in other.lineage()
 
 
 class Membership(models.Model):
@@ -198,6 +212,7 @@ class ApiKey(models.Model):
     digest = models.BinaryField(max_length=32, unique=True)
     last_four = models.CharField(max_length=4)
     disabled_at = models.DateTimeField(null=True, blank=True)
+    disabled_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     revoked_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")

@@ -18,6 +18,10 @@ class Permission(StrEnum):
     TOP_UP = "top_up"
     VIEW_AUDIT = "view_audit"
 
+    @property
+    def label(self) -> str:
+        return self.value.replace("_", " ").capitalize()
+
 
 class RoleName(StrEnum):
     """The shipped roles that can be granted at a node. Everyone with a membership is a Member besides."""
@@ -72,3 +76,8 @@ def allowed(role: RoleName, *, granted_level: int, distance: int) -> frozenset[P
     if role is RoleName.ADMIN and granted_level in TOP_UP_LEVELS:
         permissions |= {Permission.TOP_UP}
     return permissions
+
+
+def roles_with(permission: Permission) -> list[RoleName]:
+    """The roles that can be granted to give someone this permission."""
+    return [role for role in RoleName if permission in allowed(role, granted_level=0, distance=0)]
