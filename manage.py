@@ -5,6 +5,11 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    if sys.argv[1:] == ["up"]:
+        # The supervisor needs no Django, and the first second of a start counts.
+        from gateway_project.embedded import up
+
+        up.main()
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

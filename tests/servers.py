@@ -37,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if CHILDREN in config.stash:
-        for child in reversed(config.stash[CHILDREN]):
+    if FOLDER in config.stash:
+        for child in config.stash[CHILDREN]:
             child.stop(at_once=True)  # nothing in it is kept
         shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
 

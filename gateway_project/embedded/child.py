@@ -24,7 +24,7 @@ POLL_SECONDS = 0.01
 
 
 class Child:
-    """`ready(pid)` tells when it serves.
+    """`ready(pid)` tells when it serves; `once`: it does one thing and ends; lines with `noise` are dropped.
 
     A process group of its own keeps the terminal's Ctrl-C away from it: the order of stopping is ours.
     """
@@ -42,10 +42,13 @@ class Child:
         stop_seconds: float = 10.0,
         descriptors: Sequence[int] = (),
         gated: bool = False,
+        once: bool = False,
+        noise: str = "",
     ) -> None:
         self.name, self.argv, self.ready, self.folder, self.variables = name, list(argv), ready, folder, dict(variables)
         self.account, self.stop_signal, self.stop_seconds = account, stop_signal, stop_seconds
-        self.descriptors, self.gated = list(descriptors), gated
+        self.descriptors, self.gated, self.once = list(descriptors), gated, once
+        self.noise = noise
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.process: subprocess.Popen[bytes] | None = None
         self.drain: threading.Thread | None = None
@@ -95,6 +98,16 @@ class Child:
                 raise StartError(f"{self.name} did not answer within {seconds:.0f} s.{self.last_lines()}")
             time.sleep(POLL_SECONDS)
 
+    def wait_until_done(self, *, seconds: float) -> None:
+        """For a child that does one thing. Raises StartError, with its last lines, when it fails."""
+        assert self.process is not None  # noqa: S101 - it has been started
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise StartError(f"{self.name} is not done after {seconds:.0f} s.{self.last_lines()}") from None
+        if code:
+            raise StartError(f"{self.name} failed (exit code {code}).{self.last_lines()}")
+
     def last_lines(self) -> str:
         if self.drain and self.exit_code is not None:
             self.drain.join(timeout=1)
@@ -112,10 +125,17 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         if self.drain:
             self.drain.join(timeout=1)
         self.process = None
+
+    def kill(self) -> None:
+        """At once, without waiting; stop() has to follow."""
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process:
@@ -132,5 +152,6 @@ class Child:
         with process.stdout:
             for raw in process.stdout:
                 line = raw.decode(errors="replace").rstrip()
-                self.lines.append(line)
-                write(self.name, line)
+                if not (self.noise and self.noise in line):
+                    self.lines.append(line)
+                    write(self.name, line)

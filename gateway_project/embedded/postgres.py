@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.places import Place
 
 USER = DATABASE = "gatehouse"
+CREATE = f"CREATE DATABASE {DATABASE}\n"
 READY_LINE = 7  # of postmaster.pid, as pg_ctl reads it
 OPTIONS = {
     "listen_addresses": "",
@@ -46,7 +48,8 @@ class Postgres:
             self._check_version(version_file.read_text().strip())
             (self.data / "postmaster.pid").unlink(missing_ok=True)  # the state folder's lock is ours: whoever wrote it is gone
             return False
-        self.place.make("postgres")
+        if self.data.exists() and any(self.data.iterdir()):
+            raise StartError(f"{self.data} is not empty, yet holds no PostgreSQL data: move it away.")
         password_file = self._write_password_file()
         try:
             self._initialise(password_file)
@@ -67,14 +70,6 @@ class Postgres:
             stop_signal=signal.SIGINT,  # "fast shutdown": ends sessions, writes a checkpoint
             stop_seconds=20,
         )
-
-    def create_database(self) -> None:
-        """Imports psycopg only here: a start on existing data does not need it."""
-        import psycopg
-
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
-                connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _is_ready(self, pid: int) -> bool:
         try:
@@ -99,23 +94,22 @@ class Postgres:
         return path
 
     def _initialise(self, password_file: Path) -> None:
-        # A folder that an interrupted first start left half filled has no PG_VERSION; initdb refuses it, so it is made anew.
-        account = self.place.account
+        """Beside its final place, and renamed when complete: what an interrupted first start left is thrown away by the next."""
         temporary = self.place.data / "postgres.new"
-        subprocess.run(["/bin/rm", "-rf", str(temporary)], check=True)  # noqa: S603
-        argv = [
-            str(self.programs / "initdb"),
-            "-D",
-            str(temporary),
-            "--username",
-            USER,
-            "--pwfile",
-            str(password_file),
-            "--auth=scram-sha-256",
-        ]
-        argv += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        result = subprocess.run(  # noqa: S603
-            [*argv, *(["--no-sync"] if self.fast else [])],
+        shutil.rmtree(temporary, ignore_errors=True)
+        argv = [str(self.programs / "initdb"), "-D", str(temporary), "--username", USER, "--pwfile", str(password_file)]
+        argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        self._run(*argv, "--no-sync")
+        self._run(str(self.programs / "postgres"), "--single", "-D", str(temporary), "-c", "fsync=off", "postgres", text=CREATE)
+        if not self.fast:
+            self._run(str(self.programs / "initdb"), "--sync-only", "-D", str(temporary))
+        temporary.rename(self.data)
+
+    def _run(self, *argv: str, text: str = "") -> None:
+        account = self.place.account
+        result = subprocess.run(  # noqa: S603 - our own programs
+            argv,
+            input=text,
             cwd=self.place.data,
             env=self._variables(),
             capture_output=True,
@@ -126,9 +120,8 @@ class Postgres:
             check=False,
         )
         if result.returncode:
-            tail = "".join(f"\n  initdb | {line}" for line in (result.stdout + result.stderr).splitlines()[-8:])
+            tail = "".join(f"\n  postgres | {line}" for line in (result.stdout + result.stderr).splitlines()[-8:])
             raise StartError(f"PostgreSQL could not create its files in {self.data}.{tail}")
-        temporary.rename(self.data)
 
     def _variables(self) -> dict[str, str]:
         return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}

@@ -42,6 +42,7 @@ class Valkey:
             folder=self.data,
             variables={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             account=self.place.account,
+            noise="Memory overcommit",  # advice for large servers, at every start
         )
 
 

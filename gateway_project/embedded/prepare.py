@@ -1,0 +1,103 @@
+"""What has to be true before the web server may answer: static files, database schema, demo organisation.
+
+Runs as a child of `manage.py up`, which stays small and never imports Django; this one imports it while the servers start,
+waits for a line on standard input, works, and writes the demo organisation as JSON to `--result-fd`.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+STAMP = ".collected"
+# Compressing takes twenty times as long as collecting, and over loopback it gains nothing. Deployments run `collectstatic`.
+PLAIN_STORAGE = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--result-fd", type=int, required=True)
+    result = os.fdopen(parser.parse_args().result_fd, "w")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": PLAIN_STORAGE}
+    django.setup()
+    timed("static files", collect_static)
+    if not sys.stdin.readline():
+        return  # the parent is gone
+    check_servers()
+    timed("database schema", migrate)
+    timed("demo organisation", lambda: result.write(demo()))
+    result.close()
+
+
+def timed(label: str, work: Callable[[], object]) -> None:
+    """One line per step that took a person's time."""
+    began = time.monotonic()
+    work()
+    if (seconds := time.monotonic() - began) > 0.1:
+        print(f"{label}: {seconds:.1f} s", flush=True)  # noqa: T201
+
+
+def collect_static() -> None:
+    """Only when a source file has changed: names, sizes and times of all of them are compared with the last run's."""
+    from django.core.management import call_command
+
+    stamp = Path(settings.STATIC_ROOT) / STAMP
+    signature = static_signature()
+    if stamp.exists() and stamp.read_text() == signature:
+        return
+    call_command("collectstatic", interactive=False, clear=True, verbosity=0)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(signature)
+
+
+def static_signature() -> str:
+    from django.contrib.staticfiles.finders import get_finders
+
+    digest = hashlib.sha256()
+    for finder in get_finders():
+        for name, storage in sorted(finder.list(None), key=lambda found: found[0]):
+            status = Path(storage.path(name)).stat()
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def check_servers() -> None:
+    """Ends with one sentence where DATABASE_URL or REDIS_URL, ours or the operator's, leads nowhere."""
+    import redis
+    from django.db import OperationalError, connection
+
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        sys.exit(f"PostgreSQL (DATABASE_URL) cannot be reached: {str(error).strip().splitlines()[-1]}")
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        sys.exit(f"Redis or Valkey (REDIS_URL) cannot be reached: {error}")
+
+
+def migrate() -> None:
+    from django.core.management import call_command
+
+    call_command("migrate", interactive=False, verbosity=0)
+
+
+def demo() -> str:
+    from django.core.management import call_command
+
+    out = io.StringIO()
+    call_command("demo", "--json", stdout=out)
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    main()
