@@ -1,0 +1,62 @@
+# make run: a working Gatehouse on this machine.  make test: all tests.  make check: everything a machine can judge by reading.
+# Needed beforehand: make and Python 3.11 or newer with venv. Everything else goes into .venv, from the lock files.
+
+PYTHON ?= python3
+ARGS ?=
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python .venv --require-hashes -r
+COMPILE := $(BIN)/uv pip compile pyproject.toml --extra local --universal --python-version 3.11 \
+           --generate-hashes --no-header --no-emit-index-url --quiet
+PACKAGES := manage.py gateway_project orgs billing guardrails proxy analytics notifications tests
+# Checks read the settings, which insist on secrets; these are nobody's.
+CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://gatehouse.example ALLOWED_HOSTS=gatehouse.example \
+    SECRET_KEY=only-for-checks-and-never-for-anything-that-runs-0123456789 GATEHOUSE_PEPPER=only-for-checks \
+    GATEHOUSE_KEYS=check:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+
+.PHONY: run test check bench lock
+.DELETE_ON_ERROR:
+
+run: .venv/.run
+	@$(BIN)/python manage.py up
+
+test: .venv/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(CHECK_ENVIRONMENT) $(BIN)/mypy $(PACKAGES)
+	@$(BIN)/lint-imports
+	@# No server runs: comparing with a database's history is left out, comparing models with files is not.
+	@$(CHECK_ENVIRONMENT) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	@$(CHECK_ENVIRONMENT) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+bench: .venv/.dev
+	@$(BIN)/python manage.py bench $(ARGS)
+
+lock: .venv/.dev
+	@$(COMPILE) -o requirements.lock
+	@$(COMPILE) --group dev -c requirements.lock -o tests/requirements.lock
+
+.venv/bin/uv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Python is missing. Debian, Ubuntu: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Gatehouse needs Python 3.11 or newer. Debian 12 and later, Ubuntu 24.04: apt-get install python3 python3-venv," \
+	  "then make PYTHON=/usr/bin/python3 $(or $(MAKECMDGOALS),run)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python lacks venv or pip. Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Creating .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.run: requirements.lock | .venv/bin/uv
+	@echo "Installing what Gatehouse needs to run"
+	@$(INSTALL) requirements.lock
+	@touch $@
+
+.venv/.dev: tests/requirements.lock | .venv/bin/uv
+	@echo "Installing what tests and checks need"
+	@$(INSTALL) tests/requirements.lock
+	@touch $@ .venv/.run
