@@ -18,10 +18,11 @@ from msgspec import Raw
 from proxy.canonical import ChatRequest, text_tokens
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import surrogates
-from proxy.protocols.chat_replies import Frame, Reply, StreamReader, read_reply
+from proxy.protocols.chat_replies import BrokenReply, Frame, Reply, StreamReader, read_reply
 from proxy.protocols.failures import read_failure
 
 __all__ = [
+    "BrokenReply",
     "ChatRequest",
     "Frame",
     "ModelEntry",

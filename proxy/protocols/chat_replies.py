@@ -80,6 +80,10 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
+class BrokenReply(AttemptFailed, ValueError):
+    """The body is no answer: not JSON, or JSON without one."""
+
+
 class Reply(msgspec.Struct, frozen=True):
     """What a whole answer says. `usage` is None where the provider reports none."""
 
@@ -105,12 +109,15 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 def read_reply(body: bytes) -> Reply:
-    """Raises ValueError for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
-    answer = _read(body)
+    """Raises BrokenReply for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
+    try:
+        answer = _read(body)
+    except ValueError as error:
+        raise BrokenReply("broken", "The provider's answer is not JSON.") from error
     if answer.error:
         raise read_failure(body, status=None)
     if answer.choices is None:
-        raise ValueError("the answer has no `choices`")
+        raise BrokenReply("broken", "The provider's answer has no `choices`.")
     texts = [text for choice in answer.choices for text in _texts(choice.message)]
     return Reply(
         usage=usage_of(answer.usage),

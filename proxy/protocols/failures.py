@@ -5,6 +5,7 @@ object's own `code` or `type` decides. Nothing of a provider's answer but its er
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -47,15 +48,15 @@ class _Error(msgspec.Struct):
     param: str | None = None
 
 
-def scrub(text: str, *, secret: str | None = None) -> str:
-    """One short line without anything that looks like a credential, `secret` itself above all."""
-    if secret:
+def scrub(text: str, *, secrets: Iterable[str] = ()) -> str:
+    """One short line without anything that looks like a credential, the `secrets` themselves above all."""
+    for secret in filter(None, secrets):
         text = text.replace(secret, "[redacted]")
     return _SPACE.sub(" ", _SECRET.sub("[redacted]", text)).strip()[:MAX_MESSAGE]
 
 
 def read_failure(
-    body: bytes, *, status: int | None, retry_after: float | None = None, secret: str | None = None
+    body: bytes, *, status: int | None, retry_after: float | None = None, secrets: Iterable[str] = ()
 ) -> AttemptFailed:
     """`status` is None for an error object that came without an error status. Never raises."""
     error = _read(body)
@@ -71,10 +72,10 @@ def read_failure(
     kind = _kind(error, status)
     return AttemptFailed(
         kind,
-        _sentence(kind, scrub(error.message, secret=secret), status),
+        _sentence(kind, scrub(error.message, secrets=secrets), status),
         status=status,
         code=_code(error),
-        param=scrub(error.param, secret=secret) if error.param else None,
+        param=scrub(error.param, secrets=secrets) if error.param else None,
         retry_after=retry_after,
     )
 

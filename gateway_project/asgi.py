@@ -1,0 +1,44 @@
+"""The front door. Each path goes to one of four applications:
+
+/v1/*                      the proxy, by the lean handler: no middleware, errors in the caller's protocol
+/livez, /readyz, /metrics  probes, by the lean handler
+/sandbox/*                 the sandbox provider
+everything else            the console, by Django with its full middleware
+"""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+
+from gateway_project.lib import lifespan
+from gateway_project.lib.lean import LeanHandler, Receive, Scope, Send
+from proxy.answers import error_response
+from proxy.sandbox import app as sandbox
+
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+
+# First: it loads the applications, and with them the models that the routes import.
+_console = get_asgi_application()
+_proxy = LeanHandler("proxy.urls", error_response=error_response, max_body_bytes=settings.MAX_BODY_BYTES)
+_probes = LeanHandler("gateway_project.probes", error_response=error_response, max_body_bytes=0)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan.serve(receive, send)
+        return
+    if scope["type"] != "http":
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    path: str = scope["path"]
+    if path.startswith("/v1/") or path == "/v1":
+        await _proxy(scope, receive, send)
+    elif path in PROBES:
+        await _probes(scope, receive, send)
+    elif path.startswith("/sandbox/"):
+        await sandbox.application(scope, receive, send)
+    else:
+        await _console(scope, receive, send)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""The base of the proxy's views: Django REST framework's `APIView` with an asynchronous dispatch.
+
+adrf's costs two thread hops a request for authentication and throttles; here authentication is a coroutine of the
+view's own, and there are no throttles (limits are the guardrails' business). DRF's request, parsers, response and
+schema stay. Exceptions are not turned into DRF's shape but go to the lean handler, which answers every error of a
+route in that route's protocol.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from gateway_project.lib import lean
+
+
+class AsyncAPIView(APIView):
+    """Handlers (`get`, `post`, …) are coroutines that return a response; `authenticate` runs before them."""
+
+    async def authenticate(self, request: Request) -> None:
+        """Overridden where a route needs it; raises what the route's protocol renders."""
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs = args, kwargs
+        self.headers: dict[str, str] = {}
+        self.request = wrapped = self.initialize_request(request, *args, **kwargs)
+        try:
+            handler = self._handler(request.method or "")
+            await self.authenticate(wrapped)
+            response = await handler(wrapped, *args, **kwargs)
+        except Exception as error:
+            response = self.handle_exception(error)
+        self.response = self.finalize_response(wrapped, response, *args, **kwargs)  # type: ignore[arg-type]
+        return self.response
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Raises it again, for the lean handler; a view that can answer an exception itself overrides this."""
+        raise exc
+
+    def _handler(self, method: str) -> Callable[..., Awaitable[HttpResponseBase]]:
+        if method == "OPTIONS":
+            return self._options
+        if method not in self._allowed():
+            raise lean.MethodNotAllowed(method, allow=self._allowed())
+        handler: Callable[..., Awaitable[HttpResponseBase]] = getattr(self, method.lower())
+        return handler
+
+    async def _options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return Response(status=204, headers={"Allow": ", ".join(self._allowed())})
+
+    def _allowed(self) -> tuple[str, ...]:
+        return tuple(name.upper() for name in self.http_method_names if hasattr(self, name))

@@ -1,0 +1,217 @@
+"""A lean ASGI handler for programs' routes: no middleware, no threads, no signals, no redirect, never HTML.
+
+Django's own handler makes a thread executor per request and runs the middleware stack, which costs several times the
+work of a proxied call. This one reads the body, resolves the path in one URLconf, awaits the view, sends its response.
+
+Guarantees
+1. Bodies above the limit are never kept: they are read past and answered 413.
+2. When the client goes away, the view (or the stream it returned) is cancelled, its `finally` blocks run to their end,
+   and only then does the handler return. `CancelledError` goes no further, unless the server itself is stopping.
+3. Whatever fails before the first byte becomes `error_response(path, exception)`. After it, the connection is cut,
+   so that the client cannot take the beginning for the whole.
+Views must be coroutine functions and must not use the ORM: nothing here closes its connections.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from io import BytesIO
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.template.response import SimpleTemplateResponse
+from django.urls import Resolver404, get_resolver
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ErrorResponse = Callable[[str, Exception], HttpResponse]
+
+# A client that is still sending would not read the answer: its bytes are thrown away, but not for ever.
+DRAIN_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class RouteNotFound(Exception):
+    """No route has this path."""
+
+
+class MethodNotAllowed(Exception):
+    """The route exists, but not for this method. `allow` names those it has."""
+
+    def __init__(self, method: str, *, allow: tuple[str, ...]) -> None:
+        super().__init__(method)
+        self.method = method
+        self.allow = allow
+
+
+class BodyTooLarge(Exception):
+    """The request's body passes `limit` bytes."""
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
+
+
+class BadRequestLine(Exception):
+    """The request's path, query or headers cannot be decoded."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class LeanHandler:
+    """An ASGI application over one URLconf."""
+
+    def __init__(self, urlconf: str, *, error_response: ErrorResponse, max_body_bytes: int) -> None:
+        self._resolver = get_resolver(urlconf)
+        # Imports the views now: the first call should not wait for it, and a broken route should not start.
+        _ = self._resolver.url_patterns
+        self._error_response = error_response
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await read_body(scope, receive, limit=self._max_body_bytes)
+        except ClientGone:
+            return
+        except BodyTooLarge as error:
+            await _send(self._error(scope, error), scope, send, close=True)
+            return
+        async with UntilClientGone(receive):
+            await self._answer(scope, body, send)
+
+    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
+        try:
+            response = await self._view(scope, body)
+        except Exception as error:
+            response = self._error(scope, error)
+        await _send(response, scope, send)
+
+    async def _view(self, scope: Scope, body: bytes) -> HttpResponseBase:
+        try:
+            request = ASGIRequest(scope, BytesIO(body))
+        except UnicodeDecodeError as error:
+            raise BadRequestLine(str(error)) from error
+        # Set directly, or `request.body` would apply the console's own limit.
+        request._body = body
+        try:
+            match = self._resolver.resolve(request.path_info)
+        except Resolver404 as error:
+            raise RouteNotFound(request.path_info) from error
+        request.resolver_match = match
+        response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.render()
+        return response
+
+    def _error(self, scope: Scope, error: Exception) -> HttpResponse:
+        try:
+            return self._error_response(scope["path"], error)
+        except Exception:
+            logger.exception("No error answer could be made")
+            return HttpResponse(b'{"error": {"message": "Internal error"}}', status=500, content_type="application/json")
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The whole body. Raises ClientGone, and BodyTooLarge once the client has sent it all (or waits for our 100 Continue)."""
+    headers = dict(scope["headers"])
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
+        if headers.get(b"expect", b"").lower() != b"100-continue":
+            await _drain(receive)
+        raise BodyTooLarge(limit=limit)
+    message = await _receive(receive)
+    body: bytes = message.get("body", b"")
+    parts, size = [body], len(body)
+    while size <= limit and message.get("more_body"):
+        message = await _receive(receive)
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    if size > limit:
+        parts.clear()
+        await _drain(receive, more=bool(message.get("more_body")))
+        raise BodyTooLarge(limit=limit)
+    return body if len(parts) == 1 else b"".join(parts)
+
+
+async def _receive(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+async def _drain(receive: Receive, *, more: bool = True) -> None:
+    """Reads past the rest of a body, keeping nothing."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while more:
+                more = bool((await _receive(receive)).get("more_body"))
+    except TimeoutError:
+        return
+
+
+class UntilClientGone:
+    """`async with UntilClientGone(receive): …` cancels the block when the client goes away, and swallows that cancellation.
+
+    To be entered once the request has been read: from then on the server only tells of the disconnect.
+    """
+
+    client_gone = False
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+
+    async def __aenter__(self) -> "UntilClientGone":
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("the block must run in a task")
+        self._watched = task
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self._watching.cancel()
+        if not self.client_gone:
+            return False
+        self._watched.uncancel()
+        return kind is asyncio.CancelledError
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        self._watched.cancel("the client closed the connection")
+
+
+async def _send(response: HttpResponseBase, scope: Scope, send: Send, *, close: bool = False) -> None:
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    if close:
+        headers.append((b"connection", b"close"))
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    if isinstance(response, StreamingHttpResponse):
+        await _send_stream(response, start, send)
+        return
+    content = getattr(response, "content", b"")
+    # RFC 9110, sections 8.6 and 6.4.1: neither length nor body with 204 and 304, and no body for HEAD.
+    if response.status_code not in (204, 304):
+        headers.append((b"content-length", str(len(content)).encode()))
+    bare = scope["method"] == "HEAD" or response.status_code in (204, 304)
+    await send(start)
+    await send({"type": "http.response.body", "body": b"" if bare else content})
+
+
+async def _send_stream(response: StreamingHttpResponse, start: Message, send: Send) -> None:
+    # The view's own iterator: Django wraps it in generators that would not close it when they are closed.
+    iterator: AsyncIterator[bytes] = response._iterator  # type: ignore[attr-defined]
+    async with aclosing(iterator) as parts:  # type: ignore[type-var]
+        await send(start)
+        async for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

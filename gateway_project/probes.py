@@ -1,0 +1,53 @@
+"""What monitors ask: is the process alive, can it serve, and its figures. Served by the lean handler, without a key."""
+
+import asyncio
+import os
+from collections.abc import Awaitable
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from gateway_project.lib import database
+from gateway_project.lib import redis as lib_redis
+
+CHECK_SECONDS = 2.0
+
+
+async def livez(request: HttpRequest) -> HttpResponse:
+    """Touches nothing: a process that answers is alive."""
+    return JsonResponse({"status": "ok"})
+
+
+async def readyz(request: HttpRequest) -> HttpResponse:
+    """503 unless PostgreSQL and Redis answer within two seconds. Providers that are down do not count."""
+    postgres, redis = await asyncio.gather(
+        _answers(database.rows("SELECT 1")),
+        _answers(lib_redis.scripts().command("PING")),
+    )
+    ready = postgres and redis
+    named = {True: "ok", False: "unavailable"}
+    answer = {"status": named[ready], "postgres": named[postgres], "redis": named[redis]}
+    return JsonResponse(answer, status=200 if ready else 503)
+
+
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text, of all processes where PROMETHEUS_MULTIPROC_DIR is set. Never labelled by key or organization."""
+    registry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+async def _answers(question: Awaitable[object]) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await question
+    except (database.DatabaseUnavailable, lib_redis.RedisUnavailable, TimeoutError):
+        return False
+    return True
+
+
+urlpatterns = [path("livez", livez), path("readyz", readyz), path("metrics", metrics)]

@@ -1,0 +1,42 @@
+"""Errors on their way out of the proxy's routes: any exception → a response in the shape of the route called."""
+
+import logging
+
+from django.http import Http404, HttpResponse
+
+from gateway_project.lib import ids, lean
+from proxy import errors
+from proxy.protocols import chat_completions
+
+logger = logging.getLogger(__name__)
+
+
+def error_response(path: str, exception: Exception, *, request_id: str | None = None) -> HttpResponse:
+    """`exception` in the shape of the route at `path`. What nobody foresaw is logged and answered 500 without its text.
+
+    An exception may carry the call's own id as `request_id`; else the argument counts, else a fresh id.
+    """
+    request_id = getattr(exception, "request_id", None) or request_id or f"req_{ids.new_call_id().hex}"
+    error = _proxy_error(path, exception)
+    if isinstance(error, errors.InternalError):
+        logger.error("Unforeseen failure of %s, request %s", path, request_id, exc_info=exception)
+    body = chat_completions.render_error(error, request_id=request_id)
+    return HttpResponse(body, status=error.status, headers=errors.headers(error, request_id=request_id))
+
+
+def _proxy_error(path: str, exception: Exception) -> errors.ProxyError:
+    match exception:
+        case errors.ProxyError():
+            return exception
+        case errors.AttemptFailed():
+            return errors.as_proxy_error(exception)
+        case lean.RouteNotFound() | Http404():
+            return errors.UnknownUrl(f"There is nothing at {path}.")
+        case lean.MethodNotAllowed():
+            return errors.MethodNotAllowed(f"{path} does not take {exception.method}.", allow=exception.allow)
+        case lean.BodyTooLarge():
+            return errors.RequestTooLarge(f"The request body is larger than {exception.limit} bytes.")
+        case lean.BadRequestLine():
+            return errors.BadRequest("The request's path, query or headers cannot be decoded.")
+        case _:
+            return errors.InternalError()
