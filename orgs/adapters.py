@@ -1,10 +1,52 @@
+"""Sign-up and sign-in, where they differ from allauth's own way.
+
+Guarantees: whoever signs up has a personal account from the same transaction; accounts are never joined because
+two tenants' identity providers name the same address; a page or answer for strangers lists the installation's own
+sign-in providers only, never those that an organisation set up for itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialApp, SocialLogin
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import transaction
+from django.forms import BaseForm
+from django.http import HttpRequest
+
+from orgs.models import User
+from orgs.services.organizations import create_personal_account
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    pass
+    def save_user(self, request: HttpRequest, user: AbstractBaseUser, form: BaseForm, commit: bool = True) -> User:
+        with transaction.atomic():
+            saved = cast(User, super().save_user(request, user, form, commit=commit))
+            if commit:
+                create_personal_account(saved)
+        return saved
 
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
-    pass
+    def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: BaseForm | None = None) -> User:
+        with transaction.atomic():
+            saved: User = super().save_user(request, sociallogin, form)
+            create_personal_account(saved)
+        return saved
+
+    def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> User:
+        user: User = super().populate_user(request, sociallogin, data)
+        parts = (data.get("first_name"), data.get("last_name"))
+        user.name = (data.get("name") or " ".join(part for part in parts if part))[:120]
+        return user
+
+    def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[SocialApp]:
+        """A provider's own sign-in address finds its app; unnamed, only apps of the settings, which have no row, are listed."""
+        apps: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
+        return apps if provider or client_id else [app for app in apps if app.pk is None]
+
+    def can_authenticate_by_email(self, login: SocialLogin, email: str) -> bool:
+        return False

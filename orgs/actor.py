@@ -1,0 +1,116 @@
+"""Who acts in an organisation, and what they may do where.
+
+Guarantees: each grant is judged on its own and reaches its node's subtree, never above or beside it; a suspended
+membership gives nothing, and takes the grants and memberships of its node's subtree with it; whoever has no
+live membership at all has no rights, whatever grants are left. Computed once per request, in two queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orgs.errors import NotAllowed
+from orgs.models import MAX_LEVEL, ApiKey, Group, Membership, Organization, RoleGrant, User
+from orgs.permissions import MEMBER, Permission, RoleName, allowed
+
+# Parents are followed, so they are loaded with the row (see Group.path).
+ABOVE = "parent__parent__parent__parent"
+LINEAGE = f"group__{ABOVE}"
+
+# What a member's own things need in place of the permission that anyone else needs for them.
+OWN = {
+    Permission.VIEW_USAGE: Permission.VIEW_OWN,
+    Permission.VIEW_OWN: Permission.VIEW_OWN,
+    Permission.MANAGE_KEYS: Permission.MANAGE_OWN_KEYS,
+    Permission.MANAGE_OWN_KEYS: Permission.MANAGE_OWN_KEYS,
+}
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`memberships` and `grants` are the ones that count now. `belongs` is true for a suspended member too."""
+
+    user: User
+    organization: Organization
+    memberships: tuple[Membership, ...]
+    grants: tuple[RoleGrant, ...]
+    belongs: bool
+    ip: str | None = None
+
+    @classmethod
+    def load(cls, user: User, *, organization: Organization, ip: str | None = None) -> Actor:
+        own = list(Membership.objects.filter(user=user, organization=organization).select_related(LINEAGE))
+        suspended = {membership.group_id for membership in own if membership.suspended_at}
+        live = tuple(membership for membership in own if not suspended.intersection(membership.group.lineage()))
+        granted = RoleGrant.objects.filter(user=user, organization=organization).select_related(LINEAGE) if live else ()
+        grants = tuple(grant for grant in granted if not suspended.intersection(grant.group.lineage()))
+        return cls(user, organization, live, grants, bool(own), ip)
+
+    def can(self, permission: Permission, group: Group) -> bool:
+        return permission in self.permissions_at(group)
+
+    def can_below(self, permission: Permission, group: Group) -> bool:
+        """Whether it holds on the groups directly below, those still to be made included."""
+        return self._in_organization(group) and permission in self._along([*group.lineage(), None])
+
+    def permissions_at(self, group: Group) -> frozenset[Permission]:
+        return self._along(group.lineage()) if self._in_organization(group) else frozenset()
+
+    def can_anywhere(self, permission: Permission) -> bool:
+        granted = (self._best(grant) for grant in self.grants)
+        return bool(self.memberships and permission in MEMBER) or any(permission in best for best in granted)
+
+    def can_with_key(self, permission: Permission, key: ApiKey) -> bool:
+        """A member may always see and manage its own keys; anyone else's need the permission at their home node."""
+        own = OWN.get(permission)
+        if key.member_id == self.user.pk and key.organization_id == self.organization.pk and own:
+            return self.can_anywhere(own)
+        return self.can(permission, key.group)
+
+    def require(self, permission: Permission, group: Group) -> None:
+        """Raises NotAllowed."""
+        if not self.can(permission, group):
+            raise NotAllowed(permission, group=group)
+
+    def belongs_to(self, group: Group) -> bool:
+        """Whether one of its live memberships is at this very node."""
+        return any(membership.group_id == group.pk for membership in self.memberships)
+
+    def scope(self, permission: Permission) -> list[Group]:
+        """The top nodes of all subtrees it may act on; none lies below another. What is one's own is no place."""
+        here = [grant.group for grant in self.grants if permission in _permissions(grant, distance=0)]
+        below = [grant.group_id for grant in self.grants if permission in _permissions(grant, distance=1)]
+        parents = set(below).difference(group.pk for group in here)
+        if parents:
+            here += Group.objects.filter(parent__in=parents).select_related(ABOVE)
+        ids = {group.pk for group in here}
+        return list({group.pk: group for group in here if not ids.intersection(group.lineage()[:-1])}.values())
+
+    @property
+    def role_label(self) -> str:
+        """Of its highest grant: "Super Admin", "L1 Admin", "Sub-admin", "Finance", "Auditor"; else "Member"; "Owner" at home."""
+        if not self.grants:
+            return "Member"
+        highest = min(self.grants, key=lambda grant: (grant.role != RoleName.ADMIN, grant.group.level))
+        personal = self.organization.kind == Organization.Kind.PERSONAL
+        return "Owner" if personal and highest.role == RoleName.ADMIN else highest.label
+
+    def _in_organization(self, group: Group) -> bool:
+        return group.organization_id == self.organization.pk
+
+    def _along(self, lineage: Sequence[int | None]) -> frozenset[Permission]:
+        """Permissions on the last node of a path of ids; None stands for a group that does not exist yet."""
+        own = MEMBER if any(membership.group_id == lineage[-1] for membership in self.memberships) else frozenset()
+        reaching = (grant for grant in self.grants if grant.group_id in lineage)
+        distances = ((grant, len(lineage) - 1 - lineage.index(grant.group_id)) for grant in reaching)
+        return own.union(*(_permissions(grant, distance=distance) for grant, distance in distances))
+
+    @staticmethod
+    def _best(grant: RoleGrant) -> frozenset[Permission]:
+        """All that a grant can give on some node: below the deepest level there is none."""
+        return _permissions(grant, distance=1 if grant.group.level < MAX_LEVEL else 0)
+
+
+def _permissions(grant: RoleGrant, *, distance: int) -> frozenset[Permission]:
+    return allowed(RoleName(grant.role), granted_level=grant.group.level, distance=distance)

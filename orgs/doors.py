@@ -1,0 +1,133 @@
+"""The doors of the console: every view declares who may pass, and a test walks the URLconf for one that does not.
+
+`org_view(Permission.X, …)` is the only way into an organisation: anonymous people go to the login, strangers get the
+same 404 as for an organisation that does not exist, and members without any of the permissions anywhere a 403 that
+says what is missing and who can grant it. A view that acts on one thing still asks for that thing by its id
+(orgs/lookups.py), which judges the very node.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, NamedTuple, ParamSpec, cast
+from zoneinfo import ZoneInfo
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+
+from orgs.actor import Actor
+from orgs.errors import NotAllowed
+from orgs.models import Organization, User
+from orgs.permissions import Permission
+from orgs.selectors import granters
+
+P = ParamSpec("P")
+LAST_ORGANIZATION = "last_organization"
+
+
+class SignedInRequest(HttpRequest):
+    user: User
+    htmx: HtmxDetails
+
+
+class OrgRequest(SignedInRequest):
+    """What a view behind `org_view` gets."""
+
+    organization: Organization
+    actor: Actor
+
+
+class Door(NamedTuple):
+    """`kind` is "organization", "signed_in" or "public"; any one of the permissions is enough."""
+
+    kind: str
+    permissions: tuple[Permission, ...] = ()
+
+
+def org_view(
+    *permissions: Permission,
+) -> Callable[[Callable[Concatenate[OrgRequest, P], HttpResponse]], Callable[..., HttpResponse]]:
+    """For views below `/o/<slug:org>/`; the view gets `request.organization` and `request.actor` in place of `org`."""
+
+    def declare(view: Callable[Concatenate[OrgRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+        @functools.wraps(view)
+        def opened(request: HttpRequest, org: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return _to_login(request)
+            entered = _enter(request, slug=org)
+            try:
+                if not any(entered.actor.can_anywhere(permission) for permission in permissions):
+                    raise NotAllowed(permissions[0])
+                with timezone.override(ZoneInfo(entered.organization.time_zone)):
+                    response = view(entered, *args, **kwargs)
+            except NotAllowed as missing:
+                response = _forbidden(entered, missing)
+            add_never_cache_headers(response)
+            return response
+
+        return _with_door(opened, Door("organization", permissions))
+
+    return declare
+
+
+def signed_in_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """For pages of the person, outside any organisation."""
+
+    @functools.wraps(view)
+    def opened(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_login(request)
+        return view(cast(SignedInRequest, request), *args, **kwargs)
+
+    return _with_door(opened, Door("signed_in"))
+
+
+def public_view(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
+    """For pages that anyone may see."""
+    return _with_door(view, Door("public"))
+
+
+def door_of(view: Callable[..., object]) -> Door | None:
+    """What a view declared; None for one that declared nothing."""
+    return getattr(view, "door", None)
+
+
+def _with_door(view: Callable[P, HttpResponse], door: Door) -> Callable[P, HttpResponse]:
+    view.door = door  # type: ignore[attr-defined]
+    return view
+
+
+def _to_login(request: HttpRequest) -> HttpResponse:
+    """A fragment asked for by htmx is no place for a login page: the browser goes there as a whole."""
+    htmx = cast(SignedInRequest, request).htmx
+    if htmx:
+        login = redirect_to_login(htmx.current_url_abs_path or "/")
+        return HttpResponseClientRedirect(login.url)
+    return redirect_to_login(request.get_full_path())
+
+
+def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
+    entered = cast(OrgRequest, request)
+    organization = Organization.objects.filter(slug=slug).first()
+    if organization is None:
+        raise Http404("no such organisation")
+    actor = Actor.load(entered.user, organization=organization, ip=request.META.get("REMOTE_ADDR") or None)
+    if not actor.belongs:
+        raise Http404("no such organisation")
+    entered.organization, entered.actor = organization, actor
+    if request.session.get(LAST_ORGANIZATION) != slug:
+        request.session[LAST_ORGANIZATION] = slug
+    return entered
+
+
+def _forbidden(request: OrgRequest, missing: NotAllowed) -> HttpResponse:
+    """Without a node to speak of, the admins of the group the person belongs to are named."""
+    group = missing.group or next((membership.group for membership in request.actor.memberships), request.organization.root)
+    names = [f"{grant.user} ({grant.label})" for grant in granters(group) if grant.user_id != request.user.pk]
+    return render(request, "403.html", {"permission": missing.permission.label, "granters": names}, status=403)

@@ -1,0 +1,49 @@
+"""The console's main menu: a registry that the apps above fill in their AppConfig.ready(), each with what it needs to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from orgs.actor import Actor
+from orgs.permissions import Permission
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`url_name` takes the organisation's slug as `org`; `icon` is a file in static/icons; low `position` stands first."""
+
+    label: str
+    url_name: str
+    icon: str
+    permission: Permission
+    position: int
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    label: str
+    url: str
+    icon: str
+    section: str
+    active: bool
+
+
+ENTRIES: list[Entry] = []
+
+
+def register(entry: Entry) -> None:
+    if entry not in ENTRIES:
+        ENTRIES.append(entry)
+
+
+def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) -> list[Link]:
+    """What the actor may see. Active is the entry whose URL is the longest beginning of `path`."""
+    found = sorted(ENTRIES if entries is None else entries, key=lambda entry: entry.position)
+    seen = [entry for entry in found if actor.can_anywhere(entry.permission)]
+    urls = [reverse(entry.url_name, kwargs={"org": actor.organization.slug}) for entry in seen]
+    active = max((url for url in urls if path.startswith(url)), key=len, default=None)
+    return [Link(entry.label, url, entry.icon, entry.section, url == active) for entry, url in zip(seen, urls, strict=True)]

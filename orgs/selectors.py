@@ -1,0 +1,78 @@
+"""What the console reads: every set is already cut to what its actor may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from orgs.actor import ABOVE, LINEAGE, Actor
+from orgs.models import MAX_LEVEL, ApiKey, Application, Group, Membership, Organization, RoleGrant, User
+from orgs.permissions import Permission, RoleName
+
+
+def within(groups: Iterable[Group], *, field: str = "") -> Q:
+    """Rows whose group is one of `groups` or lies below one; `field` leads to the group, empty for groups themselves."""
+    ids = [group.pk for group in groups]
+    steps = (([field] if field else []) + ["parent"] * up for up in range(MAX_LEVEL + 1))
+    return reduce(or_, (Q(**{f"{'__'.join(step) or 'pk'}__in": ids}) for step in steps))
+
+
+def organizations_of(user: User) -> QuerySet[Organization]:
+    """Where the person has a live membership, companies first."""
+    live = Membership.objects.filter(organization=OuterRef("pk"), user=user, suspended_at=None)
+    return Organization.objects.filter(Exists(live)).order_by("kind", "name", "pk")
+
+
+def home_organization(user: User, *, last_slug: str | None) -> Organization | None:
+    """The organisation used last, else the first company, else the personal account."""
+    organizations = list(organizations_of(user))
+    return next((found for found in organizations if found.slug == last_slug), organizations[0] if organizations else None)
+
+
+def groups_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> QuerySet[Group]:
+    """The subtrees of the permission, and the nodes the actor belongs to, in the order of the tree."""
+    own = Q(pk__in=[membership.group_id for membership in actor.memberships])
+    visible = within(actor.scope(permission)) | own
+    groups: QuerySet[Group] = Group.objects.filter(visible, organization=actor.organization)
+    return groups.select_related(ABOVE).order_by("lft")
+
+
+def keys_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> QuerySet[ApiKey]:
+    """The keys of the subtrees of the permission, and the actor's own; newest first."""
+    own = Q(member=actor.user) if actor.can_anywhere(Permission.VIEW_OWN) else Q(pk__in=[])
+    keys = ApiKey.objects.filter(within(actor.scope(permission), field="group") | own, organization=actor.organization)
+    return keys.select_related("member", "application", LINEAGE).order_by("-created_at", "-pk")
+
+
+def members_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> QuerySet[Membership]:
+    """The memberships of the subtrees of the permission, and the actor's own."""
+    own = Q(pk__in=[membership.pk for membership in actor.memberships])
+    members = Membership.objects.filter(within(actor.scope(permission), field="group") | own, organization=actor.organization)
+    return members.select_related("user", LINEAGE).order_by("user__email", "pk")
+
+
+def key_homes(actor: Actor) -> QuerySet[Group]:
+    """The groups the actor may make keys in: its own nodes, and where it manages keys."""
+    return groups_visible_to(actor, permission=Permission.MANAGE_KEYS).filter(archived_at=None)
+
+
+def bindable_applications(group: Group) -> QuerySet[Application]:
+    """Applications that a key at home in this group may name: their group lies on the key's path."""
+    return Application.objects.filter(group__in=group.lineage(), archived_at=None).select_related("group").order_by("name")
+
+
+def roles_at(group: Group) -> QuerySet[RoleGrant]:
+    """The grants made at this very node."""
+    return RoleGrant.objects.filter(group=group).select_related("user", "group").order_by("role", "user__email")
+
+
+def granters(group: Group) -> list[RoleGrant]:
+    """Admins who may grant roles at this node, nearest first: those above it, and Super Admins. Suspended ones are left out."""
+    above = group.lineage()[:-1] or [group.pk]
+    live = Membership.objects.filter(organization=group.organization_id, user=OuterRef("user"), suspended_at=None)
+    suspended = Membership.objects.filter(user=OuterRef("user"), group__in=above, suspended_at__isnull=False)
+    admins = RoleGrant.objects.filter(Exists(live), ~Exists(suspended), group__in=above, role=RoleName.ADMIN)
+    return list(admins.select_related("user", "group").order_by("-group__level", "user__email"))

@@ -1,0 +1,67 @@
+"""The frame of every change, and what all changes check.
+
+A change runs in one transaction that holds the organisation's row, so that changes of one organisation happen one
+after the other and each check sees what the one before it did; announces itself to the proxy (orgs/epoch.py); asks
+for the permission at the very node; and writes its audit event. Raises Refused or NotAllowed (orgs/errors.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from zoneinfo import available_timezones
+
+from django.db import transaction
+
+from orgs import epoch
+from orgs.actor import ABOVE
+from orgs.errors import Refused
+from orgs.models import Group, Organization
+
+NAME_LENGTH = 120
+LABEL_LENGTHS = {"features": 60, "environments": 30}
+LABEL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@contextmanager
+def changing(organization: Organization) -> Iterator[None]:
+    """The frame of every change: transaction, lock, announcement. Other apps' changes of the organisation use it too."""
+    with transaction.atomic():
+        # NO KEY UPDATE: ledger rows, which reference the organisation, are still inserted meanwhile.
+        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+        epoch.changing(organization.pk)
+        yield
+
+
+def fresh_group(group: Group) -> Group:
+    """As it is now, under the lock."""
+    fresh: Group = Group.objects.select_related(ABOVE).get(pk=group.pk)
+    return fresh
+
+
+def refuse_archived(group: Group) -> None:
+    if group.archived_at:
+        raise Refused(f"{group} is archived.", field="group")
+
+
+def clean_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > NAME_LENGTH or not name.isprintable():
+        raise Refused(f"A name has 1 to {NAME_LENGTH} visible characters.", field="name")
+    return name
+
+
+def clean_labels(labels: Iterable[str], *, field: str) -> list[str]:
+    """Sorted, each once. They stand in a header and in ledger rows: letters, digits, - and _."""
+    cleaned = sorted({label.strip() for label in labels} - {""})
+    for label in cleaned:
+        if not LABEL.fullmatch(label) or len(label) > LABEL_LENGTHS[field]:
+            raise Refused(f"“{label[:80]}”: use letters, digits, - and _, at most {LABEL_LENGTHS[field]}.", field=field)
+    return cleaned
+
+
+def clean_time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise Refused(f"“{name[:80]}” is not a time zone of the IANA list.", field="time_zone")
+    return name

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+
+from django.db import IntegrityError, transaction
+from django.utils.text import slugify
+
+from orgs import epoch
+from orgs.actor import Actor
+from orgs.audit import Value, audit
+from orgs.errors import Refused
+from orgs.models import Group, Membership, Organization, RoleGrant, User
+from orgs.permissions import Permission, RoleName
+from orgs.services.changes import changing, clean_name, clean_time_zone
+
+
+@transaction.atomic
+def create_organization(
+    name: str, *, owner: User, kind: Organization.Kind = Organization.Kind.COMPANY, time_zone: str = "UTC"
+) -> Organization:
+    """With its root group; the owner becomes its first member and Super Admin."""
+    name = clean_name(name)
+    organization = _insert_with_free_slug(name, kind=kind, time_zone=clean_time_zone(time_zone))
+    epoch.changing(organization.pk)
+    # Written as it is, not by django-mptt: that would order the new tree among all tenants' trees and renumber theirs.
+    root = Group(organization=organization, name=name, level=0, lft=1, rght=2, tree_id=organization.pk)  # type: ignore[no-untyped-call]
+    root.save()  # type: ignore[no-untyped-call]
+    Membership.objects.create(user=owner, organization=organization, group=root)
+    RoleGrant.objects.create(user=owner, organization=organization, group=root, role=RoleName.ADMIN)
+    audit(
+        "organization.created",
+        by=Actor.load(owner, organization=organization),
+        target=organization,
+        after={"name": name, "kind": organization.kind},
+    )
+    return organization
+
+
+def create_personal_account(user: User) -> Organization:
+    """The person's own organisation of one; the existing one where there is one already."""
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        own = Organization.objects.filter(kind=Organization.Kind.PERSONAL, grants__user=user, grants__role=RoleName.ADMIN)
+        return own.first() or create_organization(user.display_name, owner=user, kind=Organization.Kind.PERSONAL)
+
+
+def change_settings(
+    organization: Organization,
+    *,
+    by: Actor,
+    name: str | None = None,
+    time_zone: str | None = None,
+    attribution_required: bool | None = None,
+) -> Organization:
+    """What is None stays. The root group carries the organisation's name."""
+    with changing(organization):
+        root = organization.root
+        by.require(Permission.MANAGE_SETTINGS, root)
+        organization.refresh_from_db()
+        wanted: dict[str, Value] = {
+            "name": None if name is None else clean_name(name),
+            "time_zone": None if time_zone is None else clean_time_zone(time_zone),
+            "attribution_required": attribution_required,
+        }
+        before = {field: getattr(organization, field) for field in wanted}
+        after = {field: value for field, value in wanted.items() if value is not None and value != before[field]}
+        if after:
+            Organization.objects.filter(pk=organization.pk).update(**after)
+            # An update, not a save: django-mptt would move the tree to the new name's place among all tenants' trees.
+            Group.objects.filter(pk=root.pk).update(name=after.get("name", root.name))
+            organization.refresh_from_db()
+            changed_from = {field: before[field] for field in after}
+            audit("organization.changed", by=by, target=organization, before=changed_from, after=after)
+    return organization
+
+
+def _insert_with_free_slug(name: str, *, kind: Organization.Kind, time_zone: str) -> Organization:
+    base = slugify(name)[:50].strip("-") or "organization"
+    for slug in (base, *(f"{base}-{secrets.token_hex(3)}" for _ in range(10))):
+        with suppress(IntegrityError), transaction.atomic():
+            return Organization.objects.create(name=name, slug=slug, kind=kind, time_zone=time_zone)
+    raise Refused("No free address was found for this name: choose another one.", field="name")
