@@ -48,6 +48,8 @@ class ProxyError(Exception):
     type: ClassVar[str] = "invalid_request_error"
     sentence: ClassVar[str] = "The request failed."
     should_retry: bool | None = None
+    # The id of the call it ended, where there was one.
+    request_id: str | None = None
 
     def __init__(
         self,

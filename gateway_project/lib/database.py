@@ -1,0 +1,57 @@
+"""PostgreSQL for coroutines: one small psycopg pool per event loop. The ORM stays on the console's side.
+
+Every connection is in autocommit mode: a statement is a transaction, none is held while a provider is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import connection as django_connection
+from psycopg import AsyncConnection, OperationalError
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from gateway_project.lib import lifespan
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL cannot be reached."""
+
+
+def conninfo() -> str:
+    """The address that Django uses, tests' database included."""
+    settings = django_connection.settings_dict
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    return make_conninfo(**{word: str(settings[name]) for name, word in names.items() if settings.get(name)})
+
+
+async def pool() -> Pool:
+    """The pool of the running event loop, opened on first use."""
+    loop = asyncio.get_running_loop()
+    if loop not in _pools:
+        fresh: Pool = AsyncConnectionPool(
+            conninfo(), min_size=1, max_size=8, timeout=5, kwargs={"autocommit": True, "connect_timeout": 5}, open=False
+        )
+        _pools[loop] = fresh
+        await fresh.open()
+        lifespan.on_shutdown(fresh.close)
+    return _pools[loop]
+
+
+async def rows(query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+    """All rows of one statement, as dictionaries. Raises DatabaseUnavailable."""
+    try:
+        async with (await pool()).connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query.encode(), parameters)
+            return await cursor.fetchall()
+    except (OperationalError, PoolTimeout) as error:
+        raise DatabaseUnavailable(f"PostgreSQL did not answer: {type(error).__name__}") from error

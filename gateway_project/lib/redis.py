@@ -1,0 +1,115 @@
+"""Redis for both faces: a plain synchronous client for the console and Celery, and `Scripts` for the hot path.
+
+`Scripts` gathers the commands issued in one turn of the event loop into one pipeline: under load a
+script call costs less than half of what a round trip of its own would. Every call is bounded in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway_project.lib import lifespan
+
+Argument = str | bytes | int
+
+
+class RedisUnavailable(Exception):
+    """Redis did not answer in time, or refused the command."""
+
+
+class Script:
+    """A Lua script of a file; sent once per server, named by its digest afterwards."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = path.read_text()
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def client() -> redis.Redis:
+    """The synchronous client of this process; connections are made on demand and pooled."""
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=settings.GUARDRAILS_TIMEOUT_SECONDS, socket_connect_timeout=2)
+
+
+class Scripts:
+    """Runs commands for the coroutines of one event loop."""
+
+    def __init__(self, connection: redis.asyncio.Redis, *, timeout_seconds: float) -> None:
+        self._connection = connection
+        self._timeout_seconds = timeout_seconds
+        self._waiting: list[tuple[Sequence[Argument], asyncio.Future[Any]]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The script's reply. Raises RedisUnavailable."""
+        try:
+            return await self._issue(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+        except NoScriptError:
+            return await self.command("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def command(self, *words: Argument) -> Any:
+        """The reply to one command. Raises RedisUnavailable."""
+        try:
+            return await self._issue(words)
+        except NoScriptError as error:
+            raise RedisUnavailable(str(error)) from error
+
+    def _issue(self, words: Sequence[Argument]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        reply = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._send_waiting)
+        self._waiting.append((words, reply))
+        return reply
+
+    def _send_waiting(self) -> None:
+        batch, self._waiting = self._waiting, []
+        task = asyncio.get_running_loop().create_task(self._send(batch))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _send(self, batch: list[tuple[Sequence[Argument], asyncio.Future[Any]]]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                replies = await self._exchange([words for words, _ in batch])
+        except (RedisError, OSError, TimeoutError) as error:
+            replies = [RedisUnavailable(f"Redis did not answer: {type(error).__name__}")] * len(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, RedisError) and not isinstance(reply, NoScriptError):
+                reply = RedisUnavailable(f"Redis refused: {reply}")
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+    async def _exchange(self, commands: list[Sequence[Argument]]) -> list[Any]:
+        pipeline = self._connection.pipeline(transaction=False)
+        for words in commands:
+            pipeline.execute_command(*words)
+        return await pipeline.execute(raise_on_error=False)
+
+
+_scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, Scripts] = WeakKeyDictionary()
+
+
+def scripts() -> Scripts:
+    """The `Scripts` of the running event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _scripts:
+        connection: redis.asyncio.Redis = redis.asyncio.Redis.from_url(settings.REDIS_URL, max_connections=64)
+        _scripts[loop] = Scripts(connection, timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS)
+        lifespan.on_shutdown(connection.aclose)
+    return _scripts[loop]

@@ -1,0 +1,89 @@
+"""A worker's lease: one key in Redis that it renews every second, for all its holds together.
+
+A worker whose lease has run out is taken for dead, and its holds are resolved from the ledger
+(proxy.holds). So a worker that cannot renew stops in time: `refuse_if_lost` raises two seconds before
+others may take its holds, for admissions and for relays of open streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from weakref import WeakKeyDictionary
+
+from django.conf import settings
+
+from gateway_project.lib import lifespan, redis
+from guardrails import counters
+
+RENEW_SECONDS = 1.0
+MARGIN_SECONDS = 2.0
+
+
+class LeaseLost(redis.RedisUnavailable):
+    """This worker could not renew its lease; others may resolve its holds at any moment."""
+
+
+class Lease:
+    """The lease of one event loop."""
+
+    def __init__(self) -> None:
+        self.worker_id = secrets.token_hex(8)
+        self.renewed_at = time.monotonic()
+        self._announced: set[int] = set()
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+        lifespan.on_shutdown(self.give_up)
+
+    async def announce(self, organization_id: int) -> None:
+        """Before the first hold of an organisation: the resolver must look at it should this worker die."""
+        if organization_id not in self._announced:
+            await redis.scripts().command("SADD", counters.ACTIVE_ORGANIZATIONS, organization_id)
+            self._announced.add(organization_id)
+
+    @property
+    def lost(self) -> bool:
+        return time.monotonic() - self.renewed_at > settings.LEASE_SECONDS - MARGIN_SECONDS
+
+    async def renew(self) -> None:
+        asked_at = time.monotonic()
+        with contextlib.suppress(redis.RedisUnavailable):
+            await redis.scripts().command("SET", counters.worker(self.worker_id), "1", "PX", int(settings.LEASE_SECONDS * 1000))
+            self.renewed_at = asked_at
+
+    async def give_up(self) -> None:
+        """At an orderly end nothing is held any more: the key goes at once."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, redis.RedisUnavailable):
+            await redis.scripts().command("DEL", counters.worker(self.worker_id))
+
+    async def _keep(self) -> None:
+        while True:
+            await self.renew()
+            await asyncio.sleep(RENEW_SECONDS)
+
+
+_leases: WeakKeyDictionary[asyncio.AbstractEventLoop, Lease] = WeakKeyDictionary()
+
+
+async def start() -> None:
+    """Takes this worker's lease, unless it has one. Awaited before the first admission."""
+    loop = asyncio.get_running_loop()
+    if loop not in _leases:
+        lease = _leases[loop] = Lease()
+        await lease.renew()
+
+
+def current() -> Lease:
+    return _leases[asyncio.get_running_loop()]
+
+
+def worker_id() -> str:
+    return current().worker_id
+
+
+def refuse_if_lost() -> None:
+    """Raises LeaseLost."""
+    if current().lost:
+        raise LeaseLost("this worker could not renew its lease in time")

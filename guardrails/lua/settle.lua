@@ -1,0 +1,51 @@
+-- Turns a hold into what was charged, once per call, or releases it.
+--
+-- KEYS  1 holds, 2 tombstone of this call, 3 … the subjects' counters, as at admission
+-- ARGV  1 call id, 2 transaction that wrote the ledger row ('0' = none was charged),
+--       3 recorded_at of the row in ms, 4 … the amount charged to each subject in nano-dollars
+-- Returns 1; 0 where the call was settled before.
+--
+-- A counter was loaded from the ledger as one snapshot saw it. So a charge is added exactly if that
+-- snapshot did not see its transaction: whoever loads, and whenever, nothing counts twice or never.
+local function visible(transaction, snapshot)
+    local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
+    if transaction < tonumber(low) then return true end
+    if transaction >= tonumber(high) then return false end
+    for id in string.gmatch(running, '%d+') do
+        if tonumber(id) == transaction then return false end
+    end
+    return true
+end
+
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+local record = redis.call('HGET', KEYS[1], ARGV[1])
+local held = nil
+if record then
+    redis.call('HDEL', KEYS[1], ARGV[1])
+    held = string.match(record, '^(%d+)|')
+end
+local transaction, recorded = tonumber(ARGV[2]), tonumber(ARGV[3])
+for i = 3, #KEYS do
+    local counter = redis.call('HMGET', KEYS[i], 'snapshot', 'last_start')
+    if counter[1] then
+        if held then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
+        local charged = ARGV[i + 1]
+        if transaction > 0 and charged ~= '0' then
+            if not visible(transaction, counter[1]) then redis.call('HINCRBY', KEYS[i], 'spent', charged) end
+            -- A row recorded before a window began, settled after: it belongs to what was spent before.
+            if counter[2] and recorded < tonumber(counter[2]) then
+                local fields = redis.call('HGETALL', KEYS[i])
+                local seen = {}
+                for f = 1, #fields, 2 do seen[fields[f]] = fields[f + 1] end
+                for field, snapshot in pairs(seen) do
+                    local starts = string.match(field, '^s:(%d+)$')
+                    if starts and recorded < tonumber(starts) and not visible(transaction, snapshot) then
+                        redis.call('HINCRBY', KEYS[i], 'b:' .. starts, charged)
+                    end
+                end
+            end
+        end
+    end
+end
+redis.call('SET', KEYS[2], '1', 'EX', 300)
+return 1

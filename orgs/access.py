@@ -1,0 +1,125 @@
+"""Who is calling: an API key's text → Principal.
+
+Guarantees: a malformed, unknown, revoked, disabled or expired key, and a key of a suspended or frozen
+member, is refused with its own stable code; the text is never compared with anything but its digest,
+so timing tells nothing about stored keys. Does not guarantee freshness: callers cache a Principal only
+under the organisation's epoch (orgs/epoch.py).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from gateway_project.lib import database
+from gateway_project.lib.crypto import digest
+
+KEY = re.compile(r"gh_sk_[a-z0-9]{6,16}_[A-Za-z0-9_-]{20,64}")
+MAX_HEADER = 512
+
+
+class KeyRefused(Exception):
+    """`code` is one of invalid_api_key, key_revoked, key_disabled, key_expired, account_frozen."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One group on the path. `level` 0 is the root."""
+
+    id: int
+    level: int
+    name: str
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The caller of one key. `path` runs from the root to the key's home node."""
+
+    organization_id: int
+    organization_name: str
+    time_zone: str
+    attribution_required: bool
+    path: tuple[Node, ...]
+    member_id: int | None
+    member_name: str
+    key_id: int
+    key_name: str
+    application_id: int | None
+    application_name: str
+    environment: str
+    features: tuple[str, ...]
+    expires_at: datetime | None
+
+    def refuse_expired(self, now: datetime) -> None:
+        """Raises KeyRefused once the key's time is over; a cached principal must be asked at every call."""
+        if self.expires_at is not None and self.expires_at <= now:
+            raise KeyRefused("key_expired", f"This API key expired at {self.expires_at:%Y-%m-%d %H:%M} UTC.")
+
+
+def bearer(authorization: str | None) -> str:
+    """The key in an `Authorization: Bearer …` header. Raises KeyRefused for every other shape."""
+    if not authorization:
+        raise KeyRefused("invalid_api_key", "No API key was given: send it as `Authorization: Bearer gh_sk_…`.")
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or len(text) > MAX_HEADER or not KEY.fullmatch(text):
+        raise KeyRefused("invalid_api_key", "This is not a Gatehouse API key: it has the form `gh_sk_…`.")
+    return text
+
+
+async def organization_of(key: str) -> int:
+    """The organisation of a key; it never changes. Raises KeyRefused, DatabaseUnavailable."""
+    found = await database.rows("SELECT organization_id FROM orgs_apikey WHERE digest = %s", (digest(key),))
+    if not found:
+        raise KeyRefused("invalid_api_key", "This API key does not exist.")
+    return int(found[0]["organization_id"])
+
+
+PRINCIPAL_SQL = """
+SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_at, k.disabled_at, k.revoked_at, k.member_id,
+       o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
+       coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
+       coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
+       k.member_id IS NULL OR EXISTS (
+           SELECT FROM orgs_membership m
+           WHERE m.user_id = k.member_id AND m.organization_id = k.organization_id AND m.suspended_at IS NULL
+       ) AS is_member,
+       (SELECT json_agg(json_build_object('id', g.id, 'level', g.level, 'name', g.name) ORDER BY g.level)
+          FROM orgs_group g WHERE g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght) AS path
+FROM orgs_apikey k
+JOIN orgs_organization o ON o.id = k.organization_id
+JOIN orgs_group home ON home.id = k.group_id
+LEFT JOIN orgs_user u ON u.id = k.member_id
+LEFT JOIN orgs_application a ON a.id = k.application_id
+WHERE k.digest = %s
+"""
+
+
+async def principal_of(key: str) -> Principal:
+    """The principal as PostgreSQL has it now. Raises KeyRefused, DatabaseUnavailable."""
+    found = await database.rows(PRINCIPAL_SQL, (digest(key),))
+    if not found:
+        raise KeyRefused("invalid_api_key", "This API key does not exist.")
+    row = found[0]
+    _refuse_closed(row)
+    principal = msgspec.convert(
+        {name: row[name] for name in Principal.__struct_fields__}, Principal, strict=False, from_attributes=False
+    )
+    principal.refuse_expired(datetime.now(UTC))
+    return principal
+
+
+def _refuse_closed(row: dict[str, Any]) -> None:
+    if row["revoked_at"]:
+        raise KeyRefused("key_revoked", "This API key was deleted.")
+    if row["disabled_at"]:
+        raise KeyRefused("key_disabled", "This API key is disabled. Whoever manages it can enable it in the console.")
+    if not row["member_active"] or not row["is_member"]:
+        raise KeyRefused("account_frozen", "The member this API key belongs to is suspended or has left the organisation.")
+    if row["application_archived_at"]:
+        raise KeyRefused("key_disabled", "The application this API key belongs to is archived.")

@@ -1,0 +1,74 @@
+"""The epoch: how a change reaches every worker by its next call.
+
+Workers cache what they compiled for a key under the epoch of its organisation, a unique value, and
+the admission script refuses an old one. Rules:
+
+1. Whoever changes a key, member, group, policy, credit or setting calls `changing()` inside the
+   transaction. It marks the scope dirty in Redis at once and sets a fresh epoch after the commit.
+2. While a scope is dirty, workers do not cache.
+3. A mark older than the transaction time limit means that its process died: whoever meets it sets a
+   fresh epoch. So a crash between commit and announcement loses nothing.
+
+Redis away: `changing()` raises and the change is not made; a limit that does not bite is worse.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from django.db import transaction
+
+from gateway_project.lib import redis
+
+CATALOGUE = "catalogue"
+# Twice the statement timeout that the settings give every console connection.
+TRANSACTION_LIMIT_SECONDS = 60
+
+_READ = redis.Script(Path(__file__).with_name("epoch.lua"))
+
+
+class Epoch(NamedTuple):
+    value: str
+    dirty: bool
+
+
+def keys(scope: int | str) -> tuple[str, str]:
+    """The Redis keys of a scope: (epoch, dirty marks). One hash tag per organisation."""
+    return f"gh:{{{scope}}}:epoch", f"gh:{{{scope}}}:dirty"
+
+
+def changing(organization_id: int) -> None:
+    """Announces a change of this organisation. Call it inside the transaction that makes the change."""
+    _mark(organization_id)
+
+
+def catalogue_changing(organization_ids: list[int]) -> None:
+    """Announces a change of models, deployments or prices, which every organisation's cached plans rest on."""
+    _mark(CATALOGUE)
+    for organization_id in organization_ids:
+        _mark(organization_id)
+
+
+def _mark(scope: int | str) -> None:
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("announce a change inside the transaction that makes it")
+    token = secrets.token_hex(8)
+    redis.client().hset(keys(scope)[1], token, int(time.time()))
+    transaction.on_commit(lambda: _announce(scope, token), robust=True)
+
+
+def _announce(scope: int | str, token: str) -> None:
+    epoch_key, dirty_key = keys(scope)
+    pipeline = redis.client().pipeline(transaction=True)
+    pipeline.set(epoch_key, secrets.token_hex(8))
+    pipeline.hdel(dirty_key, token)
+    pipeline.execute()
+
+
+async def read(scope: int | str) -> Epoch:
+    """The current epoch. Raises RedisUnavailable."""
+    value, dirty = await redis.scripts().run(_READ, keys(scope), (secrets.token_hex(8), TRANSACTION_LIMIT_SECONDS))
+    return Epoch(value.decode(), dirty == b"1")

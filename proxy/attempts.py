@@ -1,0 +1,131 @@
+"""Trying the plan's deployments in turn, until one answers. Never after the first byte has gone to the caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import ModuleType
+from typing import TypeVar
+
+from billing.ledger import Attempt
+from proxy.call import Call
+from proxy.deployments import Deployment
+from proxy.errors import AttemptFailed, ProviderFailed, as_proxy_error
+from proxy.protocols.chat_replies import Frame, Reply, StreamReader, read_reply
+from proxy.providers.base import Upstream
+from proxy.routing import Plan
+
+PATH = "/chat/completions"
+
+T = TypeVar("T")
+
+
+class Whole:
+    """A complete answer that was read to its end."""
+
+    def __init__(self, body: bytes, reply: Reply) -> None:
+        self.body = body
+        self.reply = reply
+
+
+class Opened:
+    """A stream of which the first frames are here and the rest is still to come. Whoever gets it closes `upstream`."""
+
+    def __init__(self, upstream: Upstream, chunks: AsyncIterator[bytes], reader: StreamReader, first: list[Frame]) -> None:
+        self.upstream = upstream
+        self.chunks = chunks
+        self.reader = reader
+        self.first = first
+
+
+async def whole_answer(call: Call, plan: Plan, codec: ModuleType) -> Whole:
+    """Raises ProxyError after the last deployment failed."""
+    return await _first_success(call, plan, lambda deployment: _read_whole(call, deployment, codec))
+
+
+async def opened_stream(call: Call, plan: Plan, codec: ModuleType) -> Opened:
+    """Raises ProxyError after the last deployment failed. The first frame has been seen: it is not an error."""
+    return await _first_success(call, plan, lambda deployment: _open_stream(call, deployment, codec))
+
+
+async def _first_success(call: Call, plan: Plan, attempt: Callable[[Deployment], Awaitable[T]]) -> T:
+    error: AttemptFailed | None = None
+    for deployment in plan.deployments:
+        try:
+            async with _Attempt(call, deployment):
+                return await attempt(deployment)
+        except AttemptFailed as failure:
+            error = failure
+            if not failure.retryable:
+                break
+    raise as_proxy_error(error) if error is not None else ProviderFailed("No deployment could be tried.")
+
+
+class _Attempt:
+    """Writes down how one try at one deployment ended. The provider's own words are not kept: they may quote the prompt."""
+
+    def __init__(self, call: Call, deployment: Deployment) -> None:
+        self._call = call
+        self._deployment = deployment
+        self._started = time.monotonic()
+
+    async def __aenter__(self) -> None:
+        self._call.served_by = self._deployment
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        failed = error if isinstance(error, AttemptFailed) else None
+        target = self._deployment.target
+        self._call.attempts.append(
+            Attempt(
+                call_id=self._call.id,
+                number=len(self._call.attempts) + 1,
+                deployment_id=self._deployment.id,
+                provider=target.provider_name,
+                model=target.model,
+                status="ok" if error is None else "failed" if failed else "cancelled",
+                http_status=failed.status if failed else 200 if error is None else None,
+                error=failed.kind if failed else "",
+                latency_ms=self._call.elapsed_ms(self._started),
+            )
+        )
+
+
+async def _read_whole(call: Call, deployment: Deployment, codec: ModuleType) -> Whole:
+    upstream = await _open(call, deployment, codec, stream=False)
+    try:
+        body = await upstream.body()
+    finally:
+        await upstream.close()
+    return Whole(body, read_reply(body))
+
+
+async def _open_stream(call: Call, deployment: Deployment, codec: ModuleType) -> Opened:
+    upstream = await _open(call, deployment, codec, stream=True)
+    try:
+        reader = StreamReader(n=call.asked.n, wants_usage=call.asked.include_usage)
+        chunks = upstream.chunks()
+        frames: list[Frame] = []
+        async for chunk in chunks:
+            frames = reader.feed(chunk)
+            if frames:
+                break
+        for frame in frames:
+            if frame.error is not None:
+                raise frame.error
+        call.first_token = time.monotonic()
+        return Opened(upstream, chunks, reader, frames)
+    except BaseException:
+        await upstream.close()
+        raise
+
+
+async def _open(call: Call, deployment: Deployment, codec: ModuleType, *, stream: bool) -> Upstream:
+    provider, target = deployment.provider, deployment.target
+    body = codec.upstream_body(
+        call.asked,
+        model=target.model,
+        max_tokens=call.max_tokens,
+        force_usage=stream and provider.force_usage,
+        max_tokens_field=provider.max_tokens_field,
+    )
+    return await provider.open(target, path=PATH, body=body, stream=stream)

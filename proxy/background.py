@@ -1,0 +1,38 @@
+"""Work that must finish although nobody waits for it any more: settling the call of a caller who hung up.
+
+Tasks are kept until they end (the event loop alone would let them be collected), and an orderly shutdown
+waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+log = structlog.get_logger(__name__)
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+def run(work: Coroutine[Any, Any, Any], *, of: str) -> None:
+    """`of` names the work where its failure is logged."""
+    task = asyncio.get_running_loop().create_task(_logged(work, of), name=of)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+
+
+async def drain() -> None:
+    """Waits for what is running, bounded by the time the ledger may take."""
+    if _running:
+        await asyncio.wait(_running, timeout=settings.LEDGER_TIMEOUT_SECONDS)
+
+
+async def _logged(work: Coroutine[Any, Any, Any], of: str) -> None:
+    try:
+        await work
+    except Exception as error:
+        log.error("background.failed", work=of, error=type(error).__name__)

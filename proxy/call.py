@@ -1,0 +1,67 @@
+"""One call as it grows: what is known of it so far. Its stages fill it in, recording reads it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from billing.ledger import Attempt
+from gateway_project.lib import ids
+from guardrails.admission import Admitted
+from orgs.access import Principal
+from proxy.callers import Caller
+from proxy.canonical import ChatRequest
+from proxy.deployments import Deployment
+from proxy.routing import Plan
+
+
+@dataclass(slots=True)
+class Call:
+    """Times are `time.monotonic()` seconds except `began_at` (aware UTC)."""
+
+    protocol: str
+    caller: Caller
+    feature_asked: str = ""
+    id: UUID = field(default_factory=ids.new_call_id)
+    started: float = field(default_factory=time.monotonic)
+    feature: str = ""
+    request: ChatRequest | None = None
+    plan: Plan | None = None
+    held: Admitted | None = None
+    max_tokens: int | None = None
+    served_by: Deployment | None = None
+    first_token: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal
+
+    @property
+    def asked(self) -> ChatRequest:
+        """The request, once it has been read."""
+        if self.request is None:
+            raise RuntimeError("the request has not been read yet")
+        return self.request
+
+    @property
+    def planned(self) -> Plan:
+        if self.plan is None:
+            raise RuntimeError("the call has not been planned yet")
+        return self.plan
+
+    @property
+    def began_at(self) -> datetime:
+        return ids.time_of(self.id)
+
+    @property
+    def clamped(self) -> bool:
+        return self.held is not None and self.held.clamped
+
+    def elapsed_ms(self, since: float | None = None) -> int:
+        return round((time.monotonic() - (self.started if since is None else since)) * 1000)
+
+    def first_token_ms(self) -> int | None:
+        return None if self.first_token is None else round((self.first_token - self.started) * 1000)

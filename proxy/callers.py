@@ -1,0 +1,68 @@
+"""What the proxy knows of a key between calls: principal and limits, cached under the organisation's epoch.
+
+A cached caller may be out of date; the admission script notices (its epoch differs) and the pipeline
+loads again. Whoever answers without admission asks `current`, which compares epochs first.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from guardrails import limits
+from orgs import access, epoch
+from orgs.access import Principal
+from proxy import spend
+
+MAX_CACHED = 20_000
+
+
+class Caller(msgspec.Struct, frozen=True):
+    key: str
+    epoch: str
+    principal: Principal
+    limits: limits.Limits
+
+
+_cache: dict[str, Caller] = {}
+
+
+async def cached(key: str) -> Caller:
+    """The caller as last loaded; the admission script will tell whether that still holds.
+
+    Raises orgs.access.KeyRefused, DatabaseUnavailable, RedisUnavailable.
+    """
+    caller = _cache.get(key)
+    if caller is None:
+        return await load(key)
+    caller.principal.refuse_expired(datetime.now(UTC))
+    return caller
+
+
+async def current(key: str) -> Caller:
+    """The caller as it is now: a cached one only if nothing has changed since."""
+    caller = await cached(key)
+    return caller if await is_current(caller) else await load(key)
+
+
+async def is_current(caller: Caller) -> bool:
+    return (await epoch.read(caller.principal.organization_id)).value == caller.epoch
+
+
+async def load(key: str, *, now: datetime | None = None) -> Caller:
+    """Reads everything anew. The epoch comes first: a change during the reading makes the result stale, not wrong.
+
+    `now` decides which budget windows are compiled; Redis's clock where that found them to be over.
+    """
+    _cache.pop(key, None)
+    read = await epoch.read(await access.organization_of(key))
+    principal = await access.principal_of(key)
+    pool = await spend.funded(principal.organization_id)
+    compiled = await limits.compile_for(principal, pool_nano_usd=pool, now=now or datetime.now(UTC))
+    caller = Caller(key, read.value, principal, compiled)
+    if not read.dirty:
+        if len(_cache) >= MAX_CACHED:
+            _cache.clear()
+        _cache[key] = caller
+    return caller

@@ -1,0 +1,148 @@
+"""The catalogue as the hot path sees it: every model with its deployments, credentials opened, prices resolved.
+
+One immutable snapshot per worker, replaced when the catalogue's epoch has changed or a price version
+begins. A model whose deployment cannot be used (unknown kind, credential that does not open) keeps its
+other deployments; the reason is logged.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from billing import prices
+from billing.pricing import Price
+from gateway_project.lib import crypto, database
+from orgs import epoch
+from proxy.providers import registry
+from proxy.providers.base import Target, Timeouts
+
+log = structlog.get_logger(__name__)
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    id: int
+    provider: registry.Provider
+    target: Target
+    price: Price | None
+    order: int
+    weight: int
+
+
+class Model(msgspec.Struct, frozen=True):
+    """`deployments` in the order they were declared to be tried in."""
+
+    name: str
+    kind: str
+    context_window: int | None
+    max_output_tokens: int | None
+    created_at: datetime
+    deployments: tuple[Deployment, ...]
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    epoch: str
+    models: dict[str, Model]
+    # Unix time at which a known price version replaces one in use.
+    expires_at: float
+
+
+CATALOGUE_SQL = """
+SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.timeout, m.created_at,
+       d.id AS deployment_id, d.upstream_model, d."order", d.weight,
+       p.id AS provider_id, p.name AS provider_name, p.kind AS provider_kind, p.base_url, p.api_key_env,
+       p.api_key_encrypted, p.options
+FROM proxy_model m
+JOIN proxy_deployment d ON d.model_id = m.id
+JOIN proxy_provider p ON p.id = d.provider_id
+WHERE m.enabled AND p.enabled
+ORDER BY m.name, d."order", d.id
+"""
+
+_current: Catalogue | None = None
+
+
+async def catalogue() -> Catalogue:
+    """The snapshot in use; the caller asks `refreshed` where its absence of something decides."""
+    if _current is None or time.time() >= _current.expires_at:
+        return await refreshed()
+    return _current
+
+
+async def refreshed() -> Catalogue:
+    """The snapshot as the database has it now. Raises DatabaseUnavailable, RedisUnavailable."""
+    global _current
+    read = await epoch.read(epoch.CATALOGUE)
+    if _current is not None and _current.epoch == read.value and not read.dirty and time.time() < _current.expires_at:
+        return _current
+    rows = await database.rows(CATALOGUE_SQL)
+    found = await _prices(rows)
+    models: dict[str, Model] = {}
+    for row in rows:
+        deployment = _deployment(row, found.get(row["deployment_id"]))
+        if deployment is not None:
+            models[row["name"]] = _with(models.get(row["name"]) or _model(row), deployment)
+    until = [price.valid_until.timestamp() for price in found.values() if price.valid_until is not None]
+    _current = Catalogue(read.value, models, min(until, default=float("inf")))
+    return _current
+
+
+async def _prices(rows: list[dict[str, Any]]) -> dict[int, Price]:
+    """By deployment id: the price in force of the first of its skus that has one."""
+    skus = {
+        row["deployment_id"]: prices.skus_for(model=row["name"], kind=row["provider_kind"], upstream_model=row["upstream_model"])
+        for row in rows
+    }
+    wanted = sorted({sku for names in skus.values() for sku in names})
+    priced = await database.rows(prices.PRICES_SQL, {"skus": wanted, "at": datetime.now(UTC)})
+    by_sku = {row["sku"]: price for row in priced if (price := prices.price_from_row(row)) is not None}
+    return {
+        deployment_id: next(by_sku[sku] for sku in names if sku in by_sku)
+        for deployment_id, names in skus.items()
+        if any(sku in by_sku for sku in names)
+    }
+
+
+def _model(row: dict[str, Any]) -> Model:
+    return Model(row["name"], row["kind"], row["context_window"], row["max_output_tokens"], row["created_at"], ())
+
+
+def _with(model: Model, deployment: Deployment) -> Model:
+    return msgspec.structs.replace(model, deployments=(*model.deployments, deployment))
+
+
+def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
+    try:
+        provider = registry.provider(row["provider_kind"])
+        target = _target(row, provider)
+    except (registry.UnknownKind, crypto.CannotDecrypt, msgspec.ValidationError) as error:
+        log.error("catalogue.deployment_unusable", model=row["name"], provider=row["provider_name"], reason=str(error))
+        return None
+    return Deployment(row["deployment_id"], provider, target, price, row["order"], row["weight"])
+
+
+def _target(row: dict[str, Any], provider: registry.Provider) -> Target:
+    return Target(
+        provider_id=row["provider_id"],
+        deployment_id=row["deployment_id"],
+        provider_name=row["provider_name"],
+        kind=row["provider_kind"],
+        base_url=row["base_url"] or provider.base_url() or "",
+        model=row["upstream_model"],
+        api_key=_credential(row) or provider.default_key(),
+        options=row["options"],
+        timeouts=msgspec.convert(row["timeout"], Timeouts),
+    )
+
+
+def _credential(row: dict[str, Any]) -> str | None:
+    if row["api_key_env"]:
+        return os.environ.get(row["api_key_env"])
+    if row["api_key_encrypted"]:
+        return crypto.decrypt(row["api_key_encrypted"], bound_to=f"proxy_provider|{row['provider_name']}|api_key")
+    return None

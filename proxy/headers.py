@@ -1,0 +1,48 @@
+"""The headers of successful answers: whose call it was, what it cost, which route it took, what is left."""
+
+from __future__ import annotations
+
+from gateway_project.lib.money import exact_usd
+from proxy.call import Call
+
+# Proxies in between must neither buffer nor store a stream.
+EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def of_whole(call: Call, *, charged: int) -> dict[str, str]:
+    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), "content-type": "application/json"}
+
+
+def of_stream(call: Call) -> dict[str, str]:
+    """A stream's cost is not known yet: it stands in the ledger under the request id."""
+    return {**_common(call), **EVENT_STREAM}
+
+
+def _common(call: Call) -> dict[str, str]:
+    request_id = str(call.id)
+    result = {
+        "x-request-id": request_id,
+        "request-id": request_id,
+        "x-gatehouse-model": call.planned.model.name,
+        "x-gatehouse-route": _route(call),
+    }
+    held = call.held
+    if held is not None and held.tightest is not None:
+        result["x-gatehouse-budget-left-usd"] = exact_usd(max(0, held.left_nano_usd))
+        result["x-gatehouse-budget"] = _ascii(f"{held.tightest.level} {held.tightest.node} {held.tightest.window}")
+    if held is not None and held.rate is not None:
+        result["x-ratelimit-limit-requests"] = str(held.rate.value)
+        result["x-ratelimit-remaining-requests"] = str(held.rate_left)
+    if call.clamped:
+        result["x-gatehouse-max-tokens"] = str(call.max_tokens)
+    return result
+
+
+def _route(call: Call) -> str:
+    provider = call.served_by.target.provider_name if call.served_by is not None else ""
+    return _ascii(f"{provider}; reason={call.planned.reason}; attempts={len(call.attempts)}")
+
+
+def _ascii(text: str) -> str:
+    """Header values are ASCII without line ends: names of nodes may be anything."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)

@@ -1,0 +1,95 @@
+"""Holds whose worker died: resolved from the ledger, so that none stays and none is forgotten too early.
+
+A worker without a lease may still have a row on its way into PostgreSQL. So a hold is not simply dropped:
+a zero-cost row of status `abandoned` is inserted under the same call id. If that insert wins, the call was
+never recorded, and the hold is released; if it conflicts, the row is there, and the hold is settled with
+its figures. A slow worker that wakes up later finds its own insert in conflict and withholds the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from billing import ledger
+from billing.ledger import AlreadyRecorded, Recorded, Row
+from gateway_project.lib import database, ids, redis
+from guardrails import admission, counters
+
+log = structlog.get_logger(__name__)
+
+RECORDED_SQL = """
+SELECT transaction_id, recorded_at, charged_nano_usd FROM billing_usagerecord WHERE call_id = %s
+"""
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """What Redis keeps of a running call (guardrails.counters.holds)."""
+
+    organization_id: int
+    call_id: UUID
+    amount: int
+    worker: str
+    subjects: tuple[str, ...]
+    context: dict[str, Any]
+
+
+async def resolve_all() -> int:
+    """Resolves every hold of a dead worker → how many there were."""
+    organizations = await redis.scripts().command("SMEMBERS", counters.ACTIVE_ORGANIZATIONS)
+    return sum([await resolve(int(organization)) for organization in organizations])
+
+
+async def resolve(organization_id: int) -> int:
+    running = await of_organization(organization_id)
+    dead = {worker for worker in {hold.worker for hold in running} if not await _alive(worker)}
+    abandoned = [hold for hold in running if hold.worker in dead]
+    for hold in abandoned:
+        await _resolve(hold)
+    if abandoned:
+        log.warning("holds.resolved", organization=organization_id, holds=len(abandoned), workers=len(dead))
+    return len(abandoned)
+
+
+async def of_organization(organization_id: int) -> list[Hold]:
+    reply = await redis.scripts().command("HGETALL", counters.holds(organization_id))
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return [_hold(organization_id, call_id.decode(), record.decode()) for call_id, record in pairs]
+
+
+def _hold(organization_id: int, call_id: str, record: str) -> Hold:
+    amount, _, worker, subjects, context = record.split("|", 4)
+    return Hold(organization_id, UUID(call_id), int(amount), worker, tuple(subjects.split(",")), msgspec.json.decode(context))
+
+
+async def _alive(worker: str) -> bool:
+    return bool(await redis.scripts().command("EXISTS", counters.worker(worker)))
+
+
+async def _resolve(hold: Hold) -> None:
+    """Raises LedgerUnavailable, RedisUnavailable: the next round tries again."""
+    row = Row(
+        call_id=hold.call_id,
+        admitted_at=ids.time_of(hold.call_id),
+        reserved_nano_usd=hold.amount,
+        status="abandoned",
+        http_status=500,
+        **hold.context,
+    )
+    charged = 0
+    try:
+        recorded = await ledger.current().record(row, [])
+    except AlreadyRecorded:
+        found = (await database.rows(RECORDED_SQL, (hold.call_id,)))[0]
+        recorded, charged = Recorded(found["transaction_id"], found["recorded_at"]), found["charged_nano_usd"]
+    await admission.settle_hold(
+        hold.organization_id,
+        hold.call_id,
+        hold.subjects,
+        [charged] * len(hold.subjects),
+        recorded.transaction_id,
+        recorded.recorded_at,
+    )

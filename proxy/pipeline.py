@@ -1,0 +1,196 @@
+"""The whole life of a call, top to bottom: who, what, where, may it, send, record, settle.
+
+Guarantees: from the moment something is reserved, every way out either settles what the ledger recorded
+or releases the hold; every call of a known key leaves one row; nothing is read from a provider while a
+database transaction is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from types import ModuleType
+from typing import NamedTuple
+
+import msgspec
+
+from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.redis import RedisUnavailable
+from guardrails import admission
+from guardrails.admission import Refused, Stale
+from orgs.access import KeyRefused, bearer
+from proxy import (
+    attempts,
+    attribution,
+    background,
+    callers,
+    deployments,
+    errors,
+    headers,
+    recording,
+    refusals,
+    routing,
+    settling,
+    spend,
+)
+from proxy import streaming as streams
+from proxy.call import Call
+from proxy.errors import GuardrailsUnavailable, ProxyError
+
+# How often a call follows a changing organisation before it gives up: each round reads everything anew.
+MAX_ROUNDS = 8
+
+
+class Answer(NamedTuple):
+    headers: dict[str, str]
+    body: bytes | AsyncIterator[bytes]
+
+
+async def handle(*, body: bytes, authorization: str | None, feature: str, codec: ModuleType) -> Answer:
+    """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
+    caller = await authenticate(authorization)
+    call = Call(codec.NAME, caller, feature)
+    try:
+        call.request = codec.parse(body)
+        await admit(call)
+        return await _stream(call, codec) if call.asked.stream else await _whole(call, codec)
+    except ProxyError as error:
+        error.request_id = str(call.id)
+        raise
+
+
+async def authenticate(authorization: str | None) -> callers.Caller:
+    """Raises errors.KeyRefused, GuardrailsUnavailable."""
+    try:
+        return await callers.cached(bearer(authorization))
+    except KeyRefused as refusal:
+        raise errors.CODES[refusal.code](str(refusal)) from refusal
+    except (RedisUnavailable, DatabaseUnavailable) as error:
+        raise GuardrailsUnavailable from error
+
+
+async def authenticate_current(authorization: str | None) -> callers.Caller:
+    """For answers that no admission stands behind: the key as it is now, not as this worker remembers it."""
+    try:
+        return await callers.current((await authenticate(authorization)).key)
+    except KeyRefused as refusal:
+        raise errors.CODES[refusal.code](str(refusal)) from refusal
+    except (RedisUnavailable, DatabaseUnavailable) as error:
+        raise GuardrailsUnavailable from error
+
+
+async def admit(call: Call) -> None:
+    """Plans the call and reserves what it can cost at most. What refuses it is recorded before it is raised."""
+    for _ in range(MAX_ROUNDS):
+        try:
+            return await _plan_and_reserve(call)
+        except Stale as stale:
+            call.caller = await _reload(call, stale.now)
+        except ProxyError as error:
+            # What refuses may be out of date: then ask again with what is true now.
+            if isinstance(error, errors.MoneyRefused | errors.RateRefused) or await _is_current(call):
+                refusals.record(call, error)
+                raise
+            call.caller = await _reload(call, None)
+    raise GuardrailsUnavailable("The organization's settings change faster than they can be read.")
+
+
+async def _plan_and_reserve(call: Call) -> None:
+    call.feature = attribution.feature_of(call.principal, call.feature_asked)
+    call.plan = plan = await _plan(call)
+    try:
+        outcome = await admission.admit(
+            call.caller.limits,
+            epoch=call.caller.epoch,
+            call_id=call.id,
+            amount=plan.worst_case,
+            least=plan.least,
+            context=msgspec.json.encode(recording.context(call)).decode(),
+            source=spend.SOURCE,
+        )
+    except asyncio.CancelledError:
+        background.run(settling.give_up(call), of="give up a cancelled admission")
+        raise
+    except (RedisUnavailable, DatabaseUnavailable) as error:
+        background.run(settling.give_up(call), of="give up an unanswered admission")
+        raise GuardrailsUnavailable from error
+    if isinstance(outcome, Refused):
+        raise refusals.error_of(outcome)
+    call.held = outcome
+    call.max_tokens = plan.max_tokens
+    if outcome.clamped:
+        call.max_tokens = min(plan.output_cap, routing.affordable(plan, call.asked, amount=outcome.amount_nano_usd))
+
+
+async def _plan(call: Call) -> routing.Plan:
+    """A model that is missing from this worker's catalogue may have been declared a moment ago."""
+    try:
+        catalogue = await deployments.catalogue()
+        if call.asked.model not in catalogue.models:
+            catalogue = await deployments.refreshed()
+    except (RedisUnavailable, DatabaseUnavailable) as error:
+        raise GuardrailsUnavailable from error
+    return routing.plan(catalogue, call.asked)
+
+
+async def _reload(call: Call, now: datetime | None) -> callers.Caller:
+    """Raises errors.KeyRefused where the key has been refused since."""
+    try:
+        await deployments.refreshed()
+        return await callers.load(call.caller.key, now=now)
+    except KeyRefused as refusal:
+        error = errors.CODES[refusal.code](str(refusal))
+        refusals.record(call, error)
+        raise error from refusal
+    except (RedisUnavailable, DatabaseUnavailable) as error:
+        raise GuardrailsUnavailable from error
+
+
+async def _is_current(call: Call) -> bool:
+    try:
+        return await callers.is_current(call.caller)
+    except RedisUnavailable:
+        return True
+
+
+async def _whole(call: Call, codec: ModuleType) -> Answer:
+    try:
+        async with asyncio.timeout(call.planned.total_seconds):
+            whole = await attempts.whole_answer(call, call.planned, codec)
+    except asyncio.CancelledError:
+        settling.close_later(call, recording.cancelled(call))
+        raise
+    except Exception as error:
+        raise _failed(call, error) from error
+    reply = whole.reply
+    row = recording.completed(
+        call,
+        reply.usage,
+        text_length=reply.text_length,
+        finish_reason=reply.finish_reasons[0] if reply.finish_reasons else "",
+        has_output=reply.has_output,
+    )
+    await settling.close(call, row)
+    return Answer(headers.of_whole(call, charged=row.charged_nano_usd), whole.body)
+
+
+async def _stream(call: Call, codec: ModuleType) -> Answer:
+    try:
+        async with asyncio.timeout(call.planned.total_seconds):
+            opened = await attempts.opened_stream(call, call.planned, codec)
+    except asyncio.CancelledError:
+        settling.close_later(call, recording.cancelled(call))
+        raise
+    except Exception as error:
+        raise _failed(call, error) from error
+    frames = streams.relay(call, opened, codec)
+    await anext(frames)
+    return Answer(headers.of_stream(call), frames)
+
+
+def _failed(call: Call, error: Exception) -> ProxyError:
+    """Records a call that ended without an answer, releases its hold, and returns what to tell."""
+    shown = streams.told(error)
+    settling.close_later(call, recording.failed(call, shown))
+    return shown

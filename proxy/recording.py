@@ -1,0 +1,170 @@
+"""A call's state → its ledger row. Who pays for what is decided here, and nowhere else.
+
+| how the call ended | charged |
+|---|---|
+| complete answer | what the provider reports; an estimate, marked, only if it reports nothing |
+| refused, bad request, no provider answered | nothing |
+| provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
+| caller hung up during a stream, or the gateway cut it | input and what was delivered |
+| caller hung up before a whole answer | nothing |
+| no output and no finish reason | nothing |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billing.ledger import Row
+from billing.pricing import Bill, bill
+from guardrails.admission import Admitted, Refused
+from proxy.call import Call
+from proxy.canonical import Usage
+from proxy.errors import ProxyError
+
+MAX_NAME = 200
+
+
+def completed(call: Call, usage: Usage | None, *, text_length: int, finish_reason: str, has_output: bool) -> Row:
+    """A complete answer. Without output and finish reason it is recorded, and free."""
+    used = usage or estimated_usage(call, text_length)
+    row = _row(call, status="ok", http_status=200, finish_reason=finish_reason)
+    _bill(call, row, used, charged=has_output or bool(finish_reason))
+    return row
+
+
+def hung_up(call: Call, usage: Usage | None, *, text_length: int, status: str = "cancelled") -> Row:
+    """The caller left a stream, or the gateway cut it: input and what was delivered."""
+    row = _row(call, status=status, http_status=499 if status == "cancelled" else 200)
+    _bill(call, row, usage or estimated_usage(call, text_length), charged=True)
+    return row
+
+
+def cancelled(call: Call) -> Row:
+    """The caller left before there was an answer, and the provider was cancelled: nothing is charged."""
+    return _row(call, status="cancelled", http_status=499)
+
+
+def failed(call: Call, error: ProxyError, usage: Usage | None = None, *, text_length: int = 0) -> Row:
+    """No complete answer: nothing is charged, and what a provider delivered before it failed is absorbed."""
+    row = _row(call, status="failed", http_status=error.status, error_code=type(error).code)
+    if text_length or usage is not None:
+        _bill(call, row, usage or estimated_usage(call, text_length), charged=False)
+        row.absorbed_nano_usd, row.list_nano_usd = row.list_nano_usd, 0
+    return row
+
+
+def refused(call: Call, error: ProxyError) -> Row:
+    row = _row(call, status="refused", http_status=error.status, error_code=type(error).code)
+    row.decision = dict(error.detail or {})
+    return row
+
+
+def estimated_usage(call: Call, text_length: int) -> Usage:
+    """Where the provider reports nothing: four characters a token, as ordinary text has them."""
+    bound = call.request.input_tokens_estimate if call.request is not None else 0
+    return Usage(input_uncached=bound * 3 // 4, output=-(-text_length // 4), estimated=True)
+
+
+def context(call: Call) -> dict[str, Any]:
+    """What the resolver of a dead worker's hold needs for a row in this call's place (compact: it is kept in Redis)."""
+    row = _row(call, status="abandoned", http_status=500)
+    kept = (
+        "organization_id",
+        "member_id",
+        "api_key_id",
+        "application_id",
+        "feature",
+        "environment",
+        "protocol",
+        "requested_model",
+    )
+    return {name: getattr(row, name) for name in (*kept, *_LEVELS) if getattr(row, name) not in (None, "")}
+
+
+_LEVELS = tuple(f"group{level}_id" for level in range(5))
+
+
+def _row(call: Call, *, status: str, http_status: int, error_code: str = "", finish_reason: str = "") -> Row:
+    principal, request, served = call.principal, call.request, call.served_by
+    levels = {f"group{node.level}_id": node.id for node in principal.path}
+    return Row(
+        call_id=call.id,
+        admitted_at=call.began_at,
+        organization_id=principal.organization_id,
+        group0_id=levels["group0_id"],
+        group1_id=levels.get("group1_id"),
+        group2_id=levels.get("group2_id"),
+        group3_id=levels.get("group3_id"),
+        group4_id=levels.get("group4_id"),
+        member_id=principal.member_id,
+        api_key_id=principal.key_id,
+        application_id=principal.application_id,
+        feature=call.feature,
+        environment=principal.environment,
+        protocol=call.protocol,
+        streamed=request.stream if request is not None else False,
+        requested_model=storable(request.model) if request is not None else "",
+        served_model=served.target.model if served is not None else "",
+        provider=served.target.provider_name if served is not None else "",
+        deployment_id=served.id if served is not None else None,
+        route_reason=call.plan.reason if call.plan is not None else "",
+        reserved_nano_usd=call.held.amount_nano_usd if call.held is not None else 0,
+        latency_ms=call.elapsed_ms(),
+        first_token_ms=call.first_token_ms(),
+        status=status,
+        http_status=http_status,
+        error_code=error_code,
+        finish_reason=storable(finish_reason)[:40],
+        attempt_count=len(call.attempts),
+        decision=_decision(call.held, call.max_tokens),
+    )
+
+
+def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
+    row.input_tokens = usage.input_uncached + usage.audio_input + usage.image_input
+    row.cache_read_tokens, row.cache_write_5m_tokens = usage.cache_read, usage.cache_write_5m
+    row.cache_write_1h_tokens = usage.cache_write_1h
+    row.output_tokens, row.reasoning_tokens = usage.output_total, usage.reasoning
+    row.usage_estimated = usage.estimated
+    price = call.served_by.price if call.served_by is not None else None
+    if price is None:
+        return
+    cost: Bill = bill(price, usage)
+    row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
+    row.list_nano_usd = cost.total
+    row.charged_nano_usd = cost.total if charged else 0
+
+
+def _decision(held: Admitted | None, max_tokens: int | None) -> dict[str, Any]:
+    """What admission decided, for the call's page: the tightest budget, and the clamp where there was one."""
+    if held is None or held.tightest is None:
+        return {}
+    tightest = held.tightest
+    decision: dict[str, Any] = {
+        "level": tightest.level,
+        "node": tightest.node,
+        "policy": tightest.policy,
+        "window": tightest.window,
+        "limit": tightest.value,
+        "left": held.left_nano_usd,
+    }
+    return decision | ({"clamped_to": max_tokens} if held.clamped else {})
+
+
+def refusal(outcome: Refused) -> dict[str, Any]:
+    """`error.gatehouse` of a refusal: amounts in dollars as text for budgets, counts for rates."""
+    limit = outcome.limit
+    return {
+        "level": limit.level,
+        "node": limit.node,
+        "policy": limit.policy,
+        "window": limit.window,
+        "limit": limit.value,
+        "spent": outcome.used,
+        "held": outcome.held,
+    }
+
+
+def storable(text: str) -> str:
+    """What PostgreSQL takes as text of a name that a caller or provider made up."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")[:MAX_NAME]

@@ -1,0 +1,105 @@
+"""From what was asked to where it may go: the ordered deployments, the output cap and the most it can cost."""
+
+from __future__ import annotations
+
+import random
+from itertools import groupby
+
+import msgspec
+
+from billing import pricing
+from proxy.canonical import ChatRequest
+from proxy.deployments import Catalogue, Deployment, Model
+from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
+
+# Where neither the caller nor the catalogue bounds the output, the gateway does, and tells the provider so.
+DEFAULT_MAX_OUTPUT = 16_384
+# A budget that affords less output than this refuses; shorter answers are of no use to anyone.
+LEAST_OUTPUT = 16
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """`worst_case` and `least` in nano-dollars; `least` is None where the caller set a maximum itself.
+
+    `max_tokens` is what must be written into the request: None where the model's own maximum applies.
+    """
+
+    model: Model
+    deployments: tuple[Deployment, ...]
+    reason: str
+    output_cap: int
+    max_tokens: int | None
+    worst_case: int
+    least: int | None
+
+    @property
+    def total_seconds(self) -> float:
+        """The bound on the whole call, fallbacks and streaming included."""
+        return self.deployments[0].target.timeouts.total
+
+
+def plan(catalogue: Catalogue, request: ChatRequest) -> Plan:
+    """Raises ModelNotFound, BadRequest, ModelUnpriced."""
+    model = catalogue.models.get(request.model)
+    if model is None:
+        raise ModelNotFound(f"The model {request.model[:100]!r} does not exist or is not offered here.", param="model")
+    if model.kind != "chat":
+        raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
+    deployments = in_order(model.deployments)
+    if any(deployment.price is None for deployment in deployments):
+        raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
+    cap = request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
+    asked = request.max_tokens is not None
+    return Plan(
+        model=model,
+        deployments=deployments,
+        reason="only" if len(deployments) == 1 else "order",
+        output_cap=cap,
+        max_tokens=None if asked or model.max_output_tokens else cap,
+        worst_case=most(deployments, request, output=cap),
+        least=None if asked else most(deployments, request, output=min(cap, LEAST_OUTPUT)),
+    )
+
+
+def most(deployments: tuple[Deployment, ...], request: ChatRequest, *, output: int) -> int:
+    """What the call can cost at the dearest of its deployments, fallbacks included."""
+    return max(
+        pricing.worst_case(
+            deployment.price,
+            input_tokens=request.input_tokens_estimate,
+            output_tokens=output,
+            n=request.n,
+            text_input=not (request.image_parts or request.audio_parts),
+        )
+        for deployment in deployments
+        if deployment.price is not None
+    )
+
+
+def affordable(plan: Plan, request: ChatRequest, *, amount: int) -> int:
+    """The output cap that the amount reserved pays for, whichever deployment answers."""
+    return min(
+        pricing.affordable_output(
+            deployment.price,
+            budget=amount,
+            input_tokens=request.input_tokens_estimate,
+            n=request.n,
+            text_input=not (request.image_parts or request.audio_parts),
+        )
+        for deployment in plan.deployments
+        if deployment.price is not None
+    )
+
+
+def in_order(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    """By `order`; among equals drawn by weight, without replacement."""
+    if len(deployments) == 1:
+        return deployments
+    ordered: list[Deployment] = []
+    for _, equals in groupby(deployments, key=lambda deployment: deployment.order):
+        left = list(equals)
+        while left:
+            drawn = random.choices(left, weights=[max(1, entry.weight) for entry in left])[0]  # noqa: S311 - spreads load
+            left.remove(drawn)
+            ordered.append(drawn)
+    return tuple(ordered)

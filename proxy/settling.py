@@ -1,0 +1,83 @@
+"""The end of every call: the row commits, then the hold becomes what was charged. In that order, always.
+
+Between the two the hold still counts, so no sum is ever too low. If this worker dies between them, or
+before the row, `proxy.holds` finishes the job from the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from billing import ledger
+from billing.ledger import AlreadyRecorded, LedgerUnavailable, Recorded, Row
+from gateway_project.lib.redis import RedisUnavailable
+from guardrails import admission
+from proxy import background
+from proxy.call import Call
+from proxy.errors import GuardrailsUnavailable
+
+
+async def close(call: Call, row: Row) -> None:
+    """Returns once the row is durable and the hold is gone; only then may the last bytes go out.
+
+    Raises GuardrailsUnavailable where that is not certain: the answer must be withheld.
+    """
+    try:
+        done = ledger.current().record_later(row, call.attempts)
+    except LedgerUnavailable as error:
+        await _release(call)
+        raise GuardrailsUnavailable("The ledger takes no more rows, so no answer is given out.") from error
+    try:
+        recorded = await ledger.confirmed(done)
+        await _settle(call, row, recorded)
+    except asyncio.CancelledError:
+        background.run(_settle_after(call, row, done), of="settle a cancelled call")
+        raise
+    except RedisUnavailable:
+        # The row is durable and the answer complete; the counter catches up as the hold is resolved.
+        return
+    except AlreadyRecorded as error:
+        raise GuardrailsUnavailable("This call took so long that it was closed as abandoned; nothing was charged.") from error
+    except LedgerUnavailable as error:
+        background.run(_settle_after(call, row, done), of="settle a late row")
+        raise GuardrailsUnavailable("The ledger cannot be reached, so the answer is withheld.") from error
+
+
+def close_later(call: Call, row: Row) -> None:
+    """The same without a caller to wait for it: refusals, failures, callers who hung up."""
+    try:
+        done = ledger.current().record_later(row, call.attempts)
+    except LedgerUnavailable:
+        background.run(_release(call), of="release after a full ledger queue")
+        return
+    if call.held is not None:
+        background.run(_settle_after(call, row, done), of="settle without a caller")
+
+
+async def give_up(call: Call) -> None:
+    """Admission was cancelled or timed out: whether it holds anything is unknown, so release under its id."""
+    limits = call.caller.limits
+    await admission.settle_hold(limits.organization_id, call.id, limits.subjects, [0] * len(limits.subjects), 0, None)
+
+
+async def _settle_after(call: Call, row: Row, done: asyncio.Future[Recorded]) -> None:
+    try:
+        await _settle(call, row, await done)
+    except AlreadyRecorded:
+        return  # whoever recorded it settles it
+
+
+async def _settle(call: Call, row: Row, recorded: Recorded) -> None:
+    if call.held is not None:
+        await admission.settle(
+            call.held,
+            charged=row.charged_nano_usd,
+            pool_charged=row.charged_nano_usd,
+            transaction_id=recorded.transaction_id,
+            recorded_at=recorded.recorded_at,
+        )
+
+
+async def _release(call: Call) -> None:
+    if call.held is not None:
+        await admission.release(call.held)

@@ -1,0 +1,47 @@
+"""Where limits and money meet: guardrails ask what was spent, billing's ledger answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from billing import buckets
+from gateway_project.lib import database
+from guardrails.admission import Spend
+
+# All credit ever given to a pool: what its lifetime spending is held against.
+FUNDED_SQL = """
+SELECT coalesce(sum(e.amount_nano_usd), 0)::bigint AS funded
+FROM billing_creditentry e JOIN billing_credittransaction t ON t.id = e.transaction_id
+WHERE e.organization_id = %s AND e.account = 'pool' AND t.kind <> 'usage'
+"""
+
+
+class LedgerSpend:
+    """guardrails.admission.SpendSource over billing's books."""
+
+    async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
+        """Raises DatabaseUnavailable."""
+        moments = {
+            start: datetime.fromtimestamp(start / 1000, tz=UTC) for starts in starts_by_subject.values() for start in starts
+        }
+        parameters = buckets.spend_parameters(organization_id, subjects=starts_by_subject, starts=moments.values())
+        rows = await database.rows(buckets.SPEND_SQL, parameters)
+        sums = buckets.sums_from_rows(rows, starts=parameters["starts"])
+        return Spend(
+            snapshot=sums.snapshot,
+            spent={subject: spend.charged for subject, spend in sums.lifetime.items()},
+            before={
+                (subject, start): sums.before[subject, moments[start]].charged
+                for subject, starts in starts_by_subject.items()
+                for start in starts
+            },
+        )
+
+
+SOURCE = LedgerSpend()
+
+
+async def funded(organization_id: int) -> int:
+    """The limit of the subject `pool`, in nano-dollars. Raises DatabaseUnavailable."""
+    return int((await database.rows(FUNDED_SQL, (organization_id,)))[0]["funded"])

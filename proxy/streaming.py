@@ -1,0 +1,105 @@
+"""Relaying a stream: the provider's bytes pass through, the last frames wait for the ledger.
+
+Guarantees, however the stream ends: the upstream is closed, one row is recorded, the hold is settled. The
+frames from the finish reason on are held back until the row is durable, so nobody holds a complete
+answer that the ledger does not know. A worker that lost its lease stops relaying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import ModuleType
+
+from billing.ledger import Row
+from guardrails import leases
+from proxy import recording, settling
+from proxy.attempts import Opened
+from proxy.call import Call
+from proxy.errors import AttemptFailed, GuardrailsUnavailable, InternalError, ProviderTimeout, ProxyError, as_proxy_error
+from proxy.protocols.chat_replies import Frame, StreamReader
+
+
+async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[bytes]:
+    """The bytes for the caller. The first item is empty: it is taken before the headers go out.
+
+    So the body below runs from the start, and its `finally` does whatever becomes of the response object.
+    """
+    reader = opened.reader
+    open_row = True
+    try:
+        yield b""
+        held_back: list[bytes] = []
+        async with asyncio.timeout(call.planned.total_seconds):
+            async for frames in _frames(opened):
+                passing, waiting = _sort(frames)
+                held_back += waiting
+                if passing:
+                    yield passing
+        await opened.upstream.close()
+        row = _completed(call, reader)
+        open_row = False
+        await settling.close(call, row)
+        yield b"".join(held_back)
+    except (GeneratorExit, asyncio.CancelledError):
+        if open_row:
+            open_row = False
+            settling.close_later(call, recording.hung_up(call, reader.usage, text_length=len(reader.text)))
+        raise
+    except Exception as error:
+        shown = told(error)
+        if open_row:
+            open_row = False
+            settling.close_later(call, recording.failed(call, shown, reader.usage, text_length=len(reader.text)))
+        yield codec.render_stream_error(shown, request_id=str(call.id))
+    finally:
+        await opened.upstream.close()
+
+
+async def _frames(opened: Opened) -> AsyncIterator[list[Frame]]:
+    """Raises AttemptFailed for an error frame, LeaseLost when this worker may no longer relay."""
+    yield opened.first
+    async for chunk in opened.chunks:
+        leases.refuse_if_lost()
+        yield _sound(opened.reader.feed(chunk))
+    yield _sound(opened.reader.flush())
+
+
+def _sound(frames: list[Frame]) -> list[Frame]:
+    for frame in frames:
+        if frame.error is not None:
+            raise frame.error
+    return frames
+
+
+def _sort(frames: list[Frame]) -> tuple[bytes, list[bytes]]:
+    """The bytes that may pass at once, and the frames to hold back."""
+    passing = b"".join(frame.raw for frame in frames if not frame.terminal and not frame.drop)
+    return passing, [frame.raw for frame in frames if frame.terminal and not frame.drop]
+
+
+def _completed(call: Call, reader: StreamReader) -> Row:
+    """Raises AttemptFailed where the provider ended the stream before the answer."""
+    if not reader.finish_reasons and not reader.done:
+        raise AttemptFailed("broken", "The provider ended the stream before the answer was complete.")
+    return recording.completed(
+        call,
+        reader.usage,
+        text_length=len(reader.text),
+        finish_reason=reader.finish_reasons[0] if reader.finish_reasons else "",
+        has_output=reader.has_output,
+    )
+
+
+def told(error: Exception) -> ProxyError:
+    match error:
+        case ProxyError():
+            return error
+        case AttemptFailed():
+            return as_proxy_error(error)
+        case leases.LeaseLost():
+            return GuardrailsUnavailable("This worker lost its connection to the guardrails, so the stream was cut.")
+        case TimeoutError():
+            return ProviderTimeout("The call took longer than its model allows in total.")
+        case _:
+            return InternalError()

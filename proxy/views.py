@@ -1,0 +1,43 @@
+"""The endpoints of `/v1`: bytes in, one call of the pipeline, bytes out."""
+
+from __future__ import annotations
+
+import msgspec
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from rest_framework.request import Request
+
+from gateway_project.lib.drf import AsyncAPIView
+from proxy import attribution, keycard, offered, pipeline, startup
+from proxy.protocols import chat_completions
+
+
+class ProxyView(AsyncAPIView):
+    async def authenticate(self, request: Request) -> None:
+        """Keys are read by the pipeline; here a worker's connections are made sure of."""
+        await startup.ensure()
+
+
+class ChatCompletions(ProxyView):
+    async def post(self, request: Request) -> HttpResponseBase:
+        answer = await pipeline.handle(
+            body=request._request.body,
+            authorization=request.META.get("HTTP_AUTHORIZATION"),
+            feature=request.headers.get(attribution.HEADER, ""),
+            codec=chat_completions,
+        )
+        if isinstance(answer.body, bytes):
+            return HttpResponse(answer.body, headers=answer.headers)
+        return StreamingHttpResponse(answer.body, headers=answer.headers)
+
+
+class Models(ProxyView):
+    async def get(self, request: Request, name: str = "") -> HttpResponseBase:
+        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+        body = await offered.one(caller, name) if name else await offered.all_models(caller)
+        return HttpResponse(body, content_type="application/json")
+
+
+class Key(ProxyView):
+    async def get(self, request: Request) -> HttpResponseBase:
+        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+        return HttpResponse(msgspec.json.encode(await keycard.describe(caller)), content_type="application/json")
