@@ -1,0 +1,91 @@
+import pytest
+
+from orgs.actor import Actor
+from orgs.errors import NotAllowed, Refused
+from orgs.models import AuditEvent, Group, Organization
+from orgs.permissions import Permission
+from orgs.services.organizations import change_settings, create_organization, create_personal_account
+from tests.actors import World, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_new_organisation_has_a_root_group_a_member_and_a_super_admin() -> None:
+    alice = make_user("alice@example.test", name="Alice")
+    acme = create_organization("  Acme   Robotics ", owner=alice)
+    assert (acme.name, acme.slug, acme.kind, acme.time_zone) == ("Acme Robotics", "acme-robotics", "company", "UTC")
+    assert (acme.root.name, acme.root.level, acme.root.parent) == ("Acme Robotics", 0, None)
+    assert [membership.group for membership in acme.memberships.all()] == [acme.root]
+    assert Actor.load(alice, organization=acme).role_label == "Super Admin"
+    event = AuditEvent.objects.get(organization=acme)
+    assert (event.action, event.actor, event.after) == ("organization.created", alice, {"name": acme.name, "kind": "company"})
+
+
+def test_equal_names_get_different_addresses() -> None:
+    alice = make_user("alice@example.test")
+    slugs = {create_organization("Acme", owner=alice).slug for _ in range(3)}
+    assert len(slugs) == 3
+    assert all(slug.startswith("acme") for slug in slugs)
+
+
+def test_a_name_without_latin_letters_has_an_address_too() -> None:
+    assert create_organization("株式会社", owner=make_user("a@example.test")).slug == "organization"
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 121, "bell\x07", "nul\x00"])
+def test_a_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(Refused) as refused:
+        create_organization(name, owner=make_user("alice@example.test"))
+    assert refused.value.field == "name"
+    assert not Organization.objects.exists()
+
+
+def test_no_tree_moves_when_another_organisation_comes_or_is_renamed(world: World) -> None:
+    """django-mptt would order all tenants' trees by name; each tree keeps its organisation's id instead."""
+    create_organization("AAA comes first", owner=world.charlie)
+    change_settings(world.other, name="A new name that would sort first", by=world.actor("charlie"))
+    for group in Group.objects.all():
+        assert group.tree_id == group.organization_id
+    tree = {name: (world.group(name).lft, world.group(name).rght) for name in ("root", "engineering", "core", "field")}
+    assert tree == {"root": (1, 14), "engineering": (2, 9), "core": (5, 6), "field": (11, 12)}
+
+
+def test_everyone_has_one_personal_account_however_often_it_is_asked_for() -> None:
+    mia = make_user("mia@example.test", name="Mia")
+    first, second = create_personal_account(mia), create_personal_account(mia)
+    assert first == second
+    assert (first.name, first.slug, first.kind) == ("Mia", "mia", "personal")
+    assert Organization.objects.count() == 1
+
+
+def test_settings_are_changed_and_audited(world: World) -> None:
+    name = world.acme.name
+    changed = change_settings(
+        world.acme, name="Acme Two", time_zone="Asia/Kathmandu", attribution_required=True, by=world.actor("alice")
+    )
+    assert (changed.name, changed.time_zone, changed.attribution_required) == ("Acme Two", "Asia/Kathmandu", True)
+    assert changed.root.name == "Acme Two"
+    event = AuditEvent.objects.get(action="organization.changed")
+    assert event.before == {"name": name, "time_zone": "UTC", "attribution_required": False}
+    assert event.after == {"name": "Acme Two", "time_zone": "Asia/Kathmandu", "attribution_required": True}
+
+
+def test_settings_that_stay_as_they_are_leave_no_trace(world: World) -> None:
+    change_settings(world.acme, name=world.acme.name, attribution_required=False, by=world.actor("alice"))
+    assert not AuditEvent.objects.filter(action="organization.changed").exists()
+
+
+def test_an_unknown_time_zone_is_refused(world: World) -> None:
+    for name in ("Mars/Olympus", "../../etc/passwd", ""):
+        with pytest.raises(Refused) as refused:
+            change_settings(world.acme, time_zone=name, by=world.actor("alice"))
+        assert refused.value.field == "time_zone"
+
+
+@pytest.mark.parametrize("name", ["lena", "sam", "mia", "charlie"])
+def test_settings_belong_to_super_admins(world: World, name: str) -> None:
+    with pytest.raises(NotAllowed) as missing:
+        change_settings(world.acme, name="Mine", by=world.actor(name))
+    assert missing.value.permission is Permission.MANAGE_SETTINGS
+    world.acme.refresh_from_db()
+    assert world.acme.name.startswith("Acme")
