@@ -1,0 +1,154 @@
+"""Spend by subject: quarter-hour buckets of the ledger, and exact sums of buckets and rows not yet in them.
+
+Subjects of a row: `org`, `g<id>` for each group of levels 1–4, `m<user id>`, `k<key id>`,
+`a<application id>`, and `pool`, which list cost (BYOK) never reaches.
+
+* **Closing** adds every row whose inserting transaction lies in [watermark, xmin) to its buckets and moves
+  the watermark to xmin, the oldest transaction still running, in one transaction under the watermark's
+  lock. All transactions below xmin have ended, so none can commit a row behind the watermark: each row is
+  counted exactly once, late commits later.
+* **Reading** is one statement, so figures and snapshot belong together: buckets + rows at or above the
+  watermark. Whoever keeps the snapshot with the figures can tell for ever which transactions they contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import connection, transaction
+
+BUCKET_MINUTES = 15
+
+# One row of the ledger as (subject, charged, list) rows. Only alias u and integer columns are interpolated.
+_SUBJECTS = "CROSS JOIN LATERAL (VALUES ('pool', u.charged_nano_usd, 0::bigint), {rows}) AS s (subject, charged, list)".format(
+    rows=", ".join(
+        f"({subject}, u.charged_nano_usd, u.list_nano_usd)"
+        for subject in (
+            "'org'",
+            *(f"'g' || u.group{level}_id" for level in range(1, 5)),
+            "'m' || u.member_id",
+            "'k' || u.api_key_id",
+            "'a' || u.application_id",
+        )
+    )
+)
+
+# The watermark row is locked by a statement before this one, so that this one's snapshot is newer than the lock.
+_CLOSE_SQL = f"""
+WITH bounds AS MATERIALIZED (
+    SELECT transaction_id AS low, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS high
+    FROM billing_spendwatermark WHERE id = 1
+), advanced AS (
+    UPDATE billing_spendwatermark SET transaction_id = high FROM bounds WHERE id = 1 AND high > low
+), closed AS (
+    INSERT INTO billing_spendbucket (organization_id, subject, starts_at, charged_nano_usd, list_nano_usd, calls)
+    SELECT u.organization_id, s.subject, date_bin('{BUCKET_MINUTES} minutes', u.recorded_at, 'epoch'),
+           sum(s.charged), sum(s.list), coalesce(sum(u.call_count) FILTER (WHERE u.status <> 'adjustment'), 0)
+    FROM billing_usagerecord u {_SUBJECTS}
+    WHERE u.transaction_id >= (SELECT low FROM bounds) AND u.transaction_id < (SELECT high FROM bounds)
+      AND s.subject IS NOT NULL AND (s.charged <> 0 OR s.list <> 0)
+    GROUP BY 1, 2, 3
+    ON CONFLICT (organization_id, subject, starts_at) DO UPDATE SET
+        charged_nano_usd = billing_spendbucket.charged_nano_usd + excluded.charged_nano_usd,
+        list_nano_usd = billing_spendbucket.list_nano_usd + excluded.list_nano_usd,
+        calls = billing_spendbucket.calls + excluded.calls
+    RETURNING 1
+)
+SELECT low, high, (SELECT count(*) FROM closed) FROM bounds
+"""  # noqa: S608
+
+# Rows: subject, segment, charged, list, snapshot. Segment k holds what was recorded from the k-th start on and
+# before the next; a subject without spend has one row of nulls. Parameters: `spend_parameters`.
+SPEND_SQL = f"""
+WITH sums AS (
+    SELECT subject, width_bucket(at, %(starts)s::timestamptz[]) AS segment,
+           sum(charged)::bigint AS charged, sum(list)::bigint AS list
+    FROM (
+        SELECT subject, starts_at AS at, charged_nano_usd AS charged, list_nano_usd AS list
+        FROM billing_spendbucket
+        WHERE organization_id = %(organization_id)s AND subject = ANY(%(subjects)s::text[])
+        UNION ALL
+        SELECT s.subject, u.recorded_at, s.charged, s.list
+        FROM billing_usagerecord u {_SUBJECTS}
+        WHERE u.organization_id = %(organization_id)s AND s.subject = ANY(%(subjects)s::text[])
+          AND u.transaction_id >= (SELECT transaction_id FROM billing_spendwatermark WHERE id = 1)
+          AND (s.charged <> 0 OR s.list <> 0)
+    ) AS spend
+    GROUP BY 1, 2
+)
+SELECT asked.subject, sums.segment, sums.charged, sums.list, pg_current_snapshot()::text AS snapshot
+FROM unnest(%(subjects)s::text[]) AS asked (subject) LEFT JOIN sums USING (subject)
+"""  # noqa: S608
+
+
+class LedgerBehind(RuntimeError):
+    """The cluster's transaction counter is below the watermark: the database was moved here without it."""
+
+
+class Spend(NamedTuple):
+    """Nano-dollars."""
+
+    charged: int = 0
+    list: int = 0
+
+    def plus(self, other: Spend) -> Spend:
+        return Spend(self.charged + other.charged, self.list + other.list)
+
+
+class SpendSums(NamedTuple):
+    """`lifetime` by subject; `before` by (subject, start): what was recorded before that start.
+
+    `snapshot` (text of pg_snapshot) says which transactions are in: `pg_visible_in_snapshot(xid8, snapshot)`.
+    """
+
+    snapshot: str
+    lifetime: dict[str, Spend]
+    before: dict[tuple[str, datetime], Spend]
+
+
+def close_spend_buckets() -> int:
+    """Moves finished ledger rows into the buckets → buckets touched. Safe to run at any time, by any number."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT transaction_id FROM billing_spendwatermark WHERE id = 1 FOR UPDATE")
+        cursor.execute(_CLOSE_SQL)
+        low, high, touched = cursor.fetchone()
+    if high < low:
+        raise LedgerBehind(
+            f"the watermark is transaction {low}, this cluster has only reached {high}: see billing/README.md, Failure"
+        )
+    return int(touched)
+
+
+def spend_parameters(organization_id: int, *, subjects: Collection[str], starts: Iterable[datetime]) -> dict[str, Any]:
+    """Parameters of SPEND_SQL. Raises ValueError for a start that is not on a quarter of an hour (UTC)."""
+    ascending = sorted(set(starts))
+    for start in ascending:
+        if start.timestamp() % (BUCKET_MINUTES * 60):
+            raise ValueError(f"{start.isoformat()} does not begin a quarter of an hour")
+    return {"organization_id": organization_id, "subjects": sorted(set(subjects)), "starts": ascending}
+
+
+def sums_from_rows(rows: Sequence[Mapping[str, Any]], *, starts: Iterable[datetime]) -> SpendSums:
+    """The answer of SPEND_SQL, rows as mappings by column."""
+    spend = {(row["subject"], row["segment"]): Spend(row["charged"], row["list"]) for row in rows if row["segment"] is not None}
+    lifetime, before = {}, {}
+    ascending = sorted(set(starts))
+    for subject in {row["subject"] for row in rows}:
+        running = spend.get((subject, 0), Spend())
+        for segment, start in enumerate(ascending, 1):
+            before[subject, start] = running
+            running = running.plus(spend.get((subject, segment), Spend()))
+        lifetime[subject] = running
+    return SpendSums(rows[0]["snapshot"] if rows else "", lifetime, before)
+
+
+def spend_sums(organization_id: int, *, subjects: Collection[str], starts: Iterable[datetime] = ()) -> SpendSums:
+    """Lifetime spend of each subject, and its spend before each start, all of one snapshot."""
+    parameters = spend_parameters(organization_id, subjects=subjects, starts=starts)
+    with connection.cursor() as cursor:
+        cursor.execute(SPEND_SQL, parameters)
+        names = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    return sums_from_rows(rows, starts=parameters["starts"])
