@@ -31,8 +31,9 @@ def changing(organization: Organization) -> Iterator[None]:
     with transaction.atomic():
         # NO KEY UPDATE: ledger rows, which reference the organisation, are still inserted meanwhile.
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
-        epoch.changing(organization.pk)
         yield
+        # Last, so that a refused change leaves no mark that would keep workers from caching for a minute.
+        epoch.changing(organization.pk)
 
 
 def fresh_group(group: Group) -> Group:

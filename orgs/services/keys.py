@@ -68,7 +68,8 @@ def rename_key(key: ApiKey, *, name: str, by: Actor) -> ApiKey:
 def disable_key(key: ApiKey, *, by: Actor) -> ApiKey:
     """Its next call is refused; enable_key brings it back."""
     with _changing_key(key, by=by) as fresh:
-        if not fresh.disabled_at:
+        # An admin's ban replaces the member's own.
+        if not fresh.disabled_at or (fresh.disabled_by_id == fresh.member_id != by.user.pk):
             fresh.disabled_at, fresh.disabled_by = timezone.now(), by.user
             fresh.save(update_fields=["disabled_at", "disabled_by"])
             audit("key.disabled", by=by, target=fresh)

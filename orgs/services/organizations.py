@@ -22,7 +22,6 @@ def create_organization(
     """With its root group; the owner becomes its first member and Super Admin."""
     name = clean_name(name)
     organization = _insert_with_free_slug(name, kind=kind, time_zone=clean_time_zone(time_zone))
-    epoch.changing(organization.pk)
     # Written as it is, not by django-mptt: that would order the new tree among all tenants' trees and renumber theirs.
     root = Group(organization=organization, name=name, level=0, lft=1, rght=2, tree_id=organization.pk)  # type: ignore[no-untyped-call]
     root.save()  # type: ignore[no-untyped-call]
@@ -34,6 +33,7 @@ def create_organization(
         target=organization,
         after={"name": name, "kind": organization.kind},
     )
+    epoch.changing(organization.pk)
     return organization
 
 
