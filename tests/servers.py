@@ -15,7 +15,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project import environment
-from gateway_project.embedded import places
+from gateway_project.embedded import places, prepare
 from gateway_project.embedded.child import Child
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault(name, value)
     start_servers(folder, children=config.stash[CHILDREN])
     django.setup()
+    prepare.collect_static()  # pages ask the manifest for the names of their files
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ POLL_SECONDS = 0.01
 
 
 class Child:
-    """`ready(pid)` tells when it serves; `once`: it does one thing and ends; lines with `noise` are dropped.
+    """`ready(pid)` tells when it serves; `once`: it does one thing and ends; lines with `noise` are shown only when it fails.
 
     A process group of its own keeps the terminal's Ctrl-C away from it: the order of stopping is ours.
     """
@@ -43,7 +44,7 @@ class Child:
         descriptors: Sequence[int] = (),
         gated: bool = False,
         once: bool = False,
-        noise: str = "",
+        noise: re.Pattern[str] | None = None,
     ) -> None:
         self.name, self.argv, self.ready, self.folder, self.variables = name, list(argv), ready, folder, dict(variables)
         self.account, self.stop_signal, self.stop_seconds = account, stop_signal, stop_seconds
@@ -152,6 +153,6 @@ class Child:
         with process.stdout:
             for raw in process.stdout:
                 line = raw.decode(errors="replace").rstrip()
-                if not (self.noise and self.noise in line):
-                    self.lines.append(line)
+                self.lines.append(line)
+                if not (self.noise and self.noise.search(line)):
                     write(self.name, line)

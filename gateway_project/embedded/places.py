@@ -63,7 +63,7 @@ class Place:
         return make_private(self.data / name, self.account)
 
 
-def choose(home: Path) -> Place:
+def choose(home: Path, *, fallback: Path = FALLBACK_FOLDER) -> Place:
     """Folders and account for this state folder, created. Raises StartError where that is not possible."""
     make_home(home)
     account = choose_account(home / "servers")
@@ -74,10 +74,10 @@ def choose(home: Path) -> Place:
             raise StartError(
                 f"PostgreSQL's account can no longer enter {home}, where its data lies: `chmod o+x` it and the folders above."
             )
-        data = FALLBACK_FOLDER / _digest(home)
+        data = fallback / _digest(home)
         account = choose_account(data)
         notes.append(f"Database files are kept in {data}: the account that runs PostgreSQL cannot enter {home}.")
-        FALLBACK_FOLDER.mkdir(parents=True, exist_ok=True, mode=0o755)
+        fallback.mkdir(parents=True, exist_ok=True, mode=0o755)
     make_private(data, account)
     sockets = data / "sockets"
     if len(os.fsencode(sockets / LONGEST_SOCKET_NAME)) > SOCKET_PATH_BYTES:

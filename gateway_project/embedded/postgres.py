@@ -1,6 +1,7 @@
 """The embedded PostgreSQL: unix socket only, password (SCRAM), data kept between runs."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -15,14 +16,15 @@ from gateway_project.embedded.places import Place
 
 USER = DATABASE = "gatehouse"
 CREATE = f"CREATE DATABASE {DATABASE}\n"
+NOISE = re.compile("^LOG: ")  # each start and stop is a dozen lines of it; when a start fails they say why
 READY_LINE = 7  # of postmaster.pid, as pg_ctl reads it
 OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
-    # Statements and row values may hold what callers sent: only what ends a session or the server is logged.
-    "log_min_messages": "fatal",
+    # Statements and row values may hold what callers sent: errors of statements are not logged, only the server's own affairs.
+    "log_min_messages": "log",
     "log_checkpoints": "off",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -39,7 +41,7 @@ class Postgres:
         self.programs = places.reachable(binaries.postgres_folder(), program="bin/postgres", place=place) / "bin"
 
     def url(self, database: str = DATABASE) -> str:
-        return f"postgresql://{USER}:{quote(self.password)}@{quote(str(self.place.sockets), safe='')}/{database}"
+        return f"postgresql://{USER}:{quote(self.password, safe='')}@{quote(str(self.place.sockets), safe='')}/{database}"
 
     def prepare(self) -> bool:
         """Creates the cluster where there is none yet; true if it did. Raises StartError."""
@@ -69,6 +71,7 @@ class Postgres:
             account=self.place.account,
             stop_signal=signal.SIGINT,  # "fast shutdown": ends sessions, writes a checkpoint
             stop_seconds=20,
+            noise=NOISE,
         )
 
     def _is_ready(self, pid: int) -> bool:

@@ -26,7 +26,6 @@ def main() -> None:
     parser.add_argument("--result-fd", type=int, required=True)
     result = os.fdopen(parser.parse_args().result_fd, "w")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-    settings.STORAGES = {**settings.STORAGES, "staticfiles": PLAIN_STORAGE}
     django.setup()
     timed("static files", collect_static)
     if not sys.stdin.readline():
@@ -47,6 +46,7 @@ def timed(label: str, work: Callable[[], object]) -> None:
 
 def collect_static() -> None:
     """Only when a source file has changed: names, sizes and times of all of them are compared with the last run's."""
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": PLAIN_STORAGE}
     from django.core.management import call_command
 
     stamp = Path(settings.STATIC_ROOT) / STAMP

@@ -26,8 +26,9 @@ from gateway_project.embedded.valkey import Valkey
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVER_SECONDS, PREPARE_SECONDS, WEB_SECONDS = 30.0, 600.0, 60.0
-CELERY = ("-m", "celery", "-A", "gateway_project", "worker", "-B", "--concurrency=2", "--loglevel=warning")
+CELERY = ("-m", "celery", "--quiet", "-A", "gateway_project", "worker", "-B", "--concurrency=2", "--loglevel=warning")
 CELERY_ALONE = ("--without-gossip", "--without-mingle")  # there is no other worker to talk to
+CELERY_WARNINGS = "ignore:You're running the worker with superuser privileges"  # as root everything here is root's
 
 
 class Up:
@@ -71,6 +72,7 @@ class Up:
         )
         webs = [self._web(index, socket.fileno()) for index, socket in enumerate(sockets, start=1)]
         celery = self._python("celery", *CELERY, *CELERY_ALONE)
+        celery.variables["PYTHONWARNINGS"] = CELERY_WARNINGS
         self.tree.start(prepare, *webs[:1])  # they import the application meanwhile
         os.close(writer)
         self._start_servers(postgres, valkey)

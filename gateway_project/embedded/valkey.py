@@ -1,6 +1,7 @@
 """The embedded Valkey: unix socket only, append-only file on, nothing evicted."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -20,6 +21,8 @@ OPTIONS = {
     "loglevel": "warning",
     "daemonize": "no",
 }
+# Advice for large servers at every start, and two lines at every stop.
+NOISE = re.compile("Memory overcommit|Received SIGTERM|bye bye")
 FAST_OPTIONS = {"appendfsync": "no"}
 
 
@@ -42,7 +45,7 @@ class Valkey:
             folder=self.data,
             variables={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
             account=self.place.account,
-            noise="Memory overcommit",  # advice for large servers, at every start
+            noise=NOISE,
         )
 
 

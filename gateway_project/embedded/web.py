@@ -2,16 +2,21 @@
 
 `python -m gateway_project.embedded.web --fd N [--gated]`. The socket belongs to the parent, so nobody can take the port
 between the check and the start, and callers wait instead of being refused while a killed process is replaced.
-With `--gated` everything is imported first; serving begins when a line arrives on standard input.
+With `--gated` the code is imported first; the application is made, and serving begins, when a line arrives on standard input.
+(Not earlier: whitenoise lists the static files while it is made, and another process may still be collecting them.)
 """
 
 import argparse
+import importlib
+import os
 import socket
 import sys
 
+import django
 import uvicorn
 
 APPLICATION = "gateway_project.asgi:application"
+ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
 SHUTDOWN_SECONDS = 5
 
 
@@ -27,7 +32,10 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    config.load()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    django.setup()
+    for module in ROUTES:
+        importlib.import_module(module)
     if gated and not sys.stdin.readline():
         return  # the parent is gone
     uvicorn.Server(config).run(sockets=[listening])
