@@ -1,11 +1,14 @@
 """Ledger rows for tests of what is built on them, written the way the ledger writes them."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 from django.db import connection
 
+from billing.buckets import close_spend_buckets
 from gateway_project.lib import database
 from gateway_project.lib.ids import new_call_id
 from orgs.models import Organization
@@ -62,3 +65,17 @@ def insert(organization_id: int, *, into: psycopg.Connection[Any] | None = None,
             cursor.execute(INSERT, values)
     call_id: UUID = values["call_id"]
     return call_id
+
+
+def close_everything(close: Callable[[], object] = close_spend_buckets) -> None:
+    """Closes the buckets over every row there is; waits for other sessions of the cluster, which bound the watermark."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        (beyond,) = cursor.fetchone()
+        for _ in range(200):
+            close()
+            cursor.execute("SELECT transaction_id FROM billing_spendwatermark WHERE id = 1")
+            if cursor.fetchone()[0] >= beyond:
+                return
+            time.sleep(0.1)
+    raise AssertionError("a transaction of another session stayed open for 20 seconds")

@@ -42,7 +42,7 @@ def test_a_row_counts_for_every_subject_of_its_path(committed_db: None) -> None:
         application_id=9_000_041,
     )
     rows.insert(acme, charged=30, group1_id=9_000_011, api_key_id=9_000_032)
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme) == {
         "org": Spend(100, 100),
         "pool": Spend(100, 0),
@@ -58,14 +58,14 @@ def test_a_row_counts_for_every_subject_of_its_path(committed_db: None) -> None:
 def test_list_cost_never_reaches_the_pool(committed_db: None) -> None:
     acme = rows.new_organization().id
     rows.insert(acme, charged=0, list=500)
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme) == {"org": Spend(0, 500), "k9000001": Spend(0, 500)}
 
 
 def test_rows_that_cost_nothing_make_no_bucket(committed_db: None) -> None:
     acme = rows.new_organization().id
     rows.insert(acme, status="refused")
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme) == {}
 
 
@@ -76,7 +76,7 @@ def test_buckets_are_quarters_of_an_hour_of_the_recording_and_count_calls(commit
     rows.insert(acme, charged=2, recorded_at=quarter + QUARTER - timedelta(microseconds=1))
     rows.insert(acme, charged=4, recorded_at=quarter - timedelta(microseconds=1))
     rows.insert(acme, charged=-1, recorded_at=quarter, status="adjustment")
-    close_spend_buckets()
+    rows.close_everything()
     found = SpendBucket.objects.filter(organization_id=acme, subject="org").order_by("starts_at")
     assert [(bucket.starts_at, bucket.charged_nano_usd, bucket.calls) for bucket in found] == [
         (quarter - QUARTER, 4, 1),
@@ -87,10 +87,10 @@ def test_buckets_are_quarters_of_an_hour_of_the_recording_and_count_calls(commit
 def test_closing_again_counts_nothing_twice(committed_db: None) -> None:
     acme = rows.new_organization().id
     rows.insert(acme, charged=5)
-    close_spend_buckets()
-    close_spend_buckets()
+    rows.close_everything()
+    rows.close_everything()
     rows.insert(acme, charged=7)
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme)["org"] == Spend(12, 12)
 
 
@@ -105,8 +105,8 @@ def test_a_row_that_commits_late_is_counted_once_and_later(committed_db: None) -
         assert spend_sums(acme, subjects=["org"]).lifetime == {"org": Spend(5, 5)}
         slow.commit()
     assert spend_sums(acme, subjects=["org"]).lifetime == {"org": Spend(105, 105)}
-    close_spend_buckets()
-    close_spend_buckets()
+    rows.close_everything()
+    rows.close_everything()
     assert bucket_sums(acme)["org"] == Spend(105, 105)
     assert spend_sums(acme, subjects=["org"]).lifetime == {"org": Spend(105, 105)}
 
@@ -119,7 +119,7 @@ def test_a_close_that_is_rolled_back_leaves_everything_for_the_next(committed_db
         crashing.execute(buckets._CLOSE_SQL.encode())
         crashing.rollback()
     assert bucket_sums(acme) == {}
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme)["org"] == Spend(5, 5)
 
 
@@ -145,7 +145,7 @@ def test_many_who_close_while_rows_arrive_count_each_row_once(committed_db: None
     for thread in threads:
         thread.join()
     assert spend_sums(acme, subjects=["org"]).lifetime["org"] == Spend(80, 80)
-    close_spend_buckets()
+    rows.close_everything()
     assert bucket_sums(acme)["org"] == Spend(80, 80)
 
 
@@ -155,7 +155,7 @@ def test_sums_before_a_start_join_buckets_and_rows_not_yet_in_them(committed_db:
     yesterday = quarter - timedelta(days=1)
     rows.insert(acme, charged=1, recorded_at=yesterday - QUARTER)
     rows.insert(acme, charged=2, recorded_at=yesterday)
-    close_spend_buckets()
+    rows.close_everything()
     rows.insert(acme, charged=4, recorded_at=yesterday - timedelta(microseconds=1))
     rows.insert(acme, charged=8, recorded_at=quarter)
     found = spend_sums(acme, subjects=["org", "k9000001", "g9000009"], starts=[quarter, yesterday])
@@ -200,7 +200,7 @@ def test_another_organisations_rows_never_count(committed_db: None) -> None:
     rows.insert(acme, charged=1, member_id=9_000_005)
     rows.insert(other, charged=2, member_id=9_000_005)
     assert spend_sums(acme, subjects=["m9000005"]).lifetime == {"m9000005": Spend(1, 1)}
-    close_spend_buckets()
+    rows.close_everything()
     assert spend_sums(other, subjects=["m9000005"]).lifetime == {"m9000005": Spend(2, 2)}
 
 
@@ -219,7 +219,7 @@ def test_a_ledger_from_a_cluster_that_was_further_is_reported() -> None:
 def test_the_task_closes_the_buckets(committed_db: None) -> None:
     acme = rows.new_organization().id
     rows.insert(acme, charged=3)
-    tasks.close_spend_buckets()
+    rows.close_everything(tasks.close_spend_buckets)
     assert bucket_sums(acme)["org"] == Spend(3, 3)
 
 

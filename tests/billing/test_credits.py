@@ -109,7 +109,7 @@ def test_usage_is_booked_once_and_leaves_the_limit_alone(committed_db: None) -> 
     credits.top_up(acme, amount_nano_usd=10 * DOLLAR, reference="in")
     rows.insert(acme.id, charged=3 * DOLLAR)
     rows.insert(acme.id, charged=0, list=2 * DOLLAR)
-    buckets.close_spend_buckets()
+    rows.close_everything()
     tasks.book_usage()
     tasks.book_usage()
     assert entries(acme)[2:] == [("pool", -3 * DOLLAR), ("usage", 3 * DOLLAR)]
@@ -120,7 +120,7 @@ def test_only_what_was_added_since_is_booked(committed_db: None) -> None:
     acme = rows.new_organization()
     for amount in (5, 7, -2):
         rows.insert(acme.id, charged=amount, status="adjustment" if amount < 0 else "ok")
-        buckets.close_spend_buckets()
+        rows.close_everything()
         credits.book_usage()
     assert [amount for account, amount in entries(acme) if account == "usage"] == [5, 7, -2]
     assert_every_movement_sums_to_zero(acme)
@@ -135,7 +135,7 @@ def test_rows_above_the_watermark_are_not_booked_yet(committed_db: None) -> None
         credits.book_usage()
         assert entries(acme) == []
         slow.commit()
-    buckets.close_spend_buckets()
+    rows.close_everything()
     credits.book_usage()
     assert credits.balance(acme) == -12
 
@@ -143,7 +143,7 @@ def test_rows_above_the_watermark_are_not_booked_yet(committed_db: None) -> None
 def test_bookings_at_the_same_time_book_once(committed_db: None) -> None:
     acme = rows.new_organization()
     rows.insert(acme.id, charged=5)
-    buckets.close_spend_buckets()
+    rows.close_everything()
 
     def book() -> None:
         credits.book_usage()
