@@ -144,6 +144,11 @@
     drawCharts();
   });
   document.addEventListener("gatehouse:close-dialog", closeDialog);
+  // A link with data-cancel closes the dialog it stands in; on a page of its own it simply leads back.
+  on("click", "#dialog a[data-cancel]", (link, event) => {
+    event.preventDefault();
+    closeDialog();
+  });
   document.addEventListener("shown.bs.modal", (event) => event.target.querySelector("[autofocus]")?.focus());
   document.addEventListener("hidden.bs.modal", (event) => event.target.id === "dialog" && byId("dialog-body").replaceChildren());
 
