@@ -8,7 +8,6 @@ Every vendor deviates somewhere, so a member of an unexpected type costs its own
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from proxy.canonical import Usage
 from proxy.errors import AttemptFailed
@@ -57,7 +56,7 @@ class _Content(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
-    audio: Raw | None = None
+    audio: dict[str, Any] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -212,7 +211,7 @@ class StreamReader:
     def _tap_choice(self, choice: _Choice) -> bool:
         texts = _texts(choice.delta)
         self._texts += texts
-        output = bool(texts) or (choice.delta is not None and choice.delta.audio is not None)
+        output = bool(texts) or (choice.delta is not None and bool(choice.delta.audio))
         self.has_output |= output
         if choice.finish_reason:
             self._finish[choice.index] = choice.finish_reason
@@ -277,20 +276,16 @@ def _read(payload: bytes) -> _Answer:
     """Raises ValueError for what is no JSON object."""
     try:
         return _decode(payload)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_loosely(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        readable = surrogates.readable(payload)
-        if readable == payload:
-            raise ValueError(f"not JSON: {error}") from error
-        return _read(readable)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def _read_loosely(payload: bytes) -> _Answer:
-    """For a member of an unexpected type: keeps what still makes sense, and counts any text as output."""
-    value = msgspec.json.decode(payload)
+    """Lone surrogates, members of an unexpected type: keeps what still makes sense, and counts any text as output."""
+    try:
+        value = msgspec.json.decode(surrogates.readable(payload))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     listed = value.get("choices")

@@ -145,7 +145,7 @@ def _unreachable(error: Exception, timeouts: Timeouts) -> AttemptFailed:
         return AttemptFailed("connect", "The provider's TLS certificate could not be verified.")
     if isinstance(cause, aiohttp.ClientConnectorError):
         return AttemptFailed("connect", "The provider cannot be reached.")
-    if isinstance(cause, aiohttp.InvalidURL | httpx.InvalidURL | httpx.UnsupportedProtocol):
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol) or isinstance(cause, aiohttp.InvalidURL):
         return AttemptFailed("connect", "The provider's base URL is not valid.")
     return AttemptFailed("broken", "The provider closed the connection without an answer.")
 
