@@ -1,7 +1,7 @@
 import pytest
 
 from orgs.errors import NotAllowed, Refused
-from orgs.models import Application, AuditEvent
+from orgs.models import AuditEvent
 from orgs.services.applications import create_application
 from tests.actors import World
 
@@ -34,7 +34,7 @@ def test_a_bad_label_is_refused_by_its_field(world: World, field: str, label: st
     with pytest.raises(Refused) as refused:
         create_application(world.platform, name="Bad", by=world.actor("sam"), **{field: [label]})
     assert refused.value.field == field
-    assert Application.objects.count() == 1
+    assert world.acme.applications.count() == 1
 
 
 @pytest.mark.parametrize(

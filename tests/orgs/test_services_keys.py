@@ -45,7 +45,7 @@ def test_the_secret_is_in_no_table(world: World) -> None:
 
 
 def test_making_a_key_is_audited_with_what_it_names(world: World) -> None:
-    event = AuditEvent.objects.get(action="key.created")
+    event = AuditEvent.objects.get(organization=world.acme, action="key.created")
     assert (event.actor, event.object_id, event.object_label) == (world.mia, str(world.key.pk), "Mia's key")
     assert event.after["public_id"] == world.key.public_id
     assert event.after["group"] == world.gateway.pk
@@ -56,7 +56,7 @@ def test_making_a_key_is_audited_with_what_it_names(world: World) -> None:
 def test_a_members_key_is_at_home_in_a_node_of_its_membership(world: World, group: str) -> None:
     with pytest.raises(NotAllowed):
         create_api_key(world.group(group), name="key", member=world.mia, by=world.actor("mia"))
-    assert ApiKey.objects.count() == 1
+    assert world.acme.api_keys.count() == 1
 
 
 def test_an_admin_makes_own_keys_where_it_manages_keys(world: World) -> None:
@@ -150,11 +150,11 @@ def test_what_does_not_fit_is_refused_by_its_field(world: World, binding: dict[s
     with pytest.raises(Refused) as refused:
         create_api_key(world.gateway, **wanted, by=world.actor("mia"))
     assert refused.value.field == field
-    assert ApiKey.objects.count() == 1
+    assert world.acme.api_keys.count() == 1
 
 
 def test_archived_things_are_not_bound(world: World) -> None:
-    Application.objects.update(archived_at=timezone.now())
+    world.acme.applications.update(archived_at=timezone.now())
     with pytest.raises(Refused, match="cannot be named"):
         create_api_key(world.gateway, name="key", member=world.mia, application=world.assistant, by=world.actor("mia"))
     Group.objects.filter(pk=world.gateway.pk).update(archived_at=timezone.now())
@@ -169,7 +169,9 @@ def test_a_key_is_disabled_enabled_renamed_and_deleted_by_its_member(world: Worl
     assert enable_key(world.key, by=mia).status == "active"
     assert rename_key(world.key, name="New name", by=mia).name == "New name"
     assert revoke_key(world.key, by=mia).status == "revoked"
-    actions = AuditEvent.objects.filter(object_type="apikey").order_by("pk").values_list("action", flat=True)
+    actions = (
+        AuditEvent.objects.filter(organization=world.acme, object_type="apikey").order_by("pk").values_list("action", flat=True)
+    )
     assert list(actions) == ["key.created", "key.disabled", "key.enabled", "key.renamed", "key.revoked"]
 
 
