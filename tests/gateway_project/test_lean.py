@@ -1,0 +1,245 @@
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from gateway_project.lib.lean import LeanHandler
+from proxy.answers import error_response
+from tests.gateway_project import lean_urls
+
+LIMIT = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A real server with the lean handler over tests/gateway_project/lean_urls.py."""
+    handler = LeanHandler("tests.gateway_project.lean_urls", error_response=error_response, max_body_bytes=LIMIT)
+    config = uvicorn.Config(handler, port=0, lifespan="off", log_config=None, log_level="critical", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def client(port: int) -> Iterator[httpx.Client]:
+    lean_urls.settled.clear()
+    lean_urls.started.clear()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+        yield client
+
+
+def error_of(response: httpx.Response) -> Any:
+    assert response.headers["content-type"] == "application/json"
+    assert (
+        response.headers["x-request-id"] == response.headers["request-id"] == response.json()["error"]["gatehouse"]["request_id"]
+    )
+    return response.json()["error"]
+
+
+def raw(port: int, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def eventually_settled(name: str) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if name in lean_urls.settled:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_view_gets_the_body_and_the_query(client: httpx.Client) -> None:
+    response = client.post("/v1/echo?q=blue", content=b"\x00\xff" * 1000)
+    assert (response.status_code, response.content) == (200, b"\x00\xff" * 1000)
+    assert response.headers["x-query"] == "blue"
+    assert response.headers["content-length"] == "2000"
+
+
+def test_a_body_in_pieces_is_joined(client: httpx.Client) -> None:
+    assert client.post("/v1/echo", content=iter([b"a" * 70_000, b"b" * 70_000])).content == b"a" * 70_000 + b"b" * 70_000
+
+
+def test_every_view_runs_on_the_servers_own_thread(client: httpx.Client) -> None:
+    for _ in range(3):
+        client.get("/v1/echo")
+    assert len(lean_urls.threads) == 1
+
+
+def test_the_console_limit_for_bodies_does_not_apply(client: httpx.Client, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    assert client.post("/v1/echo", content=b"x" * 1000).status_code == 200
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("size", [LIMIT + 1, 40_000_000])
+def test_a_body_above_the_limit_is_answered_413(client: httpx.Client, size: int, pieces: bool) -> None:
+    block = b"x" * 65_536
+    content: Any = (block for _ in range(size // len(block) + 1)) if pieces else b"x" * size
+    response = client.post("/v1/echo", content=content)
+    assert response.status_code == 413
+    assert error_of(response)["code"] == "request_too_large"
+    assert response.headers["connection"] == "close"
+
+
+def test_a_body_of_exactly_the_limit_passes(client: httpx.Client) -> None:
+    assert len(client.post("/v1/echo", content=b"x" * LIMIT).content) == LIMIT
+
+
+def test_a_client_that_asks_first_is_refused_before_it_sends(port: int) -> None:
+    head = f"POST /v1/echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {LIMIT + 1}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1/echo/", "/v1", "/v1/%ff", "/v1/../x", "/v1/rest/"])
+def test_an_unknown_path_is_404_in_the_protocols_shape(client: httpx.Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    assert error_of(response)["code"] == "unknown_url"
+
+
+def test_a_view_that_finds_nothing_is_404_too(client: httpx.Client) -> None:
+    assert error_of(client.get("/v1/missing"))["code"] == "unknown_url"
+
+
+def test_a_failing_view_is_500_without_its_text_and_is_logged(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        response = client.get("/v1/fails")
+    assert response.status_code == 500
+    assert error_of(response)["code"] == "internal_error"
+    assert "secret" not in response.text
+    assert "a secret detail" in caplog.text
+    assert response.headers["x-request-id"] in caplog.text
+
+
+def test_a_query_that_is_not_text_is_a_bad_request(port: int) -> None:
+    answer = raw(port, b"GET /v1/echo?q=\xff HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"<html" not in answer.lower()
+
+
+def test_an_error_answer_that_cannot_be_made_is_still_json() -> None:
+    def broken(path: str, exception: Exception) -> Any:
+        raise RuntimeError("broken")
+
+    handler = LeanHandler("tests.gateway_project.lean_urls", error_response=broken, max_body_bytes=LIMIT)
+    response = handler._error({"path": "/v1/x"}, RuntimeError())
+    assert response.status_code == 500
+    assert json.loads(response.content)["error"]["message"]
+
+
+# --- streams and clients that leave ------------------------------------------------------------
+def test_a_stream_is_sent_part_by_part_and_closed(client: httpx.Client) -> None:
+    with client.stream("GET", "/v1/stream") as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        assert b"".join(response.iter_bytes()) == b"one two"
+    assert eventually_settled("short stream")
+
+
+def test_a_stream_that_fails_in_the_middle_is_cut_not_ended(client: httpx.Client) -> None:
+    with client.stream("GET", "/v1/breaking") as response:
+        assert response.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            response.read()
+
+
+def test_a_view_is_cancelled_and_settles_when_its_client_leaves(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/waits", content=b"{}", timeout=0.3)
+    assert lean_urls.started.is_set()
+    assert eventually_settled("view")
+    assert caplog.records == []
+
+
+def test_a_stream_is_closed_and_settles_when_its_client_leaves(client: httpx.Client) -> None:
+    with client.stream("GET", "/v1/endless") as response:
+        next(response.iter_raw())
+    assert eventually_settled("stream")
+
+
+def test_a_client_that_never_reads_does_not_keep_the_stream_alive(port: int, client: httpx.Client) -> None:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"GET /v1/endless HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert lean_urls.started.wait(5)
+    connection.close()
+    assert eventually_settled("stream")
+
+
+def test_a_client_that_leaves_while_sending_leaves_nothing_behind(port: int, client: httpx.Client) -> None:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"POST /v1/waits HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+    connection.close()
+    assert client.get("/v1/echo").status_code == 200
+    assert not lean_urls.started.is_set()
+
+
+def test_a_connection_serves_many_calls(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    for number in range(20):
+        connection.request("POST", "/v1/echo", body=str(number))
+        assert connection.getresponse().read() == str(number).encode()
+    connection.close()
+
+
+# --- methods and the REST framework's views ----------------------------------------------------
+def test_a_rest_view_answers_json_and_reads_it(client: httpx.Client) -> None:
+    response = client.get("/v1/rest/blue", headers={"accept": "text/html"})
+    assert (response.status_code, response.json()) == (200, {"name": "blue"})
+    assert response.headers["content-type"] == "application/json"
+    assert client.post("/v1/rest/blue", json={"a": [1]}).json() == {"a": [1]}
+
+
+def test_no_csrf_token_is_asked_for(client: httpx.Client) -> None:
+    assert client.post("/v1/rest/blue", json={}, headers={"origin": "https://elsewhere.example"}).status_code == 201
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
+def test_a_wrong_method_is_405_and_names_the_right_ones(client: httpx.Client, method: str) -> None:
+    response = client.request(method, "/v1/rest/blue")
+    assert response.status_code == 405
+    assert error_of(response)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "GET, POST, HEAD, OPTIONS"
+
+
+def test_options_names_the_methods(client: httpx.Client) -> None:
+    response = client.options("/v1/rest/blue")
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == "GET, POST, HEAD, OPTIONS"
+
+
+def test_head_has_the_headers_of_get_and_no_body(client: httpx.Client) -> None:
+    head, get = client.head("/v1/rest/blue"), client.get("/v1/rest/blue")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_authentication_runs_first_and_its_refusal_is_answered_in_shape(client: httpx.Client) -> None:
+    response = client.get("/v1/rest/blue", headers={"x-refuse": "1"})
+    assert response.status_code == 500  # an exception nobody foresaw; the proxy's views raise ProxyError
+    assert error_of(response)["code"] == "internal_error"
+
+
+def test_a_view_may_answer_its_own_exceptions(client: httpx.Client) -> None:
+    response = client.get("/v1/forgiving")
+    assert (response.status_code, response.json()) == (418, {"handled": "KeyError"})
