@@ -116,7 +116,7 @@ class Recorded(NamedTuple):
     recorded_at: datetime
 
 
-def _insert_statement() -> sql.Composed:
+def _insert_statement() -> bytes:
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
     attempt_columns = sql.SQL(", ").join(sql.Identifier(name) for name in Attempt.__struct_fields__)
     return sql.SQL(
@@ -135,7 +135,7 @@ def _insert_statement() -> sql.Composed:
         )
         SELECT pg_current_xact_id()::text::bigint, now(), array_agg(call_id) FROM fresh
         """
-    ).format(columns=columns, attempt_columns=attempt_columns)
+    ).format(columns=columns, attempt_columns=attempt_columns).as_bytes()
 
 
 INSERT = _insert_statement()

@@ -85,9 +85,15 @@ SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
-       k.member_id IS NULL OR EXISTS (
-           SELECT FROM orgs_membership m
-           WHERE m.user_id = k.member_id AND m.organization_id = k.organization_id AND m.suspended_at IS NULL
+       k.member_id IS NULL OR (
+           EXISTS (
+               SELECT FROM orgs_membership m
+               WHERE m.user_id = k.member_id AND m.organization_id = k.organization_id AND m.suspended_at IS NULL
+           ) AND NOT EXISTS (
+               SELECT FROM orgs_membership m JOIN orgs_group g ON g.id = m.group_id
+               WHERE m.user_id = k.member_id AND m.suspended_at IS NOT NULL
+                 AND g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght
+           )
        ) AS is_member,
        (SELECT json_agg(json_build_object('id', g.id, 'level', g.level, 'name', g.name) ORDER BY g.level)
           FROM orgs_group g WHERE g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght) AS path

@@ -65,6 +65,18 @@ def forget(name: str, line: str) -> None:
     """The last lines of a server that fails stand in the error all the same."""
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database, whichever fixture asks: pytest-django's own makes it only for tests that use `db`."""
+    from django.test.utils import setup_databases, teardown_databases
+
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
 @pytest.fixture
 def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The database without a wrapping transaction: other processes see every row. Nothing is flushed."""

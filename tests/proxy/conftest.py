@@ -1,13 +1,17 @@
-"""Fixtures of the proxy's tests: a scripted provider, and coroutines that use the shared transport."""
+"""Fixtures of the proxy's tests: a scripted provider, a house of one's own, and coroutines that use the shared transport."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pytest_django.plugin import DjangoDbBlocker
 
 from proxy.providers import transport
 from tests.upstream import Upstream
+
+if TYPE_CHECKING:
+    from tests.house import House
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -38,3 +42,20 @@ def run() -> Run:
             await transport.shutdown()
 
     return lambda work: asyncio.run(then_close(work))
+
+
+@pytest.fixture(scope="session")
+def declared(django_db_setup: None, django_db_blocker: DjangoDbBlocker, scripted_provider: Upstream) -> None:
+    """The models that tests call (tests/house.py)."""
+    from tests.house import declare_models
+
+    with django_db_blocker.unblock():
+        declare_models(scripted_provider.url)
+
+
+@pytest.fixture
+def house(committed_db: None, declared: None, upstream: Upstream) -> "House":
+    """An organisation of this test alone, with $1,000 of credit and mia's key; its models answer from `upstream`."""
+    from tests.house import build
+
+    return build()

@@ -1,0 +1,166 @@
+"""A whole house for tests of the proxy: an organisation with committed rows, credit, and models at the scripted provider.
+
+Nothing is rolled back: other processes must see it. Every test gets an organisation of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import openai
+from django.db import transaction
+
+from billing import credits, prices
+from billing.models import CallAttempt, UsageRecord
+from billing.pricing import Rates
+from gateway_project.lib import redis
+from gateway_project.lib.money import NANO
+from guardrails import counters
+from guardrails.models import Binding, Limit, Policy
+from orgs import epoch
+from orgs.actor import Actor
+from orgs.models import ApiKey, Organization
+from orgs.services.keys import create_api_key
+from proxy.models import Deployment, Model, Provider
+from tests.actors import World, make_world
+
+DOLLAR_PER_MILLION = NANO
+# Names of models at the scripted provider → price per million tokens, in nano-dollars.
+RATES = {
+    "scripted": Rates(input=1 * DOLLAR_PER_MILLION, cache_read=DOLLAR_PER_MILLION // 10, output=4 * DOLLAR_PER_MILLION),
+    # $0.10 for a thousand tokens of output, nothing for input.
+    "output-only": Rates(input=0, output=100 * DOLLAR_PER_MILLION),
+    "pair": Rates(input=1 * DOLLAR_PER_MILLION, output=4 * DOLLAR_PER_MILLION),
+    "impatient": Rates(input=1 * DOLLAR_PER_MILLION, output=4 * DOLLAR_PER_MILLION),
+}
+MESSAGES: list[Any] = [{"role": "user", "content": "Tell me about the gate."}]
+
+
+@dataclass
+class House:
+    world: World
+    key: ApiKey
+    key_text: str
+
+    @property
+    def organization(self) -> Organization:
+        return self.world.acme
+
+    def client(self, url: str, key: str | None = None) -> openai.OpenAI:
+        """The official SDK, as it comes, but for its retries."""
+        return openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30)
+
+    def new_key(self, **options: Any) -> tuple[ApiKey, str]:
+        with transaction.atomic():
+            return create_api_key(
+                options.pop("group", self.world.gateway),
+                name=options.pop("name", "Another key"),
+                member=options.pop("member", self.world.mia),
+                by=Actor.load(options.pop("by", self.world.mia), organization=self.organization),
+                **options,
+            )
+
+    def limit(self, kind: str, value: int, *, window: str = "month", **subject: Any) -> Limit:
+        """Binds a new policy with one limit; without a subject, to the key."""
+        with transaction.atomic():
+            policy = Policy.objects.create(organization=self.organization, name=f"{kind} {window}")
+            limit = Limit.objects.create(policy=policy, kind=kind, window=window, value=value)
+            Binding.objects.create(policy=policy, organization=self.organization, **(subject or {"api_key": self.key}))
+            epoch.changing(self.organization.pk)
+        return limit
+
+    def subjects(self) -> dict[str, dict[str, Any]]:
+        """What a binding on each level of the key's path looks like."""
+        world = self.world
+        return {
+            "organization": {"group": world.root},
+            "level 1": {"group": world.engineering},
+            "level 2": {"group": world.platform},
+            "level 3": {"group": world.gateway},
+            "member": {"member": world.mia},
+            "key": {"api_key": self.key},
+        }
+
+    def rows(self) -> list[UsageRecord]:
+        return list(UsageRecord.objects.filter(organization=self.organization).order_by("call_id"))
+
+    def row_of(self, call_id: str, *, seconds: float = 5) -> UsageRecord:
+        """The row of a call; those nobody waits for come a moment after the answer."""
+        return eventually(lambda: UsageRecord.objects.filter(call_id=UUID(call_id)).first(), seconds=seconds)
+
+    def attempts_of(self, call_id: str) -> list[CallAttempt]:
+        return list(CallAttempt.objects.filter(call_id=UUID(call_id)).order_by("number"))
+
+    def counter(self, subject: str) -> dict[str, int]:
+        """`spent` and `held` of a subject in Redis, in nano-dollars."""
+        found = redis.client().hmget(counters.counter(self.organization.pk, subject), ["spent", "held"])
+        return {"spent": int(found[0] or 0), "held": int(found[1] or 0)}
+
+    def held(self) -> dict[str, int]:
+        """Everything held in this organisation, by subject; empty when nothing runs."""
+        prefix = counters.counter(self.organization.pk, "")
+        names = [key.decode() for key in redis.client().scan_iter(match=f"{prefix}*", count=1000)]
+        found = {name.removeprefix(prefix): int(redis.client().hget(name, "held") or 0) for name in names}
+        return {subject: held for subject, held in found.items() if held} | {
+            call.decode(): 1 for call in redis.client().hkeys(counters.holds(self.organization.pk))
+        }
+
+    def nothing_held(self, *, seconds: float = 5) -> bool:
+        return bool(eventually(lambda: not self.held(), seconds=seconds))
+
+
+def eventually(look: Callable[[], Any], *, seconds: float = 5) -> Any:
+    """The first true value that `look` gives; the last one when time is up."""
+    until = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def build(*, credit_usd: int = 1000) -> House:
+    world = make_world()
+    credits.top_up(world.acme, amount_nano_usd=credit_usd * NANO, reference="test", by=world.alice)
+    return House(world, world.key, world.key_text)
+
+
+def declare_models(upstream_url: str) -> None:
+    """The models of RATES at the scripted provider, one that nothing listens for, one without a price, and the sandbox's."""
+    with transaction.atomic():
+        scripted = _provider("scripted", "openai-compatible", base_url=upstream_url, api_key_env="SCRIPTED_KEY")
+        second = _provider("second", "openai-compatible", base_url=upstream_url)
+        sandbox = _provider("sandbox", "sandbox")
+        for name, rates in RATES.items():
+            _model(name, scripted, rates=rates)
+        Model.objects.filter(name="impatient").update(timeout={"first_byte": 0.3, "idle": 0.3, "total": 5})
+        Deployment.objects.get_or_create(
+            model=Model.objects.get(name="pair"), provider=second, upstream_model="pair-second", defaults={"order": 2}
+        )
+        _model("unpriced", scripted, rates=None)
+        dead = _provider("dead", "openai-compatible", base_url="http://127.0.0.1:9/v1")
+        _model("dead", dead, rates=RATES["scripted"])
+        for name in ("sandbox-instant", "sandbox-hang", "sandbox-disconnect"):
+            _model(name, sandbox, rates=RATES["scripted"])
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+
+
+def _provider(name: str, kind: str, **options: Any) -> Provider:
+    return Provider.objects.update_or_create(name=name, defaults={"kind": kind, **options})[0]
+
+
+def _model(name: str, provider: Provider, *, rates: Rates | None) -> None:
+    model, _ = Model.objects.get_or_create(name=name, defaults={"max_output_tokens": 4096, "context_window": 128_000})
+    Deployment.objects.get_or_create(model=model, provider=provider, upstream_model=name)
+    if rates is not None:
+        prices.declare(f"model:{name}", rates=rates, source="test")
+
+
+def raw(url: str, key: str | None, body: bytes | None, **headers: str) -> httpx.Response:
+    """A POST to chat completions without any SDK's help."""
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    return httpx.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=30, trust_env=False)
