@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from orgs.actor import Actor
 from orgs.models import ApiKey, Application, Group, Organization, User
@@ -76,7 +77,8 @@ def make_world(*, password: str | None = None) -> World:
     )
     mia = Actor.load(users["mia"], organization=acme)
     key, text = create_api_key(groups["gateway"], name="Mia's key", member=mia.user, by=mia)
-    return World(acme=acme, other=other, assistant=assistant, key=key, key_text=text, **groups, **users)
+    made: dict[str, Any] = {**groups, **users}
+    return World(acme=acme, other=other, assistant=assistant, key=key, key_text=text, **made)
 
 
 def make_user(email: str, *, name: str = "", password: str | None = None) -> User:

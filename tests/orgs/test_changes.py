@@ -36,9 +36,8 @@ CHANGES: list[Callable[[World], object]] = [
 ]
 
 
-def epoch_of(organization: Organization) -> bytes | None:
-    value: bytes | None = redis.client().get(epoch.keys(organization.pk)[0])
-    return value
+def epoch_of(organization: Organization) -> bytes | str | None:
+    return redis.client().get(epoch.keys(organization.pk)[0])
 
 
 def marks_of(organization: Organization) -> int:

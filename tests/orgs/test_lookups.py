@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.http import Http404
+from pytest_django import DjangoAssertNumQueries
 
 from orgs.actor import Actor
 from orgs.lookups import access_application_by_id, access_group_by_id, access_key_by_id, access_member_by_id
@@ -78,7 +79,7 @@ def test_absent_and_not_yours_sound_the_same(world: World) -> None:
     assert len(messages) == 1
 
 
-def test_what_is_loaded_knows_its_path_without_another_query(world: World, django_assert_num_queries: Any) -> None:
+def test_what_is_loaded_knows_its_path(world: World, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     actor = world.actor("lena")
     with django_assert_num_queries(1):
         key = access_key_by_id(actor, world.key.pk, P.MANAGE_KEYS)

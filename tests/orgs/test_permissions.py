@@ -1,6 +1,7 @@
 """The whole matrix: who may do what, at its own node, below, beside and above it."""
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from orgs.actor import Actor
 from orgs.models import Organization, RoleGrant
@@ -168,7 +169,7 @@ def test_a_node_read_before_an_insertion_is_judged_as_before(world: World) -> No
     assert sam.permissions_at(stale) == sam.permissions_at(world.group("sales")) == NOTHING
 
 
-def test_an_actor_is_loaded_in_two_queries(world: World, django_assert_num_queries: type) -> None:
+def test_an_actor_is_loaded_in_two_queries(world: World, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     groups = {name: world.group(name) for name in ("root", "field")}
     with django_assert_num_queries(2):
         sam = world.actor("sam")

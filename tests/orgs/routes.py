@@ -1,0 +1,30 @@
+"""Every route of a URLconf, one by one."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+
+class Route(NamedTuple):
+    """`path` as in the URLconf ("/o/<slug:org>/keys/"), `name` with its namespaces, `arguments` the names in the path."""
+
+    path: str
+    name: str
+    view: Callable[..., object]
+    arguments: frozenset[str]
+
+
+def routes_of(urlconf: str) -> list[Route]:
+    return list(_walk(get_resolver(urlconf), path="/", namespaces=(), arguments=frozenset()))
+
+
+def _walk(resolver: URLResolver, *, path: str, namespaces: tuple[str, ...], arguments: frozenset[str]) -> Iterator[Route]:
+    for pattern in resolver.url_patterns:
+        here, known = path + str(pattern.pattern), arguments | set(pattern.pattern.converters)
+        if isinstance(pattern, URLPattern):
+            name = ":".join((*namespaces, pattern.name or pattern.callback.__qualname__))
+            yield Route(here, name, pattern.callback, known)
+        else:
+            inside = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
+            yield from _walk(pattern, path=here, namespaces=inside, arguments=known)

@@ -1,0 +1,137 @@
+"""Every route declares who may pass (orgs/doors.py), and every route is tried by everyone.
+
+A new page is one line in ROWS; a route without a line fails.
+"""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from orgs.doors import door_of
+from tests.actors import World
+from tests.orgs.routes import Route, routes_of
+
+URLCONF = "gateway_project.urls"
+
+# allauth's own pages of sign-in and of a person's account, each of which sees to its own access.
+ALLAUTH = {
+    "account_login",
+    "account_logout",
+    "account_inactive",
+    "account_signup",
+    "account_reauthenticate",
+    "account_email",
+    "account_confirm_email",
+    "account_email_verification_sent",
+    "account_change_password",
+    "account_set_password",
+    "account_reset_password",
+    "account_reset_password_done",
+    "account_reset_password_from_key",
+    "account_reset_password_from_key_done",
+    "account_confirm_login_code",
+    "socialaccount_login_cancelled",
+    "socialaccount_login_error",
+    "socialaccount_signup",
+    "socialaccount_connections",
+    "mfa_index",
+    "mfa_authenticate",
+    "mfa_reauthenticate",
+    "mfa_trust",
+    "mfa_activate_totp",
+    "mfa_deactivate_totp",
+    "mfa_generate_recovery_codes",
+    "mfa_view_recovery_codes",
+    "mfa_download_recovery_codes",
+    "usersessions_list",
+}
+
+PEOPLE = ("anonymous", "charlie", "mia", "sam", "lena", "alice")
+
+
+class Row(NamedTuple):
+    """`codes` are the answers to PEOPLE, all in the organisation Acme of tests/actors.py.
+
+    Arguments of the path named org, key_id, group_id, application_id, member_id and call_id are filled in: Mia's key, her
+    group and membership, Sam's application, a call that never was. `method` is sent with the form `data`.
+    """
+
+    name: str
+    codes: str
+    method: str = "get"
+    data: dict[str, str] | None = None
+
+
+ROWS = [
+    Row("orgs:home", "302 302 302 302 302 302"),
+    Row("orgs:switch", "302 404 302 302 302 302"),
+    Row("orgs:switch", "302 404 302 302 302 302", method="post"),
+]
+
+
+def own_routes() -> list[Route]:
+    return [route for route in routes_of(URLCONF) if not route.view.__module__.startswith("allauth.")]
+
+
+def undeclared(urlconf: str) -> list[str]:
+    """A view from elsewhere needs a line in ALLAUTH, one of ours a door."""
+    return [route.name for route in routes_of(urlconf) if door_of(route.view) is None and route.name not in ALLAUTH]
+
+
+def test_every_route_declares_who_may_pass() -> None:
+    assert undeclared(URLCONF) == []
+
+
+def test_a_route_that_declares_nothing_is_found() -> None:
+    assert undeclared("tests.orgs.door_urls") == ["undeclared"]
+
+
+def test_a_path_names_an_organisation_exactly_where_its_door_needs_one() -> None:
+    for route in [*own_routes(), *routes_of("tests.orgs.door_urls")]:
+        door = door_of(route.view)
+        behind_org_view = door is not None and door.kind == "organization"
+        assert behind_org_view == route.path.startswith("/o/<slug:org>/"), route
+        assert not behind_org_view or (door and door.permissions), route
+
+
+def test_the_walk_finds_what_is_there() -> None:
+    found = {route.name: route.path for route in routes_of(URLCONF)}
+    assert found["orgs:home"] == "/"
+    assert found["orgs:switch"] == "/switch/<slug:org>/"
+    assert found["account_login"] == "/accounts/login/"
+    assert set(found) >= ALLAUTH
+
+
+def test_every_route_is_tried() -> None:
+    assert {route.name for route in own_routes()} - {row.name for row in ROWS} == set()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
+def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
+    route = next(route for route in own_routes() if route.name == row.name)
+    url = reverse(row.name, kwargs={name: value for name, value in _arguments(world).items() if name in route.arguments})
+    codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
+    assert codes == row.codes
+
+
+def _visit(world: World, person: str, row: Row, url: str) -> int:
+    client = Client()
+    if person != "anonymous":
+        client.force_login(getattr(world, person))
+    response = getattr(client, row.method)(url, row.data or {})
+    code: int = response.status_code
+    return code
+
+
+def _arguments(world: World) -> dict[str, Any]:
+    return {
+        "org": world.acme.slug,
+        "key_id": world.key.pk,
+        "group_id": world.gateway.pk,
+        "application_id": world.assistant.pk,
+        "member_id": world.actor("mia").memberships[0].pk,
+        "call_id": UUID(int=7),
+    }

@@ -1,0 +1,168 @@
+import pytest
+from django.db.models import QuerySet
+from pytest_django import DjangoAssertNumQueries
+
+from orgs.models import ApiKey, Group, Membership, Organization
+from orgs.permissions import Permission, RoleName
+from orgs.selectors import (
+    bindable_applications,
+    granters,
+    groups_visible_to,
+    home_organization,
+    key_homes,
+    keys_visible_to,
+    members_visible_to,
+    organizations_of,
+    roles_at,
+    within,
+)
+from orgs.services.applications import create_application
+from orgs.services.groups import create_group
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member, grant_role, suspend_member
+from orgs.services.organizations import create_organization
+from tests.actors import World
+
+
+def names(groups: QuerySet[Group]) -> list[str]:
+    return ["root" if group.parent is None else group.name for group in groups]
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("alice", ["root", "engineering", "platform", "gateway", "core", "sales", "field"]),
+        ("lena", ["engineering", "platform", "gateway", "core"]),
+        ("sam", ["platform", "gateway", "core"]),
+        ("mia", ["gateway"]),
+        ("noah", ["field"]),
+        ("charlie", ["root"]),
+    ],
+)
+def test_groups_are_seen_by_subtree_in_the_order_of_the_tree(world: World, name: str, groups: list[str]) -> None:
+    assert names(groups_visible_to(world.actor(name))) == groups
+    assert all(group.organization == world.actor(name).organization for group in groups_visible_to(world.actor(name)))
+
+
+def test_a_permission_of_the_nodes_below_leaves_the_own_one_out(world: World) -> None:
+    below = Group.objects.filter(within(world.actor("lena").scope(Permission.MANAGE_GUARDRAILS)))
+    assert {group.name for group in below} == {"platform", "gateway", "core"}
+
+
+def test_within_reaches_every_level_and_nothing_beside(world: World) -> None:
+    create_group(world.engineering, name="beside platform", by=world.actor("alice"))
+    assert {group.pk for group in Group.objects.filter(within([world.platform]))} == {
+        world.platform.pk,
+        world.gateway.pk,
+        world.core.pk,
+    }
+    assert Group.objects.filter(within([world.root])).count() == 8
+    assert not Group.objects.filter(within([])).exists()
+    assert list(ApiKey.objects.filter(within([world.engineering], field="group"))) == [world.key]
+
+
+def test_keys_are_seen_by_subtree_and_ones_own_always(world: World) -> None:
+    alice = world.actor("alice")
+    sales, _ = create_api_key(world.sales, name="alice's", member=world.alice, by=alice)
+    service, _ = create_api_key(world.platform, name="service", application=world.assistant, by=alice)
+
+    def seen(name: str) -> list[ApiKey]:
+        return list(keys_visible_to(world.actor(name)))
+
+    assert seen("alice") == [service, sales, world.key]
+    assert seen("lena") == seen("sam") == [service, world.key]
+    assert seen("mia") == [world.key]
+    assert seen("noah") == seen("charlie") == []
+
+
+def test_members_are_seen_by_subtree_and_oneself_always(world: World) -> None:
+    def seen(name: str) -> list[str]:
+        return [membership.user.name for membership in members_visible_to(world.actor(name))]
+
+    assert seen("alice") == ["Alice", "Lena", "Mia", "Noah", "Sam"]
+    assert seen("sam") == ["Mia", "Sam"]
+    assert seen("mia") == ["Mia"]
+
+
+def test_a_suspended_member_sees_nothing(world: World) -> None:
+    suspend_member(Membership.objects.get(user=world.mia, organization=world.acme), by=world.actor("sam"))
+    mia = world.actor("mia")
+    assert not groups_visible_to(mia).exists()
+    assert not keys_visible_to(mia).exists()
+    assert not members_visible_to(mia).exists()
+    assert world.acme not in organizations_of(world.mia)
+
+
+def test_a_list_costs_one_query_however_long_it_is(world: World, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+    mia = world.actor("mia")
+    for number in range(5):
+        create_api_key(world.gateway, name=f"key {number}", member=world.mia, by=mia)
+    lena = world.actor("lena")
+    with django_assert_max_num_queries(1):
+        assert len([(str(key.member), key.group.path()) for key in keys_visible_to(lena)]) == 6
+    with django_assert_max_num_queries(1):
+        assert len([(member.user.email, member.group.path()) for member in members_visible_to(lena)]) == 3
+
+
+def test_keys_find_a_home_where_one_belongs_or_manages_keys(world: World) -> None:
+    assert names(key_homes(world.actor("mia"))) == ["gateway"]
+    assert names(key_homes(world.actor("sam"))) == ["platform", "gateway", "core"]
+    Group.objects.filter(pk=world.core.pk).update(archived_at="2026-01-01T00:00:00Z")
+    assert names(key_homes(world.actor("sam"))) == ["platform", "gateway"]
+
+
+def test_finance_sees_and_makes_no_keys(world: World) -> None:
+    grant_role(world.noah, role=RoleName.FINANCE, group=world.root, by=world.actor("alice"))
+    noah = world.actor("noah")
+    assert list(keys_visible_to(noah)) == [world.key]
+    assert names(key_homes(noah)) == ["field"]
+
+
+def test_applications_on_the_path_can_be_bound(world: World) -> None:
+    alice = world.actor("alice")
+    top = create_application(world.root, name="Top", by=alice)
+    beside = create_application(world.sales, name="Beside", by=alice)
+    below = create_application(world.core, name="Below", by=alice)
+    assert list(bindable_applications(world.gateway)) == [world.assistant, top]
+    assert list(bindable_applications(world.field)) == [beside, top]
+    assert below in bindable_applications(world.core)
+    world.acme.applications.filter(pk=top.pk).update(archived_at="2026-01-01T00:00:00Z")
+    assert list(bindable_applications(world.gateway)) == [world.assistant]
+
+
+def test_granters_are_named_nearest_first(world: World) -> None:
+    def at(group: Group) -> list[str]:
+        return [grant.user.name for grant in granters(group)]
+
+    assert at(world.gateway) == ["Sam", "Lena", "Alice"]
+    assert at(world.platform) == ["Lena", "Alice"]
+    assert at(world.root) == ["Alice"]
+    grant_role(world.mia, role=RoleName.FINANCE, group=world.sales, by=world.actor("alice"))
+    assert at(world.field) == ["Alice"]
+
+
+def test_the_grants_of_a_node_are_those_made_at_it(world: World) -> None:
+    assert [grant.user for grant in roles_at(world.platform)] == [world.sam]
+    assert list(roles_at(world.gateway)) == []
+
+
+def test_organisations_are_listed_companies_first(world: World) -> None:
+    create_organization("Zeta", owner=world.mia)
+    kinds = [(found.kind, found.name) for found in organizations_of(world.mia)]
+    assert kinds == [("company", world.acme.name), ("company", "Zeta"), ("personal", "Mia")]
+
+
+def test_a_member_of_two_nodes_sees_its_organisation_once(world: World) -> None:
+    add_member(world.mia, group=world.field, by=world.actor("alice"))
+    assert list(organizations_of(world.mia)).count(world.acme) == 1
+
+
+def test_home_is_the_organisation_used_last_else_a_company_else_the_personal_account(world: World) -> None:
+    own = Organization.objects.get(kind="personal", memberships__user=world.mia)
+    assert home_organization(world.mia, last_slug=None) == world.acme
+    assert home_organization(world.mia, last_slug=own.slug) == own
+    assert home_organization(world.mia, last_slug=world.other.slug) == world.acme
+    Membership.objects.filter(user=world.mia, organization=world.acme).delete()
+    assert home_organization(world.mia, last_slug=world.acme.slug) == own
+    Membership.objects.filter(user=world.noah).delete()
+    assert home_organization(world.noah, last_slug=None) is None
