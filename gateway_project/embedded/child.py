@@ -50,6 +50,7 @@ class Child:
         self.account, self.stop_signal, self.stop_seconds = account, stop_signal, stop_seconds
         self.descriptors, self.gated, self.once = list(descriptors), gated, once
         self.noise = noise
+        self.was_ready = False
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.process: subprocess.Popen[bytes] | None = None
         self.drain: threading.Thread | None = None
@@ -64,6 +65,7 @@ class Child:
         return self.process.poll() if self.process else 0
 
     def start(self, write: Write) -> None:
+        self.was_ready = False
         switch = self.account if self.account and self.account.switch else None
         self.process = subprocess.Popen(  # noqa: S603 - our own programs
             self.argv,
@@ -98,6 +100,7 @@ class Child:
             if time.monotonic() > deadline:
                 raise StartError(f"{self.name} did not answer within {seconds:.0f} s.{self.last_lines()}")
             time.sleep(POLL_SECONDS)
+        self.was_ready = True
 
     def wait_until_done(self, *, seconds: float) -> None:
         """For a child that does one thing. Raises StartError, with its last lines, when it fails."""

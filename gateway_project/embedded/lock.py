@@ -37,16 +37,16 @@ class StateLock:
                 f"Gatehouse already runs on {self.home} (process {holder.get('pid', '?')}, {holder.get('url', '?')}): "
                 "stop it first, or set GATEHOUSE_HOME and PORT for a second one."
             ) from None
-        for pid, born in self._read().get("children", []):
-            end_leftover(pid, born)
+        with contextlib.suppress(ValueError, TypeError):  # a record of another release
+            for _, pid, born in self._read().get("children", []):
+                end_leftover(pid, born)
         self.record([])
 
     def record(self, children: list[Child]) -> None:
-        content = {
-            "pid": os.getpid(),
-            "url": self.url,
-            "children": [[child.pid, birth(child.pid)] for child in children if child.pid],
-        }
+        if self.descriptor < 0:
+            return
+        running = [[child.name, child.pid, birth(child.pid)] for child in children if child.pid]
+        content = {"pid": os.getpid(), "url": self.url, "children": running}
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, json.dumps(content).encode(), 0)
 

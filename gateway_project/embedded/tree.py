@@ -73,7 +73,7 @@ class Tree:
             if code:
                 self.terminal.log("up", f"{child.name} failed (exit code {code})")
             return
-        if time.monotonic() - self.began[child.name] < SETTLED_SECONDS:
+        if not child.was_ready and time.monotonic() - self.began[child.name] < SETTLED_SECONDS:
             raise StartError(f"{child.name} ended right after its start (exit code {code}).{child.last_lines()}")
         self.terminal.log("up", f"{child.name} ended unexpectedly (exit code {code}): starting it again")
         child.stop()

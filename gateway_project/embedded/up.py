@@ -8,6 +8,8 @@ import http.client
 import json
 import os
 import secrets
+import shutil
+import socket
 import sys
 import time
 from pathlib import Path
@@ -38,6 +40,8 @@ class Up:
         self.options, self.terminal = chosen, terminal
         self.lock = StateLock(chosen.home, url=chosen.url)
         self.tree = Tree(terminal, changed=self.lock.record)
+        self.metrics = chosen.home / "metrics"
+        self.sockets: list[socket.socket] = []  # held to the end: a web process that is replaced finds its socket open
         self.began = time.monotonic()
 
     def run(self) -> int:
@@ -62,7 +66,9 @@ class Up:
     def _start(self) -> None:
         places.make_home(self.options.home)
         self.lock.acquire()
-        sockets = listening.open_sockets(self.options.port, count=self.options.workers)
+        shutil.rmtree(self.metrics, ignore_errors=True)  # figures of processes that are gone
+        self.metrics.mkdir()
+        self.sockets = listening.open_sockets(self.options.port, count=self.options.workers)
         self.terminal.say(f"Gatehouse starts; everything it keeps lies in {self.options.home}")
         postgres, valkey = self._servers()
         options.write_environment(self.options, postgres=postgres, valkey=valkey)
@@ -70,7 +76,7 @@ class Up:
         prepare = self._python(
             "prepare", "-m", "gateway_project.embedded.prepare", "--result-fd", str(writer), descriptor=writer, once=True
         )
-        webs = [self._web(index, socket.fileno()) for index, socket in enumerate(sockets, start=1)]
+        webs = [self._web(index, one.fileno()) for index, one in enumerate(self.sockets, start=1)]
         celery = self._python("celery", *CELERY, *CELERY_ALONE)
         celery.variables["PYTHONWARNINGS"] = CELERY_WARNINGS
         self.tree.start(prepare, *webs[:1])  # they import the application meanwhile
@@ -128,7 +134,10 @@ class Up:
 
     def _web(self, index: int, descriptor: int) -> Child:
         name = "web" if self.options.workers == 1 else f"web-{index}"
-        return self._python(name, "-m", "gateway_project.embedded.web", "--gated", "--fd", str(descriptor), descriptor=descriptor)
+        web = self._python(name, "-m", "gateway_project.embedded.web", "--gated", "--fd", str(descriptor), descriptor=descriptor)
+        if self.options.workers > 1:
+            web.variables["PROMETHEUS_MULTIPROC_DIR"] = str(self.metrics)
+        return web
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(listening.ADDRESS, self.options.port, timeout=2)

@@ -66,12 +66,14 @@ def test_what_a_killed_start_left_running_is_ended(lock: StateLock, tmp_path: Pa
 
 
 def test_a_number_that_belongs_to_somebody_else_by_now_is_left_alone(lock: StateLock, tmp_path: Path, sleeper: Child) -> None:
-    (tmp_path / lock_module.FILE_NAME).write_text(json.dumps({"pid": 1, "children": [[sleeper.pid, "another time"]]}))
+    (tmp_path / lock_module.FILE_NAME).write_text(json.dumps({"pid": 1, "children": [["web", sleeper.pid, "another time"]]}))
     lock.acquire()
     assert sleeper.exit_code is None
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", '{"pid": 3}', '{"children": [[99999999, "1"]]}'])
+@pytest.mark.parametrize(
+    "content", ["", "not json", "[]", '{"pid": 3}', '{"children": [["web", 99999999, "1"]]}', '{"children": [[1, 2]]}']
+)
 def test_a_damaged_or_outdated_file_is_no_obstacle(lock: StateLock, tmp_path: Path, content: str) -> None:
     (tmp_path / lock_module.FILE_NAME).write_text(content)
     lock.acquire()
@@ -82,7 +84,9 @@ def test_the_record_names_running_processes_only(lock: StateLock, tmp_path: Path
     never = Child("never", argv=["/bin/true"], ready=lambda pid: True, folder=tmp_path, variables={})
     lock.acquire()
     lock.record([sleeper, never])
-    assert json.loads((tmp_path / lock_module.FILE_NAME).read_text())["children"] == [[sleeper.pid, birth(sleeper.pid)]]
+    assert json.loads((tmp_path / lock_module.FILE_NAME).read_text())["children"] == [
+        ["sleeper", sleeper.pid, birth(sleeper.pid)]
+    ]
 
 
 def test_a_process_is_known_by_the_time_of_its_birth(sleeper: Child) -> None:

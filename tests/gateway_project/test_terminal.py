@@ -54,7 +54,12 @@ def test_a_step_that_fails_gets_no_time(out: io.StringIO) -> None:
 
 def test_lines_of_many_threads_stay_whole(out: io.StringIO) -> None:
     terminal = Terminal(out)
-    threads = [threading.Thread(target=lambda: [terminal.log("web", "x" * 50) for _ in range(50)]) for _ in range(8)]
+
+    def write() -> None:
+        for _ in range(50):
+            terminal.log("web", "x" * 50)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -86,7 +86,7 @@ def test_a_child_that_dies_later_is_started_again(tree: Tree, out: io.StringIO) 
     tree.listen_for_signals()
     web = child("web")
     tree.start(web)
-    tree.began["web"] -= tree_module.SETTLED_SECONDS
+    web.wait_until_ready(seconds=10)
     first = web.pid
     os.kill(first, signal.SIGKILL)
     after(1.5)
@@ -95,6 +95,14 @@ def test_a_child_that_dies_later_is_started_again(tree: Tree, out: io.StringIO) 
     assert web.pid not in (0, first)
     assert web.exit_code is None
     assert "web ended unexpectedly (exit code -9): starting it again" in out.getvalue()
+
+
+def test_a_child_that_keeps_dying_ends_everything(tree: Tree) -> None:
+    web = child("web", "import sys; sys.exit('no memory')")
+    tree.start(web)
+    web.was_ready = True  # it has served once
+    with pytest.raises(StartError, match="web ended right after its start"):
+        tree.watch()
 
 
 def test_a_task_may_end_without_anything_happening(tree: Tree, out: io.StringIO) -> None:
