@@ -90,17 +90,17 @@ def declare(sku: str, *, rates: Rates | None, source: str) -> str:
 
 
 @transaction.atomic
-def adopt(skus: Iterable[str]) -> list[str]:
+def adopt(skus: Iterable[str], *, dry_run: bool = False) -> list[str]:
     """Gives names that the list only matches by rule (dated ones) rows of their own; → those that have no price.
 
     From then on `sync` keeps them like any other, and calls never need the package's rules.
     """
     missing = _without_rows(skus)
-    if missing:
+    if missing and not dry_run:
         sync()
         missing = _without_rows(missing)
     matched = {sku: timeline for sku in sorted(missing) if (timeline := price_list.match(sku))}
-    if matched:
+    if matched and not dry_run:
         _append(matched)
     return sorted(missing - set(matched))
 

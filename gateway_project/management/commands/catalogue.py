@@ -1,0 +1,53 @@
+"""`manage.py catalogue load FILE.yaml [--dry-run] [--json]`: the operator's way to configure by file."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.core.management.base import BaseCommand, CommandError
+
+from proxy import catalogue
+from proxy.catalogue_file import BadCatalogue
+
+
+class Command(BaseCommand):
+    help = "Declares providers, models, deployments and prices from a YAML file; declaring twice changes nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        load = actions.add_parser("load", help="load a file, all of it or, if anything is wrong, nothing")
+        load.add_argument("file", type=Path, metavar="FILE.yaml")
+        load.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+        load.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            report = catalogue.load(_text_of(options["file"]), dry_run=options["dry_run"])
+        except BadCatalogue as error:
+            if options["json"]:
+                problems = [problem._asdict() for problem in error.problems]
+                self.stdout.write(msgspec.json.encode({"problems": problems}).decode())
+            lines = [f"{options['file']}:{problem.line}: {problem.reason}" for problem in error.problems]
+            raise CommandError("\n".join([*lines, "Nothing was loaded."])) from None
+        if options["json"]:
+            self.stdout.write(msgspec.json.encode({**msgspec.to_builtins(report), "counts": report.counts()}).decode())
+            return
+        for line in lines_of(report):
+            self.stdout.write(line)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is not UTF-8 text") from error
+
+
+def lines_of(report: catalogue.Report) -> list[str]:
+    lines = [f"{change.thing} {change.name}: {change.outcome}" for change in report.changes if change.outcome != "unchanged"]
+    lines += [f"no price for {name}: under a budget its calls are refused as model_unpriced" for name in report.unpriced]
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in report.counts().items()) or "nothing declared"
+    return [*lines, f"{'Would be' if report.dry_run else 'Catalogue'}: {counts}."]

@@ -1,0 +1,187 @@
+"""Declaring the catalogue: providers, models, deployments and prices, all of a declaration or nothing of it.
+
+Declaring twice changes nothing. What a declaration does not name stays as it is, except that a model it
+names has exactly the deployments and the price it says: other deployments go, and a price left out falls
+back to the list. A change of price appends a version; the past keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import yaml
+from django.db import connection, transaction
+
+from billing import prices
+from gateway_project.lib import crypto
+from orgs import epoch
+from orgs.models import Organization
+from proxy import catalogue_file
+from proxy.catalogue_file import BadCatalogue, Declaration, ModelDeclaration, Problem, ProviderDeclaration
+from proxy.models import Deployment, Model, Provider
+from proxy.sandbox import catalogue as sandbox
+
+Outcome = Literal["created", "changed", "removed", "withdrawn", "unchanged"]
+
+SOURCE = "catalogue"
+# Declarations run one after the other: this number is theirs among PostgreSQL's advisory locks.
+_LOCK = 0x6361746C
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`thing` is provider, model, deployment or price."""
+
+    thing: str
+    name: str
+    outcome: str
+
+
+class Report(msgspec.Struct):
+    """What a declaration did, thing by thing; `unpriced` are deployments whose calls have no price."""
+
+    changes: list[Change] = []
+    unpriced: list[str] = []
+    dry_run: bool = False
+
+    def note(self, thing: str, name: str, outcome: str) -> None:
+        self.changes.append(Change(thing, name, outcome))
+
+    def counts(self) -> dict[str, int]:
+        outcomes = [change.outcome for change in self.changes]
+        return {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)}
+
+    @property
+    def changed(self) -> bool:
+        return any(change.outcome != "unchanged" for change in self.changes)
+
+
+def load(declaration: str | Mapping[str, Any], *, dry_run: bool = False) -> Report:
+    """Loads YAML text, or the same thing as a mapping. Raises BadCatalogue, with every problem; then nothing is stored."""
+    text = declaration if isinstance(declaration, str) else yaml.safe_dump(dict(declaration), sort_keys=False)
+    declared, problems = catalogue_file.read(text)
+    with transaction.atomic():
+        _wait_for_others()
+        problems += _clashes(declared)
+        if problems:
+            raise BadCatalogue(problems)
+        report = Report(dry_run=dry_run)
+        _store(declared, report)
+        if dry_run:
+            transaction.set_rollback(True)
+        elif report.changed:
+            epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    return report
+
+
+def sandbox_declaration() -> dict[str, Any]:
+    """The sandbox provider and its models, to be declared like any other."""
+    return {
+        "providers": [{"name": "sandbox", "kind": "sandbox"}],
+        "models": [
+            {
+                "name": model.name,
+                "kind": "chat",
+                "context_window": model.context_window,
+                "max_output_tokens": model.max_output_tokens,
+                "price": {"input": model.input_usd, "cached_input": model.cached_input_usd, "output": model.output_usd},
+                "deployments": [{"provider": "sandbox", "model": model.name}],
+            }
+            for model in sandbox.catalogue()
+        ],
+    }
+
+
+def _wait_for_others() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def _clashes(declared: Declaration) -> list[Problem]:
+    """What only the database can tell: providers that are nowhere, names that differ in case only."""
+    providers = {provider.name for provider in declared.providers} | set(Provider.objects.values_list("name", flat=True))
+    names = {name.lower(): name for name in Model.objects.values_list("name", flat=True)}
+    missing = [
+        Problem(deployment.line, f"provider {deployment.provider!r} is declared neither here nor before")
+        for model in declared.models
+        for deployment in model.deployments
+        if deployment.provider not in providers
+    ]
+    return missing + [
+        Problem(model.line, f"model {model.name!r} exists as {names[model.name.lower()]!r}")
+        for model in declared.models
+        if names.get(model.name.lower(), model.name) != model.name
+    ]
+
+
+def _store(declared: Declaration, report: Report) -> None:
+    for provider in declared.providers:
+        report.note("provider", provider.name, _store_provider(provider))
+    kinds = dict(Provider.objects.values_list("name", "kind"))
+    listed: dict[str, list[str]] = {}
+    for model in declared.models:
+        _store_model(model, report)
+        if model.price is None:
+            for entry in model.deployments:
+                listed.setdefault(f"{kinds[entry.provider]}/{entry.model}", []).append(model.name)
+    unpriced = prices.adopt(listed, dry_run=report.dry_run)
+    report.unpriced = [f"{name} ({sku})" for sku in unpriced for name in listed[sku]]
+
+
+def _store_provider(declared: ProviderDeclaration) -> Outcome:
+    values: dict[str, Any] = {"kind": declared.kind, "base_url": declared.base_url, "options": declared.options}
+    row = Provider.objects.filter(name=declared.name).first() or Provider(name=declared.name)
+    if declared.api_key_env:
+        values |= {"api_key_env": declared.api_key_env, "api_key_encrypted": ""}
+    elif declared.api_key and not _holds(row, declared.api_key):
+        values |= {"api_key_env": "", "api_key_encrypted": crypto.encrypt(declared.api_key, bound_to=_bound_to(row))}
+    return _save(row, values)
+
+
+def _holds(row: Provider, api_key: str) -> bool:
+    if row.api_key_env or not row.api_key_encrypted:
+        return False
+    try:
+        return crypto.decrypt(row.api_key_encrypted, bound_to=_bound_to(row)) == api_key
+    except crypto.CannotDecrypt:
+        return False
+
+
+def _bound_to(row: Provider) -> str:
+    return f"proxy_provider|{row.name}|api_key"
+
+
+def _store_model(declared: ModelDeclaration, report: Report) -> None:
+    row = Model.objects.filter(name=declared.name).first() or Model(name=declared.name)
+    values = {name: getattr(declared, name) for name in ("kind", "context_window", "max_output_tokens", "circuit_breaker")}
+    report.note("model", declared.name, _save(row, {**values, "timeout": declared.timeout}))
+    _store_deployments(row, declared, report)
+    sku = f"model:{declared.name}"
+    outcome = prices.declare(sku, rates=declared.price, source=SOURCE)
+    if declared.price is not None or outcome != "unchanged":
+        report.note("price", declared.name, outcome)
+
+
+def _store_deployments(model: Model, declared: ModelDeclaration, report: Report) -> None:
+    providers = {provider.name: provider for provider in Provider.objects.all()}
+    others = {(row.provider.name, row.upstream_model): row for row in model.deployments.select_related("provider")}
+    for entry in declared.deployments:
+        row = others.pop((entry.provider, entry.model), None) or Deployment(
+            model=model, provider=providers[entry.provider], upstream_model=entry.model
+        )
+        outcome = _save(row, {"order": entry.order, "weight": entry.weight})
+        report.note("deployment", f"{model.name} by {entry.provider}/{entry.model}", outcome)
+    for (provider, upstream_model), row in others.items():
+        row.delete()
+        report.note("deployment", f"{model.name} by {provider}/{upstream_model}", "removed")
+
+
+def _save(row: Provider | Model | Deployment, values: Mapping[str, Any]) -> Outcome:
+    fresh = row.pk is None
+    if not fresh and all(getattr(row, name) == value for name, value in values.items()):
+        return "unchanged"
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.save()
+    return "created" if fresh else "changed"
