@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any
 
-MODEL = "sandbox-small"
+MODEL = "sandbox-fast"
 
 
 def lines(demo: dict[str, Any]) -> list[str]:
