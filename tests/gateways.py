@@ -71,14 +71,11 @@ class Gateway:
             file.write(line + "\n")
 
 
-def test_database_url() -> str:
+def database_url_of_tests() -> str:
     """DATABASE_URL with the name that pytest-django gave the test database."""
     from django.db import connection
 
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}"))
-
-
-test_database_url.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +85,7 @@ def start_gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactor
 
     def start(name: str, **variables: str) -> Gateway:
         log = tmp_path_factory.mktemp(name) / "log.txt"
-        started.append(Gateway(name=name, log=log, database_url=test_database_url(), variables=variables))
+        started.append(Gateway(name=name, log=log, database_url=database_url_of_tests(), variables=variables))
         return started[-1].start()
 
     yield start

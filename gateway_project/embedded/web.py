@@ -32,13 +32,18 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    if gated:
+        load_code()
+        if not sys.stdin.readline():
+            return  # the parent is gone
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def load_code() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     django.setup()
     for module in ROUTES:
         importlib.import_module(module)
-    if gated and not sys.stdin.readline():
-        return  # the parent is gone
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 def main() -> None:
