@@ -33,6 +33,9 @@ class AsyncAPIView(APIView):
             response = await handler(wrapped, *args, **kwargs)
         except Exception as error:
             response = self.handle_exception(error)
+        finally:
+            # It points back at the request and the view: without it both go at once instead of at the next collection.
+            wrapped.parser_context.clear()
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)  # type: ignore[arg-type]
         return self.response
 

@@ -201,6 +201,9 @@ class StreamReader:
         carries = False
         for choice in answer.choices or ():
             carries |= self._tap_choice(choice)
+        if answer.usage is None:
+            self._terminal = self._terminal or self._all_finished
+            return self._terminal, False
         usage = usage_of(answer.usage)
         self.usage = usage or self.usage
         # Some send the usage with an empty delta in `choices`, or a running usage with every chunk.
@@ -264,6 +267,8 @@ def _first_count(*values: object) -> int:
 def _texts(content: _Content | None) -> list[str]:
     if content is None:
         return []
+    if content.content and content.tool_calls is None and not (content.reasoning_content or content.reasoning):
+        return [content.content]  # nearly every delta of a stream
     texts = [content.content, content.reasoning_content or content.reasoning, content.refusal]
     calls = [call.function for call in content.tool_calls or ()]
     for function in (*calls, content.function_call):

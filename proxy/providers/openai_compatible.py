@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import cast
 
 import aiohttp
 import httpx
@@ -60,9 +61,11 @@ class OpenAnswer:
 
     def __init__(self, response: httpx.Response, timeouts: Timeouts, *, waited: float) -> None:
         self.status = response.status_code
-        self.headers = dict(response.headers)
+        # Decoded here: httpx guesses an encoding for every header it is asked for.
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._response = response
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._idle = timeouts.idle
         # Some providers send headers at once and think afterwards: that wait is the first byte's.
         self._first = max(timeouts.idle, timeouts.first_byte - waited)
@@ -84,7 +87,7 @@ class OpenAnswer:
         """Raises AttemptFailed: timeout when no byte came for `idle` seconds, broken when the connection did."""
         encoded = self.headers.get("content-encoding", "identity") != "identity"
         # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
-        parts = aiter(self._response.aiter_bytes() if encoded else self._response.aiter_raw())
+        parts = aiter(self._response.aiter_bytes() if encoded else self._stream)
         wait = self._first
         while True:
             try:
@@ -102,7 +105,7 @@ class OpenAnswer:
     async def close(self) -> None:
         """Idempotent. An answer that was not read to its end takes the connection with it, so the provider notices."""
         try:
-            await self._response.aclose()
+            await self._stream.aclose()
         except _NETWORK_ERRORS:
             # Already broken: there is nothing left to close.
             return
