@@ -64,7 +64,7 @@ def test_without_postgres_it_is_not_ready(monkeypatch: pytest.MonkeyPatch, silen
 
 def test_figures_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr("prometheus_client.metrics.values.ValueClass", values.MultiProcessValue())
+    monkeypatch.setattr("prometheus_client.metrics.values.ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
     Counter("gatehouse_probe_test", "Only for this test", registry=None).inc(3)
     response = asyncio.run(probes.metrics(HttpRequest()))
     assert b"gatehouse_probe_test_total 3.0" in response.content
