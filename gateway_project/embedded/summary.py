@@ -7,8 +7,10 @@ from typing import Any
 MODEL = "sandbox-fast"
 
 
-def lines(demo: dict[str, Any]) -> list[str]:
-    """From what `manage.py demo --json` gives: gateway_url, console_url, api_key, users [{email, password, role}]."""
+def lines(demo: dict[str, Any], *, url: str) -> list[str]:
+    """From what `manage.py demo --json` gives: gateway_url, console_url, api_key, users [{email, password, role}]; or nothing."""
+    if not demo:
+        return ["", f"Console   {url}/", ""]
     first = demo["users"][0]
     body = {"model": demo.get("model", MODEL), "messages": [{"role": "user", "content": "Hello!"}]}
     return [

@@ -150,10 +150,11 @@ class Up:
             connection.close()
 
     def _announce(self, demo: dict[str, Any]) -> None:
-        for line in summary.lines(demo):
+        for line in summary.lines(demo, url=self.options.url):
             self.terminal.say(line)
         self.terminal.say(f"Ready after {time.monotonic() - self.began:.1f} s. Ctrl-C stops everything.")
-        self.tree.start(self._python("history", "manage.py", "demo", "--history", once=True))
+        if demo:
+            self.tree.start(self._python("history", "manage.py", "demo", "--history", once=True))
 
 
 def main() -> None:

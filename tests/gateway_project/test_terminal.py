@@ -74,10 +74,14 @@ def test_a_closed_terminal_stops_nobody(out: io.StringIO) -> None:
 
 
 def test_the_summary_names_console_login_key_and_a_call() -> None:
-    text = "\n".join(summary.lines(DEMO))
+    text = "\n".join(summary.lines(DEMO, url="http://127.0.0.1:8123"))
     for expected in ("http://127.0.0.1:8123/", "alice@example.com", "pass word's", "Super Admin", "gh_sk_abc_def", "curl "):
         assert expected in text
     assert "mia@example.com" not in text
+
+
+def test_without_a_demo_organisation_the_summary_names_the_console() -> None:
+    assert summary.lines({}, url="http://127.0.0.1:8123") == ["", "Console   http://127.0.0.1:8123/", ""]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8123/v1", "http://127.0.0.1:8123", "http://127.0.0.1:8123/v1/"])
