@@ -1,4 +1,4 @@
-"""Pages behind every kind of door, for the tests of the doors themselves."""
+"""Pages behind every kind of door, for the tests of the doors themselves, in front of the project's own."""
 
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -6,6 +6,7 @@ from django.urls import include, path
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from gateway_project import urls as project
 from orgs.doors import OrgRequest, SignedInRequest, org_view, public_view, signed_in_view
 from orgs.lookups import access_group_by_id
 from orgs.permissions import Permission
@@ -76,10 +77,9 @@ pages = (
     "doors",
 )
 urlpatterns = [
-    path("", include("orgs.urls")),
-    path("accounts/", include("allauth.urls")),
-    path("o/<slug:org>/", include(pages)),
+    path("o/<slug:org>/doors/", include(pages)),
     path("profile/", profile),
     path("public/", public),
     path("undeclared/", undeclared),
+    *project.urlpatterns,
 ]

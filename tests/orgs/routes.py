@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 
 class Route(NamedTuple):
-    """`path` as in the URLconf ("/o/<slug:org>/keys/"), `name` with its namespaces, `arguments` the names in the path."""
+    """`path` is "/o/<slug:org>/keys/", `arguments` the names in it; `name` is the path where the route has no name."""
 
     path: str
     name: str
@@ -23,7 +23,7 @@ def _walk(resolver: URLResolver, *, path: str, namespaces: tuple[str, ...], argu
     for pattern in resolver.url_patterns:
         here, known = path + str(pattern.pattern), arguments | set(pattern.pattern.converters)
         if isinstance(pattern, URLPattern):
-            name = ":".join((*namespaces, pattern.name or pattern.callback.__qualname__))
+            name = ":".join((*namespaces, pattern.name)) if pattern.name else here
             yield Route(here, name, pattern.callback, known)
         else:
             inside = (*namespaces, pattern.namespace) if pattern.namespace else namespaces

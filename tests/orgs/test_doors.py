@@ -39,28 +39,28 @@ def sign_in(world: World, name: str) -> Client:
 )
 def test_each_page_opens_for_whom_it_should(world: World, path: str, codes: tuple[int, ...]) -> None:
     names = ("root", "engineering", "platform", "core", "field", "elsewhere")
-    url = f"/o/{world.acme.slug}/" + path.format(**{name: world.group(name).pk for name in names})
+    url = f"/o/{world.acme.slug}/doors/" + path.format(**{name: world.group(name).pk for name in names})
     assert tuple(sign_in(world, name).get(url).status_code for name in ACTORS) == codes
 
 
 def test_a_stranger_cannot_tell_an_organisation_from_none(world: World) -> None:
     client = sign_in(world, "charlie")
-    real, none = client.get(f"/o/{world.acme.slug}/"), client.get("/o/no-such-place/")
+    real, none = client.get(f"/o/{world.acme.slug}/doors/"), client.get("/o/no-such-place/doors/")
     assert real.status_code == none.status_code == 404
     pages = {re.sub(r'"X-CSRFToken": "\w+"', "", response.content.decode()) for response in (real, none)}
     assert len(pages) == 1
 
 
 def test_nobody_gets_in_without_signing_in(world: World, client: Client) -> None:
-    url = f"/o/{world.acme.slug}/guardrails/?period=7d"
+    url = f"/o/{world.acme.slug}/doors/guardrails/?period=7d"
     response = client.get(url)
     assert response.status_code == 302
-    assert response.headers["location"] == f"/accounts/login/?next=/o/{world.acme.slug}/guardrails/%3Fperiod%3D7d"
-    assert client.get("/o/no-such-place/").status_code == 302
+    assert response.headers["location"] == f"/accounts/login/?next=/o/{world.acme.slug}/doors/guardrails/%3Fperiod%3D7d"
+    assert client.get("/o/no-such-place/doors/").status_code == 302
 
 
 def test_a_fragment_sends_the_whole_page_to_the_login(world: World, client: Client) -> None:
-    page = f"/o/{world.acme.slug}/"
+    page = f"/o/{world.acme.slug}/doors/"
     headers = {"HX-Request": "true", "HX-Current-URL": f"http://testserver{page}"}
     response = client.get(page + "guardrails/", headers=headers)
     assert response.headers["HX-Redirect"] == f"/accounts/login/?next={page}"
@@ -69,7 +69,7 @@ def test_a_fragment_sends_the_whole_page_to_the_login(world: World, client: Clie
 
 
 def test_the_403_says_what_is_missing_and_who_can_grant_it(world: World) -> None:
-    response = sign_in(world, "mia").get(f"/o/{world.acme.slug}/guardrails/")
+    response = sign_in(world, "mia").get(f"/o/{world.acme.slug}/doors/guardrails/")
     page = response.content.decode()
     assert response.status_code == 403
     assert "Manage guardrails" in page
@@ -78,7 +78,7 @@ def test_the_403_says_what_is_missing_and_who_can_grant_it(world: World) -> None
 
 
 def test_the_403_of_a_node_names_those_above_that_node(world: World) -> None:
-    page = sign_in(world, "sam").get(f"/o/{world.acme.slug}/strict/").content.decode()
+    page = sign_in(world, "sam").get(f"/o/{world.acme.slug}/doors/strict/").content.decode()
     assert "Manage settings" in page
     assert "Alice (Super Admin)" in page
     assert "Lena" not in page
@@ -86,37 +86,37 @@ def test_the_403_of_a_node_names_those_above_that_node(world: World) -> None:
 
 def test_suspended_admins_are_not_named_and_get_nowhere(world: World) -> None:
     suspend_member(world.actor("sam").memberships[0], by=world.actor("lena"))
-    page = sign_in(world, "mia").get(f"/o/{world.acme.slug}/guardrails/").content.decode()
+    page = sign_in(world, "mia").get(f"/o/{world.acme.slug}/doors/guardrails/").content.decode()
     assert "Lena (L1 Admin) or Alice (Super Admin)" in page
     assert "Sam" not in page
-    assert sign_in(world, "sam").get(f"/o/{world.acme.slug}/").status_code == 403
+    assert sign_in(world, "sam").get(f"/o/{world.acme.slug}/doors/").status_code == 403
 
 
 def test_a_role_granted_meanwhile_counts_on_the_next_request(world: World) -> None:
-    client, url = sign_in(world, "mia"), f"/o/{world.acme.slug}/either/"
+    client, url = sign_in(world, "mia"), f"/o/{world.acme.slug}/doors/either/"
     assert client.get(url).status_code == 403
     grant_role(world.mia, role=RoleName.FINANCE, group=world.sales, by=world.actor("alice"))
     assert client.get(url).status_code == 200
 
 
 def test_a_view_knows_its_organisation_and_actor(world: World) -> None:
-    response = sign_in(world, "lena").get(f"/o/{world.acme.slug}/", REMOTE_ADDR="203.0.113.9")
+    response = sign_in(world, "lena").get(f"/o/{world.acme.slug}/doors/", REMOTE_ADDR="203.0.113.9")
     assert response.content.decode() == f"{world.acme.slug} L1 Admin 203.0.113.9"
 
 
 def test_times_are_shown_in_the_organisations_time_zone(world: World) -> None:
     change_settings(world.acme, time_zone="Asia/Kathmandu", by=world.actor("alice"))
-    assert sign_in(world, "mia").get(f"/o/{world.acme.slug}/clock/").content == b"Asia/Kathmandu"
+    assert sign_in(world, "mia").get(f"/o/{world.acme.slug}/doors/clock/").content == b"Asia/Kathmandu"
 
 
 def test_pages_of_an_organisation_stay_in_no_cache(world: World) -> None:
     for name in ("alice", "mia"):
-        response = sign_in(world, name).get(f"/o/{world.acme.slug}/guardrails/")
+        response = sign_in(world, name).get(f"/o/{world.acme.slug}/doors/guardrails/")
         assert "no-store" in response.headers["Cache-Control"]
 
 
 def test_a_view_still_decides_about_methods(world: World) -> None:
-    assert sign_in(world, "mia").post(f"/o/{world.acme.slug}/").status_code == 405
+    assert sign_in(world, "mia").post(f"/o/{world.acme.slug}/doors/").status_code == 405
 
 
 def test_pages_of_the_person_need_a_sign_in_and_no_organisation(world: World, client: Client) -> None:
@@ -127,5 +127,5 @@ def test_pages_of_the_person_need_a_sign_in_and_no_organisation(world: World, cl
 
 def test_one_is_at_home_in_ones_personal_account_only(world: World) -> None:
     own = Organization.objects.get(kind="personal", memberships__user=world.mia)
-    assert sign_in(world, "mia").get(f"/o/{own.slug}/guardrails/").status_code == 200
-    assert sign_in(world, "alice").get(f"/o/{own.slug}/").status_code == 404
+    assert sign_in(world, "mia").get(f"/o/{own.slug}/doors/guardrails/").status_code == 200
+    assert sign_in(world, "alice").get(f"/o/{own.slug}/doors/").status_code == 404

@@ -42,10 +42,11 @@ def test_an_application_is_found_by_those_who_may(world: World) -> None:
     assert found(world, access_application_by_id, world.assistant.pk, P.VIEW_OWN) == {"sam"}
 
 
-@pytest.mark.parametrize("permission", [P.VIEW_USAGE, P.VIEW_OWN, P.MANAGE_KEYS, P.MANAGE_OWN_KEYS])
-def test_a_member_always_finds_its_own_key(world: World, permission: Permission) -> None:
-    admins = {"alice", "lena", "sam"} if permission in {P.VIEW_USAGE, P.MANAGE_KEYS} else set()
-    assert found(world, access_key_by_id, world.key.pk, permission) == admins | {"mia"}
+def test_a_member_always_finds_its_own_key(world: World) -> None:
+    for permission in (P.VIEW_USAGE, P.MANAGE_KEYS):
+        assert found(world, access_key_by_id, world.key.pk, permission) == {"alice", "lena", "sam", "mia"}
+    for permission in (P.VIEW_OWN, P.MANAGE_OWN_KEYS):
+        assert found(world, access_key_by_id, world.key.pk, permission) == {"mia"}
 
 
 def test_owning_a_key_gives_no_other_power_over_it(world: World) -> None:
@@ -64,10 +65,10 @@ def test_a_member_is_found_by_its_admins_and_itself(world: World) -> None:
 
 
 @pytest.mark.parametrize("lookup", [access_group_by_id, access_application_by_id, access_key_by_id, access_member_by_id])
-@pytest.mark.parametrize("thing_id", [0, -1, 2**31, 2**63, 10**30])
-def test_what_does_not_exist_is_not_found(world: World, lookup: Lookup, thing_id: int) -> None:
-    with pytest.raises(Http404):
-        lookup(world.actor("alice"), thing_id, P.VIEW_USAGE)
+def test_what_does_not_exist_is_not_found(world: World, lookup: Lookup) -> None:
+    for thing_id in (0, -1, 2**31, 2**63, 10**30):
+        with pytest.raises(Http404):
+            lookup(world.actor("alice"), thing_id, P.VIEW_USAGE)
 
 
 def test_absent_and_not_yours_sound_the_same(world: World) -> None:

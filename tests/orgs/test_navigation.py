@@ -33,7 +33,7 @@ def request_of(world: World, name: str, path: str, *, last: str = "") -> HttpReq
 
 
 def test_the_menu_shows_what_one_may_open_in_order(world: World) -> None:
-    base = f"/o/{world.acme.slug}/"
+    base = f"/o/{world.acme.slug}/doors/"
     menu = links(world.actor("lena"), path=base, entries=ENTRIES)
     assert [(link.label, link.url, link.section) for link in menu] == [
         ("Overview", base, ""),
@@ -47,7 +47,7 @@ def test_the_menu_shows_what_one_may_open_in_order(world: World) -> None:
     ("path", "active"), [("", ["Overview"]), ("clock/", ["Times"]), ("clock/7/", ["Times"]), ("strict/", ["Overview"])]
 )
 def test_the_longest_beginning_of_the_path_is_active(world: World, path: str, active: list[str]) -> None:
-    menu = links(world.actor("alice"), path=f"/o/{world.acme.slug}/{path}", entries=ENTRIES)
+    menu = links(world.actor("alice"), path=f"/o/{world.acme.slug}/doors/{path}", entries=ENTRIES)
     assert [link.label for link in menu if link.active] == active
 
 
@@ -122,8 +122,8 @@ def test_a_page_with_its_frame_costs_few_queries(
     settings.USERSESSIONS_TRACK_ACTIVITY = False
     client = Client()
     client.force_login(world.alice)
-    client.get(f"/o/{world.acme.slug}/chrome/")
+    client.get(f"/o/{world.acme.slug}/doors/chrome/")
     with django_assert_max_num_queries(6):
-        page = client.get(f"/o/{world.acme.slug}/chrome/").content.decode()
+        page = client.get(f"/o/{world.acme.slug}/doors/chrome/").content.decode()
     assert world.acme.name in page
     assert "Super Admin" in page

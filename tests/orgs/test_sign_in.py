@@ -46,7 +46,7 @@ def test_who_signs_up_gets_a_personal_account_and_lands_in_it() -> None:
     assert Actor.load(user, organization=own).role_label == "Owner"
     response = client.get("/")
     assert response.headers["location"] == f"/o/{own.slug}/"
-    assert client.get(f"/o/{own.slug}/").status_code == 200
+    assert client.get(f"/o/{own.slug}/doors/").status_code == 200
 
 
 def test_an_address_is_the_same_in_capitals() -> None:
@@ -105,7 +105,7 @@ def test_one_lands_in_the_first_company_then_where_one_was_last(world: World) ->
     client.force_login(world.mia)
     own = Organization.objects.get(kind="personal", memberships__user=world.mia)
     assert client.get("/").headers["location"] == f"/o/{world.acme.slug}/"
-    client.get(f"/o/{own.slug}/")
+    client.get(f"/o/{own.slug}/doors/")
     assert client.get("/").headers["location"] == f"/o/{own.slug}/"
 
 
@@ -132,7 +132,7 @@ def test_one_switches_only_to_ones_own_organisations(world: World) -> None:
 def test_who_left_a_company_is_at_home_elsewhere(world: World) -> None:
     client = browser()
     client.force_login(world.mia)
-    client.get(f"/o/{world.acme.slug}/")
+    client.get(f"/o/{world.acme.slug}/doors/")
     Membership.objects.filter(user=world.mia, organization=world.acme).delete()
     own = Organization.objects.get(memberships__user=world.mia)
     assert client.get("/").headers["location"] == f"/o/{own.slug}/"
