@@ -26,9 +26,6 @@ UNBOUNDED = 2**53
 INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 TEXT_INPUT_KINDS = INPUT_KINDS[:4]
 OUTPUT_KINDS = ("output", "audio_output", "image_output")
-# Half a nano-dollar per part, in millionths of a nano-dollar: what rounding may add at most.
-_INPUT_ROUNDING = len(INPUT_KINDS) * MILLION // 2
-_OUTPUT_ROUNDING = len(OUTPUT_KINDS) * MILLION // 2
 
 
 class Usage(Protocol):
@@ -152,50 +149,59 @@ def bill(price: Price, usage: Usage) -> Bill:
     return Bill(sum(parts.values()), parts, unit_prices)
 
 
-def worst_case(price: Price, *, input_tokens: int, output_tokens: int, n: int = 1, text_input: bool = False) -> int:
+def worst_case(price: Price, *, input_tokens: int, output_tokens: int, n: int = 1, text_only: bool = False) -> int:
     """The most a call of at most so many tokens can cost: every token at the dearest kind and tier it could meet.
 
-    `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_input` says that the
-    request holds neither audio nor images, so their prices need not be feared.
+    `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_only` says that neither
+    request nor answer holds audio or images, so their prices and roundings need not be feared.
     """
-    reachable = price.rates.reachable(input_tokens)
+    kinds = TEXT_KINDS if text_only else ALL_KINDS
     return price.rates.request + max(
-        _most(tokens, _dearest_input(rates, text_input), _INPUT_ROUNDING)
-        + _most(output_tokens * n, _dearest_output(rates), _OUTPUT_ROUNDING)
-        for rates, tokens in reachable
-    )
-
-
-def affordable_output(price: Price, *, budget: int, input_tokens: int, n: int = 1, text_input: bool = False) -> int:
-    """The largest output cap whose worst case fits the budget: the exact inverse of `worst_case`.
-
-    −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
-    """
-    left = budget - price.rates.request
-    return min(
-        _largest(left - _most(tokens, _dearest_input(rates, text_input), _INPUT_ROUNDING), _dearest_output(rates), n)
+        kinds.most_input(rates, tokens) + kinds.most_output(rates, output_tokens * n)
         for rates, tokens in price.rates.reachable(input_tokens)
     )
 
 
-def _dearest_input(rates: TokenRates, text_input: bool) -> int:
-    return max(rates.of(kind) for kind in (TEXT_INPUT_KINDS if text_input else INPUT_KINDS))
+def affordable_output(price: Price, *, budget: int, input_tokens: int, n: int = 1, text_only: bool = False) -> int:
+    """The largest output cap whose worst case fits the budget: the exact inverse of `worst_case`.
+
+    −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
+    """
+    kinds = TEXT_KINDS if text_only else ALL_KINDS
+    left = budget - price.rates.request
+    return min(
+        kinds.largest_output(rates, left - kinds.most_input(rates, tokens), n)
+        for rates, tokens in price.rates.reachable(input_tokens)
+    )
 
 
-def _dearest_output(rates: TokenRates) -> int:
-    return max(rates.of(kind) for kind in OUTPUT_KINDS)
+class Kinds(msgspec.Struct, frozen=True):
+    """The kinds that the tokens of a call may turn out to be. Each part that is billed may round up by a half."""
+
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+
+    def most_input(self, rates: TokenRates, tokens: int) -> int:
+        return _most(tokens, max(rates.of(kind) for kind in self.input), len(self.input))
+
+    def most_output(self, rates: TokenRates, tokens: int) -> int:
+        return _most(tokens, max(rates.of(kind) for kind in self.output), len(self.output))
+
+    def largest_output(self, rates: TokenRates, left: int, n: int) -> int:
+        """The largest cap with `most_output(cap × n) ≤ left`, from ⌊x⌋ ≤ left ⇔ x < left + 1."""
+        unit_price = max(rates.of(kind) for kind in self.output)
+        if left < 0:
+            return -1
+        if not unit_price:
+            return UNBOUNDED
+        room = (left + 1) * MILLION - 1 - len(self.output) * MILLION // 2
+        return max(0, min(room // (unit_price * n), UNBOUNDED))
 
 
-def _most(tokens: int, unit_price: int, rounding: int) -> int:
-    """tokens × price, however the tokens are split into parts that each round half up."""
-    return (tokens * unit_price + rounding) // MILLION if tokens and unit_price else 0
+ALL_KINDS = Kinds(INPUT_KINDS, OUTPUT_KINDS)
+TEXT_KINDS = Kinds(TEXT_INPUT_KINDS, OUTPUT_KINDS[:1])
 
 
-def _largest(left: int, unit_price: int, n: int) -> int:
-    """The largest cap with `_most(cap × n) ≤ left`, from ⌊x⌋ ≤ left ⇔ x < left + 1."""
-    if left < 0:
-        return -1
-    if not unit_price:
-        return UNBOUNDED
-    room = (left + 1) * MILLION - 1 - _OUTPUT_ROUNDING
-    return max(0, min(room // (unit_price * n), UNBOUNDED))
+def _most(tokens: int, unit_price: int, parts: int) -> int:
+    """tokens × price, however the tokens are split into so many parts that each round half up."""
+    return (tokens * unit_price + parts * MILLION // 2) // MILLION if tokens and unit_price else 0

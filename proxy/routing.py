@@ -16,6 +16,7 @@ from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 DEFAULT_MAX_OUTPUT = 16_384
 # A budget that affords less output than this refuses; shorter answers are of no use to anyone.
 LEAST_OUTPUT = 16
+_PRIORITY = msgspec.Raw(b'"priority"')
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ def plan(catalogue: Catalogue, request: ChatRequest) -> Plan:
         raise ModelNotFound(f"The model {request.model[:100]!r} does not exist or is not offered here.", param="model")
     if model.kind != "chat":
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
+    if request.fields.get("service_tier") == _PRIORITY:
+        raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
     deployments = in_order(model.deployments)
     if any(deployment.price is None for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
@@ -69,7 +72,7 @@ def most(deployments: tuple[Deployment, ...], request: ChatRequest, *, output: i
             input_tokens=request.input_tokens_estimate,
             output_tokens=output,
             n=request.n,
-            text_input=not (request.image_parts or request.audio_parts),
+            text_only=is_text(request),
         )
         for deployment in deployments
         if deployment.price is not None
@@ -84,11 +87,16 @@ def affordable(plan: Plan, request: ChatRequest, *, amount: int) -> int:
             budget=amount,
             input_tokens=request.input_tokens_estimate,
             n=request.n,
-            text_input=not (request.image_parts or request.audio_parts),
+            text_only=is_text(request),
         )
         for deployment in plan.deployments
         if deployment.price is not None
     )
+
+
+def is_text(request: ChatRequest) -> bool:
+    """Whether neither what is asked nor what is answered can hold anything but text."""
+    return not (request.image_parts or request.audio_parts or "modalities" in request.fields)
 
 
 def in_order(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:

@@ -30,12 +30,11 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
     try:
         yield b""
         held_back: list[bytes] = []
-        async with asyncio.timeout(call.planned.total_seconds):
-            async for frames in _frames(opened):
-                passing, waiting = _sort(frames)
-                held_back += waiting
-                if passing:
-                    yield passing
+        async for frames in _frames(opened, until=asyncio.get_running_loop().time() + call.planned.total_seconds):
+            passing, waiting = _sort(frames)
+            held_back += waiting
+            if passing:
+                yield passing
         await opened.upstream.close()
         row = _completed(call, reader)
         open_row = False
@@ -56,10 +55,18 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
         await opened.upstream.close()
 
 
-async def _frames(opened: Opened) -> AsyncIterator[list[Frame]]:
-    """Raises AttemptFailed for an error frame, LeaseLost when this worker may no longer relay."""
+async def _frames(opened: Opened, *, until: float) -> AsyncIterator[list[Frame]]:
+    """`until`: loop time at which the whole call must be over.
+
+    The bound stands around each wait for the provider, never around a `yield`: there it would fire in whoever
+    waits for a slow caller. Raises AttemptFailed for an error frame, TimeoutError, LeaseLost when this worker may no longer relay.
+    """
     yield opened.first
-    async for chunk in opened.chunks:
+    while True:
+        async with asyncio.timeout_at(until):
+            chunk = await anext(opened.chunks, None)
+        if chunk is None:
+            break
         leases.refuse_if_lost()
         yield _sound(opened.reader.feed(chunk))
     yield _sound(opened.reader.flush())

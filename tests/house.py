@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +46,7 @@ class House:
     world: World
     key: ApiKey
     key_text: str
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     @property
     def organization(self) -> Organization:
@@ -53,7 +54,12 @@ class House:
 
     def client(self, url: str, key: str | None = None) -> openai.OpenAI:
         """The official SDK, as it comes, but for its retries."""
-        return openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30)
+        self.clients.append(openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30))
+        return self.clients[-1]
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
 
     def new_key(self, **options: Any) -> tuple[ApiKey, str]:
         with transaction.atomic():

@@ -139,7 +139,7 @@ def test_the_worst_case_takes_the_dearest_kind_and_tier_it_could_meet() -> None:
 def test_the_worst_case_of_text_does_not_fear_the_price_of_audio() -> None:
     price = priced(Rates(input=1_000_000, audio_input=50_000_000, output=0))
     assert worst_case(price, input_tokens=1_000, output_tokens=0) == 50_003
-    assert worst_case(price, input_tokens=1_000, output_tokens=0, text_input=True) == 1_003
+    assert worst_case(price, input_tokens=1_000, output_tokens=0, text_only=True) == 1_002
 
 
 def test_a_cheaper_upper_tier_does_not_lower_the_worst_case() -> None:
@@ -183,8 +183,8 @@ def test_no_call_costs_more_than_its_worst_case(rates: Rates, usage: Usage, spar
 
 @given(rates=all_rates, usage=usages)
 def test_no_text_call_costs_more_than_the_worst_case_of_text(rates: Rates, usage: Usage) -> None:
-    text = msgspec.structs.replace(usage, audio_input=0, image_input=0)
-    bound = worst_case(priced(rates), input_tokens=text.input_total, output_tokens=text.output_total, text_input=True)
+    text = msgspec.structs.replace(usage, audio_input=0, image_input=0, audio_output=0, image_output=0)
+    bound = worst_case(priced(rates), input_tokens=text.input_total, output_tokens=text.output_total, text_only=True)
     assert bill(priced(rates), text).total <= bound
 
 
@@ -199,17 +199,17 @@ def test_the_worst_case_never_falls_as_tokens_rise(rates: Rates, low: int, more:
     budget=st.one_of(st.integers(0, 100), st.integers(0, 10**14)),
     input_tokens=tokens,
     n=st.integers(1, 8),
-    text_input=st.booleans(),
+    text_only=st.booleans(),
 )
 def test_the_affordable_output_is_the_exact_inverse_of_the_worst_case(
-    rates: Rates, budget: int, input_tokens: int, n: int, text_input: bool
+    rates: Rates, budget: int, input_tokens: int, n: int, text_only: bool
 ) -> None:
     price = priced(rates)
 
     def worst(cap: int) -> int:
-        return worst_case(price, input_tokens=input_tokens, output_tokens=cap, n=n, text_input=text_input)
+        return worst_case(price, input_tokens=input_tokens, output_tokens=cap, n=n, text_only=text_only)
 
-    cap = affordable_output(price, budget=budget, input_tokens=input_tokens, n=n, text_input=text_input)
+    cap = affordable_output(price, budget=budget, input_tokens=input_tokens, n=n, text_only=text_only)
     if cap >= 0:
         assert worst(cap) <= budget
     if cap < UNBOUNDED:

@@ -54,8 +54,10 @@ def declared(django_db_setup: None, django_db_blocker: DjangoDbBlocker, scripted
 
 
 @pytest.fixture
-def house(committed_db: None, declared: None, upstream: Upstream) -> "House":
+def house(committed_db: None, declared: None, upstream: Upstream) -> "Iterator[House]":
     """An organisation of this test alone, with $1,000 of credit and mia's key; its models answer from `upstream`."""
     from tests.house import build
 
-    return build()
+    built = build()
+    yield built
+    built.close()

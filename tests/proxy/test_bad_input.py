@@ -29,7 +29,7 @@ def assert_is_error(got: httpx.Response, status: int, code: str) -> None:
         None,
         "",
         "Bearer",
-        "Bearer ",
+        "Bearer  x",
         "bearer x",
         "Basic dXNlcjpwYXNz",
         "gh_sk_aaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",

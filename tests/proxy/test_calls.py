@@ -231,14 +231,14 @@ def test_an_error_before_the_first_frame_of_a_stream_is_a_real_status(gateway: G
 @pytest.mark.parametrize(
     "parts",
     [
-        [frame({"content": "Hel"}), b'data: {"error": {"message": "boom", "type": "server_error"}}\n\n'],
-        [frame({"content": "Hel"}), b"data: not json\n\n"],
+        [frame({"content": "Hel"}), 0.1, b'data: {"error": {"message": "boom", "type": "server_error"}}\n\n'],
+        [frame({"content": "Hel"}), 0.1, b"data: not json\n\n"],
         [frame({"content": "Hel"})],
     ],
     ids=["error frame", "broken frame", "ends early"],
 )
 def test_a_stream_that_breaks_is_an_error_and_costs_nothing(
-    gateway: Gateway, house: House, upstream: Upstream, parts: list[bytes]
+    gateway: Gateway, house: House, upstream: Upstream, parts: list[bytes | float]
 ) -> None:
     upstream.on("scripted", stream(*parts))
 

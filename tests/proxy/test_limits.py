@@ -95,6 +95,7 @@ def test_an_empty_pool_is_402(gateway: Gateway, committed_db: None, declared: No
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=1)
 
+    poor.close()
     assert caught.value.status_code == 402
     assert caught.value.code == "insufficient_credits"
     assert caught.value.response.headers["x-should-retry"] == "false"
