@@ -7,7 +7,7 @@ import pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in sorted({report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])}):
-        terminalreporter.write_line(reason)
+        terminalreporter.write_line(f"{reason} (fails the run)" if skips_fail() else reason)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

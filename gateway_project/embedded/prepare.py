@@ -86,8 +86,14 @@ def check_servers() -> None:
 
 
 def migrate() -> None:
+    """Asks first: `migrate` with nothing to do still refreshes permissions and content types, a third of a later start."""
     from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
 
+    executor = MigrationExecutor(connection)
+    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return
     call_command("migrate", interactive=False, verbosity=0)
 
 
