@@ -137,25 +137,25 @@ KEYS = (
     Key("Code Review pipeline", "Code Review", "", "Code Review Bot", "ci", ("review", "explain")),
     Key("SQL Assistant production", "Analytics", "", "SQL Assistant", "production", ("query", "chart")),
     Key("Claims Extraction production", "Claims Extraction", "", "Claims Extraction", "production", ("extract", "classify")),
-    Key("Lena's laptop", "Symptom Checker", "Lena Novak", limits=KeyLimits(monthly_nano_usd=parse_usd("25"))),
+    Key("Lena's laptop", "Symptom Checker", "Lena Novak", limits=KeyLimits(monthly_nano_usd=parse_usd("5"))),
     Key("Diego's notebook", "Visit Summaries", "Diego Santos"),
     Key("Emma's research", "Guidelines", "Emma Clark"),
     Key("Hannah's editor", "Code Review", "Hannah Cole", "Developer Copilot", "development", ("complete",)),
-    Key("Yuki's notebook", "Analytics", "Yuki Tanaka", limits=KeyLimits(daily_nano_usd=parse_usd("5"), rpm=60)),
+    Key("Yuki's notebook", "Analytics", "Yuki Tanaka", limits=KeyLimits(daily_nano_usd=parse_usd("1"), rpm=60)),
     Key("Priya's experiments", "Technology", "Priya Raman"),
     Key("Omar's first try", "Claims Extraction", "Omar Haddad", disabled=True),
 )
 
 RULES = (
     Rule("Company budget", (budget("1000", "month"),), groups=("",)),
-    Rule("Division budget", (budget("250", "month"),), groups=("Clinical Products", "Technology", "Operations")),
-    Rule("Mobile App budget", (budget("120", "month"),), groups=("Mobile App",)),
+    Rule("Division budget", (budget("100", "month"),), groups=("Clinical Products", "Technology", "Operations")),
+    Rule("Mobile App budget", (budget("35", "month"),), groups=("Mobile App",)),
     Rule(
         "Personal use",
-        (budget("5", "day"), budget("40", "month")),
+        (budget("3", "day"), budget("10", "month")),
         members=("Lena Novak", "Diego Santos", "Emma Clark", "Hannah Cole", "Yuki Tanaka", "Omar Haddad"),
     ),
-    Rule("Claims pilot", (budget("20", "total"),), applications=("Claims Extraction",)),
+    Rule("Claims pilot", (budget("10", "total"),), applications=("Claims Extraction",)),
     Rule("Public endpoint", (LimitSpec("rpm", "minute", 120),), keys=("Symptom Checker production",)),
     Rule("Staging", (budget("2", "day"), LimitSpec("rpm", "minute", 30)), keys=("Symptom Checker staging",)),
 )

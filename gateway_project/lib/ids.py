@@ -17,6 +17,11 @@ def new_call_id() -> UUID:
     return _uuid7(milliseconds, secrets.randbits(74))
 
 
+def call_id_at(moment: datetime, *, random_bits: int) -> UUID:
+    """The id of a call admitted at a moment of the past (aware datetime). `random_bits`: 74 of them."""
+    return _uuid7(int(moment.timestamp() * 1000), random_bits)
+
+
 def first_id_at(moment: datetime) -> UUID:
     """The smallest id of a moment (aware datetime): a bound for "calls since" queries and partitions."""
     return _uuid7(int(moment.timestamp() * 1000), 0)

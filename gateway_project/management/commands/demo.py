@@ -1,35 +1,73 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 from redis.exceptions import RedisError
 
-from gateway_project.demo import organization
+from gateway_project.demo import history, organization
 from gateway_project.demo.organization import Demo
 from orgs.errors import Refused
 
+DAYS, CALLS = 30, 20_000
+MOST_DAYS, MOST_CALLS = 370, 200_000
+# A line of progress for so many days written.
+DAYS_PER_LINE = 5
+
 
 class Command(BaseCommand):
-    help = "Makes the demo organisation if it is missing, and tells how to use it."
+    help = "Makes the demo organisation if it is missing, and tells how to use it; --history also gives it a past."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="for scripts: addresses, API key and logins as JSON")
         parser.add_argument("--create", action="store_true", help="also on an installation that has other users")
+        parser.add_argument("--history", action="store_true", help="write invented calls of the last days into the ledger")
+        parser.add_argument("--days", type=int, default=DAYS, help=f"of history ({DAYS})")
+        parser.add_argument("--calls", type=int, default=CALLS, help=f"of history, about ({CALLS:,})")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             demo = organization.ensure(beside_others=options["create"])
-        except (organization.NotADemo, Refused) as error:
+            if options["history"]:
+                self._write_history(days=options["days"], calls=options["calls"])
+                return
+        except (organization.NotADemo, history.Busy, Refused) as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
             raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
         except RedisError as error:
             raise CommandError("Redis or Valkey cannot be reached: is Gatehouse running? `make run` starts it.") from error
         self.stdout.write(as_json(demo) if options["json"] else as_text(demo))
+
+    def _write_history(self, *, days: int, calls: int) -> None:
+        if not (1 <= days <= MOST_DAYS and 1 <= calls <= MOST_CALLS):
+            raise CommandError(f"Give --days from 1 to {MOST_DAYS} and --calls from 1 to {MOST_CALLS:,}.")
+        found = organization.find()
+        if found is None:
+            raise CommandError("There is no demo organisation.")
+        began = time.monotonic()
+        written = history.write(found, days=days, calls=calls, progress=self._progress(days))
+        if written.days:
+            self.stdout.write(f"demo history: {written.calls:,} calls written in {time.monotonic() - began:.1f} s")
+        else:
+            self.stdout.write("demo history: it is there already, nothing was written")
+
+    def _progress(self, days: int) -> Callable[[date, int], None]:
+        total = {"days": 0, "calls": 0}
+
+        def tell(day: date, calls: int) -> None:
+            total["days"] += 1
+            total["calls"] += calls
+            if total["days"] % DAYS_PER_LINE == 0:
+                self.stdout.write(f"demo history: back to {day:%d %B}, {total['days']} of {days} days, {total['calls']:,} calls")
+
+        return tell
 
 
 def as_json(demo: Demo) -> str:

@@ -1,0 +1,74 @@
+"""Rows that reach the ledger without a call behind them: imported or demonstrated history.
+
+A call's charge reaches the counters when its hold is settled. Rows nobody held anything for are told to them here,
+exactly, while calls go on:
+1. every counter concerned exists before anything is added. A missing one is loaded from the ledger as it is now, rows
+   included; after that no load that began earlier, and has not seen the rows, can put its figures in their place;
+2. a counter that was loaded before the rows were committed gets them added, one that was loaded after has them: the
+   snapshot kept with it tells which, by the rule of lua/settle.lua;
+3. what was added is remembered by transaction in the counter itself, so an interrupted run is simply run again.
+Nothing is deleted, so what is held stays held.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from gateway_project.lib import redis
+from guardrails import counters, windows
+from guardrails.admission import Spend
+from orgs.models import Organization
+
+_LUA = Path(__file__).with_name("lua")
+_LOAD = redis.Script(_LUA / "load.lua")
+_LATE = redis.Script(_LUA / "late.lua")
+
+
+class LateRows(NamedTuple):
+    """What one committed transaction charged one subject within one budget window (nano-dollars).
+
+    `recorded_ms` is the latest `recorded_at` of these rows.
+    """
+
+    subject: str
+    transaction_id: int
+    recorded_ms: int
+    charged: int
+
+
+class ReadSpend(Protocol):
+    """The ledger's answer for all subjects and window starts (ms), as one snapshot saw it."""
+
+    def __call__(self, organization_id: int, *, subjects: Collection[str], starts: Sequence[int]) -> Spend: ...
+
+
+def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpend) -> int:
+    """Makes the counters of this organisation know committed rows → how many sums were added."""
+    by_subject: defaultdict[str, list[LateRows]] = defaultdict(list)
+    for row in rows:
+        by_subject[row.subject].append(row)
+    if not by_subject:
+        return 0
+    starts = _window_starts(organization.time_zone)
+    spend = read(organization.pk, subjects=sorted(by_subject), starts=starts)
+    client = redis.client()
+    load, late = client.register_script(_LOAD.source), client.register_script(_LATE.source)
+    added = 0
+    for subject, sums in by_subject.items():
+        key = counters.counter(organization.pk, subject)
+        before = [word for start in starts for word in (start, spend.before[subject, start])]
+        load(keys=[key], args=[spend.spent[subject], spend.snapshot, *before])
+        words = [word for row in sorted(sums) for word in (row.transaction_id, row.recorded_ms, row.charged)]
+        added += int(late(keys=[key], args=words))
+    return added
+
+
+def _window_starts(time_zone: str) -> list[int]:
+    """Of the budget windows that hold this moment, in ms."""
+    now = datetime.now(UTC)
+    running = (windows.containing(now, kind, time_zone).starts_at for kind in ("day", "month"))
+    return [round(start.timestamp() * 1000) for start in running if start is not None]
