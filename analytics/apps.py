@@ -4,3 +4,14 @@ from django.apps import AppConfig
 class AnalyticsConfig(AppConfig):
     name = "analytics"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from analytics.selectors import first_chat_model
+        from guardrails import example_call
+        from orgs.navigation import Entry, register
+        from orgs.permissions import Permission
+
+        # The catalogue stands above guardrails, whose page shows a snippet with a model in it.
+        example_call.find_model_with(first_chat_model)
+        register(Entry("Overview", "analytics:overview", "layout-dashboard", Permission.VIEW_OWN, position=10))
+        register(Entry("Call log", "analytics:calls", "list-search", Permission.VIEW_OWN, position=20))

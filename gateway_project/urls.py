@@ -5,4 +5,6 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("orgs.urls")),
     path("accounts/", include("allauth.urls")),
+    path("o/<slug:org>/keys/", include("guardrails.urls")),
+    path("o/<slug:org>/", include("analytics.urls")),
 ]

@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class GuardrailsConfig(AppConfig):
     name = "guardrails"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from orgs.navigation import Entry, register
+        from orgs.permissions import Permission
+
+        register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, position=30))

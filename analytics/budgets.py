@@ -1,0 +1,161 @@
+"""Budgets and how far they are used: spent by the ledger, held by the counters of the calls in flight.
+
+The ledger is the truth and needs no Redis; where Redis is away, what is held is not known and shown as nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, TypedDict
+
+from django.db.models import Q
+from redis.exceptions import RedisError
+
+from billing.buckets import spend_sums
+from gateway_project.lib import redis
+from guardrails import counters, windows
+from guardrails.limits import ORGANIZATION
+from guardrails.models import Binding, Limit
+from orgs.actor import Actor
+from orgs.models import ApiKey, Organization
+from orgs.permissions import Permission
+from orgs.selectors import within
+
+RATE_SECONDS = 60
+WINDOW_WORDS = {"day": "today", "month": "this month", "total": "in total", "minute": "per minute"}
+
+
+class Bound(NamedTuple):
+    """A limit on a subject: `subject` names its counter, `node` what people call it."""
+
+    subject: str
+    level: str
+    node: str
+    policy: str
+    kind: str
+    window: str
+    value: int
+
+
+class Used(NamedTuple):
+    """`spent` and `held`: nano-dollars of a budget; requests of the last minute of a rate."""
+
+    limit: Bound
+    spent: int
+    held: int
+    resets_at: datetime | None
+
+    @property
+    def unit(self) -> str:
+        return "count" if self.limit.kind == Limit.Kind.RPM else "usd"
+
+    @property
+    def label(self) -> str:
+        return f"{self.limit.node} · {WINDOW_WORDS[self.limit.window]}"
+
+    def is_further_than(self) -> tuple[bool, float]:
+        """For sorting: the nearest to its limit first."""
+        used, limit = self.spent + self.held, self.limit.value
+        return (used < limit, -used / limit if limit else 0.0)
+
+
+class Counters(TypedDict):
+    held: dict[str, int]
+    recent: dict[str, int]
+
+
+def limits_on_path(key: ApiKey) -> list[Bound]:
+    """Every limit that a call with this key must pass, the most specific first; the credit pool is not among them."""
+    groups = key.group.lineage()
+    on_path = Q(api_key=key) | Q(group__in=groups)
+    if key.member_id is not None:
+        on_path |= Q(member=key.member_id)
+    if key.application_id is not None:
+        on_path |= Q(application=key.application_id)
+    return sorted(_bound(on_path, key.organization), key=lambda limit: _SPECIFIC.index(limit.level))
+
+
+def budgets_visible_to(actor: Actor) -> list[Bound]:
+    """Budgets on the groups, keys and applications below the actor's nodes, and on the actor itself."""
+    scope = actor.scope(Permission.VIEW_USAGE)
+    seen = Q(member=actor.user) | Q(api_key__member=actor.user, api_key__revoked_at=None)
+    seen |= Q(group__in=[membership.group_id for membership in actor.memberships])
+    if scope:
+        seen |= within(scope, field="group") | within(scope, field="application__group")
+        seen |= within(scope, field="api_key__group") & Q(api_key__revoked_at=None)
+    if any(group.level == 0 for group in scope):
+        seen |= Q(member__isnull=False)
+    return [limit for limit in _bound(seen, actor.organization) if limit.kind == Limit.Kind.BUDGET]
+
+
+_SPECIFIC = ("key", "application", "member", "group", "organization")
+
+
+def _bound(where: Q, organization: Organization) -> list[Bound]:
+    bindings = Binding.objects.filter(where, organization=organization).distinct()
+    bindings = bindings.select_related("policy", "group", "member", "api_key", "application").prefetch_related("policy__limits")
+    return [
+        Bound(*_subject(binding), binding.policy.name, limit.kind, limit.window, limit.value)
+        for binding in bindings
+        for limit in binding.policy.limits.all()
+    ]
+
+
+def _subject(binding: Binding) -> tuple[str, str, str]:
+    """(counter, level, name) of what the policy is bound to."""
+    if binding.group is not None:
+        if binding.group.level == 0:
+            return ORGANIZATION, "organization", binding.group.name
+        return f"g{binding.group_id}", "group", binding.group.name
+    if binding.member is not None:
+        return f"m{binding.member_id}", "member", str(binding.member)
+    if binding.api_key is not None:
+        return f"k{binding.api_key_id}", "key", binding.api_key.name
+    return f"a{binding.application_id}", "application", str(binding.application)
+
+
+def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) -> list[Used]:
+    """One statement for all that was spent, one round trip for all that is held."""
+    running = [windows.containing(now, _window(limit), organization.time_zone) for limit in limits]
+    subjects = {limit.subject for limit in limits if limit.kind == Limit.Kind.BUDGET}
+    starts = {window.starts_at for window in running if window.starts_at is not None}
+    sums = spend_sums(organization.pk, subjects=subjects, starts=starts) if subjects else None
+    counted = _counters(organization.pk, limits)
+    result = []
+    for limit, window in zip(limits, running, strict=True):
+        if limit.kind == Limit.Kind.RPM or sums is None:
+            result.append(Used(limit, counted["recent"].get(limit.subject, 0), 0, None))
+            continue
+        before = sums.before[limit.subject, window.starts_at].charged if window.starts_at is not None else 0
+        spent = sums.lifetime[limit.subject].charged - before
+        result.append(Used(limit, spent, counted["held"].get(limit.subject, 0), window.ends_at))
+    return result
+
+
+def _window(limit: Bound) -> windows.Kind:
+    return "day" if limit.window == "day" else "month" if limit.window == "month" else "total"
+
+
+def _counters(organization_id: int, limits: Iterable[Bound]) -> Counters:
+    subjects = sorted({limit.subject for limit in limits})
+    if not subjects:
+        return {"held": {}, "recent": {}}
+    pipeline = redis.client().pipeline(transaction=False)
+    for subject in subjects:
+        pipeline.hget(counters.counter(organization_id, subject), "held")
+        pipeline.hgetall(counters.rate(organization_id, subject))
+    try:
+        replies = pipeline.execute()
+    except RedisError:
+        return {"held": {}, "recent": {}}
+    return {
+        "held": {subject: int(held or 0) for subject, held in zip(subjects, replies[::2], strict=True)},
+        "recent": {subject: _recent(seconds) for subject, seconds in zip(subjects, replies[1::2], strict=True)},
+    }
+
+
+def _recent(seconds: dict[bytes, bytes]) -> int:
+    """Requests of the last minute: one field for each second, and the script's own two."""
+    since = datetime.now(UTC).timestamp() - RATE_SECONDS
+    return sum(int(count) for second, count in seconds.items() if second.isdigit() and int(second) > since)

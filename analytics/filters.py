@@ -1,0 +1,161 @@
+"""What the URL of a page says: period, scope and filters. A link is a view; a value that makes no sense is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.http import QueryDict
+
+from orgs.actor import Actor
+from orgs.permissions import Permission
+
+PERIODS = {"24h": "24 h", "7d": "7 d", "30d": "30 d", "month": "Month"}
+DEFAULT_PERIOD = "30d"
+LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Period:
+    """[starts_at, ends_at) against [before_starts_at, before_ends_at), which is as long; `step` is "hour" or "day"."""
+
+    name: str
+    step: str
+    starts_at: datetime
+    ends_at: datetime
+    before_starts_at: datetime
+    before_ends_at: datetime
+    slots: tuple[datetime, ...]
+    zone: ZoneInfo
+
+    @property
+    def labels(self) -> list[str]:
+        local = [slot.astimezone(self.zone) for slot in self.slots]
+        return [f"{at:%H:%M}" if self.step == "hour" else f"{at:%b} {at.day}" for at in local]
+
+    @property
+    def before(self) -> str:
+        """The period compared with, in words."""
+        start, end = (at.astimezone(self.zone) for at in (self.before_starts_at, self.before_ends_at))
+        if self.step == "hour":
+            return f"{start:%b} {start.day}, {start:%H:%M} – {end:%b} {end.day}, {end:%H:%M}"
+        return f"{start:%b} {start.day} – {end:%b} {end.day}"
+
+
+def period_named(name: str | None, *, now: datetime, time_zone: str, default: str = DEFAULT_PERIOD) -> Period:
+    """Ends now; the period before ends as far into its own last day. Days and months are the organisation's."""
+    zone = ZoneInfo(time_zone)
+    name = name if name in PERIODS else default
+    today = now.astimezone(zone).date()
+    if name == "24h":
+        ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        slots = tuple(ends - timedelta(hours=back) for back in range(24, 0, -1))
+        day = timedelta(days=1)
+        return Period(name, "hour", slots[0], ends, slots[0] - day, now - day, slots, zone)
+    first = today.replace(day=1) if name == "month" else today - timedelta(days={"7d": 6, "30d": 29}[name])
+    days = [first + timedelta(days=number) for number in range((today - first).days + 1)]
+    first_before = (first - timedelta(days=1)).replace(day=1) if name == "month" else first - timedelta(days=len(days))
+    starts_before = midnight(first_before, zone)
+    slots = tuple(midnight(day, zone) for day in days)
+    ends_before = min(starts_before + (now - slots[0]), slots[0])
+    return Period(name, "day", slots[0], midnight(today + timedelta(days=1), zone), starts_before, ends_before, slots, zone)
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The beginning of a local day in UTC; where a change of clocks skips midnight, the moment of the jump (PEP 495, fold=0)."""
+    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+
+
+class Scope(NamedTuple):
+    """Whose usage may be seen: everything below these groups, and the person's own. `whole`: all of the organisation."""
+
+    organization_id: int
+    group_ids: tuple[int, ...]
+    member_id: int
+    whole: bool
+
+    @classmethod
+    def of(cls, actor: Actor) -> Scope:
+        groups = actor.scope(Permission.VIEW_USAGE)
+        whole = any(group.level == 0 for group in groups)
+        return cls(actor.organization.pk, tuple(group.pk for group in groups), actor.user.pk, whole)
+
+    @property
+    def is_own(self) -> bool:
+        return not self.group_ids
+
+    def sql(self) -> tuple[str, dict[str, Any]]:
+        """A condition on a row with the ledger's columns: the path is the one at the time of the call."""
+        if self.whole:
+            return "true", {}
+        below = " OR ".join(f"group{level}_id = ANY(%(scope_groups)s)" for level in range(1, 5))
+        return f"({below} OR member_id = %(scope_member)s)", {
+            "scope_groups": list(self.group_ids),
+            "scope_member": self.member_id,
+        }
+
+
+class Filters(NamedTuple):
+    """Narrowing by the URL; None and "" are no filter. Numbers are ids, which need no check: the scope bounds them all."""
+
+    group: int | None = None
+    member: int | None = None
+    key: int | None = None
+    application: int | None = None
+    model: str = ""
+    status: str = ""
+
+    @classmethod
+    def of(cls, query: QueryDict) -> Filters:
+        ids = {name: id_in(query.get(name)) for name in ("group", "member", "key", "application")}
+        return cls(**ids, model=text_in(query.get("model"), 200), status=text_in(query.get("status"), 12))
+
+    def sql(self) -> tuple[str, dict[str, Any]]:
+        """Conditions on a row of rollups.USAGE_SQL."""
+        conditions, columns = [], {"member": "member_id", "key": "api_key_id", "application": "application_id"}
+        if self.group is not None:
+            conditions.append("%(group)s IN (group0_id, group1_id, group2_id, group3_id, group4_id)")
+        for name, value in self._asdict().items():
+            if name != "group" and value not in (None, ""):
+                conditions.append(f"{columns.get(name, name)} = %({name})s")
+        return " AND ".join(conditions) or "true", self._asdict()
+
+
+def id_in(text: str | None) -> int | None:
+    """A row's id in a URL; None for anything else."""
+    if not text or not text.isascii() or not text.isdigit() or len(text) > 19:
+        return None
+    return number if (number := int(text)) <= LARGEST_ID else None
+
+
+def text_in(text: str | None, length: int) -> str:
+    """PostgreSQL takes no NUL; what is too long names nothing."""
+    text = (text or "").strip()
+    return text if len(text) <= length and text.isprintable() else ""
+
+
+def uuid_in(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
+def calls_beginning_with(text: str) -> tuple[UUID, UUID] | None:
+    """The smallest and largest id that begin like this, of at least four hexadecimal digits; None if it is no id."""
+    digits = text.lower().removeprefix("req_").replace("-", "")
+    if not 4 <= len(digits) <= 32 or set(digits).difference("0123456789abcdef"):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+def url_with(query: QueryDict, changes: Mapping[str, str | None], *, path: str = "") -> str:
+    """The same page with other parameters; paging starts anew."""
+    kept = {name: query[name] for name in query if name not in ("before", "after")}
+    wanted = {name: value for name, value in {**kept, **changes}.items() if value}
+    return f"{path}?{urlencode(wanted)}" if wanted else path or "?"

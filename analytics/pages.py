@@ -1,0 +1,197 @@
+"""What the pages show, put together for their templates: tiles, averages and filter bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+from django.http import QueryDict
+
+from analytics.filters import PERIODS, Filters, Period, url_with
+from analytics.usage import MOST_OFFERED, TOP_NAMES, Share, Sums, Usage
+from billing.models import UsageRecord
+from gateway_project.lib import formatting
+from gateway_project.lib.money import display_usd, exact_usd
+from orgs.models import MAX_LEVEL, ApiKey, Group
+
+Option = dict[str, Any]
+
+
+class Tile(NamedTuple):
+    """A card of templates/components/kpi.html. `delta_tone`: what a rise means, where it means anything."""
+
+    label: str
+    value: str
+    sub: str
+    values: list[int]
+    delta: str = ""
+    delta_tone: str = "muted"
+    title: str = ""
+    url: str = ""
+
+
+def tiles(usage: Usage, *, period: Period, calls_url: str) -> list[Tile]:
+    total, before = usage.total, usage.before
+    series = usage.by_slot
+    return [
+        Tile(
+            "Spend",
+            display_usd(total.charged),
+            f"{display_usd(_average(total.charged, total.calls))} a call on average",
+            [sums.charged for sums in series],
+            formatting.change(total.charged, before.charged),
+            title=f"${exact_usd(total.charged)}",
+        ),
+        Tile(
+            "Calls",
+            formatting.compact(total.calls),
+            f"{_count(total.refused)} refused by a limit" if total.refused else "none refused by a limit",
+            [sums.calls for sums in series],
+            formatting.change(total.calls, before.calls),
+            title=f"{total.calls:,}",
+            url=calls_url,
+        ),
+        Tile(
+            "Tokens",
+            formatting.compact(total.tokens),
+            f"{formatting.percent(total.cached, total.tokens)} read from cache" if total.cached else "none read from cache",
+            [sums.tokens for sums in series],
+            formatting.change(total.tokens, before.tokens),
+            title=f"{total.tokens:,}",
+        ),
+        Tile(
+            "Errors",
+            formatting.percent(total.errors, total.calls),
+            f"{_count(total.errors)} of {_count(total.calls)} calls failed",
+            [sums.errors for sums in series],
+            formatting.change(total.errors, before.errors),
+            _tone(total, before),
+            url=f"{calls_url}?status=failed&period={period.name}",
+        ),
+    ]
+
+
+def averages(usage: Usage) -> list[tuple[str, str]]:
+    """The line under the tiles: what one member and one call come to."""
+    members = sum(1 for share in usage.members if share.sums.calls)
+    in_use = sum(1 for share in usage.models if share.name and share.sums.tokens)
+    return [
+        ("Members who called", f"{members:,}"),
+        ("Spend per member", display_usd(_average(usage.total.charged, members)) if members else "–"),
+        ("Tokens per member", formatting.compact(_average(usage.total.tokens, members)) if members else "–"),
+        ("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
+        ("Models in use", f"{in_use:,}"),
+    ]
+
+
+def leaders(usage: Usage, *, query: QueryDict, is_own: bool) -> list[Option]:
+    """Who used most, as cards; each name leads to the same page about it alone."""
+    cards = [
+        ("Top members", "member", usage.members),
+        ("Top groups", "group", usage.groups),
+        ("Top applications", "application", usage.applications),
+        ("Top models", "model", [share for share in usage.models if share.name]),
+    ]
+    shown = cards[2:] if is_own else cards[:3]
+    return [
+        {
+            "title": title,
+            "css": "is-half" if is_own else "is-side",
+            "rows": [_leader(share, shares[0], name, query) for share in shares[:TOP_NAMES]],
+        }
+        for title, name, shares in shown
+    ]
+
+
+def _leader(share: Share, first: Share, name: str, query: QueryDict) -> Option:
+    percent = share.sums.charged * 100 // first.sums.charged if first.sums.charged else 0
+    url = url_with(query, {name: str(share.id)})
+    return {"name": share.name, "url": url, "percent": percent, "calls": share.sums.calls, "charged": share.sums.charged}
+
+
+def level_compared(groups: Sequence[Group], *, filters: Filters) -> int:
+    """The level below the group that is looked at, or below the highest that may be seen."""
+    chosen = [group.level for group in groups if group.pk == filters.group] or [group.level for group in groups] or [0]
+    return min(min(chosen) + 1, MAX_LEVEL)
+
+
+def overview_filters(
+    query: QueryDict, *, period: Period, filters: Filters, usage: Usage, groups: Sequence[Group], is_own: bool
+) -> Option:
+    """Arguments of templates/components/filter_bar.html."""
+    models = [(share.name, share.name) for share in usage.models if share.name]
+    selects = [_select("model", "Model", models, chosen=filters.model)]
+    if not is_own:
+        nodes = [(str(group.pk), "\u2003" * max(group.level - groups[0].level, 0) + group.name) for group in groups]
+        people = sorted((str(share.id), share.name) for share in usage.members[:MOST_OFFERED])
+        selects = [
+            _select("group", "Group", nodes, chosen=filters.group),
+            _select("member", "Member", sorted(people, key=lambda person: person[1].lower()), chosen=filters.member),
+            *selects,
+        ]
+    return {"periods": _periods(query, period), "selects": selects, "keep": _keep(query, "period")}
+
+
+def call_filters(query: QueryDict, *, period: Period, filters: Filters, keys: QuerySet[ApiKey], models: Sequence[str]) -> Option:
+    """Members are offered by their keys: one statement for both."""
+    offered_keys = list(keys[:MOST_OFFERED])
+    people = {str(key.member_id): str(key.member) for key in offered_keys if key.member is not None}
+    statuses = [(value, label) for value, label in UsageRecord.Status.choices if value != UsageRecord.Status.ADJUSTMENT]
+    selects = [
+        _select("status", "Status", statuses, chosen=filters.status, everything="Any status"),
+        _select("model", "Model", [(name, name) for name in models], chosen=filters.model),
+        _select("key", "Key", [(str(key.pk), f"{key.name} …{key.last_four}") for key in offered_keys], chosen=filters.key),
+    ]
+    if len(people) > 1 or filters.member is not None:
+        offered = sorted(people.items(), key=lambda person: person[1].lower())
+        selects.append(_select("member", "Member", offered, chosen=filters.member))
+    narrowed = any(value not in (None, "") for value in filters) or bool(query.get("q"))
+    return {
+        "periods": _periods(query, period),
+        "selects": selects,
+        "keep": _keep(query, "period", "q"),
+        "narrowed": narrowed,
+        "search_keep": _keep(query, "period", *Filters._fields),
+    }
+
+
+def _select(name: str, label: str, options: Iterable[tuple[str, str]], *, chosen: object, everything: str = "") -> Option:
+    """What the URL asks for stays chosen, even if it is not among the offered."""
+    value = "" if chosen is None else str(chosen)
+    offered = list(options)
+    if value and value not in dict(offered):
+        offered.append((value, value))
+    first = {"value": "", "label": everything or f"All {label.lower()}s"}
+    return {
+        "name": name,
+        "label": label,
+        "value": value,
+        "options": [first, *({"value": value, "label": words} for value, words in offered)],
+    }
+
+
+def _periods(query: QueryDict, period: Period) -> list[Option]:
+    return [
+        {"label": label, "url": url_with(query, {"period": name}), "active": name == period.name}
+        for name, label in PERIODS.items()
+    ]
+
+
+def _keep(query: QueryDict, *names: str) -> dict[str, str]:
+    return {name: str(query[name]) for name in names if query.get(name)}
+
+
+def _tone(total: Sums, before: Sums) -> str:
+    if not before.calls or not total.calls:
+        return "muted"
+    now, then = total.errors * before.calls, before.errors * total.calls
+    return "bad" if now > then else "ok" if now < then else "muted"
+
+
+def _average(amount: int, number: int) -> int:
+    return (amount + number // 2) // number if number else 0
+
+
+def _count(number: int) -> str:
+    return formatting.compact(number)

@@ -1,0 +1,144 @@
+"""Calls as pages show them, cut to what the actor may see; and what the key pages of the app below ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import F, Q, QuerySet
+from django.http import Http404
+
+from analytics.filters import Filters, Scope
+from analytics.rollups import USAGE_SQL
+from billing.models import CallAttempt, UsageRecord
+from gateway_project.lib.ids import first_id_at, time_of
+from orgs.actor import Actor
+from orgs.models import ApiKey, Group
+from proxy.models import Model
+
+PAGE_SIZE = 50
+PATH = tuple(f"group{level}_id" for level in range(5))
+_FILTERS = {"key": "api_key", "model": "requested_model"}
+_INPUT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
+
+
+class CallPage(NamedTuple):
+    """Newest first. `older` and `newer` are the ids to go on from; None at an end."""
+
+    calls: list[UsageRecord]
+    older: UUID | None
+    newer: UUID | None
+
+
+class KeyUse(NamedTuple):
+    """What a key has spent since a moment, and when its latest call began (None: never)."""
+
+    key_id: int
+    spent_nano_usd: int
+    last_used_at: datetime | None
+
+
+def calls_visible_to(actor: Actor) -> QuerySet[UsageRecord]:
+    """The calls of the groups whose usage the actor may see, by their path at that time, and its own."""
+    scope = Scope.of(actor)
+    calls = UsageRecord.objects.filter(organization=actor.organization)
+    if scope.whole:
+        return calls
+    below = [Q(**{f"{column}__in": scope.group_ids}) for column in PATH[1:]] if scope.group_ids else []
+    return calls.filter(reduce(or_, below, Q(member=actor.user)))
+
+
+def access_call_by_id(actor: Actor, call_id: UUID) -> UsageRecord:
+    """Raises Http404: absent, another organisation's and out of reach are the same."""
+    call = _with_names(calls_visible_to(actor)).filter(pk=call_id).first()
+    if call is None:
+        raise Http404("no such call")
+    return call
+
+
+def call_page(
+    calls: QuerySet[UsageRecord],
+    *,
+    since: datetime,
+    filters: Filters,
+    ids: tuple[UUID, UUID] | None = None,
+    before: UUID | None = None,
+    after: UUID | None = None,
+) -> CallPage:
+    """By keyset: ids sort by time, so a page costs the same wherever it stands, and new calls shift nothing."""
+    calls = _with_names(_filtered(calls.filter(pk__gte=first_id_at(since)), filters))
+    if ids is not None:
+        calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
+    if after is not None:
+        found = list(calls.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])
+        more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE][::-1]
+        return CallPage(found, found[-1].pk if found else None, found[0].pk if more else None)
+    if before is not None:
+        calls = calls.filter(pk__lt=before)
+    found = list(calls.order_by("-pk")[: PAGE_SIZE + 1])
+    more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
+    return CallPage(found, found[-1].pk if more else None, found[0].pk if before is not None and found else None)
+
+
+def recent_calls(key: ApiKey, *, count: int = 8) -> list[UsageRecord]:
+    """The key's latest calls; whoever may see the key may see them."""
+    calls = UsageRecord.objects.filter(api_key=key, organization=key.organization_id)
+    return list(_with_names(calls).order_by("-pk")[:count])
+
+
+def attempts_of(call: UsageRecord) -> list[CallAttempt]:
+    return list(CallAttempt.objects.filter(call_id=call.call_id).order_by("number"))
+
+
+def path_of(call: UsageRecord) -> list[Group]:
+    """The groups the call is attributed to, from the root down, as they are called now."""
+    ids = [getattr(call, column) for column in PATH]
+    groups = {group.pk: group for group in Group.objects.filter(organization=call.organization_id, pk__in=[i for i in ids if i])}
+    return [groups[group_id] for group_id in ids if group_id in groups]
+
+
+def chat_models() -> list[str]:
+    """Names of the chat models that are offered, as they were declared."""
+    offered = Model.objects.filter(kind=Model.Kind.CHAT, enabled=True, deployments__provider__enabled=True).distinct()
+    return list(offered.order_by("pk").values_list("name", flat=True))
+
+
+def first_chat_model() -> str:
+    return next(iter(chat_models()), "")
+
+
+def key_use(organization_id: int, *, keys: Sequence[int], since: datetime, until: datetime) -> list[KeyUse]:
+    """In two statements: sums over rollups, and one look into the index for each key's latest call."""
+    spent_sql = (
+        f"SELECT api_key_id, sum(charged_nano_usd)::bigint FROM {USAGE_SQL} AS usage "  # noqa: S608 - constants only
+        "WHERE api_key_id = ANY(%(keys)s) GROUP BY 1"
+    )
+    latest_sql = (
+        "SELECT asked.key, (SELECT call_id FROM billing_usagerecord u WHERE u.api_key_id = asked.key "
+        "ORDER BY u.call_id DESC LIMIT 1) FROM unnest(%(keys)s::bigint[]) AS asked (key)"
+    )
+    parameters: dict[str, Any] = {"organization_id": organization_id, "keys": list(keys), "since": since, "until": until}
+    with connection.cursor() as cursor:
+        cursor.execute(spent_sql, parameters)
+        spent = dict(cursor.fetchall())
+        cursor.execute(latest_sql, parameters)
+        latest = dict(cursor.fetchall())
+    return [KeyUse(key, spent.get(key, 0), time_of(latest[key]) if latest.get(key) else None) for key in keys]
+
+
+def _with_names(calls: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+    """Names in the same statement, and `input_total`, all tokens that went in."""
+    return calls.select_related("member", "api_key", "application").annotate(input_total=_INPUT)
+
+
+def _filtered(calls: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageRecord]:
+    group, *_ = filters
+    if group is not None:
+        calls = calls.filter(reduce(or_, (Q(**{column: group}) for column in PATH)))
+    wanted = {_FILTERS.get(name, name): value for name, value in filters._asdict().items() if name != "group"}
+    return calls.filter(**{name: value for name, value in wanted.items() if value not in (None, "")})

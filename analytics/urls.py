@@ -1,0 +1,15 @@
+"""Below `/o/<slug:org>/`."""
+
+from django.urls import path
+
+from analytics import views
+
+app_name = "analytics"
+urlpatterns = [
+    path("", views.overview, name="overview"),
+    path("calls/", views.calls, name="calls"),
+    path("calls/<uuid:call_id>/", views.call, name="call"),
+    path("usage/keys/", views.keys_use, name="keys_use"),
+    path("usage/keys/<int:key_id>/limits/", views.key_limits, name="key_limits"),
+    path("usage/keys/<int:key_id>/calls/", views.key_calls, name="key_calls"),
+]

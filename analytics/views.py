@@ -1,0 +1,111 @@
+"""Overview and call log, and the parts of other apps' pages that read usage."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from analytics import budgets, selectors
+from analytics.call_story import story_of
+from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
+from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, tiles
+from analytics.usage import spend_chart, usage_of
+from billing import credits
+from guardrails import windows
+from orgs.doors import OrgRequest, org_view
+from orgs.lookups import access_key_by_id
+from orgs.permissions import Permission
+from orgs.selectors import groups_visible_to, keys_visible_to
+
+NEAREST_BUDGETS = 6
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def overview(request: OrgRequest) -> HttpResponse:
+    now, organization, actor = timezone.now(), request.organization, request.actor
+    period = period_named(request.GET.get("period"), now=now, time_zone=organization.time_zone)
+    filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
+    usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
+    limits = budgets.used(organization, budgets.budgets_visible_to(actor), now=now)
+    context = {
+        "usage": usage,
+        "tiles": tiles(usage, period=period, calls_url=reverse("analytics:calls", kwargs={"org": organization.slug})),
+        "averages": averages(usage),
+        "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
+        "compared": f"Compared with {period.before}",
+        "chart": spend_chart(usage, period=period),
+        "budgets": sorted(limits, key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
+        "credit": credits.available(organization) if actor.can_anywhere(Permission.VIEW_BILLING) else None,
+        **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
+    }
+    return render(request, "analytics/overview.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def calls(request: OrgRequest) -> HttpResponse:
+    query, actor = request.GET, request.actor
+    period = period_named(query.get("period"), now=timezone.now(), time_zone=request.organization.time_zone, default="7d")
+    filters, search = Filters.of(query), text_in(query.get("q"), 40)
+    ids = calls_beginning_with(search) if search else None
+    page = selectors.call_page(
+        selectors.calls_visible_to(actor) if ids or not search else selectors.calls_visible_to(actor).none(),
+        since=period.starts_at,
+        filters=filters,
+        ids=ids,
+        before=uuid_in(query.get("before")),
+        after=uuid_in(query.get("after")),
+    )
+    context = {
+        "calls": page.calls,
+        "search": search,
+        "clear_url": request.path,
+        "older_url": page.older and url_with(query, {"before": str(page.older)}),
+        "newer_url": page.newer and url_with(query, {"after": str(page.newer)}),
+        **call_filters(query, period=period, filters=filters, keys=keys_visible_to(actor), models=selectors.chat_models()),
+    }
+    return render(request, "analytics/calls.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def call(request: OrgRequest, call_id: UUID) -> HttpResponse:
+    found = selectors.access_call_by_id(request.actor, call_id)
+    story = story_of(found, attempts=selectors.attempts_of(found), path=selectors.path_of(found))
+    return render(request, "analytics/call.html", {"call": found, "story": story})
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def keys_use(request: OrgRequest) -> HttpResponse:
+    """Figures of the keys named in `?key=…&key=…`, for the cells of the list of keys."""
+    asked = [key for text in request.GET.getlist("key")[:100] if (key := id_in(text)) is not None]
+    keys = list(keys_visible_to(request.actor).filter(pk__in=asked).values_list("pk", flat=True))
+    now = timezone.now()
+    month = windows.containing(now, "month", request.organization.time_zone)
+    since = month.starts_at or now
+    use = selectors.key_use(request.organization.pk, keys=keys, since=since, until=now + timedelta(hours=1))
+    return render(request, "analytics/partials/_keys_use.html", {"use": use})
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def key_limits(request: OrgRequest, key_id: int) -> HttpResponse:
+    """Every limit on the key's path and how far it is used."""
+    key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
+    limits = budgets.used(request.organization, budgets.limits_on_path(key), now=timezone.now())
+    return render(request, "analytics/partials/_key_limits.html", {"limits": limits, "key": key})
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def key_calls(request: OrgRequest, key_id: int) -> HttpResponse:
+    key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
+    return render(request, "analytics/partials/_key_calls.html", {"calls": selectors.recent_calls(key), "key": key})

@@ -1,0 +1,185 @@
+"""The forms of the key pages. Amounts are typed in dollars and become nano-dollars; what was typed stays on an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.http import QueryDict
+from django.utils import timezone
+
+from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
+from guardrails.selectors import NO_LIMITS, KeyLimits
+from guardrails.services import MAX_RPM
+from orgs.actor import Actor
+from orgs.errors import Refused
+from orgs.models import Application, Group, User
+from orgs.permissions import Permission
+from orgs.selectors import bindable_applications, key_homes
+
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
+
+
+class DollarField(forms.CharField):
+    """Dollars as people type them ("25", "$1,000.50", "0.01") → nano-dollars; None where nothing is typed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, max_length=30, **options)
+        self.widget.attrs.update({"inputmode": "decimal", "placeholder": "No limit", "autocomplete": "off"})
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value).removeprefix("$").strip()
+        if not text:
+            return None
+        if GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+        try:
+            amount = parse_usd(text if re.fullmatch(r"-?[\d.]+", text) else f"{text} dollars")
+        except BadAmount as error:
+            raise forms.ValidationError(self._why(text)) from error
+        if amount <= 0:
+            raise forms.ValidationError("Give more than zero. To stop a key, disable it.")
+        return amount
+
+    @staticmethod
+    def _why(text: str) -> str:
+        if "," in text:
+            return "Write the decimals after a point: 12.50"
+        if re.fullmatch(r"-?\d*\.?\d*", text):
+            return "At most $9,000,000,000, with at most nine decimals."
+        return "Give an amount in US dollars, such as 25 or 0.50"
+
+
+class RateField(forms.IntegerField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, min_value=1, max_value=MAX_RPM, label="Requests per minute", **options)
+        self.widget.attrs.update({"placeholder": "No limit"})
+
+
+class GroupChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    def label_from_instance(self, obj: Any) -> str:
+        return " / ".join(node.name for node in obj.path())
+
+
+class NewKeyForm(forms.Form):
+    """Choices of application, environment and features follow from the group and application chosen."""
+
+    name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"placeholder": "What it is for", "autofocus": True}))
+    owner = forms.ChoiceField(
+        label="Used by",
+        choices=[("me", "Me"), ("service", "The application itself (service key)")],
+        widget=forms.RadioSelect,
+        required=False,
+    )
+    group = GroupChoice(
+        queryset=None, label="Home group", empty_label=None, help_text="Its limits apply, and its spend counts here."
+    )
+    application: forms.ModelChoiceField[Application] = forms.ModelChoiceField(queryset=None, required=False, empty_label="None")
+    environment = forms.ChoiceField(required=False)
+    features = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
+    expires_on = forms.DateField(
+        required=False,
+        label="Valid until",
+        help_text="The whole day, in the organisation's time zone.",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    budget = DollarField(label="Budget")
+    budget_window = forms.ChoiceField(
+        label="Budget window", choices=[("month", "per month"), ("day", "per day"), ("total", "in total")], required=False
+    )
+    rpm = RateField()
+
+    def __init__(self, data: Any = None, *, actor: Actor, chosen: QueryDict | None = None) -> None:
+        """`chosen`: what is chosen so far in a form that is not sent yet."""
+        super().__init__(data)
+        self.actor = actor
+        self.chosen = self.data if self.is_bound else chosen or QueryDict()
+        # Read once: the same list serves the default, the choices and the check.
+        self.homes = list(key_homes(actor))
+        own = [membership.group_id for membership in actor.memberships]
+        self.initial["owner"] = "me"
+        self.initial["group"] = next((home for home in reversed(self.homes) if home.pk in own), next(iter(self.homes), None))
+        _choose_from(self.fields["group"], self.homes, key_homes(actor))
+        self._follow()
+        if not actor.can_anywhere(Permission.MANAGE_KEYS):
+            del self.fields["owner"]
+
+    def _follow(self) -> None:
+        """Applications of the chosen group's path; environments and features of the chosen application."""
+        home = next((home for home in self.homes if str(home.pk) == self._typed("group")), self.initial["group"])
+        found = bindable_applications(home) if home else Application.objects.none()
+        applications = list(found)
+        _choose_from(self.fields["application"], applications, found)
+        chosen = next((found for found in applications if str(found.pk) == self._typed("application")), None)
+        environments = chosen.environments if chosen else []
+        self._choices("environment", [("", "None"), *((name, name) for name in environments)])
+        self._choices("features", [(name, name) for name in (chosen.features if chosen else [])])
+        self.initial["application"] = chosen
+
+    def _typed(self, name: str) -> str:
+        return str(self.chosen.get(name, ""))
+
+    def _choices(self, name: str, choices: Iterable[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        if isinstance(field, forms.ChoiceField):
+            field.choices = list(choices)
+
+    def clean_expires_on(self) -> date | None:
+        day: date | None = self.cleaned_data["expires_on"]
+        if day is not None and day < timezone.localdate():
+            raise forms.ValidationError("This day is over.")
+        return day
+
+    @property
+    def home(self) -> Group:
+        home: Group = self.cleaned_data["group"]
+        return home
+
+    @property
+    def member(self) -> User | None:
+        return None if self.cleaned_data.get("owner") == "service" else self.actor.user
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The first moment of the day after, in the organisation's time zone."""
+        day: date | None = self.cleaned_data["expires_on"]
+        return timezone.make_aware(datetime.combine(day + timedelta(days=1), time())) if day else None
+
+    @property
+    def limits(self) -> KeyLimits:
+        window = {"day": "daily_nano_usd", "total": "total_nano_usd"}.get(self.cleaned_data["budget_window"], "monthly_nano_usd")
+        return NO_LIMITS._replace(**{window: self.cleaned_data["budget"], "rpm": self.cleaned_data["rpm"]})
+
+
+class LimitsForm(forms.Form):
+    daily_nano_usd = DollarField(label="Budget per day")
+    monthly_nano_usd = DollarField(label="Budget per month")
+    total_nano_usd = DollarField(label="Budget in total")
+    rpm = RateField()
+
+    @classmethod
+    def showing(cls, limits: KeyLimits) -> LimitsForm:
+        amounts = {field: exact_usd(value) for field, value in limits._asdict().items() if value is not None and field != "rpm"}
+        return cls(initial={**amounts, "rpm": limits.rpm})
+
+    @property
+    def limits(self) -> KeyLimits:
+        return KeyLimits(**self.cleaned_data)
+
+
+def show_refusal(form: forms.Form, refused: Refused, *, fields: dict[str, str] | None = None) -> None:
+    """A service's refusal beside the field it is about; `fields` names those that the form calls otherwise."""
+    name = (fields or {}).get(refused.field or "", refused.field)
+    form.add_error(name if name in form.fields else None, refused.message)
+
+
+def _choose_from(field: forms.Field, rows: list[Any], queryset: QuerySet[Any]) -> None:
+    """A model choice that shows rows already read, and checks against the same set."""
+    if isinstance(field, forms.ModelChoiceField):
+        field.queryset = queryset
+        empty = [("", field.empty_label)] if field.empty_label else []
+        field.choices = [*empty, *((row.pk, field.label_from_instance(row)) for row in rows)]

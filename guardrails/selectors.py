@@ -1,0 +1,108 @@
+"""What the key pages read: keys cut to what the actor may see, and the limits set on them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from guardrails.models import Limit, Policy
+from orgs.actor import Actor
+from orgs.models import ApiKey
+from orgs.selectors import keys_visible_to
+
+PAGE_SIZE = 50
+
+
+class KeyLimits(NamedTuple):
+    """A key's own limits; None: no such limit."""
+
+    daily_nano_usd: int | None = None
+    monthly_nano_usd: int | None = None
+    total_nano_usd: int | None = None
+    rpm: int | None = None
+
+
+NO_LIMITS = KeyLimits()
+# Field → (kind, window) of its Limit row.
+WINDOWS: dict[str, tuple[str, str]] = {
+    "daily_nano_usd": ("budget", "day"),
+    "monthly_nano_usd": ("budget", "month"),
+    "total_nano_usd": ("budget", "total"),
+    "rpm": ("rpm", "minute"),
+}
+STATUSES = ("active", "disabled", "expired", "revoked")
+
+
+class KeyPage(NamedTuple):
+    """One page of the list, newest first. `older` and `newer` are the keys to go on from; None at an end."""
+
+    keys: list[ApiKey]
+    older: int | None
+    newer: int | None
+
+
+def dedicated_policy(key: ApiKey) -> Policy | None:
+    return Policy.objects.filter(dedicated=True, bindings__api_key=key).first()
+
+
+def own_limits(key: ApiKey) -> KeyLimits:
+    """Those of the key's dedicated policy, which its page edits."""
+    rows = Limit.objects.filter(policy__dedicated=True, policy__bindings__api_key=key)
+    values = {(limit.kind, limit.window): limit.value for limit in rows}
+    return KeyLimits(**{field: values.get(window) for field, window in WINDOWS.items()})
+
+
+def limits_by_key(keys: Iterable[ApiKey]) -> dict[int, list[Limit]]:
+    """Every limit bound to these very keys, by key id; limits of groups, members and applications above are not here."""
+    ids = [key.pk for key in keys]
+    found: defaultdict[int, list[Limit]] = defaultdict(list)
+    bound = Limit.objects.filter(policy__bindings__api_key__in=ids).annotate(key_id=F("policy__bindings__api_key"))
+    for limit in bound.order_by("kind", "id"):
+        found[limit.key_id].append(limit)
+    return dict(found)
+
+
+def key_page(
+    actor: Actor, *, status: str = "", mine: bool = False, search: str = "", before: int | None = None, after: int | None = None
+) -> KeyPage:
+    """Deleted keys are shown only where `status` asks for them."""
+    keys = keys_visible_to(actor).filter(_in_status(status))
+    if mine:
+        keys = keys.filter(member=actor.user)
+    if search:
+        keys = keys.filter(_matching(search))
+    return _paged(keys, before=before, after=after)
+
+
+def _paged(keys: QuerySet[ApiKey], *, before: int | None, after: int | None) -> KeyPage:
+    if after is not None:
+        found = list(keys.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])
+        more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE][::-1]
+        return KeyPage(found, found[-1].pk if found else None, found[0].pk if more else None)
+    if before is not None:
+        keys = keys.filter(pk__lt=before)
+    found = list(keys.order_by("-pk")[: PAGE_SIZE + 1])
+    more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
+    return KeyPage(found, found[-1].pk if more else None, found[0].pk if before is not None and found else None)
+
+
+def _in_status(status: str) -> Q:
+    now = timezone.now()
+    live = Q(revoked_at=None, disabled_at=None)
+    return {
+        "active": live & (Q(expires_at=None) | Q(expires_at__gt=now)),
+        "disabled": Q(revoked_at=None, disabled_at__isnull=False),
+        "expired": live & Q(expires_at__lte=now),
+        "revoked": Q(revoked_at__isnull=False),
+    }.get(status, Q(revoked_at=None))
+
+
+def _matching(search: str) -> Q:
+    """By name, member, application, or any part of what is shown of the key itself."""
+    words = Q(name__icontains=search) | Q(member__email__icontains=search) | Q(member__name__icontains=search)
+    shown = search.removeprefix("gh_sk_").split("…")[0].split("_")[0]
+    return words | Q(application__name__icontains=search) | Q(public_id__startswith=shown) | Q(last_four=search[-4:])
