@@ -14,7 +14,7 @@ ENV = environment.load()
 GATEHOUSE_HOME = environment.home(ENV)
 
 # Commands that must work on a fresh clone, before there is a server or a secret.
-OFFLINE_COMMANDS = {"up", "check", "makemigrations", "collectstatic", "help", "spectacular"}
+OFFLINE_COMMANDS = {"up", "bench", "check", "makemigrations", "collectstatic", "help", "spectacular"}
 OFFLINE = len(sys.argv) > 1 and Path(sys.argv[0]).name == "manage.py" and sys.argv[1] in OFFLINE_COMMANDS
 
 
@@ -147,7 +147,8 @@ ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_SESSION_REMEMBER = True
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
-USERSESSIONS_TRACK_ACTIVITY = True
+# True would write the session row on every page.
+USERSESSIONS_TRACK_ACTIVITY = False
 EMAIL_BACKEND = ENV.get("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 
 # --- browser security --------------------------------------------------------------------------

@@ -59,7 +59,8 @@ async def _frames(opened: Opened, *, until: float) -> AsyncIterator[list[Frame]]
     """`until`: loop time at which the whole call must be over.
 
     The bound stands around each wait for the provider, never around a `yield`: there it would fire in whoever
-    waits for a slow caller. Raises AttemptFailed for an error frame, TimeoutError, LeaseLost when this worker may no longer relay.
+    waits for a slow caller. Raises AttemptFailed for an error frame, TimeoutError, and LeaseLost when this worker
+    may no longer relay.
     """
     yield opened.first
     while True:

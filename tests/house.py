@@ -97,7 +97,8 @@ class House:
 
     def row_of(self, call_id: str, *, seconds: float = 5) -> UsageRecord:
         """The row of a call; those nobody waits for come a moment after the answer."""
-        return eventually(lambda: UsageRecord.objects.filter(call_id=UUID(call_id)).first(), seconds=seconds)
+        row: UsageRecord = eventually(lambda: UsageRecord.objects.filter(call_id=UUID(call_id)).first(), seconds=seconds)
+        return row
 
     def attempts_of(self, call_id: str) -> list[CallAttempt]:
         return list(CallAttempt.objects.filter(call_id=UUID(call_id)).order_by("number"))
@@ -112,9 +113,8 @@ class House:
         prefix = counters.counter(self.organization.pk, "")
         names = [key.decode() for key in redis.client().scan_iter(match=f"{prefix}*", count=1000)]
         found = {name.removeprefix(prefix): int(redis.client().hget(name, "held") or 0) for name in names}
-        return {subject: held for subject, held in found.items() if held} | {
-            call.decode(): 1 for call in redis.client().hkeys(counters.holds(self.organization.pk))
-        }
+        running = redis.client().hkeys(counters.holds(self.organization.pk))
+        return {subject: held for subject, held in found.items() if held} | {str(call): 1 for call in running}
 
     def nothing_held(self, *, seconds: float = 5) -> bool:
         return bool(eventually(lambda: not self.held(), seconds=seconds))

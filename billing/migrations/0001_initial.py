@@ -6,7 +6,6 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-
 # Django cannot declare a partitioned table: the tables it made are replaced by partitioned twins.
 PARTITIONED = "".join(
     f"""

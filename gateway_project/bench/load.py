@@ -92,9 +92,10 @@ def request_bytes(url: str, *, key: str, model: str, stream: bool) -> bytes:
     """A chat request of about 500 bytes."""
     parts = urlsplit(url)
     prompt = "Summarise the following notes in two sentences for a busy reader. " + "Note that every word here is padding. " * 8
+    asked = ',"stream":true' if stream else ""
     body = (
         f'{{"model":"{model}","messages":[{{"role":"system","content":"You are brief."}},'
-        f'{{"role":"user","content":"{prompt}"}}],"max_tokens":200{",%sstream%s:true" % (chr(34), chr(34)) if stream else ""}}}'
+        f'{{"role":"user","content":"{prompt}"}}],"max_tokens":200{asked}}}'
     )
     head = (
         f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
@@ -112,7 +113,8 @@ async def run(url: str, request: bytes, *, connections: int, seconds: float) -> 
     until = time.perf_counter() + seconds
     loop = asyncio.get_running_loop()
     calling = [
-        (await loop.create_connection(lambda: Calling(request, load, until), parts.hostname, parts.port))[1] for _ in range(connections)
+        (await loop.create_connection(lambda: Calling(request, load, until), parts.hostname, parts.port))[1]
+        for _ in range(connections)
     ]
     await asyncio.wait([connection.done for connection in calling], timeout=seconds + DRAIN_SECONDS)
     return load

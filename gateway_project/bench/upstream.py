@@ -12,7 +12,8 @@ import sys
 import uvloop
 
 FRAMES = 24
-WORDS = "The quick answer of a provider that costs nothing and waits for nobody at all".split()
+WORDS = ("The", "quick", "answer", "of", "a", "provider", "that", "costs", "nothing", "and", "waits", "for", "nobody")
+HEAD_OF_CHUNK = '{"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1760000000,"model":"bench"'
 
 
 def _whole() -> bytes:
@@ -27,8 +28,7 @@ def _whole() -> bytes:
 
 def _frames() -> list[bytes]:
     def chunk(choices: str, usage: str = "null") -> bytes:
-        body = f'{{"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1760000000,"model":"bench","choices":{choices},"usage":{usage}}}'
-        return f"data: {body}\n\n".encode()
+        return f'data: {HEAD_OF_CHUNK},"choices":{choices},"usage":{usage}}}\n\n'.encode()
 
     deltas = [
         chunk(f'[{{"index":0,"delta":{{"content":"{WORDS[n % len(WORDS)]} "}},"finish_reason":null}}]') for n in range(FRAMES - 3)

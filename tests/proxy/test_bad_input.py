@@ -44,7 +44,7 @@ def assert_is_error(got: httpx.Response, status: int, code: str) -> None:
 )
 @pytest.mark.parametrize("path", ["chat/completions", "models", "key"])
 def test_a_missing_or_malformed_key_is_401(gateway: Gateway, house: House, path: str, header: str | None) -> None:
-    headers = {} if header is None else {"authorization": header.encode("latin-1")}
+    headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
     method = "POST" if path == "chat/completions" else "GET"
 
     got = httpx.request(

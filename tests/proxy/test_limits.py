@@ -14,7 +14,7 @@ from tests.house import MESSAGES, House, build, raw
 from tests.upstream import Upstream, answer
 
 LEVELS = ("organization", "level 1", "level 2", "level 3", "member", "key")
-TEN_CENTS = {"model": "output-only", "messages": MESSAGES, "max_tokens": 1000}
+TEN_CENTS: dict[str, Any] = {"model": "output-only", "messages": MESSAGES, "max_tokens": 1000}
 
 
 def test_a_spent_budget_refuses_and_says_which_one(gateway: Gateway, house: House, upstream: Upstream) -> None:
