@@ -27,7 +27,7 @@ from billing import buckets, partitions, prices
 from billing.ledger import Attempt
 from billing.models import UsageRecord
 from gateway_project.demo import workloads
-from gateway_project.demo.past import Day, Origin, PastRow, Room, Served
+from gateway_project.demo.past import Day, Origin, PastRow, Rate, Room, Served
 from guardrails import late
 from guardrails.admission import Spend
 from guardrails.late import LateRows
@@ -164,7 +164,8 @@ def _origins(organization: Organization) -> dict[str, Origin]:
     names = [workload.key for workload in workloads.WORKLOADS]
     keys = ApiKey.objects.filter(organization=organization, name__in=names).select_related(LINEAGE).order_by("-pk")
     limits = Limit.objects.filter(kind=Limit.Kind.RPM, policy__bindings__api_key__in=keys)
-    rates = dict(limits.values_list("policy__bindings__api_key", "value"))
+    found = limits.values_list("policy__bindings__api_key", "policy__name", "value")
+    rates = {key_id: Rate(policy, value) for key_id, policy, value in found}
     return {key.name: Origin(_columns(key), tuple(key.features), rates.get(key.pk)) for key in keys}
 
 

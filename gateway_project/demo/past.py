@@ -43,12 +43,19 @@ class PastCall(NamedTuple):
     attempts: list[Attempt]
 
 
+class Rate(NamedTuple):
+    """Requests per minute that a policy allows a key."""
+
+    policy: str
+    value: int
+
+
 class Origin(NamedTuple):
     """Whose calls these are: the columns of a row that its key decides, and the features to choose from."""
 
     columns: Mapping[str, Any]
     features: tuple[str, ...]
-    rpm: int | None = None
+    rate: Rate | None = None
 
 
 class Served(NamedTuple):
@@ -69,7 +76,7 @@ class Room:
 
     def refusal(self) -> dict[str, Any]:
         money = {"limit": exact_usd(self.limit), "spent": exact_usd(self.spent), "held": "0"}
-        return {"level": "application", "node": self.node, "policy": self.policy, "window": "total", **money}
+        return {**money, **_refused_by("application", self.node, self.policy, "total")}
 
 
 class Day:
@@ -156,9 +163,10 @@ class Day:
         if chance < MISTYPED:
             row.requested_model = f"{row.requested_model}-latest"
             return self._refused(call, 404, "model_not_found")
-        if origin.rpm is not None and chance < MISTYPED + workload.rate_limited:
-            figures = {"level": "key", "node": workload.key, "window": "minute", "limit": origin.rpm, "spent": origin.rpm}
-            return self._refused(call, 429, "rate_limit_exceeded", figures)
+        if origin.rate is not None and chance < MISTYPED + workload.rate_limited:
+            figures = {"limit": origin.rate.value, "spent": origin.rate.value, "held": 0}
+            decision = {**figures, **_refused_by("key", workload.key, origin.rate.policy, "minute")}
+            return self._refused(call, 429, "rate_limit_exceeded", decision)
         row.reserved_nano_usd = worst_case(
             served.price, input_tokens=usage.input_total * 4 // 3, output_tokens=MAX_OUTPUT, text_only=True
         )
@@ -217,6 +225,12 @@ class Day:
         room = self.rooms.get(row.application_id or 0)
         if room is not None:
             room.spent += row.charged_nano_usd
+
+
+def _refused_by(level: str, node: str, policy: str, window: str) -> dict[str, Any]:
+    """What proxy.refusals tells of a limit, its figures aside."""
+    ask = "an admin above this level can raise the limit"
+    return {"level": level, "node": node, "policy": policy, "window": window, "resets_at": None, "ask": ask}
 
 
 def _bill(row: PastRow, price: Price, usage: Usage) -> None:

@@ -28,13 +28,17 @@ class Summary(NamedTuple):
     def failed(self) -> int:
         return self.calls - self.answered
 
+    def _cost(self) -> str | None:
+        """Every digit, and no zeros after the last."""
+        return None if self.cost_usd is None else f"{self.cost_usd.normalize():f}"
+
     def as_json(self) -> dict[str, Any]:
         """Dollars as text, so that no digit is lost."""
         rounded = {"p50_ms": _rounded(self.p50_ms), "p99_ms": _rounded(self.p99_ms), "seconds": _rounded(self.seconds)}
-        return {**self._asdict(), **rounded, "cost_usd": None if self.cost_usd is None else f"{self.cost_usd:f}"}
+        return {**self._asdict(), **rounded, "cost_usd": self._cost()}
 
     def lines(self) -> list[str]:
-        cost = "not known: answers do not tell" if self.cost_usd is None else f"${self.cost_usd:f}"
+        cost = "not known: answers do not tell" if self.cost_usd is None else f"${self._cost()}"
         rate = self.calls / self.seconds if self.seconds else 0
         errors = ", ".join(f"{count} × {code}" for code, count in self.errors.items()) or "none"
         latency = "" if self.p50_ms is None else f"p50 {self.p50_ms:,.0f} ms, p99 {self.p99_ms:,.0f} ms"
