@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -105,6 +106,7 @@ async def admit(
         str(amount),
         "" if least is None else str(least),
         f"{leases.worker_id()}|{','.join(limits.subjects)}|{context}",
+        epochs.TRANSACTION_LIMIT_SECONDS,
         len(limits.subjects),
         *limits.words(),
     )
@@ -155,18 +157,37 @@ async def release(held: Admitted) -> bool:
     return await settle_hold(held.organization_id, held.call_id, held.subjects, [0] * len(held.subjects), 0, None)
 
 
-_loading: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+_loading: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[int, asyncio.Lock]] = WeakKeyDictionary()
 
 
 async def load(limits: Limits, *, missing: Mapping[str, Sequence[int]], source: SpendSource) -> None:
     """Fills the named counters from the ledger; `missing` maps a subject to the window starts (ms) wanted of it."""
-    async with _loading[limits.organization_id]:
+    lock = _loading.setdefault(asyncio.get_running_loop(), defaultdict(asyncio.Lock))[limits.organization_id]
+    waits = lock.locked()
+    async with lock:
+        if waits:
+            missing = await _still_missing(limits.organization_id, missing)
+        if not missing:
+            return
         spend = await source.spend(organization_id=limits.organization_id, starts_by_subject=missing)
         for subject, starts in missing.items():
             pairs = [word for start in starts for word in (str(start), str(spend.before[subject, start]))]
             await redis.scripts().run(
                 _LOAD, (counters.counter(limits.organization_id, subject),), (str(spend.spent[subject]), spend.snapshot, *pairs)
             )
+
+
+async def _still_missing(organization_id: int, missing: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+    """What nobody else has loaded meanwhile."""
+    counted = await asyncio.gather(
+        *(
+            redis.scripts().command(
+                "HMGET", counters.counter(organization_id, subject), "spent", *(f"b:{start}" for start in starts)
+            )
+            for subject, starts in missing.items()
+        )
+    )
+    return {subject: starts for (subject, starts), found in zip(missing.items(), counted, strict=True) if None in found}
 
 
 def _missing(limits: Limits, reply: list[Any]) -> dict[str, list[int]]:
@@ -182,12 +203,14 @@ def _missing(limits: Limits, reply: list[Any]) -> dict[str, list[int]]:
 
 def _admission_keys(limits: Limits, call_id: UUID) -> list[str]:
     organization_id = limits.organization_id
+    epoch_key, dirty_key = epochs.keys(organization_id)
     return [
-        epochs.keys(organization_id)[0],
+        epoch_key,
         counters.holds(organization_id),
         counters.tombstone(organization_id, call_id),
         *counters.counters(organization_id, limits.subjects),
         *(counters.rate(organization_id, subject) for subject in limits.subjects),
+        dirty_key,
     ]
 
 

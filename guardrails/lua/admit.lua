@@ -1,13 +1,15 @@
 -- Admits one call or changes nothing.
 --
--- KEYS  1 epoch, 2 holds, 3 tombstone of this call, 4 … 3+S the subjects' counters, then S rate counters in the same order
+-- KEYS  1 epoch, 2 holds, 3 tombstone of this call, 4 … 3+S the subjects' counters, then S rate counters in the same order,
+--       last the marks of changes under way (orgs/epoch.py)
 -- ARGV  1 epoch the limits were compiled under
 --       2 call id, 3 worst case in nano-dollars, 4 least amount to clamp to ('' = never clamp)
---       5 record to keep with the hold, 6 S = number of subjects, then 5 words per limit:
+--       5 record to keep with the hold, 6 time limit of a transaction in seconds, 7 S = number of subjects,
+--       then 5 words per limit:
 --       'b' or 'r', subject number, value, window start, window end (ms; '0' = no bound)
 --       Limits come most specific first.
 -- Replies
---   {'STALE'}                  compiled under another epoch
+--   {'STALE'}                  compiled under another epoch, or a change was made and never announced
 --   {'CLOSED'}                 the call was released before this command arrived
 --   {'ROLLED', now}            a window is over: compile again
 --   {'COLD', …}                per missing counter: subject number, window start ('' = the subject itself)
@@ -15,9 +17,11 @@
 --   {'OK', now, amount, n, left, rn, rleft}      n/left: tightest budget and what is left of it,
 --                                                rn/rleft: tightest rate; n = 0 where there is none
 --
--- Numbers of Lua are doubles, exact to 2^53 only: amounts travel as text, and differences of larger ones
--- are taken in two limbs of nine digits.
+-- Numbers of Lua are doubles, exact to 2^53 only: amounts travel as text, and sums of larger ones are taken
+-- in two limbs of nine digits.
 local EXACT = 4503599627370496
+local LIMB = 1000000000
+local FIRST = 8
 
 local function limbs(text)
     local negative = string.sub(text, 1, 1) == '-'
@@ -28,15 +32,33 @@ local function limbs(text)
     return high, low
 end
 
--- limit + baseline - spent - held
-local function headroom(limit, baseline, spent, held)
-    local a, b, c, d = tonumber(limit), tonumber(baseline), tonumber(spent), tonumber(held)
-    if a < EXACT / 4 and b < EXACT / 4 and c < EXACT / 4 and d < EXACT / 4 then return a + b - c - d end
+local function limbs_left(limit, baseline, spent, held, amount)
     local ah, al = limbs(limit)
     local bh, bl = limbs(baseline)
     local ch, cl = limbs(spent)
     local dh, dl = limbs(held)
-    return (ah + bh - ch - dh) * 1000000000 + (al + bl - cl - dl)
+    local eh, el = limbs(amount)
+    return ah + bh - ch - dh - eh, al + bl - cl - dl - el
+end
+
+-- limit + baseline - spent - held - amount. The sign is always right, the value exact below 2^52.
+local function headroom(limit, baseline, spent, held, amount)
+    local a, b, c, d, e = tonumber(limit), tonumber(baseline), tonumber(spent), tonumber(held), tonumber(amount)
+    local most = EXACT / 8
+    if a < most and b < most and c < most and d < most and e < most then return a + b - c - d - e end
+    local high, low = limbs_left(limit, baseline, spent, held, amount)
+    return high * LIMB + low
+end
+
+-- The same as text, exact for every amount.
+local function exact(limit, baseline, spent, held, amount)
+    local value = headroom(limit, baseline, spent, held, amount)
+    if math.abs(value) < EXACT then return string.format('%.0f', value) end
+    local high, low = limbs_left(limit, baseline, spent, held, amount)
+    local sign = ''
+    if value < 0 then high, low, sign = -high, -low, '-' end
+    local carry = math.floor(low / LIMB)
+    return string.format('%s%.0f%09.0f', sign, high + carry, low - carry * LIMB)
 end
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'STALE'} end
@@ -44,13 +66,17 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'STALE'} end
 local clock = redis.call('TIME')
 local second = tonumber(clock[1])
 local now = second * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local subjects = tonumber(ARGV[6])
+-- A change whose process died between commit and announcement: reading the epoch again repairs it.
+for _, marked in ipairs(redis.call('HVALS', KEYS[#KEYS])) do
+    if second - tonumber(marked) > tonumber(ARGV[6]) then return {'STALE'} end
+end
+local subjects = tonumber(ARGV[7])
 
 -- The command may come twice (a connection lost after it was sent), or after its caller gave up.
 local again = redis.call('HGET', KEYS[2], ARGV[2])
 if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0} end
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'CLOSED'} end
-local amount = tonumber(ARGV[3])
+local amount = ARGV[3]
 
 local cold = {'COLD'}
 local spent, held = {}, {}
@@ -88,8 +114,9 @@ end
 local tightest, left, tightest_rate, rate_left = 0, 0, 0, 0
 local refused, refused_left, refused_rate
 local rated = {}
+local baselines = {}
 local number = 0
-for at = 7, #ARGV, 5 do
+for at = FIRST, #ARGV, 5 do
     number = number + 1
     local subject, value = tonumber(ARGV[at + 1]), ARGV[at + 2]
     if ARGV[at] == 'r' then
@@ -109,10 +136,11 @@ for at = 7, #ARGV, 5 do
             end
         end
         if spent[subject] and baseline then
-            local room = headroom(value, baseline, spent[subject], held[subject])
+            baselines[number] = baseline
+            local room = headroom(value, baseline, spent[subject], held[subject], '0')
             if tightest == 0 or room < left then tightest, left = number, room end
             -- The budget with least room triggers first; on a tie the most specific, which comes first.
-            if room < amount and (not refused or room < refused_left) then
+            if (not refused or room < refused_left) and headroom(value, baseline, spent[subject], held[subject], amount) < 0 then
                 refused, refused_left = number, room
             end
         end
@@ -120,19 +148,23 @@ for at = 7, #ARGV, 5 do
 end
 if #cold > 1 then return cold end
 
+-- What is left of a budget after an amount.
+local function remaining(limit, after)
+    local at = FIRST + (limit - 1) * 5
+    local subject = tonumber(ARGV[at + 1])
+    return exact(ARGV[at + 2], baselines[limit], spent[subject], held[subject], after)
+end
+
 if refused and ARGV[4] ~= '' and refused_left >= tonumber(ARGV[4]) then
-    amount, refused = refused_left, nil
+    amount, refused = remaining(refused, '0'), nil
 end
 if refused then
-    local at = 7 + (refused - 1) * 5
-    local subject = tonumber(ARGV[at + 1])
-    local baseline = '0'
-    if ARGV[at + 3] ~= '0' then baseline = redis.call('HGET', KEYS[3 + subject], 'b:' .. ARGV[at + 3]) end
-    local used = -headroom('0', baseline, spent[subject], '0')
-    return {'REFUSED', refused, string.format('%.0f', used), held[subject], now, 0}
+    local subject = tonumber(ARGV[FIRST + (refused - 1) * 5 + 1])
+    local used = exact(spent[subject], '0', baselines[refused], '0', '0')
+    return {'REFUSED', refused, used, held[subject], now, 0}
 end
 if refused_rate then
-    local subject = tonumber(ARGV[7 + (refused_rate - 1) * 5 + 1])
+    local subject = tonumber(ARGV[FIRST + (refused_rate - 1) * 5 + 1])
     local key = KEYS[3 + subjects + subject]
     local retry = 60000
     for s = second - 59, second do
@@ -144,8 +176,7 @@ if refused_rate then
     return {'REFUSED', refused_rate, tostring(recent(key)), '0', now, retry}
 end
 
-local hold = string.format('%.0f', amount)
-for i = 1, subjects do redis.call('HINCRBY', KEYS[3 + i], 'held', hold) end
+for i = 1, subjects do redis.call('HINCRBY', KEYS[3 + i], 'held', amount) end
 for subject in pairs(rated) do
     local key = KEYS[3 + subjects + subject]
     redis.call('HINCRBY', key, second, 1)
@@ -153,5 +184,8 @@ for subject in pairs(rated) do
     redis.call('HSETNX', key, 'pruned', second - 60)
     redis.call('EXPIRE', key, 130)
 end
-redis.call('HSET', KEYS[2], ARGV[2], hold .. '|' .. now .. '|' .. ARGV[5])
-return {'OK', now, hold, tightest, string.format('%.0f', left - amount), tightest_rate, rate_left - 1}
+redis.call('HSET', KEYS[2], ARGV[2], amount .. '|' .. now .. '|' .. ARGV[5])
+local after, rate_after = '0', 0
+if tightest > 0 then after = remaining(tightest, amount) end
+if tightest_rate > 0 then rate_after = rate_left - 1 end
+return {'OK', now, amount, tightest, after, tightest_rate, rate_after}

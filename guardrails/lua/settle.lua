@@ -28,7 +28,8 @@ local transaction, recorded = tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 3, #KEYS do
     local counter = redis.call('HMGET', KEYS[i], 'snapshot', 'last_start')
     if counter[1] then
-        if held then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
+        -- A free call holds 0, and '-0' is no integer to HINCRBY.
+        if held and held ~= '0' then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
         local charged = ARGV[i + 1]
         if transaction > 0 and charged ~= '0' then
             if not visible(transaction, counter[1]) then redis.call('HINCRBY', KEYS[i], 'spent', charged) end

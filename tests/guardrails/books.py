@@ -1,0 +1,124 @@
+"""Limits written by hand, a ledger that tests script, and a look at what Redis holds."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from gateway_project.lib import ids, redis
+from guardrails import admission, counters
+from guardrails.admission import Admitted, Refused, Spend
+from guardrails.limits import Limit, Limits
+from orgs import epoch
+
+SUBJECTS = ("k1", "m1", "g1", "org", "pool")
+EPOCH = "epoch-of-the-test"
+# A snapshot that sees every transaction below 1000.
+SNAPSHOT = "1000:1000:"
+DAY_MS = 86_400_000
+
+
+def now_ms() -> int:
+    seconds, microseconds = redis.client().time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def budget(value: int, subject: str = "org", *, starts_ms: int = 0, ends_ms: int = 0) -> Limit:
+    window: Any = "day" if starts_ms else "total"
+    return Limit("budget", window, value, SUBJECTS.index(subject), "level", subject, "policy", starts_ms, ends_ms)
+
+
+def rpm(value: int, subject: str = "k1") -> Limit:
+    return Limit("rpm", "minute", value, SUBJECTS.index(subject), "level", subject, "policy")
+
+
+class Books:
+    """A SpendSource whose figures the test sets; what nobody set is zero. `asked` counts (subject, starts)."""
+
+    def __init__(self, spent: Mapping[str, int] | None = None, before: Mapping[tuple[str, int], int] | None = None) -> None:
+        self.spent = dict(spent or {})
+        self.before = dict(before or {})
+        self.snapshot = SNAPSHOT
+        self.asked: Counter[tuple[str, tuple[int, ...]]] = Counter()
+
+    async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
+        self.asked.update((subject, tuple(starts)) for subject, starts in starts_by_subject.items())
+        return Spend(
+            self.snapshot,
+            {subject: self.spent.get(subject, 0) for subject in starts_by_subject},
+            {
+                (subject, start): self.before.get((subject, start), 0)
+                for subject, starts in starts_by_subject.items()
+                for start in starts
+            },
+        )
+
+
+class Desk:
+    """An organisation of one test, with its limits and books."""
+
+    def __init__(self, *limits: Limit, books: Books | None = None) -> None:
+        self.organization_id = secrets.randbelow(1 << 40) + (1 << 40)
+        self.books = books or Books()
+        self.set(*limits)
+        redis.client().set(epoch.keys(self.organization_id)[0], EPOCH)
+
+    def set(self, *limits: Limit) -> None:
+        """Other limits from now on; most specific first."""
+        self.limits = Limits(self.organization_id, SUBJECTS, tuple(sorted(limits, key=lambda limit: limit.subject)))
+
+    async def admit(
+        self, amount: int, *, least: int | None = None, call_id: UUID | None = None, epoch: str = EPOCH
+    ) -> Admitted | Refused:
+        return await admission.admit(
+            self.limits,
+            epoch=epoch,
+            call_id=call_id or ids.new_call_id(),
+            amount=amount,
+            least=least,
+            context="{}",
+            source=self.books,
+        )
+
+    async def admitted(self, amount: int, *, least: int | None = None, call_id: UUID | None = None) -> Admitted:
+        outcome = await self.admit(amount, least=least, call_id=call_id)
+        assert isinstance(outcome, Admitted), outcome
+        return outcome
+
+    async def refused(self, amount: int, *, least: int | None = None) -> Refused:
+        outcome = await self.admit(amount, least=least)
+        assert isinstance(outcome, Refused), outcome
+        return outcome
+
+    def counter(self, subject: str) -> dict[str, str]:
+        found: dict[bytes, bytes] = redis.client().hgetall(counters.counter(self.organization_id, subject))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def spent(self, subject: str = "org") -> int:
+        return int(self.counter(subject)["spent"])
+
+    def held(self, subject: str = "org") -> int:
+        return int(self.counter(subject)["held"])
+
+    def holds(self) -> dict[str, str]:
+        found: dict[bytes, bytes] = redis.client().hgetall(counters.holds(self.organization_id))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def everything(self) -> dict[str, Any]:
+        """Every key of this organisation with its value."""
+        client = redis.client()
+        found = {}
+        for key in client.scan_iter(match=f"gh:{{{self.organization_id}}}:*", count=1000):
+            kind = client.type(key)
+            found[key.decode()] = client.hgetall(key) if kind == b"hash" else client.get(key)
+        return found
+
+
+async def settle(held: Admitted, charged: int, *, transaction_id: int = 1000, recorded_ms: int | None = None) -> bool:
+    """As after a commit that the counters' snapshot did not see."""
+    moment = datetime.fromtimestamp((now_ms() if recorded_ms is None else recorded_ms) / 1000, tz=UTC)
+    return await admission.settle(held, charged=charged, pool_charged=charged, transaction_id=transaction_id, recorded_at=moment)

@@ -1,0 +1,71 @@
+"""What is left of each limit, as `GET /v1/key` and the console show it."""
+
+from datetime import UTC, datetime
+
+from gateway_project.lib import redis
+from gateway_project.lib.money import NANO
+from guardrails import counters, headroom
+from guardrails.headroom import Headroom
+from tests.coroutines import with_lease
+from tests.guardrails.books import DAY_MS, Books, Desk, budget, now_ms, rpm, settle
+
+
+async def of(desk: Desk) -> list[Headroom]:
+    return await headroom.of(desk.limits, source=desk.books)
+
+
+def test_counters_nobody_has_used_yet_are_loaded_from_the_ledger() -> None:
+    starts = now_ms() - 1000
+    desk = Desk(
+        budget(100, "k1"),
+        budget(50, "org", starts_ms=starts, ends_ms=starts + DAY_MS),
+        books=Books({"k1": 30, "org": 90}, {("org", starts): 80}),
+    )
+
+    key, day = with_lease(of(desk))
+
+    assert (key.used, key.held, key.left, key.resets_at) == (30, 0, 70, None)
+    assert (day.used, day.held, day.left) == (10, 0, 40)
+    assert day.resets_at == datetime.fromtimestamp((starts + DAY_MS) / 1000, tz=UTC)
+    assert dict(desk.books.asked) == {("k1", ()): 1, ("org", (starts,)): 1}
+
+
+def test_it_agrees_with_admission() -> None:
+    desk = Desk(budget(100, "k1"), budget(9_100_000 * NANO + 1, "pool"))
+
+    async def work() -> None:
+        running = await desk.admitted(30)
+        await settle(await desk.admitted(20), 15)
+        key, pool = await of(desk)
+        assert (key.used, key.held, key.left) == (15, 30, 55)
+        assert pool.left == 9_100_000 * NANO + 1 - 45
+        assert desk.books.asked.total() == 5
+        await desk.refused(56)
+        assert (await desk.admitted(55)).left_nano_usd == 0
+        assert running.amount_nano_usd == 30
+
+    with_lease(work())
+
+
+def test_what_is_left_is_never_below_zero() -> None:
+    (key,) = with_lease(of(Desk(budget(100, "k1"), books=Books({"k1": 130}))))
+    assert (key.used, key.left) == (130, 0)
+
+
+def test_requests_are_those_of_the_last_minute() -> None:
+    desk = Desk(rpm(10))
+    assert [(one.used, one.left, one.resets_at) for one in with_lease(of(desk))] == [(0, 10, None)]
+    now = now_ms() // 1000
+    redis.client().hset(
+        counters.rate(desk.organization_id, "k1"),
+        mapping={str(now - 90): 4, str(now - 61): 1, str(now - 30): 2, str(now): 1, "sum": 8, "pruned": now - 95},
+    )
+
+    (rate,) = with_lease(of(desk))
+
+    assert (rate.used, rate.held, rate.left) == (3, 0, 7)
+
+
+def test_limits_stand_in_the_order_of_the_path() -> None:
+    found = with_lease(of(Desk(budget(1, "pool"), rpm(1, "m1"), budget(1, "k1"))))
+    assert [one.limit.node for one in found] == ["k1", "m1", "pool"]
