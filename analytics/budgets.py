@@ -51,6 +51,11 @@ class Used(NamedTuple):
         return "count" if self.limit.kind == Limit.Kind.RPM else "usd"
 
     @property
+    def where(self) -> str:
+        """Which node decides, in words."""
+        return {"organization": "the organisation", "key": "the key"}.get(self.limit.level, f"the {self.limit.level}")
+
+    @property
     def label(self) -> str:
         return f"{self.limit.node} · {WINDOW_WORDS[self.limit.window]}"
 

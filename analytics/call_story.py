@@ -96,8 +96,14 @@ def _limit(decision: dict[str, Any]) -> str:
 
 def _figure(value: object, rate: bool) -> str:
     if isinstance(value, int):
-        return f"{value:,} requests" if rate else f"${exact_usd(value)}"
-    return f"${value}"
+        return f"{value:,} requests" if rate else _dollars(exact_usd(value))
+    return _dollars(str(value))
+
+
+def _dollars(exact: str) -> str:
+    """Every digit, with thousands set apart: a refusal is often a matter of the last ones."""
+    whole, point, decimals = exact.partition(".")
+    return f"${int(whole):,}{point}{decimals}" if whole.isdigit() else f"${exact}"
 
 
 def _attempt(attempt: CallAttempt) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
@@ -65,23 +66,30 @@ def tiles(usage: Usage, *, period: Period, calls_url: str) -> list[Tile]:
             formatting.percent(total.errors, total.calls),
             f"{_count(total.errors)} of {_count(total.calls)} calls failed",
             [sums.errors for sums in series],
-            formatting.change(total.errors, before.errors),
+            _points(total, before),
             _tone(total, before),
             url=f"{calls_url}?status=failed&period={period.name}",
         ),
     ]
 
 
-def averages(usage: Usage) -> list[tuple[str, str]]:
-    """The line under the tiles: what one member and one call come to."""
+def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:
+    """The line under the tiles: what one call comes to and, of more than one's own usage, one member."""
     members = sum(1 for share in usage.members if share.sums.calls)
     in_use = sum(1 for share in usage.models if share.name and share.sums.tokens)
+    tokens = _average(usage.total.tokens, usage.total.calls)
+    per_call = [
+        ("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
+        ("Tokens per call", formatting.compact(tokens) if usage.total.calls else "–"),
+        ("Models in use", f"{in_use:,}"),
+    ]
+    if is_own:
+        return per_call
     return [
         ("Members who called", f"{members:,}"),
         ("Spend per member", display_usd(_average(usage.total.charged, members)) if members else "–"),
         ("Tokens per member", formatting.compact(_average(usage.total.tokens, members)) if members else "–"),
-        ("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
-        ("Models in use", f"{in_use:,}"),
+        *per_call,
     ]
 
 
@@ -180,6 +188,15 @@ def _periods(query: QueryDict, period: Period) -> list[Option]:
 
 def _keep(query: QueryDict, *names: str) -> dict[str, str]:
     return {name: str(query[name]) for name in names if query.get(name)}
+
+
+def _points(total: Sums, before: Sums) -> str:
+    """The change of the error rate in percentage points, which a change in per cent would blow up."""
+    if not before.calls or not total.calls:
+        return ""
+    points = Decimal(total.errors * 100) / total.calls - Decimal(before.errors * 100) / before.calls
+    rounded = points.quantize(Decimal("0.01"))
+    return f"{rounded:+} pp" if rounded else "±0 pp"
 
 
 def _tone(total: Sums, before: Sums) -> str:

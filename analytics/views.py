@@ -37,9 +37,10 @@ def overview(request: OrgRequest) -> HttpResponse:
     context = {
         "usage": usage,
         "tiles": tiles(usage, period=period, calls_url=reverse("analytics:calls", kwargs={"org": organization.slug})),
-        "averages": averages(usage),
+        "averages": averages(usage, is_own=scope.is_own),
         "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
-        "compared": f"Compared with {period.before}",
+        "compared": f"compared with {period.before}",
+        "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
         "budgets": sorted(limits, key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
         "credit": credits.available(organization) if actor.can_anywhere(Permission.VIEW_BILLING) else None,

@@ -89,7 +89,7 @@ class NewKeyForm(forms.Form):
     )
     budget = DollarField(label="Budget")
     budget_window = forms.ChoiceField(
-        label="Budget window", choices=[("month", "per month"), ("day", "per day"), ("total", "in total")], required=False
+        label="Budget window", choices=[("month", "per month"), ("day", "per day"), ("total", "in total")]
     )
     rpm = RateField()
 

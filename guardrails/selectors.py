@@ -70,7 +70,7 @@ def key_page(
     actor: Actor, *, status: str = "", mine: bool = False, search: str = "", before: int | None = None, after: int | None = None
 ) -> KeyPage:
     """Deleted keys are shown only where `status` asks for them."""
-    keys = keys_visible_to(actor).filter(_in_status(status))
+    keys = keys_visible_to(actor).select_related("organization").filter(_in_status(status))
     if mine:
         keys = keys.filter(member=actor.user)
     if search:

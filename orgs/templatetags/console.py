@@ -18,7 +18,7 @@ register = template.Library()
 
 # Ledger and HTTP words → the tone of their pill. What is not listed stays grey.
 TONES = {
-    "ok": ("active", "success", "succeeded", "settled", "healthy", "paid", "enabled"),
+    "ok": ("ok", "active", "success", "succeeded", "settled", "healthy", "paid", "enabled"),
     "warn": ("pending", "held", "expiring", "near", "degraded", "cancelled", "cut"),
     "bad": ("failed", "error", "refused", "revoked", "expired", "frozen", "full", "down"),
     "info": ("running", "invited", "live", "test"),
@@ -88,7 +88,9 @@ def chart_rows(chart: Mapping[str, Any]) -> list[tuple[str, list[str], str]]:
     """The chart as a table: (label, one figure per series, their sum) for each label."""
     columns = [series["values"] for series in chart["series"]]
     show = FIGURES[chart["unit"]]
-    rows = zip(chart["labels"], zip(*columns, strict=True), strict=True)
+    # Without a series every label still has its row: an empty one.
+    values_by_label = list(zip(*columns, strict=True)) or [()] * len(chart["labels"])
+    rows = zip(chart["labels"], values_by_label, strict=True)
     return [(label, [show(value) for value in values], show(sum(value or 0 for value in values))) for label, values in rows]
 
 

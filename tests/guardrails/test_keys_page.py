@@ -1,0 +1,352 @@
+"""The API keys pages through HTTP: who sees what, forms, the secret shown once, disable before delete."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from gateway_project.lib.crypto import digest
+from guardrails.forms import LimitsForm, NewKeyForm
+from guardrails.selectors import PAGE_SIZE, KeyLimits, own_limits
+from guardrails.services import set_key_limits
+from orgs.models import ApiKey
+from orgs.services.keys import create_api_key, disable_key, revoke_key
+from proxy.models import Deployment, Model, Provider
+from tests.actors import World
+
+CENT = 10_000_000
+HTMX = {"HTTP_HX_REQUEST": "true"}
+
+
+def signed_in(world: World, name: str) -> Client:
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
+
+
+def url(world: World, path: str = "") -> str:
+    return f"/o/{world.acme.slug}/keys/{path}"
+
+
+def key_url(world: World, path: str = "") -> str:
+    return url(world, f"{world.key.pk}/{path}")
+
+
+def typed(world: World, **fields: Any) -> dict[str, Any]:
+    return {"name": "Trial", "group": world.gateway.pk, "budget_window": "month", **fields}
+
+
+def shown(response: Any) -> str:
+    text: str = response.content.decode()
+    return text
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "sees"), [("mia", True), ("sam", True), ("lena", True), ("alice", True), ("noah", False)])
+def test_a_key_is_listed_for_its_member_and_the_admins_above(world: World, name: str, sees: bool) -> None:
+    response = signed_in(world, name).get(url(world))
+    assert response.status_code == 200
+    assert (world.key.prefix in shown(response)) is sees
+
+
+def test_another_organisation_does_not_exist(world: World) -> None:
+    client = signed_in(world, "charlie")
+    for path in ("", "new/", f"{world.key.pk}/"):
+        assert client.get(url(world, path)).status_code == 404
+
+
+def test_the_list_costs_the_same_for_one_key_and_for_many(world: World, django_assert_max_num_queries: Any) -> None:
+    for number in range(20):
+        create_api_key(world.gateway, name=f"key {number}", member=world.mia, by=world.actor("mia"))
+    client = signed_in(world, "alice")
+    with django_assert_max_num_queries(12):
+        assert client.get(url(world)).status_code == 200
+
+
+def test_limits_stand_in_the_row(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("mia"), monthly_nano_usd=25 * 10**9, rpm=60)
+    page = shown(signed_in(world, "mia").get(url(world)))
+    assert "$25.00 per month" in page
+    assert "60/min" in page
+
+
+def test_filters_narrow_the_list(world: World) -> None:
+    laptop, _ = create_api_key(world.root, name="Laptop", member=world.alice, by=world.actor("alice"))
+    old, _ = create_api_key(world.gateway, name="Old", member=world.mia, by=world.actor("mia"))
+    gone, _ = create_api_key(world.gateway, name="Gone", member=world.mia, by=world.actor("mia"))
+    disable_key(old, by=world.actor("mia"))
+    revoke_key(gone, by=world.actor("mia"))
+    client = signed_in(world, "alice")
+
+    def names(query: str) -> set[str]:
+        return {row.key.name for row in client.get(url(world) + query).context["rows"]}
+
+    assert names("") == {"Laptop", "Old", "Mia's key"}
+    assert names("?status=active") == {"Laptop", "Mia's key"}
+    assert names("?status=disabled") == {"Old"}
+    assert names("?status=revoked") == {"Gone"}
+    assert names("?status=nonsense") == {"Laptop", "Old", "Mia's key"}
+    assert names("?whose=mine") == {"Laptop"}
+    assert names(f"?q={laptop.public_id}") == {"Laptop"}
+    assert names(f"?q={world.key.prefix}") == {"Mia's key"}
+    assert names("?q=mia@nowhere") == set()
+    assert names("?q=lap") == {"Laptop"}
+
+
+def test_an_expired_key_is_found_as_such(world: World) -> None:
+    ApiKey.objects.filter(pk=world.key.pk).update(expires_at=timezone.now() - timedelta(days=1))
+    client = signed_in(world, "mia")
+    assert [row.status for row in client.get(url(world) + "?status=expired").context["rows"]] == ["Expired"]
+    assert not client.get(url(world) + "?status=active").context["rows"]
+
+
+def test_pages_follow_one_another_without_gap_or_repeat(world: World) -> None:
+    for number in range(PAGE_SIZE * 2):
+        create_api_key(world.gateway, name=f"key {number}", member=world.mia, by=world.actor("mia"))
+    client = signed_in(world, "mia")
+    seen: list[int] = []
+    address = ""
+    while True:
+        context = client.get(url(world) + address).context
+        seen += [row.key.pk for row in context["rows"]]
+        if not context["older_url"]:
+            break
+        address = context["older_url"]
+    everything = list(ApiKey.objects.filter(member=world.mia).order_by("-pk").values_list("pk", flat=True))
+    assert seen == everything
+    first = client.get(url(world) + context["newer_url"]).context
+    assert [row.key.pk for row in first["rows"]] == everything[PAGE_SIZE : PAGE_SIZE * 2][-PAGE_SIZE:]
+
+
+@pytest.mark.parametrize("query", ["?before=x", "?after=99999999999999999999", "?q=%00", "?before=-1&status=%F0"])
+def test_a_senseless_address_shows_the_list(world: World, query: str) -> None:
+    assert signed_in(world, "mia").get(url(world) + query).status_code == 200
+
+
+def test_without_a_key_the_page_says_what_to_do(world: World) -> None:
+    page = shown(signed_in(world, "noah").get(url(world)))
+    assert "No API key yet" in page
+    assert "/v1/chat/completions" in page
+
+
+# --- a new key ------------------------------------------------------------------------------------
+
+
+def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: Any) -> None:
+    provider = Provider.objects.create(name="p", kind="sandbox")
+    model = Model.objects.create(name="sandbox-standard")
+    Deployment.objects.create(model=model, provider=provider, upstream_model="x")
+    client = signed_in(world, "mia")
+    response = client.post(url(world, "new/"), typed(world, budget="0.01", rpm="30"), **HTMX)
+    key = ApiKey.objects.get(name="Trial")
+    secret = response.context["secret"]
+    assert response.status_code == 200
+    assert digest(secret) == bytes(key.digest)
+    page = shown(response)
+    assert f"{settings.PUBLIC_URL}/v1/chat/completions" in page
+    assert "&quot;sandbox-standard&quot;" in page or '"sandbox-standard"' in page
+    assert "data-test-call" in page
+    assert own_limits(key) == KeyLimits(monthly_nano_usd=CENT, rpm=30)
+    assert "no-store" in response["Cache-Control"]
+    assert secret not in shown(client.get(key_url(world))) + shown(client.get(url(world)))
+    assert secret not in str(dict(client.session))
+
+
+def test_without_javascript_it_is_a_page_of_its_own(world: World) -> None:
+    client = signed_in(world, "mia")
+    assert "<html" in shown(client.get(url(world, "new/")))
+    assert "<html" not in shown(client.get(url(world, "new/"), **HTMX))
+    assert "<html" in shown(client.post(url(world, "new/"), typed(world)))
+
+
+def test_application_environment_and_features_are_bound(world: World) -> None:
+    fields = typed(world, application=world.assistant.pk, environment="production", features=["chat"], expires_on="2999-12-31")
+    signed_in(world, "mia").post(url(world, "new/"), fields)
+    key = ApiKey.objects.get(name="Trial")
+    assert (key.application, key.environment, key.features, key.member) == (world.assistant, "production", ["chat"], world.mia)
+    assert key.expires_at is not None
+    assert f"{key.expires_at:%Y-%m-%d %H:%M}" == "3000-01-01 00:00"
+
+
+def test_an_admin_makes_a_service_key(world: World) -> None:
+    fields = typed(world, group=world.platform.pk, application=world.assistant.pk, owner="service")
+    signed_in(world, "sam").post(url(world, "new/"), fields)
+    assert ApiKey.objects.get(name="Trial").member is None
+
+
+def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> None:
+    client = signed_in(world, "mia")
+    assert "service key" not in shown(client.get(url(world, "new/")))
+    client.post(url(world, "new/"), typed(world, owner="service", application=world.assistant.pk))
+    assert ApiKey.objects.get(name="Trial").member == world.mia
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "says"),
+    [
+        ({"name": "  "}, "name", "required"),
+        ({"name": "x" * 121}, "name", "120"),
+        ({"group": "999999999"}, "group", "valid choice"),
+        ({"application": "7"}, "application", "valid choice"),
+        ({"environment": "moon"}, "environment", "valid choice"),
+        ({"features": ["moon"]}, "features", "valid choice"),
+        ({"expires_on": "2001-01-01"}, "expires_on", "over"),
+        ({"expires_on": "soon"}, "expires_on", "valid date"),
+        ({"budget": "lots"}, "budget", "amount in US dollars"),
+        ({"budget": "1,5"}, "budget", "after a point"),
+        ({"budget": "-3"}, "budget", "more than zero"),
+        ({"budget": "0"}, "budget", "more than zero"),
+        ({"budget": "1e400"}, "budget", "amount in US dollars"),
+        ({"budget": "0.0000000001"}, "budget", "nine decimals"),
+        ({"budget": "9999999999"}, "budget", "At most"),
+        ({"budget_window": "decade"}, "budget_window", "valid choice"),
+        ({"rpm": "0"}, "rpm", "greater than or equal to 1"),
+        ({"rpm": "2.5"}, "rpm", "whole number"),
+    ],
+)
+def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field: str, says: str) -> None:
+    response = signed_in(world, "mia").post(url(world, "new/"), typed(world, **wrong), **HTMX)
+    assert response.status_code == 422
+    form = response.context["form"]
+    assert says in " ".join(form.errors[field])
+    for name, value in wrong.items():
+        assert form[name].value() == value
+    if "name" not in wrong:
+        assert 'value="Trial"' in shown(response)
+    assert not ApiKey.objects.filter(name="Trial").exists()
+
+
+def test_a_refusal_of_the_service_stands_beside_its_field(world: World) -> None:
+    """A service key needs an application: the form lets it pass, the service does not."""
+    response = signed_in(world, "sam").post(url(world, "new/"), typed(world, group=world.platform.pk, owner="service"))
+    assert response.status_code == 422
+    assert "application" in response.context["form"].errors
+
+
+def test_a_group_beside_ones_own_is_no_choice(world: World) -> None:
+    response = signed_in(world, "mia").post(url(world, "new/"), typed(world, group=world.field.pk))
+    assert response.status_code == 422
+    assert not ApiKey.objects.filter(name="Trial").exists()
+
+
+def test_choices_follow_what_is_chosen(world: World) -> None:
+    address = url(world, "new/attribution/")
+    client = signed_in(world, "alice")
+    elsewhere = shown(client.get(address, {"group": world.field.pk}))
+    here = shown(client.get(address, {"group": world.gateway.pk, "application": world.assistant.pk}))
+    assert "Assistant" not in elsewhere
+    assert "production" in here
+    assert "search" in here
+    assert "This field is required" not in here
+    assert client.get(address, {"group": "x", "application": "9" * 30}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "nano"),
+    [
+        ("", None),
+        ("25", 25 * 10**9),
+        (" $1,000.50 ", 1_000_500_000_000),
+        ("0.01", CENT),
+        (".5", 5 * 10**8),
+        ("1,234,567", 1_234_567 * 10**9),
+    ],
+)
+def test_dollars_as_people_type_them(text: str, nano: int | None) -> None:
+    form = LimitsForm({"daily_nano_usd": text})
+    assert form.is_valid(), form.errors
+    assert form.limits.daily_nano_usd == nano
+
+
+def test_what_a_form_shows_it_reads_back(world: World) -> None:
+    limits = KeyLimits(1, 123_456_789_012_345_678, 4_000_000_000, 60)
+    form = LimitsForm.showing(limits)
+    again = LimitsForm({field.name: field.value() for field in form})
+    assert again.is_valid()
+    assert again.limits == limits
+
+
+def test_the_nearest_home_is_chosen_first(world: World) -> None:
+    assert NewKeyForm(actor=world.actor("mia")).initial["group"] == world.gateway
+    assert NewKeyForm(actor=world.actor("alice")).initial["group"] == world.root
+
+
+# --- one key --------------------------------------------------------------------------------------
+
+
+def test_the_keys_page_shows_facts_and_loads_the_rest(world: World, django_assert_max_num_queries: Any) -> None:
+    client = signed_in(world, "mia")
+    with django_assert_max_num_queries(12):
+        page = shown(client.get(key_url(world)))
+    assert world.key.prefix in page
+    assert f"/usage/keys/{world.key.pk}/limits/" in page
+    assert f"/usage/keys/{world.key.pk}/calls/" in page
+
+
+def test_limits_are_set_on_the_page(world: World) -> None:
+    client = signed_in(world, "mia")
+    response = client.post(key_url(world, "limits/"), {"monthly_nano_usd": "0.01", "rpm": "5"})
+    assert response.status_code == 302
+    assert own_limits(world.key) == KeyLimits(monthly_nano_usd=CENT, rpm=5)
+    assert 'value="0.01"' in shown(client.get(key_url(world)))
+
+
+def test_a_bad_limit_is_named_and_kept(world: World) -> None:
+    response = signed_in(world, "mia").post(key_url(world, "limits/"), {"monthly_nano_usd": "ten", "rpm": "5"})
+    assert response.status_code == 422
+    assert 'value="ten"' in shown(response)
+    assert own_limits(world.key) == KeyLimits()
+
+
+def test_a_member_cannot_raise_what_an_admin_set(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("sam"), monthly_nano_usd=CENT)
+    response = signed_in(world, "mia").post(key_url(world, "limits/"), {"monthly_nano_usd": "10"})
+    assert response.status_code == 422
+    assert "lower it" in shown(response)
+    assert own_limits(world.key).monthly_nano_usd == CENT
+
+
+def test_disable_then_delete(world: World) -> None:
+    client = signed_in(world, "mia")
+    refused = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"})
+    assert refused.status_code == 422
+    assert "Disable the key first" in shown(refused)
+    assert client.post(key_url(world, "disable/")).status_code == 302
+    wrong = client.post(key_url(world, "delete/"), {"confirm": "mia"})
+    assert wrong.status_code == 422
+    assert ApiKey.objects.get(pk=world.key.pk).status == "disabled"
+    gone = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}, **HTMX)
+    assert gone["HX-Redirect"] == url(world)
+    assert ApiKey.objects.get(pk=world.key.pk).status == "revoked"
+    assert "Save limits" not in shown(client.get(key_url(world)))
+
+
+def test_what_an_admin_disabled_the_member_cannot_enable(world: World) -> None:
+    disable_key(world.key, by=world.actor("sam"))
+    assert signed_in(world, "mia").post(key_url(world, "enable/")).status_code == 403
+    assert signed_in(world, "sam").post(key_url(world, "enable/")).status_code == 302
+    assert ApiKey.objects.get(pk=world.key.pk).status == "active"
+
+
+def test_a_deleted_key_refuses_every_change(world: World) -> None:
+    revoke_key(world.key, by=world.actor("mia"))
+    client = signed_in(world, "mia")
+    assert "deleted" in shown(client.post(key_url(world, "disable/"), follow=True))
+    assert client.post(key_url(world, "limits/"), {"rpm": "5"}).status_code == 422
+    assert client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["limits/", "disable/", "enable/"])
+def test_changes_are_posted(world: World, path: str) -> None:
+    assert signed_in(world, "mia").get(key_url(world, path)).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["limits/", "disable/", "enable/", "delete/"])
+@pytest.mark.parametrize("name", ["noah", "charlie"])
+def test_others_keys_do_not_exist(world: World, name: str, path: str) -> None:
+    assert signed_in(world, name).post(key_url(world, path)).status_code == 404
+    assert ApiKey.objects.get(pk=world.key.pk).status == "active"
