@@ -36,9 +36,11 @@ def state_folder(tmp_path: Path, settings: Settings) -> Path:
 
 
 @pytest.fixture
-def nobody(db: None, state_folder: Path) -> None:
-    """A database without people or organisations; what other tests committed is back afterwards."""
+def nobody(db: None, state_folder: Path, settings: Settings) -> None:
+    """A database without people or organisations; what other tests committed is back afterwards. Passwords are hashed quickly."""
     from django.db import connection
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE orgs_user, orgs_organization, proxy_model, proxy_provider, billing_priceversion CASCADE")

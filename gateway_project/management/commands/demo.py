@@ -32,6 +32,8 @@ class Command(BaseCommand):
         parser.add_argument("--calls", type=int, default=CALLS, help=f"of history, about ({CALLS:,})")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["history"] and not (1 <= options["days"] <= MOST_DAYS and 1 <= options["calls"] <= MOST_CALLS):
+            raise CommandError(f"Give --days from 1 to {MOST_DAYS} and --calls from 1 to {MOST_CALLS:,}.")
         try:
             demo = organization.ensure(beside_others=options["create"])
             if options["history"]:
@@ -46,11 +48,9 @@ class Command(BaseCommand):
         self.stdout.write(as_json(demo) if options["json"] else as_text(demo))
 
     def _write_history(self, *, days: int, calls: int) -> None:
-        if not (1 <= days <= MOST_DAYS and 1 <= calls <= MOST_CALLS):
-            raise CommandError(f"Give --days from 1 to {MOST_DAYS} and --calls from 1 to {MOST_CALLS:,}.")
         found = organization.find()
         if found is None:
-            raise CommandError("There is no demo organisation.")
+            raise CommandError("The demo organisation has disappeared.")
         began = time.monotonic()
         written = history.write(found, days=days, calls=calls, progress=self._progress(days))
         if written.days:
