@@ -109,12 +109,10 @@ async def run(url: str, request: bytes, *, connections: int, seconds: float) -> 
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise ValueError("the benchmark sends its load to this machine only")
+    host, port = parts.hostname, parts.port or 80
     load = Load(seconds)
     until = time.perf_counter() + seconds
     loop = asyncio.get_running_loop()
-    calling = [
-        (await loop.create_connection(lambda: Calling(request, load, until), parts.hostname, parts.port))[1]
-        for _ in range(connections)
-    ]
+    calling = [(await loop.create_connection(lambda: Calling(request, load, until), host, port))[1] for _ in range(connections)]
     await asyncio.wait([connection.done for connection in calling], timeout=seconds + DRAIN_SECONDS)
     return load

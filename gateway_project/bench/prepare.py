@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import django
 
@@ -38,7 +39,8 @@ def organisation(upstream_url: str) -> str:
     credits.top_up(company, amount_nano_usd=1_000_000 * NANO, reference="bench", by=owner)
     actor = Actor.load(owner, organization=company)
     key, text = create_api_key(path[-1], name="bench", member=owner, by=actor)
-    for subject in (*({"group": group} for group in path), {"member": owner}, {"api_key": key}):
+    subjects: list[dict[str, Any]] = [*({"group": group} for group in path), {"member": owner}, {"api_key": key}]
+    for subject in subjects:
         policy = Policy.objects.create(organization=company, name="budget")
         Limit.objects.create(policy=policy, kind="budget", window="month", value=100_000 * NANO)
         Limit.objects.create(policy=policy, kind="budget", window="day", value=100_000 * NANO)

@@ -338,3 +338,9 @@ def test_a_secret_is_shown_with_its_snippets() -> None:
     assert shown.count("gh_sk_x_y") == 5
     assert 'data-url="http://g/v1/chat/completions"' in shown
     assert "data-dialog-static" in shown
+
+
+def test_a_chart_without_series_has_a_row_for_each_label() -> None:
+    from orgs.templatetags.console import chart_rows
+
+    assert chart_rows({"labels": ["Mon", "Tue"], "series": [], "unit": "usd"}) == [("Mon", [], "$0.00"), ("Tue", [], "$0.00")]
