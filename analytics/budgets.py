@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from django.db.models import Q
 from redis.exceptions import RedisError
 
+from billing import credits
 from billing.buckets import spend_sums
 from gateway_project.lib import redis
 from guardrails import counters, windows
-from guardrails.limits import ORGANIZATION
+from guardrails.limits import ORGANIZATION, POOL
 from guardrails.models import Binding, Limit
 from orgs.actor import Actor
 from orgs.models import ApiKey, Organization
@@ -97,27 +98,36 @@ def budgets_visible_to(actor: Actor) -> list[Bound]:
 _SPECIFIC = ("key", "application", "member", "group", "organization")
 
 
+_COLUMNS = (
+    "group_id", "group__level", "group__name", "member_id", "member__name", "member__email", "api_key_id", "api_key__name",
+    "application_id", "application__name", "policy__name", "policy__limits__kind", "policy__limits__window",
+    "policy__limits__value",
+)  # fmt: skip
+
+
 def _bound(where: Q, organization: Organization) -> list[Bound]:
-    bindings = Binding.objects.filter(where, organization=organization).distinct()
-    bindings = bindings.select_related("policy", "group", "member", "api_key", "application").prefetch_related("policy__limits")
-    return [
-        Bound(*_subject(binding), binding.policy.name, limit.kind, limit.window, limit.value)
-        for binding in bindings
-        for limit in binding.policy.limits.all()
-    ]
+    rows = Binding.objects.filter(where, organization=organization, policy__limits__isnull=False).order_by("pk", "policy__limits")
+    # Conditions on several paths of the tree may meet a binding more than once.
+    return list(dict.fromkeys(_limit(dict(row)) for row in rows.values(*_COLUMNS)))
 
 
-def _subject(binding: Binding) -> tuple[str, str, str]:
-    """(counter, level, name) of what the policy is bound to."""
-    if binding.group is not None:
-        if binding.group.level == 0:
-            return ORGANIZATION, "organization", binding.group.name
-        return f"g{binding.group_id}", "group", binding.group.name
-    if binding.member is not None:
-        return f"m{binding.member_id}", "member", str(binding.member)
-    if binding.api_key is not None:
-        return f"k{binding.api_key_id}", "key", binding.api_key.name
-    return f"a{binding.application_id}", "application", str(binding.application)
+def _limit(row: dict[str, Any]) -> Bound:
+    if row["group_id"] is not None:
+        whole = row["group__level"] == 0
+        subject = (ORGANIZATION, "organization") if whole else (f"g{row['group_id']}", "group")
+        node = row["group__name"]
+    elif row["member_id"] is not None:
+        subject, node = (f"m{row['member_id']}", "member"), row["member__name"] or row["member__email"]
+    elif row["api_key_id"] is not None:
+        subject, node = (f"k{row['api_key_id']}", "key"), row["api_key__name"]
+    else:
+        subject, node = (f"a{row['application_id']}", "application"), row["application__name"]
+    return Bound(*subject, node, row["policy__name"], *(row[f"policy__limits__{name}"] for name in ("kind", "window", "value")))
+
+
+def pool_of(organization: Organization) -> Bound:
+    """The prepaid credit as a limit: all that was ever funded."""
+    return Bound(POOL, "credit pool", organization.name, "prepaid credit", "budget", "total", credits.funded(organization))
 
 
 def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) -> list[Used]:

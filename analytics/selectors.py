@@ -69,19 +69,20 @@ def call_page(
     ids: tuple[UUID, UUID] | None = None,
     before: UUID | None = None,
     after: UUID | None = None,
+    size: int = PAGE_SIZE,
 ) -> CallPage:
     """By keyset: ids sort by time, so a page costs the same wherever it stands, and new calls shift nothing."""
     calls = _with_names(_filtered(calls.filter(pk__gte=first_id_at(since)), filters))
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
     if after is not None:
-        found = list(calls.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])
-        more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE][::-1]
+        found = list(calls.filter(pk__gt=after).order_by("pk")[: size + 1])
+        more, found = len(found) > size, found[:size][::-1]
         return CallPage(found, found[-1].pk if found else None, found[0].pk if more else None)
     if before is not None:
         calls = calls.filter(pk__lt=before)
-    found = list(calls.order_by("-pk")[: PAGE_SIZE + 1])
-    more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
+    found = list(calls.order_by("-pk")[: size + 1])
+    more, found = len(found) > size, found[:size]
     return CallPage(found, found[-1].pk if more else None, found[0].pk if before is not None and found else None)
 
 

@@ -16,7 +16,6 @@ from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
 from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, tiles
 from analytics.usage import spend_chart, usage_of
-from billing import credits
 from guardrails import windows
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
@@ -33,7 +32,8 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, time_zone=organization.time_zone)
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
-    limits = budgets.used(organization, budgets.budgets_visible_to(actor), now=now)
+    pool = [budgets.pool_of(organization)] if actor.can_anywhere(Permission.VIEW_BILLING) else []
+    limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,
         "tiles": tiles(usage, period=period, calls_url=reverse("analytics:calls", kwargs={"org": organization.slug})),
@@ -42,8 +42,8 @@ def overview(request: OrgRequest) -> HttpResponse:
         "compared": f"compared with {period.before}",
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
-        "budgets": sorted(limits, key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
-        "credit": credits.available(organization) if actor.can_anywhere(Permission.VIEW_BILLING) else None,
+        "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
+        "credit": limits[0].limit.value - limits[0].spent if pool else None,
         **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
     }
     return render(request, "analytics/overview.html", context)

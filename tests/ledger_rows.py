@@ -51,7 +51,7 @@ def call_row(key: ApiKey, *, at: datetime | None = None, **fields: Any) -> Row:
         first_token_ms=300,
         finish_reason="stop",
         attempt_count=1,
-        **{**path, **tokens},  # type: ignore[arg-type]
+        **{**path, **tokens},
     )
     _bill(row, input_price=fields.pop("input_price", 1_000_000_000), output_price=fields.pop("output_price", 4_000_000_000))
     for name, value in fields.items():

@@ -17,7 +17,7 @@ from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 
 CENT = 10_000_000
-HTMX = {"HTTP_HX_REQUEST": "true"}
+HTMX = {"hx-request": "true"}
 
 
 def signed_in(world: World, name: str) -> Client:
@@ -141,7 +141,7 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
     model = Model.objects.create(name="sandbox-standard")
     Deployment.objects.create(model=model, provider=provider, upstream_model="x")
     client = signed_in(world, "mia")
-    response = client.post(url(world, "new/"), typed(world, budget="0.01", rpm="30"), **HTMX)
+    response = client.post(url(world, "new/"), typed(world, budget="0.01", rpm="30"), headers=HTMX)
     key = ApiKey.objects.get(name="Trial")
     secret = response.context["secret"]
     assert response.status_code == 200
@@ -159,7 +159,7 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
 def test_without_javascript_it_is_a_page_of_its_own(world: World) -> None:
     client = signed_in(world, "mia")
     assert "<html" in shown(client.get(url(world, "new/")))
-    assert "<html" not in shown(client.get(url(world, "new/"), **HTMX))
+    assert "<html" not in shown(client.get(url(world, "new/"), headers=HTMX))
     assert "<html" in shown(client.post(url(world, "new/"), typed(world)))
 
 
@@ -209,7 +209,7 @@ def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> No
     ],
 )
 def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field: str, says: str) -> None:
-    response = signed_in(world, "mia").post(url(world, "new/"), typed(world, **wrong), **HTMX)
+    response = signed_in(world, "mia").post(url(world, "new/"), typed(world, **wrong), headers=HTMX)
     assert response.status_code == 422
     form = response.context["form"]
     assert says in " ".join(form.errors[field])
@@ -319,7 +319,7 @@ def test_disable_then_delete(world: World) -> None:
     wrong = client.post(key_url(world, "delete/"), {"confirm": "mia"})
     assert wrong.status_code == 422
     assert ApiKey.objects.get(pk=world.key.pk).status == "disabled"
-    gone = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}, **HTMX)
+    gone = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}, headers=HTMX)
     assert gone["HX-Redirect"] == url(world)
     assert ApiKey.objects.get(pk=world.key.pk).status == "revoked"
     assert "Save limits" not in shown(client.get(key_url(world)))

@@ -1,0 +1,133 @@
+"""What a URL means: periods in the organisation's time zone, whose usage, and nonsense that is left out."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.http import QueryDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analytics.filters import (
+    PERIODS,
+    Filters,
+    Scope,
+    calls_beginning_with,
+    id_in,
+    period_named,
+    text_in,
+    url_with,
+    uuid_in,
+)
+from tests.actors import World
+
+NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia", "America/Santiago"]
+
+
+def test_a_day_is_twenty_four_hours_up_to_this_one() -> None:
+    period = period_named("24h", now=NOW, time_zone="UTC")
+    assert (period.starts_at, period.ends_at) == (datetime(2026, 11, 19, 17, tzinfo=UTC), datetime(2026, 11, 20, 17, tzinfo=UTC))
+    assert (len(period.slots), period.step) == (24, "hour")
+    assert (period.labels[0], period.labels[-1]) == ("17:00", "16:00")
+
+
+def test_days_begin_at_local_midnight() -> None:
+    period = period_named("7d", now=NOW, time_zone="Asia/Kolkata")
+    assert period.starts_at == datetime(2026, 11, 13, 18, 30, tzinfo=UTC)
+    assert period.labels == ["Nov 14", "Nov 15", "Nov 16", "Nov 17", "Nov 18", "Nov 19", "Nov 20"]
+
+
+def test_late_in_the_evening_it_is_tomorrow_further_east() -> None:
+    late = datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
+    assert period_named("7d", now=late, time_zone="Europe/Berlin").labels[-1] == "Nov 21"
+    assert period_named("7d", now=late, time_zone="UTC").labels[-1] == "Nov 20"
+
+
+def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
+    period = period_named("month", now=NOW, time_zone="UTC")
+    assert (period.starts_at, len(period.slots)) == (datetime(2026, 11, 1, tzinfo=UTC), 20)
+    assert (period.before_starts_at, period.before_ends_at) == (datetime(2026, 10, 1, tzinfo=UTC), NOW - timedelta(days=31))
+    assert period.before == "Oct 1 – Oct 20"
+
+
+def test_a_longer_month_ends_no_later_than_it_began_again() -> None:
+    end = datetime(2026, 3, 31, 22, tzinfo=UTC)
+    period = period_named("month", now=end, time_zone="UTC")
+    assert period.before_ends_at == period.starts_at == datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", [None, "", "1y", "24H", "month "])
+def test_an_unknown_period_is_the_usual_one(name: str | None) -> None:
+    assert period_named(name, now=NOW, time_zone="UTC").name == "30d"
+
+
+@given(st.sampled_from(sorted(PERIODS)), st.sampled_from(ZONES), st.integers(1_300_000_000, 1_900_000_000))
+def test_every_moment_of_every_period_lies_in_one_slot(name: str, zone: str, second: int) -> None:
+    now = datetime.fromtimestamp(second, tz=UTC)
+    period = period_named(name, now=now, time_zone=zone)
+    assert period.starts_at == period.slots[0] <= now < period.ends_at
+    assert list(period.slots) == sorted(set(period.slots))
+    assert period.before_starts_at <= period.before_ends_at <= period.starts_at + timedelta(hours=1)
+    assert len(period.labels) == len(period.slots)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("-7", None),
+        ("", None),
+        (None, None),
+        ("7.0", None),
+        ("٣", None),
+        ("9" * 19, None),
+        ("9" * 5000, None),
+    ],
+)
+def test_ids_in_addresses(text: str | None, number: int | None) -> None:
+    assert id_in(text) == number
+
+
+def test_text_in_addresses() -> None:
+    assert text_in(" gpt ", 10) == "gpt"
+    assert text_in("a\x00b", 10) == ""
+    assert text_in("x" * 11, 10) == ""
+    assert uuid_in("01a1f996-90a0-7000-8852-10aa9b5e519a") == UUID("01a1f996-90a0-7000-8852-10aa9b5e519a")
+    assert uuid_in("nonsense") is None
+
+
+@pytest.mark.parametrize("text", ["01a1f996-90a0-7000", "01A1F99690A07000", "req_01a1", "01a1f996-90a0-7000-8852-10aa9b5e519a"])
+def test_the_beginning_of_a_request_id_finds_it(text: str) -> None:
+    bounds = calls_beginning_with(text)
+    assert bounds is not None
+    assert bounds[0] <= UUID("01a1f996-90a0-7000-8852-10aa9b5e519a") <= bounds[1]
+
+
+@pytest.mark.parametrize("text", ["01a", "hello", "", "0" * 33, "gh_sk_abc"])
+def test_anything_else_is_no_request_id(text: str) -> None:
+    assert calls_beginning_with(text) is None
+
+
+def test_links_keep_the_other_filters_and_drop_the_page() -> None:
+    query = QueryDict("period=7d&model=a b&before=x")
+    assert url_with(query, {"model": None}) == "?period=7d"
+    assert url_with(query, {"group": "3"}) == "?period=7d&model=a+b&group=3"
+    assert url_with(QueryDict(), {}) == "?"
+
+
+def test_filters_are_read_from_the_address() -> None:
+    filters = Filters.of(QueryDict("group=3&member=x&model=gpt&status=failed&key=5"))
+    assert filters == Filters(group=3, key=5, model="gpt", status="failed")
+    sql, values = filters.sql()
+    assert sql.count("%(") == 4
+    assert values["key"] == 5
+    assert Filters().sql()[0] == "true"
+
+
+def test_whose_usage_it_is(world: World) -> None:
+    assert Scope.of(world.actor("alice")).whole
+    assert Scope.of(world.actor("lena")).group_ids == (world.engineering.pk,)
+    assert Scope.of(world.actor("mia")).is_own
+    assert not Scope.of(world.actor("sam")).is_own
