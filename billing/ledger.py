@@ -119,8 +119,9 @@ class Recorded(NamedTuple):
 def _insert_statement() -> bytes:
     columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
     attempt_columns = sql.SQL(", ").join(sql.Identifier(name) for name in Attempt.__struct_fields__)
-    return sql.SQL(
-        """
+    return (
+        sql.SQL(
+            """
         WITH fresh AS (
             INSERT INTO billing_usagerecord ({columns}, transaction_id, recorded_at)
             SELECT {columns}, pg_current_xact_id()::text::bigint, now()
@@ -135,7 +136,10 @@ def _insert_statement() -> bytes:
         )
         SELECT pg_current_xact_id()::text::bigint, now(), array_agg(call_id) FROM fresh
         """
-    ).format(columns=columns, attempt_columns=attempt_columns).as_bytes()
+        )
+        .format(columns=columns, attempt_columns=attempt_columns)
+        .as_bytes()
+    )
 
 
 INSERT = _insert_statement()

@@ -4,8 +4,10 @@ import asyncio
 import os
 from collections.abc import Awaitable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.utils.crypto import constant_time_compare
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -33,12 +35,23 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 
 
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus text, of all processes where PROMETHEUS_MULTIPROC_DIR is set. Never labelled by key or organization."""
+    """Prometheus text, of all processes where PROMETHEUS_MULTIPROC_DIR is set. Never labelled by key or organization.
+
+    What is called how often is nobody's business: only for METRICS_TOKEN's bearer, or, where none is set, this machine.
+    """
+    if not _may_read(request):
+        return JsonResponse({"error": "send METRICS_TOKEN as a bearer token"}, status=401)
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read(request: HttpRequest) -> bool:
+    if settings.METRICS_TOKEN:
+        return constant_time_compare(request.META.get("HTTP_AUTHORIZATION", ""), f"Bearer {settings.METRICS_TOKEN}")
+    return request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1")
 
 
 async def _answers(question: Awaitable[object]) -> bool:

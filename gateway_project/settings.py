@@ -94,7 +94,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "gateway_project.lib.static_files.StaticFilesMiddleware",
     "gateway_project.lib.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -189,6 +189,7 @@ REST_FRAMEWORK = {
 # Admissions wait for Redis, and answers for the ledger's commit, no longer than this.
 GUARDRAILS_TIMEOUT_SECONDS = float(ENV.get("GUARDRAILS_TIMEOUT_SECONDS", "5"))
 LEDGER_TIMEOUT_SECONDS = float(ENV.get("LEDGER_TIMEOUT_SECONDS", "10"))
+METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))
 

@@ -52,11 +52,22 @@ async def handle(*, body: bytes, authorization: str | None, feature: str, codec:
     caller = await authenticate(authorization)
     call = Call(codec.NAME, caller, feature)
     try:
-        call.request = codec.parse(body)
+        await _read(call, body, codec)
         await admit(call)
         return await _stream(call, codec) if call.asked.stream else await _whole(call, codec)
     except ProxyError as error:
         error.request_id = str(call.id)
+        raise
+
+
+async def _read(call: Call, body: bytes, codec: ModuleType) -> None:
+    """Raises BadRequest, or what has become of the key since it was cached."""
+    try:
+        call.request = codec.parse(body)
+    except ProxyError as error:
+        if not await _is_current(call):
+            call.caller = await _reload(call, None)
+        refusals.record(call, error)
         raise
 
 

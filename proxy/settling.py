@@ -7,14 +7,17 @@ before the row, `proxy.holds` finishes the job from the ledger.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from billing import ledger
 from billing.ledger import AlreadyRecorded, LedgerUnavailable, Recorded, Row
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission
-from proxy import background
+from proxy import background, metrics
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
+
+RETRY_SECONDS = 0.5
 
 
 async def close(call: Call, row: Row) -> None:
@@ -22,20 +25,20 @@ async def close(call: Call, row: Row) -> None:
 
     Raises GuardrailsUnavailable where that is not certain: the answer must be withheld.
     """
+    metrics.observe(row, model=_model(call))
     try:
         done = ledger.current().record_later(row, call.attempts)
     except LedgerUnavailable as error:
-        await _release(call)
+        background.run(_insist(lambda: _release(call)), of="release after a full ledger queue")
         raise GuardrailsUnavailable("The ledger takes no more rows, so no answer is given out.") from error
     try:
-        recorded = await ledger.confirmed(done)
-        await _settle(call, row, recorded)
+        await _settle(call, row, await ledger.confirmed(done))
     except asyncio.CancelledError:
         background.run(_settle_after(call, row, done), of="settle a cancelled call")
         raise
     except RedisUnavailable:
-        # The row is durable and the answer complete; the counter catches up as the hold is resolved.
-        return
+        # The row is durable and the answer complete: the caller need not wait until Redis is back.
+        background.run(_settle_after(call, row, done), of="settle once Redis answers")
     except AlreadyRecorded as error:
         raise GuardrailsUnavailable("This call took so long that it was closed as abandoned; nothing was charged.") from error
     except LedgerUnavailable as error:
@@ -45,10 +48,11 @@ async def close(call: Call, row: Row) -> None:
 
 def close_later(call: Call, row: Row) -> None:
     """The same without a caller to wait for it: refusals, failures, callers who hung up."""
+    metrics.observe(row, model=_model(call))
     try:
         done = ledger.current().record_later(row, call.attempts)
     except LedgerUnavailable:
-        background.run(_release(call), of="release after a full ledger queue")
+        background.run(_insist(lambda: _release(call)), of="release after a full ledger queue")
         return
     if call.held is not None:
         background.run(_settle_after(call, row, done), of="settle without a caller")
@@ -57,14 +61,27 @@ def close_later(call: Call, row: Row) -> None:
 async def give_up(call: Call) -> None:
     """Admission was cancelled or timed out: whether it holds anything is unknown, so release under its id."""
     limits = call.caller.limits
-    await admission.settle_hold(limits.organization_id, call.id, limits.subjects, [0] * len(limits.subjects), 0, None)
+    nothing = [0] * len(limits.subjects)
+    await _insist(lambda: admission.settle_hold(limits.organization_id, call.id, limits.subjects, nothing, 0, None))
 
 
 async def _settle_after(call: Call, row: Row, done: asyncio.Future[Recorded]) -> None:
     try:
-        await _settle(call, row, await done)
+        recorded = await done
     except AlreadyRecorded:
         return  # whoever recorded it settles it
+    await _insist(lambda: _settle(call, row, recorded))
+
+
+async def _insist(settle: Callable[[], Awaitable[object]]) -> None:
+    """While this worker lives nobody else resolves its holds: it tries until Redis answers."""
+    while True:
+        try:
+            await settle()
+        except RedisUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 async def _settle(call: Call, row: Row, recorded: Recorded) -> None:
@@ -81,3 +98,7 @@ async def _settle(call: Call, row: Row, recorded: Recorded) -> None:
 async def _release(call: Call) -> None:
     if call.held is not None:
         await admission.release(call.held)
+
+
+def _model(call: Call) -> str:
+    return call.plan.model.name if call.plan is not None else ""

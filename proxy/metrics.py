@@ -1,0 +1,31 @@
+"""What `/metrics` tells of calls. Labels are model, provider and status only: keys and organisations would be too many."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from billing.ledger import Row
+
+SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+CALLS = Counter("gatehouse_calls", "Calls by how they ended", ["model", "provider", "status"])
+TOKENS = Counter("gatehouse_tokens", "Tokens by direction", ["model", "provider", "direction"])
+CHARGED = Counter("gatehouse_charged_nano_usd", "Charged, in nano-dollars", ["model", "provider"])
+LATENCY = Histogram("gatehouse_call_seconds", "From request to the end of the answer", ["model", "provider"], buckets=SECONDS)
+FIRST_TOKEN = Histogram(
+    "gatehouse_first_token_seconds", "From request to the first frame of a stream", ["model"], buckets=SECONDS
+)
+
+
+def observe(row: Row, *, model: str) -> None:
+    """`model` is a name of the catalogue, or empty: never what a caller made up."""
+    CALLS.labels(model, row.provider, row.status).inc(row.call_count)
+    if row.status == "refused":
+        return
+    TOKENS.labels(model, row.provider, "input").inc(row.input_tokens + row.cache_read_tokens + row.cache_write_5m_tokens)
+    TOKENS.labels(model, row.provider, "output").inc(row.output_tokens)
+    CHARGED.labels(model, row.provider).inc(row.charged_nano_usd)
+    if row.latency_ms is not None:
+        LATENCY.labels(model, row.provider).observe(row.latency_ms / 1000)
+    if row.first_token_ms is not None:
+        FIRST_TOKEN.labels(model).observe(row.first_token_ms / 1000)

@@ -1,0 +1,46 @@
+"""Static files through a real web process."""
+
+import re
+
+import httpx
+import pytest
+
+from tests.gateways import Gateway
+
+
+@pytest.fixture
+def stylesheet(gateway: Gateway) -> str:
+    """The address of the console's own style sheet, hash included, as the sign-in page names it."""
+    page = httpx.get(f"{gateway.url}/accounts/login/").text
+    found = re.search(r'href="(/static/css/app\.[0-9a-f]+\.css)"', page)
+    assert found is not None
+    return gateway.url + found.group(1)
+
+
+def test_a_file_named_by_its_content_may_be_kept_for_ever(stylesheet: str) -> None:
+    got = httpx.get(stylesheet)
+
+    assert got.status_code == 200
+    assert got.headers["content-type"].startswith("text/css")
+    assert "immutable" in got.headers["cache-control"]
+    assert int(got.headers["content-length"]) == len(got.content) > 100
+
+
+def test_a_part_of_a_file_is_answered_as_such(stylesheet: str) -> None:
+    got = httpx.get(stylesheet, headers={"range": "bytes=0-9"})
+
+    assert (got.status_code, len(got.content)) == (206, 10)
+
+
+def test_a_file_that_has_not_changed_is_not_sent_again(stylesheet: str) -> None:
+    first = httpx.get(stylesheet)
+
+    again = httpx.get(stylesheet, headers={"if-modified-since": first.headers["last-modified"]})
+
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_serving_files_warns_nobody(gateway: Gateway, stylesheet: str) -> None:
+    httpx.get(stylesheet)
+
+    assert "StreamingHttpResponse" not in gateway.logged()
