@@ -66,5 +66,14 @@ def test_figures_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr("prometheus_client.metrics.values.ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
     Counter("gatehouse_probe_test", "Only for this test", registry=None).inc(3)
-    response = asyncio.run(probes.metrics(HttpRequest()))
+    request = HttpRequest()
+    request.META["REMOTE_ADDR"] = "127.0.0.1"
+    response = asyncio.run(probes.metrics(request))
     assert b"gatehouse_probe_test_total 3.0" in response.content
+
+
+def test_figures_are_not_for_strangers() -> None:
+    request = HttpRequest()
+    request.META["REMOTE_ADDR"] = "203.0.113.9"
+
+    assert asyncio.run(probes.metrics(request)).status_code == 401
