@@ -32,7 +32,8 @@ class Tile(NamedTuple):
     url: str = ""
 
 
-def tiles(usage: Usage, *, period: Period, calls_url: str) -> list[Tile]:
+def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[Tile]:
+    """`log` is the path of the call log; tiles lead to the calls they count."""
     total, before = usage.total, usage.before
     series = usage.by_slot
     return [
@@ -51,7 +52,7 @@ def tiles(usage: Usage, *, period: Period, calls_url: str) -> list[Tile]:
             [sums.calls for sums in series],
             formatting.change(total.calls, before.calls),
             title=f"{total.calls:,}",
-            url=calls_url,
+            url=url_with(query, {"period": period.name}, path=log),
         ),
         Tile(
             "Tokens",
@@ -68,7 +69,7 @@ def tiles(usage: Usage, *, period: Period, calls_url: str) -> list[Tile]:
             [sums.errors for sums in series],
             _points(total, before),
             _tone(total, before),
-            url=f"{calls_url}?status=failed&period={period.name}",
+            url=url_with(query, {"period": period.name, "status": "failed"}, path=log),
         ),
     ]
 
@@ -138,11 +139,25 @@ def overview_filters(
             _select("member", "Member", sorted(people, key=lambda person: person[1].lower()), chosen=filters.member),
             *selects,
         ]
-    return {"periods": _periods(query, period), "selects": selects, "keep": _keep(query, "period")}
+    application = next((share.name for share in usage.applications if share.id == filters.application), "")
+    return {
+        **_bar(query, period, selects, chips={"application": application, "key": "", "status": filters.status}),
+        "narrowed": any(value not in (None, "") for value in filters),
+    }
 
 
-def call_filters(query: QueryDict, *, period: Period, filters: Filters, keys: QuerySet[ApiKey], models: Sequence[str]) -> Option:
-    """Members are offered by their keys: one statement for both."""
+def call_filters(
+    query: QueryDict,
+    *,
+    period: Period,
+    filters: Filters,
+    keys: QuerySet[ApiKey],
+    models: Sequence[str],
+    calls: Sequence[UsageRecord],
+    group: str,
+) -> Option:
+    """Members are offered by their keys: one statement for both. `group` is the name of the one in the filters."""
+    application = next((call.application.name for call in calls if call.application), "")
     offered_keys = list(keys[:MOST_OFFERED])
     people = {str(key.member_id): str(key.member) for key in offered_keys if key.member is not None}
     statuses = [(value, label) for value, label in UsageRecord.Status.choices if value != UsageRecord.Status.ADJUSTMENT]
@@ -154,14 +169,21 @@ def call_filters(query: QueryDict, *, period: Period, filters: Filters, keys: Qu
     if len(people) > 1 or filters.member is not None:
         offered = sorted(people.items(), key=lambda person: person[1].lower())
         selects.append(_select("member", "Member", offered, chosen=filters.member))
-    narrowed = any(value not in (None, "") for value in filters) or bool(query.get("q"))
     return {
-        "periods": _periods(query, period),
-        "selects": selects,
-        "keep": _keep(query, "period", "q"),
-        "narrowed": narrowed,
+        **_bar(query, period, selects, chips={"group": group, "application": application}),
+        "narrowed": any(value not in (None, "") for value in filters) or bool(query.get("q")),
         "search_keep": _keep(query, "period", *Filters._fields),
     }
+
+
+def _bar(query: QueryDict, period: Period, selects: list[Option], *, chips: dict[str, str]) -> Option:
+    """`chips`: filters without a control of their own, by name, with what they stand for."""
+    shown = [
+        {"label": f"{name.capitalize()}: {words}" if words else f"One {name}", "remove_url": url_with(query, {name: None})}
+        for name, words in chips.items()
+        if query.get(name)
+    ]
+    return {"periods": _periods(query, period), "selects": selects, "chips": shown, "keep": _keep(query, "period", "q", *chips)}
 
 
 def _select(name: str, label: str, options: Iterable[tuple[str, str]], *, chosen: object, everything: str = "") -> Option:

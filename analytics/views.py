@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,6 +18,7 @@ from analytics.filters import Filters, Scope, calls_beginning_with, id_in, perio
 from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, tiles
 from analytics.usage import spend_chart, usage_of
 from guardrails import windows
+from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
@@ -36,9 +38,12 @@ def overview(request: OrgRequest) -> HttpResponse:
     limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,
-        "tiles": tiles(usage, period=period, calls_url=reverse("analytics:calls", kwargs={"org": organization.slug})),
+        "tiles": tiles(
+            usage, period=period, query=request.GET, log=reverse("analytics:calls", kwargs={"org": organization.slug})
+        ),
         "averages": averages(usage, is_own=scope.is_own),
         "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
+        "clear_url": request.path,
         "compared": f"compared with {period.before}",
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
@@ -54,25 +59,28 @@ def overview(request: OrgRequest) -> HttpResponse:
 def calls(request: OrgRequest) -> HttpResponse:
     query, actor = request.GET, request.actor
     period = period_named(query.get("period"), now=timezone.now(), time_zone=request.organization.time_zone, default="7d")
-    filters, search = Filters.of(query), text_in(query.get("q"), 40)
-    ids = calls_beginning_with(search) if search else None
-    page = selectors.call_page(
-        selectors.calls_visible_to(actor) if ids or not search else selectors.calls_visible_to(actor).none(),
-        since=period.starts_at,
-        filters=filters,
-        ids=ids,
-        before=uuid_in(query.get("before")),
-        after=uuid_in(query.get("after")),
-    )
+    filters = Filters.of(query)
+    page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters)
+    group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
+    offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.chat_models(), "calls": page.calls}
     context = {
         "calls": page.calls,
-        "search": search,
+        "search": text_in(query.get("q"), 40),
         "clear_url": request.path,
         "older_url": page.older and url_with(query, {"before": str(page.older)}),
         "newer_url": page.newer and url_with(query, {"after": str(page.newer)}),
-        **call_filters(query, period=period, filters=filters, keys=keys_visible_to(actor), models=selectors.chat_models()),
+        **call_filters(query, period=period, filters=filters, group=group.name if group else "", **offered),
     }
     return render(request, "analytics/calls.html", context)
+
+
+def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filters) -> selectors.CallPage:
+    """A search for what is no request id finds nothing."""
+    visible, search = selectors.calls_visible_to(actor), text_in(query.get("q"), 40)
+    ids = calls_beginning_with(search)
+    before, after = uuid_in(query.get("before")), uuid_in(query.get("after"))
+    found = visible.none() if search and ids is None else visible
+    return selectors.call_page(found, since=since, filters=filters, ids=ids, before=before, after=after)
 
 
 @require_safe

@@ -143,6 +143,14 @@ def test_filters_stand_in_the_address(world: World, query: str, count: int) -> N
     assert len(ids(response)) == count
 
 
+def test_the_group_looked_at_is_named_only_to_those_who_see_it(world: World) -> None:
+    def chips(name: str, group: int) -> list[str]:
+        return [chip["label"] for chip in open_as(world, name, f"?group={group}").context["chips"]]
+
+    assert chips("alice", world.sales.pk) == ["Group: sales"]
+    assert chips("mia", world.sales.pk) == ["One group"]
+
+
 def test_a_request_id_or_its_beginning_finds_the_call(world: World) -> None:
     made = insert_calls(*(call_row(world.key, at=timezone.now() - timedelta(minutes=minutes)) for minutes in range(3)))
     assert ids(open_as(world, "mia", f"?q={made[1]}")) == [made[1]]

@@ -183,3 +183,24 @@ def test_only_reading(world: World) -> None:
     client = Client()
     client.force_login(world.mia)
     assert client.post(f"/o/{world.acme.slug}/").status_code == 405
+
+
+def test_a_filter_without_a_control_is_a_chip_that_can_be_taken_away(calls: World) -> None:
+    insert_calls(call_row(calls.key, application_id=calls.assistant.pk))
+    response = open_as(calls, "alice", f"?application={calls.assistant.pk}&model=sandbox-standard&period=7d")
+    assert response.context["usage"].total.calls == 1
+    (chip,) = response.context["chips"]
+    assert (chip["label"], chip["remove_url"]) == ("Application: Assistant", "?model=sandbox-standard&period=7d")
+    assert response.context["keep"] == {"period": "7d", "application": str(calls.assistant.pk)}
+
+
+def test_tiles_lead_to_the_calls_they_count(calls: World) -> None:
+    tiles = {tile.label: tile.url for tile in open_as(calls, "alice", f"?member={calls.mia.pk}").context["tiles"]}
+    assert tiles["Calls"] == f"/o/{calls.acme.slug}/calls/?member={calls.mia.pk}&period=30d"
+    assert tiles["Errors"].endswith(f"?member={calls.mia.pk}&period=30d&status=failed")
+
+
+def test_filters_that_match_nothing_can_be_cleared(calls: World) -> None:
+    page = open_as(calls, "alice", "?model=none").content.decode()
+    assert "No call matches" in page
+    assert f'href="/o/{calls.acme.slug}/"' in page
