@@ -95,7 +95,7 @@ class Desk:
         return outcome
 
     def counter(self, subject: str) -> dict[str, str]:
-        found: dict[bytes, bytes] = redis.client().hgetall(counters.counter(self.organization_id, subject))
+        found: Any = redis.client().hgetall(counters.counter(self.organization_id, subject))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     def spent(self, subject: str = "org") -> int:
@@ -105,7 +105,7 @@ class Desk:
         return int(self.counter(subject)["held"])
 
     def holds(self) -> dict[str, str]:
-        found: dict[bytes, bytes] = redis.client().hgetall(counters.holds(self.organization_id))
+        found: Any = redis.client().hgetall(counters.holds(self.organization_id))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     def everything(self) -> dict[str, Any]:

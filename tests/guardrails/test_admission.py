@@ -482,6 +482,35 @@ async def test_a_row_recorded_in_the_first_millisecond_of_a_window_counts_in_it(
 
 
 @on_a_worker
+async def test_a_row_of_one_window_settled_in_the_next_is_before_the_next_alone() -> None:
+    first, second = now_ms() - 5000, now_ms() - 1000
+    desk = Desk(budget(100, starts_ms=first, ends_ms=first + DAY_MS), budget(100, starts_ms=second, ends_ms=second + DAY_MS))
+    held = await desk.admitted(40)
+
+    await settle(held, 30, recorded_ms=first)
+
+    assert {name: value for name, value in desk.counter("org").items() if name.startswith("b:")} == {
+        f"b:{first}": "0",
+        f"b:{second}": "30",
+    }
+
+
+@on_a_worker
+async def test_a_later_load_leaves_the_snapshot_of_what_was_spent() -> None:
+    """Its figures were not taken: a row that only the later snapshot saw must still be added."""
+    desk = Desk(budget(100))
+    held = await desk.admitted(40)
+    starts = now_ms() - 1000
+    desk.books.spent["org"], desk.books.snapshot = 30, "1001:1001:"
+    desk.set(budget(100, starts_ms=starts, ends_ms=starts + DAY_MS))
+    await desk.admitted(1)
+
+    await settle(held, 30, transaction_id=1000)
+
+    assert desk.spent() == 30
+
+
+@on_a_worker
 async def test_a_call_held_across_the_end_of_a_window_counts_in_the_next() -> None:
     """It is held in both while it runs, and charged where its row is recorded."""
     first, second = now_ms() - 5000, now_ms() - 100

@@ -118,7 +118,7 @@ def milliseconds(moment: datetime) -> int:
 
 
 def test_the_query_finds_what_is_bound_to_the_path_and_to_nothing_else(world: World) -> None:
-    for name, subject in {
+    subjects: dict[str, dict[str, Any]] = {
         "root": {"group": world.root},
         "mine": {"group": world.gateway},
         "below": {"group": world.core},
@@ -127,7 +127,8 @@ def test_the_query_finds_what_is_bound_to_the_path_and_to_nothing_else(world: Wo
         "somebody": {"member": world.noah},
         "key": {"api_key": world.key},
         "application": {"application": world.assistant},
-    }.items():
+    }
+    for name, subject in subjects.items():
         bind(world, name, **subject)
 
     with connection.cursor() as cursor:

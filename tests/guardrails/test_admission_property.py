@@ -1,0 +1,297 @@
+"""Admission against a model that keeps every call in a list: whatever order things happen in, both agree to the nano-dollar.
+
+The model knows the ledger (transactions that began, committed, were seen by a load) and counts with sets of
+rows, so that counting twice or never cannot even be written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from gateway_project.lib import ids, lifespan, redis
+from gateway_project.lib.money import NANO
+from guardrails import admission, counters, leases
+from guardrails.admission import Admitted, Refused, Spend
+from guardrails.limits import Limit, Limits
+from orgs import epoch
+from tests.guardrails.books import DAY_MS, now_ms
+
+KEYS = ("k1", "k2")
+SHARED = ("org", "pool")
+MILLIONS = 9_100_000 * NANO
+amounts = st.one_of(st.integers(0, 120), st.sampled_from([0, 1, 40, 100, MILLIONS, MILLIONS + 1]))
+values = st.one_of(st.integers(0, 300), st.sampled_from([0, MILLIONS, MILLIONS + 3, 2 * MILLIONS]))
+
+
+@dataclass
+class Call:
+    """One call: admitted, then its transaction begins, commits, and is settled; or it is released."""
+
+    held: Admitted
+    known: bool = True  # Redis has its hold
+    transaction: int = 0
+    recorded_ms: int = 0
+    charged: int = 0
+    committed: bool = False
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self.held.subjects
+
+
+@dataclass
+class Ledger:
+    """A SpendSource over the calls of the model."""
+
+    calls: list[Call] = field(default_factory=list)
+    next_transaction: int = 100
+
+    def begin(self) -> int:
+        self.next_transaction += 1
+        return self.next_transaction - 1
+
+    def rows(self, subject: str) -> list[Call]:
+        return [call for call in self.calls if call.committed and subject in call.subjects]
+
+    def snapshot(self) -> str:
+        running = sorted(call.transaction for call in self.calls if call.transaction and not call.committed)
+        return f"{min(running, default=self.next_transaction)}:{self.next_transaction}:{','.join(map(str, running))}"
+
+    async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
+        return Spend(
+            self.snapshot(),
+            {subject: total(self.rows(subject)) for subject in starts_by_subject},
+            {
+                (subject, start): total(row for row in self.rows(subject) if row.recorded_ms < start)
+                for subject, starts in starts_by_subject.items()
+                for start in starts
+            },
+        )
+
+
+def total(calls: object) -> int:
+    return sum(call.charged for call in calls)  # type: ignore[attr-defined]
+
+
+class Admissions(RuleBasedStateMachine):
+    loop: asyncio.Runner
+
+    @initialize()
+    def a_new_organisation(self) -> None:
+        self.organization_id = secrets.randbelow(1 << 40) + (1 << 40)
+        self.ledger = Ledger()
+        self.running: list[Call] = []
+        self.values = {"k1": 100, "k2": 300, "org": 200, "pool": 500}
+        self.rate = 1000
+        self.rated = 0
+        self.clock = now_ms() - 3_600_000
+        self.starts = self.clock - 1000
+        # Rows that a counter, or a window's baseline, has counted; absent where it is not loaded.
+        self.counted: dict[str, list[UUID]] = {}
+        self.before: dict[tuple[str, int], list[UUID]] = {}
+        redis.client().set(epoch.keys(self.organization_id)[0], "e")
+
+    # --- the model ---------------------------------------------------------------------------
+
+    def limits(self, key: str) -> Limits:
+        subjects = (key, *SHARED)
+        ends = now_ms() + DAY_MS
+        budgets = [
+            Limit("budget", "total" if name == "pool" else "day", self.values[name], at, name, name, "", *self.window(name, ends))
+            for at, name in enumerate(subjects)
+        ]
+        rates = [Limit("rpm", "minute", self.rate, 0, key, key, "")] if key == "k2" else []
+        return Limits(self.organization_id, subjects, (*rates, *budgets))
+
+    def window(self, subject: str, ends: int) -> tuple[int, int]:
+        return (0, 0) if subject == "pool" else (self.starts, ends)
+
+    def charged(self, rows: list[UUID]) -> int:
+        by_id = {call.held.call_id: call.charged for call in self.ledger.calls}
+        return sum(by_id[row] for row in rows)
+
+    def used(self, subject: str) -> int:
+        baseline = [] if subject == "pool" else self.before[subject, self.starts]
+        return self.charged(self.counted[subject]) - self.charged(baseline)
+
+    def held(self, subject: str) -> int:
+        return sum(call.held.amount_nano_usd for call in self.running if call.known and subject in call.subjects)
+
+    def load(self, key: str) -> None:
+        for subject in (key, *SHARED):
+            rows = self.ledger.rows(subject)
+            self.counted.setdefault(subject, [row.held.call_id for row in rows])
+            if subject != "pool":
+                before = [row.held.call_id for row in rows if row.recorded_ms < self.starts]
+                self.before.setdefault((subject, self.starts), before)
+
+    # --- what happens ------------------------------------------------------------------------
+
+    @rule(key=st.sampled_from(KEYS), amount=amounts, least=st.one_of(st.none(), amounts))
+    def a_call_arrives(self, key: str, amount: int, least: int | None) -> None:
+        least = None if least is None else min(least, amount)
+        self.load(key)
+        room = {subject: self.values[subject] - self.used(subject) - self.held(subject) for subject in (key, *SHARED)}
+        limits = self.limits(key)
+
+        outcome = self.loop.run(
+            admission.admit(
+                limits, epoch="e", call_id=ids.new_call_id(), amount=amount, least=least, context="{}", source=self.ledger
+            )
+        )
+
+        tightest = min(room, key=lambda subject: room[subject])
+        affordable = amount if room[tightest] >= amount else room[tightest] if least is not None else -1
+        passes = affordable >= 0 and (affordable == amount or affordable >= (least or 0))
+        if not passes:
+            assert isinstance(outcome, Refused)
+            assert (outcome.limit.node, outcome.limit.kind) == (tightest, "budget")
+            assert (outcome.used, outcome.held) == (self.used(tightest), self.held(tightest))
+        elif key == "k2" and self.rated >= self.rate:
+            assert isinstance(outcome, Refused)
+            assert (outcome.limit.kind, outcome.used) == ("rpm", self.rated)
+        else:
+            assert isinstance(outcome, Admitted)
+            assert (outcome.amount_nano_usd, outcome.clamped) == (affordable, affordable < amount)
+            assert outcome.left_nano_usd == room[tightest] - affordable
+            self.rated += key == "k2"
+            call = Call(outcome)
+            self.running.append(call)
+            self.ledger.calls.append(call)
+
+    @precondition(lambda self: any(not call.transaction for call in self.running))
+    @rule(choice=st.randoms(use_true_random=False), part=st.integers(0, 4))
+    def its_transaction_begins(self, choice: object, part: int) -> None:
+        call = choice.choice([call for call in self.running if not call.transaction])  # type: ignore[attr-defined]
+        call.transaction = self.ledger.begin()
+        call.charged = call.held.amount_nano_usd * part // 4
+        call.recorded_ms = self.clock
+
+    @precondition(lambda self: any(call.transaction and not call.committed for call in self.running))
+    @rule(choice=st.randoms(use_true_random=False))
+    def it_commits(self, choice: object) -> None:
+        waiting = [call for call in self.running if call.transaction and not call.committed]
+        choice.choice(waiting).committed = True  # type: ignore[attr-defined]
+
+    @precondition(lambda self: any(call.committed for call in self.running))
+    @rule(choice=st.randoms(use_true_random=False), times=st.integers(1, 2))
+    def it_is_settled(self, choice: object, times: int) -> None:
+        call = choice.choice([call for call in self.running if call.committed])  # type: ignore[attr-defined]
+        moment = datetime.fromtimestamp(call.recorded_ms / 1000, tz=UTC)
+        for time in range(times):
+            settled = self.loop.run(
+                admission.settle(
+                    call.held,
+                    charged=call.charged,
+                    pool_charged=call.charged,
+                    transaction_id=call.transaction,
+                    recorded_at=moment,
+                )
+            )
+            assert settled == (time == 0)
+        self.running.remove(call)
+        for subject in call.subjects:
+            self.count(self.counted.get(subject), call)
+            for (of, start), before in self.before.items():
+                if of == subject and call.recorded_ms < start:
+                    self.count(before, call)
+
+    @staticmethod
+    def count(rows: list[UUID] | None, call: Call) -> None:
+        if rows is not None and call.held.call_id not in rows:
+            rows.append(call.held.call_id)
+
+    @precondition(lambda self: any(not call.transaction for call in self.running))
+    @rule(choice=st.randoms(use_true_random=False))
+    def a_call_is_released(self, choice: object) -> None:
+        call = choice.choice([call for call in self.running if not call.transaction])  # type: ignore[attr-defined]
+        assert self.loop.run(admission.release(call.held))
+        self.running.remove(call)
+
+    @rule(subject=st.sampled_from((*KEYS, *SHARED)), value=values)
+    def a_limit_is_raised_or_lowered(self, subject: str, value: int) -> None:
+        self.values[subject] = value
+
+    @rule(rate=st.sampled_from([0, 1, 3, 1000]))
+    def the_rate_is_changed(self, rate: int) -> None:
+        self.rate = rate
+
+    @rule()
+    def time_passes(self) -> None:
+        self.clock += 7
+
+    @rule()
+    def a_new_window_begins(self) -> None:
+        self.clock += 1
+        self.starts = self.clock
+
+    @rule(lose_holds=st.booleans())
+    def redis_forgets(self, lose_holds: bool) -> None:
+        """Everything, or, where nothing is held, the counters alone."""
+        if any(call.known for call in self.running) and not lose_holds:
+            return
+        for key in redis.client().scan_iter(match=f"gh:{{{self.organization_id}}}:*", count=1000):
+            redis.client().delete(key)
+        redis.client().set(epoch.keys(self.organization_id)[0], "e")
+        self.counted.clear()
+        self.before.clear()
+        self.rated = 0
+        for call in self.running:
+            call.known = False
+
+    # --- what must hold ----------------------------------------------------------------------
+
+    @invariant()
+    def redis_agrees_with_the_model(self) -> None:
+        for subject in self.counted:
+            spent, held = redis.client().hmget(counters.counter(self.organization_id, subject), ["spent", "held"])
+            assert int(spent or 0) == self.charged(self.counted[subject])
+            assert int(held or 0) == self.held(subject)
+        holds: Any = redis.client().hkeys(counters.holds(self.organization_id))
+        assert {UUID(call.decode()) for call in holds} == {call.held.call_id for call in self.running if call.known}
+
+    @invariant()
+    def with_no_call_in_flight_every_counter_equals_the_ledger(self) -> None:
+        if not self.running:
+            for subject, rows in self.counted.items():
+                assert self.charged(rows) == total(self.ledger.rows(subject))
+            for (subject, start), before in self.before.items():
+                assert self.charged(before) == total(row for row in self.ledger.rows(subject) if row.recorded_ms < start)
+
+
+@pytest.fixture
+def worker() -> Iterator[None]:
+    """One loop with Redis and a lease for all examples."""
+
+    async def begin() -> None:
+        redis.scripts()
+        await leases.start()
+
+    with asyncio.Runner() as runner:
+        runner.run(begin())
+        Admissions.loop = runner
+        yield
+        runner.run(lifespan.stop())
+
+
+def test_redis_and_the_model_agree_whatever_happens(worker: None) -> None:
+    run_state_machine_as_test(
+        Admissions,
+        settings=settings(
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
