@@ -53,7 +53,7 @@ def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpe
         by_subject[row.subject].append(row)
     if not by_subject:
         return 0
-    starts = _window_starts(organization.time_zone)
+    starts = window_starts(organization.time_zone)
     spend = read(organization.pk, subjects=sorted(by_subject), starts=starts)
     client = redis.client()
     load, late = client.register_script(_LOAD.source), client.register_script(_LATE.source)
@@ -67,7 +67,7 @@ def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpe
     return added
 
 
-def _window_starts(time_zone: str) -> list[int]:
+def window_starts(time_zone: str) -> list[int]:
     """Of the budget windows that hold this moment, in ms."""
     now = datetime.now(UTC)
     running = (windows.containing(now, kind, time_zone).starts_at for kind in ("day", "month"))

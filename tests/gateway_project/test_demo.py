@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import stat
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_every_model_is_served_by_the_sandbox_and_says_so() -> None:
     names = {model.name for model in sandbox.catalogue()} | {model.name for model in catalogue.FAMILIAR}
     assert set(Model.objects.values_list("name", flat=True)) == names
     assert set(Deployment.objects.values_list("provider__name", "provider__kind")) == {("sandbox", "sandbox")}
-    long_ago = timezone.now() - timezone.timedelta(days=400)
+    long_ago = timezone.now() - timedelta(days=400)
     for name in names:
         assert prices.price_for([f"model:{name}"], at=long_ago), name
 

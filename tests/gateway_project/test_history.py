@@ -137,7 +137,7 @@ def test_a_workload_is_whole(workload: workloads.Workload) -> None:
 def test_no_budget_is_used_up_by_it_and_one_nearly_is(northwind: Organization, end: datetime) -> None:
     """At the end of a month all thirty days lie in one window."""
     write(northwind, days=30, calls=20_000, now=end)
-    used = {}
+    used: dict[str, float] = {}
     for binding in Binding.objects.filter(organization=northwind).select_related("policy"):
         for limit in Limit.objects.filter(policy=binding.policy, kind="budget"):
             spent = spent_on(northwind, binding, limit, end)
@@ -247,7 +247,8 @@ def wrong_counters(organization: Organization) -> list[str]:
     wrong = []
     for name in redis.client().scan_iter(match=f"{prefix}*", count=1000):
         subject = name.decode().removeprefix(prefix)
-        figures = {field.decode(): value.decode() for field, value in redis.client().hgetall(name).items()}
+        found: dict[Any, Any] = redis.client().hgetall(name)
+        figures = {field.decode(): value.decode() for field, value in found.items()}
         starts = [int(field[2:]) for field in figures if field.startswith("b:")]
         moments = {datetime.fromtimestamp(start / 1000, tz=UTC): start for start in starts}
         sums = buckets.spend_sums(organization.pk, subjects=[subject], starts=moments)
