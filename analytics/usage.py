@@ -61,21 +61,23 @@ _SUMS = {
     "refused": "coalesce(sum(calls) FILTER (WHERE status = 'refused'), 0)",
 }
 
-# Rows: (what, slot, model, id, name, *Sums). The period before is one row ("before").
+# Rows: (what, now, slot, model, id, name, *Sums); the period before is one row of what = 'model' with now = false.
+# In two steps: the many rows are summed once, by hash; the four groupings then sort only what is left of them.
 _USAGE_SQL = """
-WITH used AS (
+WITH used AS MATERIALIZED (
     SELECT at >= %(starts_at)s AS now,
            CASE WHEN at >= %(starts_at)s THEN width_bucket(at, %(slots)s::timestamptz[]) END AS slot,
            CASE WHEN at >= %(starts_at)s THEN model END AS model,
            CASE WHEN at >= %(starts_at)s THEN member_id END AS member_id,
            CASE WHEN at >= %(starts_at)s THEN {group} END AS group_id,
            CASE WHEN at >= %(starts_at)s THEN application_id END AS application_id,
-           status, calls, charged_nano_usd, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens
+           {sums}
     FROM {usage} AS usage
     WHERE (at >= %(starts_at)s OR at < %(before_ends_at)s) AND {scope} AND {filters}
+    GROUP BY 1, 2, 3, 4, 5, 6
 ), summed AS (
     SELECT now, GROUPING(slot, model) AS no_slot, GROUPING(member_id) AS no_member, GROUPING(group_id) AS no_group,
-           slot, model, member_id, group_id, application_id, {sums}
+           slot, model, member_id, group_id, application_id, {sums_of_sums}
     FROM used
     GROUP BY GROUPING SETS ((now, slot, model), (now, member_id), (now, group_id), (now, application_id))
 )
@@ -100,6 +102,7 @@ def usage_of(scope: Scope, *, period: Period, filters: Filters, level: int) -> U
         scope=scope_sql,
         filters=filter_sql,
         sums=", ".join(f"{expression}::bigint AS {name}" for name, expression in _SUMS.items()),
+        sums_of_sums=", ".join(f"sum({name})::bigint AS {name}" for name in _SUMS),
         columns=", ".join(_SUMS),
     )
     parameters = {
