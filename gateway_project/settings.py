@@ -48,8 +48,8 @@ DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, con
 DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
     # The bound that the policy epoch relies on: no console transaction outlives it (orgs/epoch.py).
-    # No JIT: compiling takes longer than any statement of a page.
-    "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 -c jit=off",
+    # No JIT: compiling takes longer than any statement of a page. Memory for hashing what the overview sums.
+    "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 -c jit=off -c work_mem=32MB",
 }
 REDIS_URL = ENV.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 
