@@ -35,10 +35,17 @@ log = structlog.get_logger(__name__)
 MAX_BATCH = 500
 # Beyond this many rows waiting for PostgreSQL new calls are refused rather than remembered.
 MAX_WAITING = 50_000
+RETRY_SECONDS = 0.5
+# What a row itself may be the reason of; the last two are figures and texts that JSON cannot carry.
+UNWRITABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, OverflowError, UnicodeError)
 
 
 class LedgerUnavailable(Exception):
     """The row is not known to be durable."""
+
+
+class RowRefused(LedgerUnavailable):
+    """The ledger will never take this row: nothing stands under its call id."""
 
 
 class AlreadyRecorded(Exception):
@@ -144,6 +151,11 @@ def _insert_statement() -> bytes:
 
 INSERT = _insert_statement()
 
+# Only resolvers (proxy.holds) write under the call ids of others, and only rows of this status.
+OWN_SQL = b"""
+SELECT call_id, transaction_id, recorded_at FROM billing_usagerecord WHERE call_id = ANY(%s) AND status <> 'abandoned'
+"""
+
 
 class _Waiting(NamedTuple):
     row: Row
@@ -158,11 +170,13 @@ class Ledger:
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._connection: AsyncConnection[TupleRow] | None = None
+        # Calls whose insert may have been committed although the connection broke.
+        self._uncertain: set[UUID] = set()
         self._task = asyncio.get_running_loop().create_task(self._write_forever())
         lifespan.on_shutdown(self.close)
 
     async def record(self, row: Row, attempts: list[Attempt]) -> Recorded:
-        """Waits for the commit. Raises AlreadyRecorded, LedgerUnavailable."""
+        """Waits for the commit. Raises AlreadyRecorded, RowRefused, LedgerUnavailable."""
         return await confirmed(self.record_later(row, attempts))
 
     def record_later(self, row: Row, attempts: list[Attempt]) -> asyncio.Future[Recorded]:
@@ -185,8 +199,7 @@ class Ledger:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        if self._connection is not None:
-            await self._connection.close()
+        await self._disconnect()
 
     async def _write_forever(self) -> None:
         while True:
@@ -194,10 +207,11 @@ class Ledger:
             batch = self._queue[:MAX_BATCH]
             try:
                 await self._write(batch)
-            except (psycopg.OperationalError, OSError) as error:
+            except (psycopg.Error, OSError) as error:
                 log.error("ledger.unavailable", rows=len(self._queue), error=type(error).__name__)
-                self._connection = None
-                await asyncio.sleep(0.5)
+                self._uncertain |= {waiting.row.call_id for waiting in batch}
+                await self._disconnect()
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             del self._queue[: len(batch)]
             if not self._queue:
@@ -205,11 +219,11 @@ class Ledger:
 
     async def _write(self, batch: list[_Waiting]) -> None:
         try:
-            await self._insert(batch)
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
+            async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
+                await self._insert(batch)
+        except UNWRITABLE as error:
             if len(batch) == 1:
-                log.error("ledger.row_refused", call_id=str(batch[0].row.call_id), error=type(error).__name__)
-                batch[0].done.set_exception(LedgerUnavailable(f"the ledger refused the row: {type(error).__name__}"))
+                _refuse(batch[0], error)
                 return
             for waiting in batch:
                 await self._write([waiting])
@@ -221,14 +235,29 @@ class Ledger:
         cursor = await connection.execute(INSERT, (rows.decode(), attempts.decode()))
         found = await cursor.fetchone()
         transaction_id, recorded_at, fresh = found if found is not None else (0, None, None)
-        written = set(fresh or ())
+        written = dict.fromkeys(fresh or (), Recorded(transaction_id, recorded_at))
+        written |= await self._own({waiting.row.call_id for waiting in batch}.difference(written))
+        self._uncertain -= {waiting.row.call_id for waiting in batch}
         for waiting in batch:
             if waiting.done.done():
                 continue
             if waiting.row.call_id in written:
-                waiting.done.set_result(Recorded(transaction_id, recorded_at))
+                waiting.done.set_result(written[waiting.row.call_id])
             else:
                 waiting.done.set_exception(AlreadyRecorded(str(waiting.row.call_id)))
+
+    async def _own(self, conflicting: set[UUID]) -> dict[UUID, Recorded]:
+        """Rows in conflict with ourselves: committed by an earlier try whose answer was lost."""
+        asked = self._uncertain & conflicting
+        if not asked:
+            return {}
+        cursor = await (await self._connected()).execute(OWN_SQL, (list(asked),))
+        return {call_id: Recorded(transaction_id, at) for call_id, transaction_id, at in await cursor.fetchall()}
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     async def _connected(self) -> AsyncConnection[TupleRow]:
         if self._connection is None or self._connection.closed:
@@ -236,8 +265,14 @@ class Ledger:
         return self._connection
 
 
+def _refuse(waiting: _Waiting, error: Exception) -> None:
+    log.error("ledger.row_refused", call_id=str(waiting.row.call_id), error=type(error).__name__)
+    if not waiting.done.done():
+        waiting.done.set_exception(RowRefused(f"the ledger refused the row: {type(error).__name__}"))
+
+
 async def confirmed(done: asyncio.Future[Recorded]) -> Recorded:
-    """Waits for a queued row, for a bounded time; the row itself stays queued. Raises AlreadyRecorded, LedgerUnavailable."""
+    """Waits for a queued row, for a bounded time; the row itself stays queued. Raises as `record`."""
     try:
         async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
             return await asyncio.shield(done)

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from billing import ledger
-from billing.ledger import AlreadyRecorded, Recorded, Row
+from billing.ledger import AlreadyRecorded, Recorded, Row, RowRefused
 from gateway_project.lib import database, ids, redis
 from guardrails import admission, counters
 
@@ -48,7 +48,11 @@ async def resolve(organization_id: int) -> int:
     dead = {worker for worker in {hold.worker for hold in running} if not await _alive(worker)}
     abandoned = [hold for hold in running if hold.worker in dead]
     for hold in abandoned:
-        await _resolve(hold)
+        try:
+            await _resolve(hold)
+        except (RowRefused, TypeError) as error:
+            # One that cannot be closed (the context of another version, say) must not keep the others open.
+            log.error("holds.unresolvable", call_id=str(hold.call_id), reason=str(error))
     if abandoned:
         log.warning("holds.resolved", organization=organization_id, holds=len(abandoned), workers=len(dead))
     return len(abandoned)

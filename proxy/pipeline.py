@@ -19,6 +19,7 @@ from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission
 from guardrails.admission import Refused, Stale
+from guardrails.leases import LeaseLost
 from orgs.access import KeyRefused, bearer
 from proxy import (
     attempts,
@@ -123,6 +124,8 @@ async def _plan_and_reserve(call: Call) -> None:
     except asyncio.CancelledError:
         background.run(settling.give_up(call), of="give up a cancelled admission")
         raise
+    except LeaseLost as error:
+        raise GuardrailsUnavailable from error
     except (RedisUnavailable, DatabaseUnavailable) as error:
         background.run(settling.give_up(call), of="give up an unanswered admission")
         raise GuardrailsUnavailable from error

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from billing import ledger
-from billing.ledger import AlreadyRecorded, LedgerUnavailable, Recorded, Row
+from billing.ledger import AlreadyRecorded, LedgerUnavailable, Recorded, Row, RowRefused
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission
 from proxy import background, metrics
@@ -70,6 +70,9 @@ async def _settle_after(call: Call, row: Row, done: asyncio.Future[Recorded]) ->
         recorded = await done
     except AlreadyRecorded:
         return  # whoever recorded it settles it
+    except RowRefused:
+        await _insist(lambda: _release(call))
+        return
     await _insist(lambda: _settle(call, row, recorded))
 
 

@@ -25,6 +25,7 @@ from guardrails import admission, counters, leases
 from guardrails.admission import Admitted, Refused, Spend
 from guardrails.limits import Limit, Limits
 from orgs import epoch
+from tests.coroutines import active
 from tests.guardrails.books import DAY_MS, now_ms
 
 KEYS = ("k1", "k2")
@@ -281,8 +282,11 @@ def worker() -> Iterator[None]:
     with asyncio.Runner() as runner:
         runner.run(begin())
         Admissions.loop = runner
+        before = active()
         yield
         runner.run(lifespan.stop())
+        for organization in active() - before:
+            redis.client().srem(counters.ACTIVE_ORGANIZATIONS, organization)
 
 
 def test_redis_and_the_model_agree_whatever_happens(worker: None) -> None:

@@ -1,0 +1,318 @@
+"""The ledger's writing end: durable before it returns, once per call, and never in the way of others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import django.db
+import pytest
+from django.db import connection, transaction
+from pytest_django import Settings
+
+from billing import ledger
+from billing.ledger import AlreadyRecorded, Attempt, LedgerUnavailable, Recorded, Row, RowRefused
+from billing.models import CallAttempt, UsageRecord
+from gateway_project.lib import ids
+from tests.billing import rows
+from tests.coroutines import with_lease
+from tests.wire import wired
+
+pytestmark = pytest.mark.usefixtures("committed_db")
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return with_lease(work)
+
+
+def row(**fields: Any) -> Row:
+    call_id = fields.pop("call_id", None) or ids.new_call_id()
+    values = {"organization_id": 9_100_000, "group0_id": 1, "api_key_id": 9_000_001, "protocol": "chat_completions", **fields}
+    return Row(call_id=call_id, admitted_at=ids.time_of(call_id), **{"status": "ok", "http_status": 200, **values})
+
+
+def attempt(of: Row, number: int = 1) -> Attempt:
+    return Attempt(of.call_id, number, 5, "openai", "gpt", "ok", 200, "", 12, provider_nano_usd=7)
+
+
+def stored(one: Row) -> UsageRecord | None:
+    return UsageRecord.objects.filter(call_id=one.call_id).first()
+
+
+async def outcome(of: Row) -> Recorded | Exception:
+    try:
+        return await ledger.current().record(of, [])
+    except (LedgerUnavailable, AlreadyRecorded) as error:
+        return error
+
+
+def test_a_row_is_stored_as_it_was_given_with_the_transaction_that_did_it() -> None:
+    one = row(
+        charged_nano_usd=9_100_000_000_000_001,
+        list_nano_usd=3,
+        input_tokens=10,
+        unit_prices={"input": 1_000},
+        cost_parts={"input": 10_000},
+        decision={"level": "key", "limit": 9_100_000_000_000_001},
+        requested_model="Zürich \u2028 \U0001f600",
+        group4_id=4,
+        streamed=True,
+        first_token_ms=None,
+    )
+    recorded = run(ledger_record(one, [attempt(one, 1), attempt(one, 2)]))
+
+    found = stored(one)
+    assert found is not None
+    for name in Row.__struct_fields__:
+        assert getattr(found, name) == getattr(one, name), name
+    assert (found.transaction_id, found.recorded_at) == recorded
+    assert abs((datetime.now(UTC) - recorded.recorded_at).total_seconds()) < 10
+    attempts = CallAttempt.objects.filter(call_id=one.call_id).order_by("number")
+    assert [(each.number, each.provider, each.provider_nano_usd) for each in attempts] == [(1, "openai", 7), (2, "openai", 7)]
+
+
+async def ledger_record(one: Row, attempts: list[Attempt]) -> Recorded:
+    return await ledger.current().record(one, attempts)
+
+
+def test_calls_that_end_together_share_a_commit() -> None:
+    ones = [row() for _ in range(300)]
+
+    async def work() -> list[Recorded]:
+        return await asyncio.gather(*(ledger_record(one, [attempt(one)]) for one in ones))
+
+    recorded = run(work())
+
+    assert len({each.transaction_id for each in recorded}) <= 3
+    assert UsageRecord.objects.filter(call_id__in=[one.call_id for one in ones]).count() == 300
+    assert CallAttempt.objects.filter(call_id__in=[one.call_id for one in ones]).count() == 300
+
+
+def test_a_call_is_recorded_once() -> None:
+    one = row(charged_nano_usd=5)
+    other = row(call_id=one.call_id, charged_nano_usd=70, status="abandoned")
+
+    async def work() -> list[Recorded | Exception]:
+        return [await outcome(one), await outcome(other)]
+
+    first, second = run(work())
+
+    assert isinstance(first, Recorded)
+    assert isinstance(second, AlreadyRecorded)
+    found = stored(one)
+    assert found is not None
+    assert (found.charged_nano_usd, found.status) == (5, "ok")
+
+
+def test_the_same_call_twice_in_one_batch_is_recorded_once_and_others_go_through() -> None:
+    one = row()
+    batch = [one, row(), row(call_id=one.call_id, charged_nano_usd=1), row()]
+
+    async def work() -> list[Recorded | Exception]:
+        return await asyncio.gather(*(outcome(each) for each in batch))
+
+    results = run(work())
+
+    assert sum(isinstance(result, Recorded) for result in results) >= 3
+    assert UsageRecord.objects.filter(call_id__in=[each.call_id for each in batch]).count() == 3
+
+
+def test_attempts_are_written_with_their_row_only() -> None:
+    one = row()
+
+    async def work() -> None:
+        await ledger_record(one, [attempt(one, 1)])
+        with pytest.raises(AlreadyRecorded):
+            await ledger_record(one, [attempt(one, 2)])
+
+    run(work())
+
+    assert [each.number for each in CallAttempt.objects.filter(call_id=one.call_id)] == [1]
+
+
+LONG_AGO = ids.first_id_at(datetime(2001, 1, 1, tzinfo=UTC))
+BAD_ROWS = {
+    "a month without a partition": lambda: row(call_id=LONG_AGO),
+    "a text too long for its column": lambda: row(environment="x" * 31),
+    "a NUL in a text": lambda: row(served_model="a\x00b"),
+    "half a character": lambda: row(served_model="a\ud800b"),
+    "a number beyond bigint": lambda: row(input_tokens=1 << 63),
+    "a number beyond JSON": lambda: row(input_tokens=1 << 70),
+    "a status too long": lambda: row(status="unheard of in this place"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_ROWS)
+def test_one_bad_row_takes_no_other_down(fault: str) -> None:
+    bad, good = BAD_ROWS[fault](), [row() for _ in range(5)]
+
+    async def work() -> list[Recorded | Exception]:
+        results = await asyncio.gather(*(outcome(one) for one in [*good[:2], bad, *good[2:]]))
+        after = await outcome(row())
+        assert isinstance(after, Recorded)
+        return results
+
+    results = run(work())
+
+    assert isinstance(results.pop(2), RowRefused)
+    assert all(isinstance(result, Recorded) for result in results)
+    assert all(stored(one) for one in good)
+
+
+@pytest.mark.parametrize("change", ["UPDATE {table} SET {column} = 1", "DELETE FROM {table}"])
+@pytest.mark.parametrize(
+    ("table", "column"), [("billing_usagerecord", "charged_nano_usd"), ("billing_callattempt", "latency_ms")]
+)
+def test_rows_are_neither_changed_nor_deleted(change: str, table: str, column: str) -> None:
+    one = row(charged_nano_usd=70)
+    run(ledger_record(one, [attempt(one)]))
+
+    statement = change.format(table=table, column=column) + " WHERE call_id = %s"
+    with transaction.atomic(), pytest.raises(django.db.Error, match="append-only"), connection.cursor() as cursor:
+        cursor.execute(statement, [one.call_id])
+    assert stored(one) is not None
+
+
+def test_without_postgresql_it_says_so_in_time_and_writes_when_it_is_back(settings: Settings) -> None:
+    settings.LEDGER_TIMEOUT_SECONDS = 0.3
+    one, later = row(charged_nano_usd=5), row()
+
+    async def work() -> None:
+        async with wired() as wire:
+            wire.mode = "refused"
+            began = time.monotonic()
+            with pytest.raises(LedgerUnavailable):
+                await ledger_record(one, [attempt(one)])
+            assert 0.25 < time.monotonic() - began < 2
+            done = ledger.current().record_later(later, [])
+
+            wire.mode = "through"
+            assert isinstance(await asyncio.wait_for(done, 5), Recorded)
+
+    run(work())
+
+    assert stored(one) is not None
+    assert CallAttempt.objects.filter(call_id=one.call_id).count() == 1
+
+
+def test_a_connection_that_breaks_between_two_calls_is_replaced() -> None:
+    async def work() -> None:
+        async with wired() as wire:
+            await ledger_record(row(), [])
+            wire.cut("through")
+            await ledger_record(row(), [])
+            assert wire.connections == 2
+
+    run(work())
+
+
+def test_a_server_that_falls_silent_is_given_up_and_asked_again(settings: Settings) -> None:
+    settings.LEDGER_TIMEOUT_SECONDS = 0.5
+    one = row()
+
+    async def work() -> None:
+        async with wired() as wire:
+            await ledger_record(row(), [])
+            wire.mode = "silent"
+            done = ledger.current().record_later(one, [])
+            with pytest.raises(LedgerUnavailable):
+                await ledger.confirmed(done)
+            await asyncio.sleep(0.2)
+            wire.cut("through")
+            assert isinstance(await asyncio.wait_for(done, 5), Recorded)
+
+    run(work())
+
+    assert stored(one) is not None
+
+
+def test_a_row_whose_commit_was_not_answered_is_recognised_as_its_own() -> None:
+    """The connection breaks between commit and answer: the second try finds the row, and it is no stranger's."""
+    one = row(charged_nano_usd=5)
+
+    async def work() -> Recorded:
+        async with wired() as wire:
+            await ledger_record(row(), [])
+            wire.mode = "lose the next answer"
+            return await ledger_record(one, [attempt(one)])
+
+    recorded = run(work())
+
+    found = stored(one)
+    assert found is not None
+    assert (found.transaction_id, found.recorded_at) == recorded
+    assert CallAttempt.objects.filter(call_id=one.call_id).count() == 1
+
+
+def test_a_call_closed_by_a_resolver_meanwhile_is_no_row_of_its_own() -> None:
+    one = row(charged_nano_usd=5)
+    with rows.other_connection() as resolver:
+
+        async def work() -> None:
+            async with wired() as wire:
+                wire.mode = "refused"
+                done = ledger.current().record_later(one, [])
+                await asyncio.sleep(0.1)
+                rows.insert(one.organization_id, into=resolver, call_id=one.call_id, status="abandoned")
+                resolver.commit()
+                wire.mode = "through"
+                with pytest.raises(AlreadyRecorded):
+                    await asyncio.wait_for(done, 5)
+
+        run(work())
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_two_who_write_the_same_call_at_once_do_not_both_win(ending: str) -> None:
+    one = row()
+    with rows.other_connection() as other:
+        rows.insert(one.organization_id, into=other, call_id=one.call_id, status="abandoned")
+
+        async def work() -> Recorded | Exception:
+            asyncio.get_running_loop().call_later(0.2, getattr(other, ending))
+            return await outcome(one)
+
+        result = run(work())
+
+    assert isinstance(result, AlreadyRecorded if ending == "commit" else Recorded)
+    assert UsageRecord.objects.filter(call_id=one.call_id).count() == 1
+
+
+def test_an_orderly_end_writes_what_is_queued() -> None:
+    ones = [row() for _ in range(20)]
+
+    async def work() -> None:
+        for one in ones:
+            ledger.current().record_later(one, [])
+
+    run(work())
+
+    assert all(stored(one) for one in ones)
+
+
+def test_after_its_end_it_takes_no_more_rows() -> None:
+    async def work() -> None:
+        books = ledger.current()
+        await books.close()
+        with pytest.raises(LedgerUnavailable):
+            books.record_later(row(), [])
+
+    run(work())
+
+
+def test_a_queue_that_is_full_refuses_and_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_WAITING", 2)
+    kept = [row(), row()]
+
+    async def work() -> None:
+        for one in kept:
+            ledger.current().record_later(one, [])
+        with pytest.raises(LedgerUnavailable):
+            ledger.current().record_later(row(), [])
+
+    run(work())
+
+    assert all(stored(one) for one in kept)
