@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import reduce
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
@@ -76,7 +77,8 @@ def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[T
 
 def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:
     """The line under the tiles: what one call comes to and, of more than one's own usage, one member."""
-    members = sum(1 for share in usage.members if share.sums.calls)
+    callers = [share.sums for share in usage.members if share.sums.calls]
+    members, theirs = len(callers), reduce(Sums.plus, callers, Sums())  # service keys belong to nobody
     in_use = sum(1 for share in usage.models if share.name and share.sums.tokens)
     tokens = _average(usage.total.tokens, usage.total.calls)
     per_call = [
@@ -88,8 +90,8 @@ def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:
         return per_call
     return [
         ("Members who called", f"{members:,}"),
-        ("Spend per member", display_usd(_average(usage.total.charged, members)) if members else "–"),
-        ("Tokens per member", formatting.compact(_average(usage.total.tokens, members)) if members else "–"),
+        ("Spend per member", display_usd(_average(theirs.charged, members)) if members else "–"),
+        ("Tokens per member", formatting.compact(_average(theirs.tokens, members)) if members else "–"),
         *per_call,
     ]
 

@@ -204,3 +204,10 @@ def test_filters_that_match_nothing_can_be_cleared(calls: World) -> None:
     page = open_as(calls, "alice", "?model=none").content.decode()
     assert "No call matches" in page
     assert f'href="/o/{calls.acme.slug}/"' in page
+
+
+def test_averages_of_a_member_leave_service_keys_out(calls: World) -> None:
+    insert_calls(call_row(calls.key, member_id=None, charged_nano_usd=10**12))
+    averages = dict(open_as(calls, "lena").context["averages"])
+    assert (averages["Members who called"], averages["Spend per member"]) == ("2", "$0.0060")
+    assert "Spend per member" not in dict(open_as(calls, "mia").context["averages"])

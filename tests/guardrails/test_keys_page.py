@@ -245,6 +245,13 @@ def test_choices_follow_what_is_chosen(world: World) -> None:
     assert client.get(address, {"group": "x", "application": "9" * 30}).status_code == 200
 
 
+def test_what_is_ticked_stays_while_choices_follow(world: World) -> None:
+    chosen = {"group": world.gateway.pk, "application": world.assistant.pk, "environment": "staging", "features": ["chat"]}
+    page = shown(signed_in(world, "mia").get(url(world, "new/attribution/"), chosen))
+    assert page.count("checked") == 1
+    assert '<option value="staging" selected>' in page
+
+
 @pytest.mark.parametrize(
     ("text", "nano"),
     [
