@@ -118,11 +118,9 @@ class NewKeyForm(forms.Form):
         environments = chosen.environments if chosen else []
         self._choices("environment", [("", "None"), *((name, name) for name in environments)])
         self._choices("features", [(name, name) for name in (chosen.features if chosen else [])])
-        self.initial |= {
-            "application": chosen,
-            "environment": self._typed("environment"),
-            "features": self.chosen.getlist("features") if isinstance(self.chosen, QueryDict) else [],
-        }
+        self.initial["application"] = chosen
+        self.initial["environment"] = self._typed("environment")
+        self.initial["features"] = self.chosen.getlist("features") if isinstance(self.chosen, QueryDict) else []
 
     def _typed(self, name: str) -> str:
         return str(self.chosen.get(name, ""))

@@ -246,7 +246,12 @@ def test_choices_follow_what_is_chosen(world: World) -> None:
 
 
 def test_what_is_ticked_stays_while_choices_follow(world: World) -> None:
-    chosen = {"group": world.gateway.pk, "application": world.assistant.pk, "environment": "staging", "features": ["chat"]}
+    chosen: dict[str, Any] = {
+        "group": world.gateway.pk,
+        "application": world.assistant.pk,
+        "environment": "staging",
+        "features": ["chat"],
+    }
     page = shown(signed_in(world, "mia").get(url(world, "new/attribution/"), chosen))
     assert page.count("checked") == 1
     assert '<option value="staging" selected>' in page
