@@ -1,0 +1,103 @@
+"""Headers of successful answers: figures to the last digit, and nothing that breaks a header whatever people call their nodes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.ledger import Attempt
+from proxy import headers
+from proxy.call import Call
+from tests.proxy.calls import deployment, held, limit, planned_call
+
+
+def served(call: Call, *, attempts: int = 1) -> Call:
+    call.served_by = call.planned.deployments[-1]
+    call.attempts = [Attempt(call.id, number, 1, "p", "m", "ok", 200, "", 1) for number in range(1, attempts + 1)]
+    return call
+
+
+def test_a_whole_answer_says_what_it_cost_and_who_served_it() -> None:
+    call = served(planned_call(deployment(provider="first"), deployment(provider="second", id=2)), attempts=2)
+    assert headers.of_whole(call, charged=1_234_567) == {
+        "x-request-id": str(call.id),
+        "request-id": str(call.id),
+        "x-gatehouse-model": "m",
+        "x-gatehouse-route": "second; reason=only; attempts=2",
+        "x-gatehouse-cost-usd": "0.001234567",
+        "content-type": "application/json",
+    }
+
+
+def test_the_request_id_is_the_id_of_the_row() -> None:
+    call = served(planned_call())
+    assert UUID(headers.of_whole(call, charged=0)["x-request-id"]) == call.id
+
+
+@pytest.mark.parametrize(
+    ("charged", "shown"), [(0, "0"), (1, "0.000000001"), (10**9, "1"), (123_456_789_012, "123.456789012"), (500_000_000, "0.5")]
+)
+def test_a_cost_is_exact(charged: int, shown: str) -> None:
+    assert headers.of_whole(served(planned_call()), charged=charged)["x-gatehouse-cost-usd"] == shown
+
+
+def test_a_stream_has_no_cost_yet_and_is_kept_from_buffers() -> None:
+    found = headers.of_stream(served(planned_call(stream=True)))
+    assert "x-gatehouse-cost-usd" not in found
+    assert found["content-type"] == "text/event-stream; charset=utf-8"
+    assert (found["cache-control"], found["x-accel-buffering"]) == ("no-cache", "no")
+
+
+def test_a_stream_and_a_whole_answer_tell_the_same_of_their_limits() -> None:
+    call = served(planned_call())
+    call.held = held(tightest=limit(), left_nano_usd=5, rate=limit(kind="rpm", window="minute", value=60), rate_left=59)
+    whole, stream = headers.of_whole(call, charged=1), headers.of_stream(call)
+    assert {name: value for name, value in whole.items() if name.startswith("x-") and "cost" not in name} == {
+        name: value for name, value in stream.items() if name.startswith("x-") and name != "x-accel-buffering"
+    }
+
+
+def test_the_tightest_budget_is_named_with_what_is_left() -> None:
+    call = served(planned_call())
+    call.held = held(tightest=limit(level="group", node="Platform", window="day"), left_nano_usd=1_500_000_000)
+    found = headers.of_whole(call, charged=0)
+    assert (found["x-gatehouse-budget"], found["x-gatehouse-budget-left-usd"]) == ("group Platform day", "1.5")
+
+
+def test_a_budget_lowered_below_its_spending_has_nothing_left_not_less() -> None:
+    call = served(planned_call())
+    call.held = held(tightest=limit(), left_nano_usd=-7)
+    assert headers.of_whole(call, charged=0)["x-gatehouse-budget-left-usd"] == "0"
+
+
+def test_a_rate_is_counted_in_requests() -> None:
+    call = served(planned_call())
+    call.held = held(rate=limit(kind="rpm", window="minute", value=60), rate_left=0)
+    found = headers.of_whole(call, charged=0)
+    assert (found["x-ratelimit-limit-requests"], found["x-ratelimit-remaining-requests"]) == ("60", "0")
+    assert "x-gatehouse-budget" not in found
+
+
+@pytest.mark.parametrize(("clamped", "told"), [(True, "33"), (False, None)])
+def test_a_shortened_answer_says_so(clamped: bool, told: str | None) -> None:
+    call = served(planned_call())
+    call.held, call.max_tokens = held(clamped=clamped), 33
+    assert headers.of_whole(call, charged=0).get("x-gatehouse-max-tokens") == told
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_name_can_break_a_header_or_add_one(node: str, provider: str) -> None:
+    call = served(planned_call(deployment(provider=provider)))
+    call.held = held(tightest=limit(node=node))
+    for name, value in headers.of_whole(call, charged=0).items():
+        value.encode("ascii")
+        assert value.isprintable(), name
+
+
+def test_what_is_ascii_stays_as_it_is() -> None:
+    call = served(planned_call())
+    call.held = held(tightest=limit(node="R&D: core/3 (EU)\r\nx-evil: 1 é"))
+    assert headers.of_whole(call, charged=0)["x-gatehouse-budget"] == "key R&D: core/3 (EU)??x-evil: 1 ? month"
