@@ -5,9 +5,10 @@ So ids sort by time, the ledger is partitioned by them, and one id can live in o
 
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
 
@@ -19,16 +20,21 @@ def new_call_id() -> UUID:
 
 def call_id_at(moment: datetime, *, random_bits: int) -> UUID:
     """The id of a call admitted at a moment of the past (aware datetime). `random_bits`: 74 of them."""
-    return _uuid7(int(moment.timestamp() * 1000), random_bits)
+    return _uuid7(_milliseconds(moment), random_bits)
 
 
 def first_id_at(moment: datetime) -> UUID:
     """The smallest id of a moment (aware datetime): a bound for "calls since" queries and partitions."""
-    return _uuid7(int(moment.timestamp() * 1000), 0)
+    return _uuid7(_milliseconds(moment), 0)
 
 
 def time_of(call_id: UUID) -> datetime:
     return datetime.fromtimestamp((call_id.int >> 80) / 1000, tz=UTC)
+
+
+def _milliseconds(moment: datetime) -> int:
+    """In integers: `timestamp() * 1000` is a float, and falls one short now and then."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _uuid7(milliseconds: int, random_bits: int) -> UUID:

@@ -10,6 +10,7 @@ NANO = 1_000_000_000
 MILLION = 1_000_000
 # The largest amount accepted from outside: PostgreSQL's bigint ends at 9.2 billion dollars.
 MAX_USD = Decimal(9_000_000_000)
+_STEP = Decimal("1e-9")
 
 
 class BadAmount(ValueError):
@@ -24,12 +25,13 @@ def parse_usd(text: str | int | Decimal) -> int:
         amount = Decimal(text)
     except (InvalidOperation, TypeError) as error:
         raise BadAmount(f"{text!r} is not an amount of dollars") from error
-    if not amount.is_finite() or abs(amount) > MAX_USD:
+    # copy_abs and comparisons are exact; abs and arithmetic would round to the context's 28 digits first.
+    if not amount.is_finite() or amount.copy_abs() > MAX_USD:
         raise BadAmount(f"{text!r} is out of range")
-    nano = amount * NANO
-    if nano != nano.to_integral_value():
+    nearest = amount.quantize(_STEP)
+    if nearest != amount:
         raise BadAmount(f"{text!r} has more than nine decimals")
-    return int(nano)
+    return int(nearest.scaleb(9))
 
 
 def exact_usd(nano: int) -> str:
