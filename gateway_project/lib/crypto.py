@@ -34,7 +34,8 @@ def encrypt(text: str, *, bound_to: str) -> str:
 def decrypt(stored: str, *, bound_to: str) -> str:
     """Raises CannotDecrypt."""
     try:
-        version, key_id, nonce, ciphertext = stored.split(".")
+        version, rest = stored.split(".", 1)
+        key_id, nonce, ciphertext = rest.rsplit(".", 2)  # the id may have dots of its own: `2026.11`
         key = _key_ring()[key_id]
         if version != "v1":
             raise CannotDecrypt(f"unknown format {version}")
