@@ -11,16 +11,28 @@ from typing import Any
 
 import structlog
 
-SECRET = re.compile(r"(gh_sk_[A-Za-z0-9]+_|gh_sk_|sk-|Bearer\s+)[A-Za-z0-9_\-.]{8,}")
+# Of a word: `sk-…`, not `task-…`. In a rendered line a word may follow an escaped line end.
+_BEGINNING = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+SECRET = re.compile(
+    rf"(gh_sk_[A-Za-z0-9]+_|gh_sk_|{_BEGINNING}sk-|AIza)[A-Za-z0-9_\-.]{{8,}}"
+    # Base64 as in RFC 6750; headers may come in small letters.
+    r"|((?i:Bearer)\s+)[A-Za-z0-9_\-.~+/]{8,}=*"
+    rf"|{_BEGINNING}(AKIA|ASIA)[A-Z0-9]{{16}}\b"
+)
 
 
 def redact(text: str) -> str:
     """`gh_sk_abc_SECRET…` → `gh_sk_abc_[redacted]`; the public part stays, to find the key by."""
-    return SECRET.sub(r"\1[redacted]", text)
+    return SECRET.sub(r"\1\2\3[redacted]", text)
 
 
 def redact_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def redact_line(_: Any, __: str, line: Any) -> Any:
+    """The finished line once more: fields inside fields and exceptions are text only now."""
+    return redact(line)
 
 
 def configure(*, level: str, as_json: bool) -> None:
@@ -43,7 +55,7 @@ def configure(*, level: str, as_json: bool) -> None:
     stream.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_event, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last, redact_line],
         )
     )
     root = logging.getLogger()
