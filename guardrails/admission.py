@@ -31,6 +31,7 @@ from orgs import epoch as epochs
 _LUA = Path(__file__).with_name("lua")
 _ADMIT = redis.Script(_LUA / "admit.lua")
 _SETTLE = redis.Script(_LUA / "settle.lua")
+_BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
 _LOAD = redis.Script(_LUA / "load.lua")
 # A counter can be missing once per subject and window; more rounds mean that Redis loses what is written.
 MAX_ROUNDS = 6
@@ -161,7 +162,10 @@ _loading: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[int, asyncio.
 
 
 async def load(limits: Limits, *, missing: Mapping[str, Sequence[int]], source: SpendSource) -> None:
-    """Fills the named counters from the ledger; `missing` maps a subject to the window starts (ms) wanted of it."""
+    """Fills the named counters from the ledger; `missing` maps a subject to the window starts (ms) wanted of it.
+
+    Where another worker's load finishes first, that one counts, and what it left out is still missing.
+    """
     lock = _loading.setdefault(asyncio.get_running_loop(), defaultdict(asyncio.Lock))[limits.organization_id]
     waits = lock.locked()
     async with lock:
@@ -169,12 +173,12 @@ async def load(limits: Limits, *, missing: Mapping[str, Sequence[int]], source: 
             missing = await _still_missing(limits.organization_id, missing)
         if not missing:
             return
+        began = await redis.scripts().run(_BEGIN_LOAD, counters.counters(limits.organization_id, missing), ())
         spend = await source.spend(organization_id=limits.organization_id, starts_by_subject=missing)
-        for subject, starts in missing.items():
+        for (subject, starts), moment in zip(missing.items(), began, strict=True):
             pairs = [word for start in starts for word in (str(start), str(spend.before[subject, start]))]
-            await redis.scripts().run(
-                _LOAD, (counters.counter(limits.organization_id, subject),), (str(spend.spent[subject]), spend.snapshot, *pairs)
-            )
+            key = counters.counter(limits.organization_id, subject)
+            await redis.scripts().run(_LOAD, (key,), (moment, str(spend.spent[subject]), spend.snapshot, *pairs))
 
 
 async def _still_missing(organization_id: int, missing: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:

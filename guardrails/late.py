@@ -24,6 +24,7 @@ from guardrails.admission import Spend
 from orgs.models import Organization
 
 _LUA = Path(__file__).with_name("lua")
+_BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
 _LOAD = redis.Script(_LUA / "load.lua")
 _LATE = redis.Script(_LUA / "late.lua")
 
@@ -53,18 +54,33 @@ def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpe
         by_subject[row.subject].append(row)
     if not by_subject:
         return 0
-    starts = window_starts(organization.time_zone)
-    spend = read(organization.pk, subjects=sorted(by_subject), starts=starts)
-    client = redis.client()
-    load, late = client.register_script(_LOAD.source), client.register_script(_LATE.source)
+    _load(organization, sorted(by_subject), read=read)
+    late = redis.client().register_script(_LATE.source)
     added = 0
     for subject, sums in by_subject.items():
-        key = counters.counter(organization.pk, subject)
-        before = [word for start in starts for word in (start, spend.before[subject, start])]
-        load(keys=[key], args=[spend.spent[subject], spend.snapshot, *before])
         words = [word for row in sorted(sums) for word in (row.transaction_id, row.recorded_ms, row.charged)]
-        added += int(late(keys=[key], args=words))
+        added += int(late(keys=[counters.counter(organization.pk, subject)], args=words))
     return added
+
+
+def _load(organization: Organization, subjects: Sequence[str], *, read: ReadSpend) -> None:
+    """Until every counter has taken figures read from now on, or had its own."""
+    begin, load = (redis.client().register_script(script.source) for script in (_BEGIN_LOAD, _LOAD))
+    starts = window_starts(organization.time_zone)
+    missing = list(subjects)
+    while missing:
+        keys = counters.counters(organization.pk, missing)
+        began = begin(keys=keys)
+        spend = read(organization.pk, subjects=missing, starts=starts)
+        words: list[list[str | int]] = [
+            [spend.spent[subject], spend.snapshot, *_before(spend, subject, starts)] for subject in missing
+        ]
+        done = [load(keys=[key], args=[moment, *rest]) for key, moment, rest in zip(keys, began, words, strict=True)]
+        missing = [subject for subject, loaded in zip(missing, done, strict=True) if not loaded]
+
+
+def _before(spend: Spend, subject: str, starts: Sequence[int]) -> list[int]:
+    return [word for start in starts for word in (start, spend.before[subject, start])]
 
 
 def window_starts(time_zone: str) -> list[int]:

@@ -60,6 +60,11 @@ class Call:
     def clamped(self) -> bool:
         return self.held is not None and self.held.clamped
 
+    @property
+    def seconds_left(self) -> float:
+        """Of the bound on the whole call, fallbacks and streaming included."""
+        return self.planned.total_seconds - (time.monotonic() - self.started)
+
     def elapsed_ms(self, since: float | None = None) -> int:
         return round((time.monotonic() - (self.started if since is None else since)) * 1000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway_project.lib import ids
 from gateway_project.lib.money import exact_usd
 from proxy.call import Call
 
@@ -16,6 +17,12 @@ def of_whole(call: Call, *, charged: int) -> dict[str, str]:
 def of_stream(call: Call) -> dict[str, str]:
     """A stream's cost is not known yet: it stands in the ledger under the request id."""
     return {**_common(call), **EVENT_STREAM}
+
+
+def of_a_question() -> dict[str, str]:
+    """Of answers that are no calls: models, limits."""
+    request_id = str(ids.new_call_id())
+    return {"x-request-id": request_id, "request-id": request_id, "content-type": "application/json"}
 
 
 def _common(call: Call) -> dict[str, str]:

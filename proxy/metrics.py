@@ -22,7 +22,8 @@ def observe(row: Row, *, model: str) -> None:
     CALLS.labels(model, row.provider, row.status).inc(row.call_count)
     if row.status == "refused":
         return
-    TOKENS.labels(model, row.provider, "input").inc(row.input_tokens + row.cache_read_tokens + row.cache_write_5m_tokens)
+    cached = row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens
+    TOKENS.labels(model, row.provider, "input").inc(row.input_tokens + cached)
     TOKENS.labels(model, row.provider, "output").inc(row.output_tokens)
     CHARGED.labels(model, row.provider).inc(row.charged_nano_usd)
     if row.latency_ms is not None:

@@ -42,7 +42,7 @@ class Model(models.Model):
     kind = models.CharField(max_length=20, choices=Kind, default=Kind.CHAT)
     context_window = models.IntegerField(null=True)
     max_output_tokens = models.IntegerField(null=True)
-    # Seconds: connect, first_byte, idle, total. Missing members take proxy.catalogue.DEFAULT_TIMEOUT.
+    # Seconds: connect, first_byte, idle, total. Missing members take the defaults of proxy.providers.base.Timeouts.
     timeout = models.JSONField(default=dict, blank=True)
     circuit_breaker = models.BooleanField(default=True)
     enabled = models.BooleanField(default=True)

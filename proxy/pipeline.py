@@ -170,7 +170,7 @@ async def _is_current(call: Call) -> bool:
 
 async def _whole(call: Call, codec: ModuleType) -> Answer:
     try:
-        async with asyncio.timeout(call.planned.total_seconds):
+        async with asyncio.timeout(call.seconds_left):
             whole = await attempts.whole_answer(call, call.planned, codec)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
@@ -191,7 +191,7 @@ async def _whole(call: Call, codec: ModuleType) -> Answer:
 
 async def _stream(call: Call, codec: ModuleType) -> Answer:
     try:
-        async with asyncio.timeout(call.planned.total_seconds):
+        async with asyncio.timeout(call.seconds_left):
             opened = await attempts.opened_stream(call, call.planned, codec)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))

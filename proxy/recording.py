@@ -5,7 +5,7 @@
 | complete answer | what the provider reports; an estimate, marked, only if it reports nothing |
 | refused, bad request, no provider answered | nothing |
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
-| caller hung up during a stream, or the gateway cut it | input and what was delivered |
+| caller hung up during a stream | input and what was delivered |
 | caller hung up before a whole answer | nothing |
 | no output and no finish reason | nothing |
 """
@@ -32,9 +32,9 @@ def completed(call: Call, usage: Usage | None, *, text_length: int, finish_reaso
     return row
 
 
-def hung_up(call: Call, usage: Usage | None, *, text_length: int, status: str = "cancelled") -> Row:
-    """The caller left a stream, or the gateway cut it: input and what was delivered."""
-    row = _row(call, status=status, http_status=499 if status == "cancelled" else 200)
+def hung_up(call: Call, usage: Usage | None, *, text_length: int) -> Row:
+    """The caller left a stream: input and what was delivered."""
+    row = _row(call, status="cancelled", http_status=499)
     _bill(call, row, usage or estimated_usage(call, text_length), charged=True)
     return row
 

@@ -30,7 +30,7 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
     try:
         yield b""
         held_back: list[bytes] = []
-        async for frames in _frames(opened, until=asyncio.get_running_loop().time() + call.planned.total_seconds):
+        async for frames in _frames(opened, until=asyncio.get_running_loop().time() + call.seconds_left):
             passing, waiting = _sort(frames)
             held_back += waiting
             if passing:

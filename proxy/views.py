@@ -7,7 +7,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 
 from gateway_project.lib.drf import AsyncAPIView
-from proxy import attribution, keycard, offered, pipeline, startup
+from proxy import attribution, headers, keycard, offered, pipeline, startup
 from proxy.protocols import chat_completions
 
 
@@ -34,10 +34,10 @@ class Models(ProxyView):
     async def get(self, request: Request, name: str = "") -> HttpResponseBase:
         caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
         body = await offered.one(caller, name) if name else await offered.all_models(caller)
-        return HttpResponse(body, content_type="application/json")
+        return HttpResponse(body, headers=headers.of_a_question())
 
 
 class Key(ProxyView):
     async def get(self, request: Request) -> HttpResponseBase:
         caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
-        return HttpResponse(msgspec.json.encode(await keycard.describe(caller)), content_type="application/json")
+        return HttpResponse(msgspec.json.encode(await keycard.describe(caller)), headers=headers.of_a_question())

@@ -1,31 +1,68 @@
--- Fills one subject's missing counters with what the ledger says. The first to load wins.
+-- Fills one subject's missing counters with what the ledger says. The first to load a figure wins.
 --
 -- KEYS  1 the subject's counter
--- ARGV  1 spent in nano-dollars, 2 snapshot, then per window: start in ms, spent before it
+-- ARGV  1 the moment begin_load.lua gave, before the ledger was read
+--       2 spent in nano-dollars, 3 snapshot, then per window: start in ms, spent before it
+-- Returns 1; 0 where another load has finished since, or this one took too long: then nothing was written.
 --
 -- Fields: spent (lifetime), snapshot (what `spent` was loaded at), held, last_start, and per window
--- b:<start> (spent when the window began) and s:<start> (the snapshot of that figure).
-redis.call('HSETNX', KEYS[1], 'held', '0')
-if redis.call('HSETNX', KEYS[1], 'spent', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'snapshot', ARGV[2])
+-- b:<start> (spent when the window began) and s:<start> (the snapshot of that figure); loading and n:<call> while a
+-- load is under way.
+--
+-- A call may commit after the ledger was read and settle before its figures arrive here. Its settle finds nothing
+-- to add to, so it leaves a note, which is added now, by the same rule: exactly if the snapshot did not see it.
+local function visible(transaction, snapshot)
+    local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
+    if transaction < tonumber(low) then return true end
+    if transaction >= tonumber(high) then return false end
+    for id in string.gmatch(running, '%d+') do
+        if tonumber(id) == transaction then return false end
+    end
+    return true
+end
+
+local key, snapshot = KEYS[1], ARGV[3]
+if redis.call('HGET', key, 'loading') ~= ARGV[1] then return 0 end
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+if now - tonumber(ARGV[1]) > 10000 then return 0 end
+
+local old, notes = {}, {}
+local fields = redis.call('HGETALL', key)
+for at = 1, #fields, 2 do
+    local starts = string.match(fields[at], '^b:(%d+)$')
+    if starts then old[#old + 1] = starts end
+    if string.sub(fields[at], 1, 2) == 'n:' then
+        local transaction, recorded, charged = string.match(fields[at + 1], '^(%d+):(%d+):(-?%d+)$')
+        if not visible(tonumber(transaction), snapshot) then
+            notes[#notes + 1] = {recorded = tonumber(recorded), charged = charged}
+        end
+        redis.call('HDEL', key, fields[at])
+    end
+end
+
+redis.call('HSETNX', key, 'held', '0')
+if redis.call('HSETNX', key, 'spent', ARGV[2]) == 1 then
+    redis.call('HSET', key, 'snapshot', snapshot)
+    for _, note in ipairs(notes) do redis.call('HINCRBY', key, 'spent', note.charged) end
 end
 local wanted = {}
-local last = tonumber(redis.call('HGET', KEYS[1], 'last_start') or '0')
-for at = 3, #ARGV, 2 do
+local last = tonumber(redis.call('HGET', key, 'last_start') or '0')
+for at = 4, #ARGV, 2 do
     local starts = ARGV[at]
     wanted[starts] = true
-    if redis.call('HSETNX', KEYS[1], 'b:' .. starts, ARGV[at + 1]) == 1 then
-        redis.call('HSET', KEYS[1], 's:' .. starts, ARGV[2])
+    if redis.call('HSETNX', key, 'b:' .. starts, ARGV[at + 1]) == 1 then
+        redis.call('HSET', key, 's:' .. starts, snapshot)
+        for _, note in ipairs(notes) do
+            if note.recorded < tonumber(starts) then redis.call('HINCRBY', key, 'b:' .. starts, note.charged) end
+        end
     end
     if tonumber(starts) > last then last = tonumber(starts) end
 end
-redis.call('HSET', KEYS[1], 'last_start', string.format('%.0f', last))
+redis.call('HSET', key, 'last_start', string.format('%.0f', last))
+redis.call('HDEL', key, 'loading')
 -- Baselines of windows long over: kept a year, for whoever still compiles an older one.
-local fields = redis.call('HKEYS', KEYS[1])
-for _, field in ipairs(fields) do
-    local starts = string.match(field, '^b:(%d+)$')
-    if starts and not wanted[starts] and tonumber(starts) < last - 31622400000 then
-        redis.call('HDEL', KEYS[1], field, 's:' .. starts)
-    end
+for _, starts in ipairs(old) do
+    if not wanted[starts] and tonumber(starts) < last - 31622400000 then redis.call('HDEL', key, 'b:' .. starts, 's:' .. starts) end
 end
 return 1

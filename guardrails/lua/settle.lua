@@ -6,7 +6,8 @@
 -- Returns 1; 0 where the call was settled before.
 --
 -- A counter was loaded from the ledger as one snapshot saw it. So a charge is added exactly if that
--- snapshot did not see its transaction: whoever loads, and whenever, nothing counts twice or never.
+-- snapshot did not see its transaction: whoever loads, and whenever, nothing counts twice or never. While a counter
+-- is missing or being loaded, the charge is noted for the load as well (load.lua).
 local function visible(transaction, snapshot)
     local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
     if transaction < tonumber(low) then return true end
@@ -25,13 +26,20 @@ if record then
     held = string.match(record, '^(%d+)|')
 end
 local transaction, recorded = tonumber(ARGV[2]), tonumber(ARGV[3])
+local second = tonumber(redis.call('TIME')[1])
 for i = 3, #KEYS do
-    local counter = redis.call('HMGET', KEYS[i], 'snapshot', 'last_start')
+    local counter = redis.call('HMGET', KEYS[i], 'snapshot', 'last_start', 'loading')
+    local charged = ARGV[i + 1]
+    local counts = transaction > 0 and charged ~= '0'
+    -- A load that began long ago is given up: it will not be written.
+    local loading = counter[3] and second - tonumber(counter[3]) / 1000 < 12
+    if counts and (loading or not counter[1]) then
+        redis.call('HSET', KEYS[i], 'n:' .. ARGV[1], ARGV[2] .. ':' .. ARGV[3] .. ':' .. charged)
+    end
     if counter[1] then
         -- A free call holds 0, and '-0' is no integer to HINCRBY.
         if held and held ~= '0' then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
-        local charged = ARGV[i + 1]
-        if transaction > 0 and charged ~= '0' then
+        if counts then
             if not visible(transaction, counter[1]) then redis.call('HINCRBY', KEYS[i], 'spent', charged) end
             -- A row recorded before a window began, settled after: it belongs to what was spent before.
             if counter[2] and recorded < tonumber(counter[2]) then

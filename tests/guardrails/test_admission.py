@@ -450,7 +450,7 @@ async def test_a_counter_that_is_cold_again_learns_of_the_charge_from_the_ledger
     redis.client().delete(counters.counter(desk.organization_id, "org"), counters.holds(desk.organization_id))
 
     await settle(held, 13)
-    assert desk.counter("org") == {}
+    assert set(desk.counter("org")) == {f"n:{held.call_id}"}  # noted for the load to come
     assert desk.spent("k1") == 13
 
     desk.books.spent["org"], desk.books.snapshot = 13, "1001:1001:"
@@ -556,3 +556,46 @@ def test_counters_of_an_organisation_share_one_slot_of_a_cluster() -> None:
     limits = Limits(12, SUBJECTS, ())
     names = [*counters.counters(12, SUBJECTS), counters.holds(12), counters.rate(12, "k1"), counters.tombstone(12, "x")]
     assert all("{12}" in name for name in [*names, *epoch.keys(limits.organization_id)])
+
+
+@on_a_worker
+async def test_a_call_that_settles_while_its_counter_is_loaded_is_counted_once() -> None:
+    """The ledger is read, then a call commits and settles, then the figures arrive: they do not know of it."""
+    desk = Desk(budget(NANO))
+    held = await desk.admitted(100)
+    redis.client().delete(counters.counter(desk.organization_id, "org"))
+
+    class Slow(Books):
+        async def spend(self, **asked: Any) -> Any:
+            read = await super().spend(**asked)
+            await settle(held, 60, transaction_id=2_000_000)
+            return read
+
+    desk.books = Slow()
+    again = await desk.admitted(7)
+
+    assert desk.spent() == 60
+    await settle(again, 7, transaction_id=2_000_001)
+    assert (desk.spent(), desk.held()) == (67, 0)
+
+
+@on_a_worker
+async def test_a_row_of_the_window_before_that_settles_while_the_new_window_is_loaded_stays_there() -> None:
+    """Midnight: the new day's baseline is being read while a call recorded before midnight settles."""
+    start = now_ms() - 1000
+    desk = Desk(budget(NANO))
+    held = await desk.admitted(100)
+
+    class Slow(Books):
+        async def spend(self, **asked: Any) -> Any:
+            read = await super().spend(**asked)
+            await settle(held, 60, transaction_id=2_000_000, recorded_ms=start - 5)
+            return read
+
+    desk.books = Slow()
+    desk.set(budget(NANO, starts_ms=start, ends_ms=start + DAY_MS))
+    await desk.admitted(NANO)
+
+    found = desk.counter("org")
+    assert (found["spent"], found[f"b:{start}"]) == ("60", "60")
+    assert not [field for field in found if field.startswith("n:") or field == "loading"]

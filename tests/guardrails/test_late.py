@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.db import connection
@@ -34,6 +34,13 @@ def read(organization_id: int, *, subjects: Collection[str], starts: Sequence[in
     )
 
 
+class Reading(NamedTuple):
+    """What the ledger said, and by which moment the load goes."""
+
+    began: list[bytes]
+    spend: Spend
+
+
 class Books:
     """An organisation, its ledger and its counters."""
 
@@ -61,13 +68,18 @@ class Books:
     def starts(self) -> list[int]:
         return late.window_starts(self.organization.time_zone)
 
-    def load(self, spend: Spend | None = None) -> None:
-        """As an admission that finds the counters missing would; `spend` may have been read a while ago."""
-        spend = spend or self.spend()
+    def read(self) -> Reading:
+        """The first half of a load, as an admission that finds the counters missing makes it."""
+        begin = redis.client().register_script(late._BEGIN_LOAD.source)
+        return Reading(begin(keys=list(map(self.key, SUBJECTS))), self.spend())
+
+    def load(self, reading: Reading | None = None) -> None:
+        """The second half; `reading` may be a while old."""
+        began, spend = reading or self.read()
         script = redis.client().register_script(late._LOAD.source)
-        for subject in SUBJECTS:
+        for subject, moment in zip(SUBJECTS, began, strict=True):
             before = [word for start in self.starts for word in (start, spend.before[subject, start])]
-            script(keys=[self.key(subject)], args=[spend.spent[subject], spend.snapshot, *before])
+            script(keys=[self.key(subject)], args=[moment, spend.spent[subject], spend.snapshot, *before])
 
     def forget(self) -> None:
         """Redis lost everything."""
@@ -140,7 +152,7 @@ def test_old_rows_do_not_count_in_the_running_windows(books: Books) -> None:
 
 def test_a_load_that_began_before_the_rows_comes_too_late(books: Books) -> None:
     """The race that deleting the counter would lose: read before the commit, written after the counter was told."""
-    stale = books.spend()
+    stale = books.read()
     books.write(7, days_ago=LAST_MONTHS.days)
     books.tell()
     books.load(stale)
@@ -197,7 +209,7 @@ def test_after_telling_counters_are_the_ledger_whatever_came_before(steps: list[
             case "load":
                 books.load()
             case "read":
-                stale = books.spend()
+                stale = books.read()
             case "late load" if stale is not None:
                 books.load(stale)
             case "forget":
