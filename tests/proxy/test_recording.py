@@ -1,0 +1,163 @@
+"""Who pays for what, by the table, and what a row says of its call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from billing.ledger import Row
+from billing.pricing import Rates
+from guardrails.admission import Refused
+from orgs.access import Node
+from proxy import recording
+from proxy.call import Call
+from proxy.canonical import Usage
+from proxy.errors import BudgetExceeded, GuardrailsUnavailable, ProviderFailed
+from tests.proxy.calls import caller, deployment, held, limit, planned_call
+
+USAGE = Usage(input_uncached=100, cache_read=50, output=20, reasoning=5)
+RATES = Rates(input=1_000_000_000, cache_read=100_000_000, output=4_000_000_000, request=7)
+COST = 100 * 1_000 + 50 * 100 + 20 * 4_000 + 7
+
+
+def served(**fields: Any) -> Call:
+    call = planned_call(**fields)
+    call.served_by = deployment(rates=RATES)
+    call.held = held(amount_nano_usd=999_999)
+    return call
+
+
+def money(row: Row) -> tuple[int, int, int]:
+    return row.charged_nano_usd, row.list_nano_usd, row.absorbed_nano_usd
+
+
+def test_a_complete_answer_costs_what_the_provider_reports() -> None:
+    row = recording.completed(served(), USAGE, text_length=9_999, finish_reason="stop", has_output=True)
+
+    assert money(row) == (COST, COST, 0)
+    assert (row.status, row.http_status, row.finish_reason, row.usage_estimated) == ("ok", 200, "stop", False)
+    assert (row.input_tokens, row.cache_read_tokens, row.output_tokens, row.reasoning_tokens) == (100, 50, 20, 5)
+    assert row.cost_parts == {"input": 100_000, "cache_read": 5_000, "output": 80_000, "request": 7}
+    assert sum(row.cost_parts.values()) == row.charged_nano_usd
+    assert row.unit_prices == {"input": 10**9, "cache_read": 10**8, "output": 4 * 10**9, "request": 7}
+    assert (row.price_version_id, row.reserved_nano_usd) == (1, 999_999)
+
+
+def test_an_answer_without_usage_costs_a_marked_estimate() -> None:
+    call = served()
+    row = recording.completed(call, None, text_length=41, finish_reason="stop", has_output=True)
+    assert row.usage_estimated
+    assert row.output_tokens == 11  # four characters a token, rounded up
+    assert row.input_tokens == call.asked.input_tokens_estimate * 3 // 4
+    assert row.charged_nano_usd == row.list_nano_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "has_output", "charged"), [("", False, 0), ("", True, COST), ("length", False, COST), ("stop", True, COST)]
+)
+def test_neither_output_nor_finish_reason_is_free(finish_reason: str, has_output: bool, charged: int) -> None:
+    row = recording.completed(served(), USAGE, text_length=0, finish_reason=finish_reason, has_output=has_output)
+    assert money(row) == (charged, COST, 0)
+
+
+def test_who_leaves_a_stream_pays_for_input_and_what_was_delivered() -> None:
+    row = recording.hung_up(served(), None, text_length=8)
+    assert (row.status, row.http_status, row.output_tokens, row.usage_estimated) == ("cancelled", 499, 2, True)
+    assert row.charged_nano_usd == row.input_tokens * 1_000 + 2 * 4_000 + 7
+
+    assert money(recording.hung_up(served(), USAGE, text_length=8)) == (COST, COST, 0)
+
+
+def test_who_leaves_before_an_answer_pays_nothing() -> None:
+    row = recording.cancelled(served())
+    assert (row.status, row.http_status, money(row)) == ("cancelled", 499, (0, 0, 0))
+
+
+def test_what_a_failing_provider_delivered_is_absorbed() -> None:
+    row = recording.failed(served(), ProviderFailed(), USAGE, text_length=80)
+    assert money(row) == (0, 0, COST)
+    assert (row.status, row.http_status, row.error_code) == ("failed", 502, "provider_error")
+
+    estimated = recording.failed(served(), ProviderFailed(), text_length=80)
+    assert (estimated.output_tokens, estimated.usage_estimated, estimated.charged_nano_usd) == (20, True, 0)
+    assert estimated.absorbed_nano_usd > 0
+
+
+def test_a_provider_that_delivered_nothing_costs_nothing() -> None:
+    assert money(recording.failed(served(), ProviderFailed())) == (0, 0, 0)
+
+
+def test_a_refusal_costs_nothing_and_keeps_the_figures_that_decided() -> None:
+    row = recording.refused(planned_call(), BudgetExceeded(detail={"level": "key", "limit": "1"}))
+    assert (row.status, row.http_status, row.error_code, money(row)) == ("refused", 403, "budget_exceeded", (0, 0, 0))
+    assert row.decision == {"level": "key", "limit": "1"}
+    assert (row.provider, row.deployment_id, row.reserved_nano_usd) == ("", None, 0)
+    assert recording.refused(planned_call(), GuardrailsUnavailable()).decision == {}
+
+
+def test_a_call_without_a_price_is_recorded_with_its_tokens() -> None:
+    call = served()
+    call.served_by = msgspec.structs.replace(deployment(), price=None)
+    row = recording.completed(call, USAGE, text_length=1, finish_reason="stop", has_output=True)
+    assert (money(row), row.input_tokens, row.price_version_id) == ((0, 0, 0), 100, None)
+
+
+def test_a_call_that_could_not_be_read_has_a_row_of_its_caller() -> None:
+    row = recording.refused(Call("chat_completions", caller()), BudgetExceeded())
+    assert (row.organization_id, row.api_key_id, row.requested_model, row.streamed) == (1, 4, "", False)
+
+
+def test_the_row_names_the_path_level_by_level() -> None:
+    call = Call("chat_completions", caller(path=tuple(Node(10 + level, level, "") for level in range(5))))
+    row = recording.cancelled(call)
+    assert [row.group0_id, row.group1_id, row.group2_id, row.group3_id, row.group4_id] == [10, 11, 12, 13, 14]
+
+
+def test_the_decision_names_the_tightest_budget_and_the_clamp() -> None:
+    call = served()
+    call.held = held(tightest=limit(value=500), left_nano_usd=20)
+    decision = {"level": "key", "node": "Mia's key", "policy": "L", "window": "month", "limit": 500, "left": 20}
+    assert recording.cancelled(call).decision == decision
+
+    call.held, call.max_tokens = msgspec.structs.replace(call.held, clamped=True), 77
+    assert recording.cancelled(call).decision == {**decision, "clamped_to": 77}
+
+
+def test_the_context_of_a_hold_makes_a_row_again() -> None:
+    call = served()
+    kept = msgspec.json.decode(msgspec.json.encode(recording.context(call)))
+    assert kept == {
+        "organization_id": 1,
+        "group0_id": 1,
+        "group1_id": 2,
+        "member_id": 3,
+        "api_key_id": 4,
+        "protocol": "chat_completions",
+        "requested_model": "scripted",
+    }
+    again = Row(call_id=call.id, admitted_at=call.began_at, status="abandoned", http_status=500, **kept)
+    whole = recording.cancelled(call)
+    for name in kept:
+        assert getattr(again, name) == getattr(whole, name)
+
+
+def test_a_refusals_figures_are_exact_numbers() -> None:
+    outcome = Refused(limit(value=9_100_000_000_000_001), 9_100_000_000_000_000, 2, 0, 0)
+    assert recording.refusal(outcome) == {
+        "level": "key",
+        "node": "Mia's key",
+        "policy": "L",
+        "window": "month",
+        "limit": 9_100_000_000_000_001,
+        "spent": 9_100_000_000_000_000,
+        "held": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("gpt", "gpt"), ("a\x00b", "a\N{REPLACEMENT CHARACTER}b"), ("a\ud800b", "a?b"), ("x" * 500, "x" * 200)]
+)
+def test_names_that_others_made_up_fit_the_database(given: str, kept: str) -> None:
+    assert recording.storable(given) == kept

@@ -1,0 +1,118 @@
+"""What a caller is told of a limit, and how a refused loop is remembered without becoming a flood."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from gateway_project.lib.money import NANO
+from guardrails.admission import Refused
+from guardrails.limits import Limit
+from proxy import callers, errors, refusals
+from proxy.call import Call
+from proxy.errors import BudgetExceeded, InsufficientCredits, ProxyError, RateLimitExceeded
+from tests.coroutines import as_worker
+from tests.house import House
+from tests.proxy.calls import limit
+
+AT = 1_795_000_000_000
+RESETS = 1_795_100_000_000
+
+
+def told(of: Limit, *, used: int = 3 * NANO // 2, held: int = 0, retry_after_ms: int = 0) -> ProxyError:
+    return refusals.error_of(Refused(of, used, held, AT, retry_after_ms))
+
+
+@pytest.mark.parametrize(("window", "words"), [("day", "today"), ("month", "this month"), ("total", "in total")])
+def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> None:
+    error = told(limit(window=window, value=2 * NANO + 1, ends_ms=RESETS), held=NANO // 4)
+
+    assert isinstance(error, BudgetExceeded)
+    assert error.message == (
+        f'The budget of the key "Mia\'s key" does not cover this call: $1.5 spent and $0.25 held of $2.000000001 {words}.'
+    )
+    assert error.detail == {
+        "level": "key",
+        "node": "Mia's key",
+        "policy": "L",
+        "window": window,
+        "limit": "2.000000001",
+        "spent": "1.5",
+        "held": "0.25",
+        "resets_at": "2026-11-19T14:53:20+00:00",
+        "ask": "an admin above this level can raise the limit",
+    }
+    assert errors.headers(error, request_id="1")["x-should-retry"] == "false"
+    assert error.retry_after is None
+
+
+def test_a_budget_in_total_never_resets() -> None:
+    detail = told(limit(window="total")).detail
+    assert detail is not None
+    assert detail["resets_at"] is None
+
+
+def test_the_pool_is_a_matter_of_payment() -> None:
+    error = told(limit(level="credit pool", node="Acme", window="total", value=NANO))
+    assert isinstance(error, InsufficientCredits)
+    assert (error.status, error.message) == (
+        402,
+        "The prepaid credit of Acme does not cover this call: $1.5 spent and $0 held of $1.",
+    )
+
+
+def test_a_rate_says_when_to_come_again() -> None:
+    error = told(limit(kind="rpm", window="minute", value=60), used=60, retry_after_ms=1_200)
+    assert isinstance(error, RateLimitExceeded)
+    assert errors.headers(error, request_id="1")["retry-after"] == "2"
+    assert error.detail is not None
+    assert (error.detail["limit"], error.detail["spent"], error.detail["held"]) == (60, 60, 0)
+    resets_at = datetime.fromisoformat(str(error.detail["resets_at"]))
+    assert resets_at.timestamp() * 1000 == AT + 1_200
+
+
+def refuse_often(house: House, times: int, *, error: ProxyError | None = None) -> None:
+    async def work() -> None:
+        caller = await callers.load(house.key_text)
+        for _ in range(times):
+            refusals.record(Call("chat_completions", caller), error or BudgetExceeded())
+
+    as_worker(work())
+
+
+def counts(house: House) -> list[int]:
+    return sorted(row.call_count for row in house.rows())
+
+
+def test_each_refusal_is_a_row_up_to_a_number(house: House) -> None:
+    refuse_often(house, 5)
+    assert counts(house) == [1] * 5
+    assert {(row.status, row.charged_nano_usd) for row in house.rows()} == {("refused", 0)}
+
+
+def test_beyond_it_a_minute_is_one_row_with_a_count_which_an_orderly_end_writes(house: House) -> None:
+    """The minute may change once in between, so there may be two of each."""
+    refuse_often(house, 400)
+    assert sum(counts(house)) == 400
+    assert len(counts(house)) <= 2 * (refusals.ROWS_PER_MINUTE + 1)
+    assert max(counts(house)) > 1
+
+
+def test_reasons_are_counted_apart(house: House) -> None:
+    refuse_often(house, refusals.ROWS_PER_MINUTE)
+    refuse_often(house, 3, error=RateLimitExceeded())
+    assert counts(house) == [1] * (refusals.ROWS_PER_MINUTE + 3)
+
+
+def test_the_end_of_the_minute_writes_what_was_gathered_and_counts_anew(house: House) -> None:
+    async def work() -> None:
+        caller = await callers.load(house.key_text)
+        for _ in range(refusals.ROWS_PER_MINUTE + 10):
+            refusals.record(Call("chat_completions", caller), BudgetExceeded())
+        await refusals.flush_all()
+        refusals.record(Call("chat_completions", caller), BudgetExceeded())
+
+    as_worker(work())
+    assert sum(counts(house)) == refusals.ROWS_PER_MINUTE + 11
+    assert counts(house).count(1) >= refusals.ROWS_PER_MINUTE + 1

@@ -1,0 +1,177 @@
+"""From what was asked to where it may go, and the most it can cost there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.pricing import UNBOUNDED, Rates, bill
+from proxy import routing
+from proxy.canonical import ChatRequest, Usage
+from proxy.deployments import Catalogue, Deployment
+from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
+from proxy.protocols import chat_completions
+from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, Plan
+from tests.proxy.calls import body, deployment, model
+
+CHEAP = Rates(input=10**9, output=4 * 10**9)
+DEAR = Rates(input=5 * 10**9, output=3 * 10**9)
+
+
+def request(**members: Any) -> ChatRequest:
+    return chat_completions.parse(body(**members))
+
+
+def catalogue(*deployments: Deployment, **fields: Any) -> Catalogue:
+    return Catalogue("e", {"scripted": model(*deployments, name="scripted", **fields)}, float("inf"))
+
+
+def plan(*deployments: Deployment, max_output_tokens: int | None = 4096, **members: Any) -> Plan:
+    return routing.plan(catalogue(*deployments, max_output_tokens=max_output_tokens), request(**members))
+
+
+def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        plan(model="x" * 5000)
+    assert len(caught.value.message) < 200
+    assert caught.value.param == "model"
+
+
+def test_a_model_of_another_kind_is_refused() -> None:
+    found = catalogue()
+    found.models["scripted"] = msgspec.structs.replace(found.models["scripted"], kind="embedding")
+    with pytest.raises(BadRequest, match="for embedding, not for chat"):
+        routing.plan(found, request())
+
+
+def test_a_tier_with_a_price_of_its_own_is_refused() -> None:
+    with pytest.raises(BadRequest, match="priority"):
+        plan(service_tier="priority")
+    assert plan(service_tier="auto")
+
+
+def test_a_model_of_which_any_deployment_has_no_price_is_refused() -> None:
+    """A fallback to it could cost anything."""
+    with pytest.raises(ModelUnpriced):
+        plan(deployment(), msgspec.structs.replace(deployment(id=2), price=None))
+
+
+@pytest.mark.parametrize(
+    ("members", "models_own", "cap", "written", "may_be_clamped"),
+    [
+        ({"max_tokens": 100}, 4096, 100, None, False),
+        ({"max_completion_tokens": 100}, None, 100, None, False),
+        ({"max_tokens": 100, "max_completion_tokens": 300}, 4096, 300, None, False),
+        ({}, 4096, 4096, None, True),
+        ({}, None, DEFAULT_MAX_OUTPUT, DEFAULT_MAX_OUTPUT, True),
+    ],
+)
+def test_the_output_is_bounded_by_caller_model_or_gateway(
+    members: dict[str, Any], models_own: int | None, cap: int, written: int | None, may_be_clamped: bool
+) -> None:
+    found = plan(max_output_tokens=models_own, **members)
+    assert (found.output_cap, found.max_tokens, found.least is not None) == (cap, written, may_be_clamped)
+
+
+def test_the_worst_case_is_that_of_the_dearest_deployment_and_of_every_choice() -> None:
+    asked = request(max_tokens=100, n=3)
+    tokens = asked.input_tokens_estimate
+    # Half a nano-dollar for each part that may round up: three kinds of input, one of output.
+    by_hand = {"cheap": tokens * 1_000 + 300 * 4_000, "dear": tokens * 5_000 + 300 * 3_000}
+    assert by_hand["cheap"] > by_hand["dear"]
+    both = plan(deployment(rates=CHEAP), deployment(rates=DEAR, id=2), max_tokens=100, n=3)
+    assert by_hand["cheap"] <= both.worst_case <= by_hand["cheap"] + 3
+    assert both.worst_case == plan(deployment(rates=CHEAP), max_tokens=100, n=3).worst_case
+
+
+def test_the_least_is_the_cost_of_a_very_short_answer() -> None:
+    found = plan(deployment(rates=CHEAP))
+    assert found.least == plan(deployment(rates=CHEAP), max_tokens=LEAST_OUTPUT).worst_case
+    assert plan(deployment(rates=CHEAP), max_output_tokens=5).least == plan(deployment(rates=CHEAP), max_tokens=5).worst_case
+
+
+@given(
+    st.integers(0, 10**11),
+    st.integers(0, 10**11),
+    st.integers(1, 4),
+    st.integers(1, 10_000),
+    st.integers(0, 10_000),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_no_answer_within_its_cap_costs_more_than_was_reserved(
+    input_price: int, output_price: int, n: int, cap: int, other_price: int, input_part: float, cached: float
+) -> None:
+    rates = Rates(input=input_price, output=output_price, cache_read=other_price * 10**6)
+    found = plan(deployment(rates=rates), max_tokens=cap, n=n)
+    tokens = int(request(n=n).input_tokens_estimate * input_part)
+    read = int(tokens * cached)
+    price = found.deployments[0].price
+    assert price is not None
+
+    usage = Usage(input_uncached=tokens - read, cache_read=read, output=cap * n)
+
+    assert bill(price, usage).total <= found.worst_case
+
+
+@given(st.integers(1, 10**11), st.integers(1, 10**11), st.integers(1, 4), st.integers(0, 10**15))
+def test_the_affordable_cap_never_costs_more_than_what_was_reserved(
+    input_price: int, output_price: int, n: int, amount: int
+) -> None:
+    deployments = (
+        deployment(rates=Rates(input=input_price, output=output_price)),
+        deployment(rates=Rates(input=output_price, output=input_price), id=2),
+    )
+    asked = request(n=n)
+    found = routing.plan(catalogue(*deployments), asked)
+
+    cap = routing.affordable(found, asked, amount=amount)
+
+    if cap >= 0:
+        assert routing.most(found.deployments, asked, output=cap) <= amount
+        assert cap == UNBOUNDED or routing.most(found.deployments, asked, output=cap + 1) > amount
+    else:
+        assert routing.most(found.deployments, asked, output=0) > amount
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({}, True),
+        ({"modalities": ["text", "audio"]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]}]}, False),
+    ],
+)
+def test_only_what_can_hold_nothing_else_is_text(members: dict[str, Any], text: bool) -> None:
+    assert routing.is_text(request(**members)) is text
+
+
+def test_deployments_are_tried_by_order_and_equals_by_weight() -> None:
+    first, light, heavy, last = (
+        deployment(id=1, order=1),
+        deployment(id=2, order=2, weight=1),
+        deployment(id=3, order=2, weight=9),
+        deployment(id=4, order=3, weight=0),
+    )
+    drawn = [routing.in_order((first, light, heavy, last)) for _ in range(400)]
+
+    assert all(entry[0] is first and entry[3] is last for entry in drawn)
+    assert all(set(map(id, entry)) == set(map(id, (first, light, heavy, last))) for entry in drawn)
+    heavy_first = Counter(entry[1].id for entry in drawn)[3]
+    assert 300 < heavy_first < 400
+
+
+def test_the_reason_of_the_route_is_told() -> None:
+    assert plan(deployment()).reason == "only"
+    assert plan(deployment(), deployment(id=2)).reason == "order"
+
+
+def test_the_whole_call_is_bounded_by_the_first_deployments_time() -> None:
+    found = plan(deployment())
+    assert found.total_seconds == found.deployments[0].target.timeouts.total > 0
