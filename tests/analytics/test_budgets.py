@@ -1,0 +1,192 @@
+"""Budgets as pages show them: who sees which, what counts in which window, and what is known where Redis says nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from analytics.budgets import Bound, Used, budgets_visible_to, limits_on_path, pool_of, used
+from billing import credits
+from gateway_project.lib import redis
+from guardrails import counters
+from guardrails.services import LimitSpec, bind, create_policy
+from orgs.models import ApiKey
+from orgs.services.keys import create_api_key, revoke_key
+from orgs.services.organizations import change_settings
+from tests.actors import World
+from tests.ledger_rows import a_call, call_row, insert_calls
+
+NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
+COST = 3_000_000
+DOLLAR = 10**9
+
+
+def budget(
+    world: World, subject: Any, *, name: str = "P", window: str = "month", value: int = DOLLAR, kind: str = "budget"
+) -> None:
+    alice = world.actor("alice")
+    spec = LimitSpec(kind, window, value)
+    bind(create_policy(world.acme, name=name, limits=[spec], by=alice), subject=subject, by=alice)
+
+
+def bound(**fields: Any) -> Bound:
+    given = {
+        "subject": "k1",
+        "level": "key",
+        "node": "K",
+        "policy": "P",
+        "kind": "budget",
+        "window": "month",
+        "value": 10,
+        **fields,
+    }
+    return Bound(**given)
+
+
+@pytest.fixture
+def everywhere(world: World) -> World:
+    for name in ("root", "engineering", "platform", "gateway", "sales", "mia", "noah", "key", "assistant"):
+        budget(world, getattr(world, name), name=name)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("alice", {"root", "engineering", "platform", "gateway", "sales", "mia", "noah", "key", "assistant"}),
+        ("lena", {"engineering", "platform", "gateway", "key", "assistant"}),
+        ("sam", {"platform", "gateway", "key", "assistant"}),
+        ("mia", {"gateway", "mia", "key"}),
+        ("noah", {"noah"}),
+    ],
+)
+def test_each_person_sees_the_budgets_that_concern_it(everywhere: World, name: str, seen: set[str]) -> None:
+    assert {limit.policy for limit in budgets_visible_to(everywhere.actor(name))} == seen
+
+
+def test_another_organisations_budgets_are_never_among_them(everywhere: World) -> None:
+    assert budgets_visible_to(everywhere.actor("charlie")) == []
+
+
+def test_a_budget_is_listed_once_however_many_reasons_there_are_to_see_it(everywhere: World) -> None:
+    for name in ("alice", "sam", "mia"):
+        limits = budgets_visible_to(everywhere.actor(name))
+        assert len(limits) == len(set(limits))
+
+
+def test_a_revoked_keys_budget_is_no_longer_shown_but_still_on_its_path(everywhere: World) -> None:
+    revoke_key(everywhere.key, by=everywhere.actor("alice"))
+    assert "key" not in {limit.policy for limit in budgets_visible_to(everywhere.actor("mia"))}
+    assert "key" in {limit.policy for limit in limits_on_path(ApiKey.objects.get(pk=everywhere.key.pk))}
+
+
+def test_rates_are_no_budgets(world: World) -> None:
+    budget(world, world.key, name="rate", kind="rpm", window="minute", value=60)
+    assert budgets_visible_to(world.actor("alice")) == []
+    assert [limit.kind for limit in limits_on_path(world.key)] == ["rpm"]
+
+
+def test_the_path_of_an_applications_key_passes_its_budget(everywhere: World) -> None:
+    key, _ = create_api_key(
+        everywhere.platform, name="App", application=everywhere.assistant, environment="staging", features=["chat"],
+        by=everywhere.actor("alice"),
+    )  # fmt: skip
+    assert [limit.policy for limit in limits_on_path(key)] == ["assistant", "engineering", "platform", "root"]
+    assert {limit.level for limit in limits_on_path(key)} == {"application", "group", "organization"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours", "today"),
+    [
+        ("UTC", 16, True),
+        ("UTC", 17, False),
+        ("Asia/Kolkata", 21, True),
+        ("Asia/Kolkata", 22, False),
+        ("America/Los_Angeles", 8, True),
+        ("America/Los_Angeles", 9, False),
+    ],
+)
+def test_a_day_begins_at_the_organisations_midnight(world: World, zone: str, hours: int, today: bool) -> None:
+    change_settings(world.acme, by=world.actor("alice"), time_zone=zone)
+    budget(world, world.key, window="day")
+    a_call(world.key, at=NOW - timedelta(hours=hours))
+    (found,) = used(world.acme, limits_on_path(world.key), now=NOW)
+    assert found.spent == (COST if today else 0)
+    assert found.resets_at is not None
+    assert NOW < found.resets_at <= NOW + timedelta(days=1)
+
+
+def test_each_subject_counts_its_own_calls_exactly(everywhere: World) -> None:
+    other, _ = create_api_key(everywhere.field, name="S", member=everywhere.noah, by=everywhere.actor("alice"))
+    insert_calls(*(call_row(everywhere.key, at=NOW) for _ in range(3)), *(call_row(other, at=NOW) for _ in range(2)))
+    limits = budgets_visible_to(everywhere.actor("alice"))
+    spent = {found.limit.policy: found.spent // COST for found in used(everywhere.acme, limits, now=NOW)}
+    assert spent == {
+        "root": 5, "engineering": 3, "platform": 3, "gateway": 3, "sales": 2, "mia": 3, "noah": 2, "key": 3, "assistant": 0,
+    }  # fmt: skip
+
+
+def test_without_limits_nothing_is_asked(world: World, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert used(world.acme, [], now=NOW) == []
+
+
+def test_any_number_of_budgets_takes_one_statement(everywhere: World, django_assert_num_queries: Any) -> None:
+    limits = budgets_visible_to(everywhere.actor("alice"))
+    with django_assert_num_queries(1):
+        assert len(used(everywhere.acme, limits, now=NOW)) == 9
+
+
+def test_the_credit_pool_is_all_that_was_ever_funded(world: World) -> None:
+    credits.top_up(world.acme, amount_nano_usd=5 * DOLLAR, reference="a", by=world.alice)
+    credits.adjust(world.acme, amount_nano_usd=-DOLLAR, reference="b", note="too much", by=world.alice)
+    a_call(world.key, at=NOW)
+    pool = pool_of(world.acme)
+    assert (pool.subject, pool.value, pool.level) == ("pool", 4 * DOLLAR, "credit pool")
+    (found,) = used(world.acme, [pool], now=NOW)
+    assert (found.spent, found.resets_at) == (COST, None)
+
+
+def test_what_is_held_is_shown_beside_what_was_spent(world: World) -> None:
+    budget(world, world.key)
+    redis.client().hset(counters.counter(world.acme.pk, f"k{world.key.pk}"), mapping={"held": 7, "spent": 999})
+    a_call(world.key, at=NOW)
+    (found,) = used(world.acme, limits_on_path(world.key), now=NOW)
+    assert (found.spent, found.held) == (COST, 7)  # spent is the ledger's, whatever the counter says
+
+
+def test_without_redis_the_ledgers_figures_are_shown_all_the_same(world: World) -> None:
+    budget(world, world.key)
+    a_call(world.key, at=NOW)
+    name = counters.counter(world.acme.pk, f"k{world.key.pk}")
+    redis.client().delete(name)
+    redis.client().set(name, "of another kind")  # what is asked of it is an error in Redis
+    (found,) = used(world.acme, limits_on_path(world.key), now=NOW)
+    redis.client().delete(name)
+    assert (found.spent, found.held) == (COST, 0)
+
+
+@pytest.mark.parametrize(
+    ("window", "label"),
+    [("day", "K · today"), ("month", "K · this month"), ("total", "K · in total"), ("minute", "K · per minute")],
+)
+def test_a_limit_is_named_by_its_node_and_window(window: str, label: str) -> None:
+    assert Used(bound(window=window), 0, 0, None).label == label
+
+
+@pytest.mark.parametrize(
+    ("level", "where"),
+    [("organization", "the organisation"), ("key", "the key"), ("group", "the group"), ("member", "the member")],
+)
+def test_the_node_that_decides_is_told_in_words(level: str, where: str) -> None:
+    assert Used(bound(level=level), 0, 0, None).where == where
+
+
+def test_those_that_are_full_come_first_then_the_fullest() -> None:
+    def of(name: str, spent: int, held: int, value: int) -> Used:
+        return Used(bound(node=name, value=value), spent, held, None)
+
+    budgets = [of("half", 5, 0, 10), of("none", 0, 0, 10), of("full", 4, 6, 10), of("over", 30, 0, 10), of("closed", 0, 0, 0)]
+    assert [found.limit.node for found in sorted(budgets, key=Used.is_further_than)] == ["over", "full", "closed", "half", "none"]

@@ -1,0 +1,130 @@
+"""Whatever stands in the address of a page, it is a page: never an error, never somebody else's calls, never a script."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.http import QueryDict
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analytics.filters import Filters, id_in, text_in, url_with
+from guardrails.services import LimitSpec, bind, create_policy
+from orgs.models import ApiKey
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member
+from tests.actors import World, make_user
+from tests.ledger_rows import call_row, insert_calls
+
+NAMES = ("period", "group", "member", "key", "application", "model", "status", "q", "before", "after", "environment", "page", "")
+SPITEFUL = (
+    "' OR 1=1 --", "%(scope)s", "%s", "{0}", "\x00", "\ud7ff", "\u2028", "<script>alert(1)</script>", "9" * 400, "-1", "1e9",
+    "٣", "null", "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "{" + "f" * 32 + "}", "7d",
+    "24h", "ok", "../../etc/passwd", "\N{RIGHT-TO-LEFT OVERRIDE}abc", "a" * 5000, "\r\nSet-Cookie: x=1", "%", "%25", "\\",
+    '"', "&", "9223372036854775807", "9223372036854775808",
+)  # fmt: skip
+VALUES = st.sampled_from(SPITEFUL) | st.text(max_size=30)
+QUERIES = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5)
+PAGES = ("", "calls/", "usage/keys/")
+
+
+def signed_in(world: World, name: str) -> Client:
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=QUERIES, page=st.sampled_from(PAGES))
+def test_any_query_whatever_is_answered(world: World, query: list[tuple[str, str]], page: str) -> None:
+    response = signed_in(world, "alice").get(f"/o/{world.acme.slug}/{page}?{urlencode(query, errors='replace')}")
+    assert response.status_code == 200
+    assert b"<script>alert(1)" not in response.content
+
+
+RAW = ("%ff=%fe", "group=%00", "period=%", "a" * 2000, "&&&=&", "period=7d;drop", "key=1&key=2&key=x" * 50, "q=%ed%a0%80")
+
+
+def test_bytes_that_are_no_text_are_answered_too(world: World) -> None:
+    client = signed_in(world, "mia")
+    for page in PAGES:
+        for raw in RAW:
+            assert client.get(f"/o/{world.acme.slug}/{page}?{raw}").status_code == 200, raw
+
+
+@pytest.mark.parametrize("path", ["usage/keys/{}/limits/", "usage/keys/{}/calls/", "calls/{}/"])
+def test_a_row_that_cannot_be_is_absent(world: World, path: str) -> None:
+    client = signed_in(world, "alice")
+    for row in ("0", "9223372036854775807", "9223372036854775808", "-1", "x", "9" * 60, "%00"):
+        assert client.get(f"/o/{world.acme.slug}/{path.format(row)}").status_code == 404, row
+
+
+@given(st.text())
+def test_an_id_is_a_number_that_a_row_can_have_or_nothing(text: str) -> None:
+    number = id_in(text)
+    assert number is None or (0 <= number < 2**63 and str(number) == text.lstrip("0").rjust(1, "0"))
+
+
+@given(st.text(), st.integers(0, 50))
+def test_text_is_short_printable_and_without_spaces_at_its_ends(text: str, length: int) -> None:
+    read = text_in(text, length)
+    assert len(read) <= length
+    assert read == read.strip()
+    assert read.isprintable()
+
+
+@given(QUERIES, st.sampled_from(["period", "group", "model"]), st.none() | VALUES)
+def test_a_link_reads_back_as_what_it_was_made_of(query: list[tuple[str, str]], name: str, value: str | None) -> None:
+    given_query = QueryDict(urlencode(query, errors="replace"))
+    link = url_with(given_query, {name: value}, path="/o/x/")
+    assert link.startswith("/o/x/")
+    assert link.isascii()
+    read = QueryDict(link.partition("?")[2])
+    kept = {key: given_query[key] for key in given_query if key not in ("before", "after", name) and given_query[key]}
+    assert {key: read[key] for key in read if key != name} == kept
+    assert read.get(name, "") == (value or "").encode(errors="replace").decode()
+
+
+@given(QUERIES)
+def test_filters_hold_nothing_but_ids_and_short_text(query: list[tuple[str, str]]) -> None:
+    filters = Filters.of(QueryDict(urlencode(query, errors="replace")))
+    sql, values = filters.sql()
+    assert set(values) == set(Filters._fields)
+    assert len(filters.model) <= 200
+    assert len(filters.status) <= 12
+    # Values travel as parameters: the statement is made of our own words only.
+    assert set(sql.replace("%(", "").replace(")s", "")) <= set("abcdefghijklmnopqrstuvwxyz_0123456789 =,()NDATI")
+
+
+# --- few statements, however large the organisation ---------------------------------------------
+def grow(world: World, *, people: int) -> World:
+    """So many members with a key and a budget each, and calls of all of them."""
+    alice = world.actor("alice")
+    rows = []
+    for number in range(people):
+        person = make_user(f"p{number}.{world.acme.slug}@example.test", name=f"Person {number}")
+        add_member(person, group=world.platform, by=alice)
+        key, _ = create_api_key(world.platform, name=f"Key {number}", member=person, by=alice)
+        policy = create_policy(world.acme, name=f"P {number}", limits=[LimitSpec("budget", "month", 10**9)], by=alice)
+        bind(policy, subject=key, by=alice)
+        rows += [call_row(key) for _ in range(2)]
+    insert_calls(*rows)
+    return world
+
+
+@pytest.fixture
+def crowd(world: World) -> World:
+    return grow(world, people=40)
+
+
+def test_no_page_takes_more_statements_for_many_people(crowd: World, django_assert_max_num_queries: Any) -> None:
+    keys = urlencode([("key", str(pk)) for pk in ApiKey.objects.filter(organization=crowd.acme).values_list("pk", flat=True)])
+    for name in ("alice", "lena", "sam"):
+        client = signed_in(crowd, name)
+        client.get(f"/o/{crowd.acme.slug}/")  # the first visit writes into the session
+        for page in ("", "?period=24h", "calls/", "calls/?status=ok&period=30d", f"usage/keys/?{keys}"):
+            with django_assert_max_num_queries(12):
+                assert client.get(f"/o/{crowd.acme.slug}/{page}").status_code == 200

@@ -1,0 +1,151 @@
+"""A call told step by step: every status, every kind of decision, and figures with all their digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from analytics.call_story import Step, story_of
+from billing.models import CallAttempt, UsageRecord
+from orgs.models import Group
+
+BUDGET = {"level": "key", "node": "Mia's key", "policy": "Limits", "window": "month", "limit": 5 * 10**9, "left": 1_234_567_891}
+REFUSAL = {
+    "level": "group",
+    "node": "Platform",
+    "policy": "P",
+    "window": "day",
+    "limit": "1000",
+    "spent": "999.999999999",
+    "held": "0.5",
+}
+RATE = {"level": "key", "node": "k", "policy": "P", "window": "minute", "limit": 6000, "spent": 6000, "held": 0}
+
+
+def call(**fields: Any) -> UsageRecord:
+    given: dict[str, Any] = {
+        "status": "ok", "http_status": 200, "protocol": "chat_completions", "requested_model": "m", "provider": "p",
+        "route_reason": "only", "finish_reason": "stop", "latency_ms": 1200, **fields,
+    }  # fmt: skip
+    return UsageRecord(**given)
+
+
+def steps(record: UsageRecord, *attempts: CallAttempt) -> list[Step]:
+    return story_of(record, attempts=attempts, path=[]).steps
+
+
+def titles(record: UsageRecord, *attempts: CallAttempt) -> list[str]:
+    return [step.title for step in steps(record, *attempts)]
+
+
+def attempt(number: int, status: str = "ok", http_status: int | None = 200, error: str = "") -> CallAttempt:
+    return CallAttempt(
+        number=number, provider=f"p{number}", model="u", status=status, http_status=http_status, error=error, latency_ms=90
+    )
+
+
+def test_a_completed_call_from_beginning_to_end() -> None:
+    told = steps(call(decision=BUDGET, first_token_ms=300, streamed=True), attempt(1, "failed", 503, "overloaded"), attempt(2))
+    assert [(step.title, step.tone) for step in told] == [
+        ("Received", "ok"),
+        ("Admitted", "ok"),
+        ("Routed", "ok"),
+        ("p1 / u", "bad"),
+        ("p2 / u", "ok"),
+        ("First token", "ok"),
+        ("Completed", "ok"),
+    ]
+    texts = [step.text for step in told]
+    assert texts[0] == "m by chat completions, streamed"
+    assert texts[3:5] == ["answered 503, overloaded", "answered 200"]
+    assert texts[-1] == "HTTP 200, finish reason stop"
+
+
+def test_an_attempt_that_got_no_answer_says_how_it_ended() -> None:
+    told = steps(call(), attempt(1, "failed", None, "timeout"), attempt(2, "cancelled", None))
+    assert [step.text for step in told if " / " in step.title] == ["failed, timeout", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        ({}, "$5 on the key Mia's key, $1.234567891 left this month"),
+        ({"limit": 10**18, "window": "total"}, "$1,000,000,000 on the key Mia's key, $1.234567891 left in total"),
+        ({"left": 0, "window": "day"}, "$5 on the key Mia's key, $0 left today"),
+    ],
+)
+def test_an_admitted_call_names_its_tightest_limit(decision: dict[str, Any], text: str) -> None:
+    told = {step.title: step.text for step in steps(call(decision={**BUDGET, **decision}))}
+    assert told["Admitted"] == f"Tightest limit: {text} after this call's hold."
+
+
+@pytest.mark.parametrize(
+    ("code", "decision", "title", "text"),
+    [
+        (
+            "budget_exceeded",
+            REFUSAL,
+            "Refused: budget exceeded",
+            "The group Platform has used $999.999999999, with $0.5 held, of $1,000 today.",
+        ),
+        (
+            "rate_limit_exceeded",
+            RATE,
+            "Refused: rate limit exceeded",
+            "The key k has used 6,000 requests, with 0 requests held, of 6,000 requests in the last minute.",
+        ),
+        ("model_not_found", {}, "Refused: model not found", ""),
+        ("attribution_required", {"level": "organization", "missing": ["feature"]}, "Refused: attribution required", ""),
+    ],
+)
+def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any], title: str, text: str) -> None:
+    told = steps(call(status="refused", http_status=403, error_code=code, decision=decision, route_reason="", finish_reason=""))
+    assert (told[1].title, told[1].text, told[1].tone) == (title, text, "bad")
+    assert [step.title for step in told if step.title in ("Routed", "Admitted")] == []
+    assert told[-1].text == f"HTTP 403, {code.replace('_', ' ')}"
+
+
+def test_a_shortened_answer_says_so() -> None:
+    told = {step.title: step for step in steps(call(decision={**BUDGET, "clamped_to": 12_345}))}
+    assert told["Shortened"].text == "The budget affords 12,345 output tokens: the answer was bounded by that."
+    assert told["Shortened"].tone == "warn"
+
+
+@pytest.mark.parametrize(
+    ("status", "tone"), [("ok", "ok"), ("cancelled", "warn"), ("cut", "warn"), ("failed", "bad"), ("abandoned", "bad")]
+)
+def test_every_ending_has_its_tone(status: str, tone: str) -> None:
+    last = steps(call(status=status, http_status=500, error_code="provider_error"))[-1]
+    assert (last.tone, last.title) == (tone, str(UsageRecord.Status(status).label))
+    assert "provider error" in last.text
+
+
+def test_what_was_never_reached_is_not_told() -> None:
+    bare = call(route_reason="", provider="", finish_reason="", latency_ms=None, requested_model="")
+    assert titles(bare) == ["Received", "Completed"]
+    assert steps(bare)[0].text == "no model by chat completions, in one piece"
+    assert steps(bare)[-1].when == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("only", "p: the only deployment of this model"),
+        ("order", "p: first in the order of its deployments"),
+        ("later", "p: later"),
+    ],
+)
+def test_the_route_is_told_in_words_also_one_of_a_later_version(reason: str, words: str) -> None:
+    assert steps(call(route_reason=reason))[1].text == words
+
+
+def test_the_path_is_told_from_the_root_down() -> None:
+    path = [Group(name=name) for name in ("Acme", "Platform / EU")]  # type: ignore[no-untyped-call]
+    assert story_of(call(), attempts=[], path=path).path == "Acme / Platform / EU"
+
+
+def test_a_kind_that_this_version_does_not_know_is_still_part_of_the_sum() -> None:
+    story = story_of(call(cost_parts={"input": 5, "video_output": 7}, unit_prices={"video_output": 3}), attempts=[], path=[])
+    assert [(part.kind, part.cost_nano_usd) for part in story.parts] == [("Input", 5), ("Video output", 7)]
+    assert story.total == 12
