@@ -49,6 +49,13 @@ class Calling(asyncio.Protocol):
             self._count_failure(b"connection lost")
             self.done.set_result(None)
 
+    def give_up(self) -> None:
+        """A call that is still not answered is a failure, not one call fewer."""
+        if self._transport is not None and not self.done.done():
+            self._count_failure(b"no answer")
+            self.done.set_result(None)
+            self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         if self._complete():
@@ -115,4 +122,6 @@ async def run(url: str, request: bytes, *, connections: int, seconds: float) -> 
     loop = asyncio.get_running_loop()
     calling = [(await loop.create_connection(lambda: Calling(request, load, until), host, port))[1] for _ in range(connections)]
     await asyncio.wait([connection.done for connection in calling], timeout=seconds + DRAIN_SECONDS)
+    for connection in calling:
+        connection.give_up()
     return load
