@@ -212,7 +212,7 @@ def test_a_failing_script_fails_only_for_its_caller(key: str, tmp_path: Path) ->
     broken = a_script(tmp_path, "return redis.call('INCR', KEYS[1], 'too', 'many')")
 
     async def ask(scripts: Scripts) -> list[Any]:
-        return await asyncio.gather(scripts.run(broken, [key], []), scripts.command("ECHO", "fine"), return_exceptions=True)
+        return [*await asyncio.gather(scripts.run(broken, [key], []), scripts.command("ECHO", "fine"), return_exceptions=True)]
 
     failed, fine = with_scripts(ask)
     assert isinstance(failed, RedisUnavailable)

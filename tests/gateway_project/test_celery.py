@@ -1,0 +1,84 @@
+"""Background work: what beat sends exists, expires before it piles up, and survives a worker's death."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from gateway_project.celery import app
+
+SCHEDULE: dict[str, dict[str, Any]] = settings.CELERY_BEAT_SCHEDULE
+OWN_APPS = ("analytics", "billing", "guardrails", "notifications", "orgs", "proxy", "gateway_project")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> None:
+    """As a worker does when it starts."""
+    app.loader.import_default_modules()
+
+
+def own_tasks() -> set[str]:
+    return {name for name in app.tasks if name.split(".")[0] in OWN_APPS}
+
+
+@pytest.mark.parametrize("name", SCHEDULE)
+def test_what_is_scheduled_is_a_task_that_exists(name: str) -> None:
+    assert SCHEDULE[name]["task"] in app.tasks
+
+
+@pytest.mark.parametrize("name", SCHEDULE)
+def test_a_run_that_could_not_start_in_time_is_dropped_for_the_next(name: str) -> None:
+    entry = SCHEDULE[name]
+    assert 0 < entry["options"]["expires"] <= entry["schedule"]
+
+
+def test_no_task_is_scheduled_twice_and_none_is_forgotten() -> None:
+    scheduled = [entry["task"] for entry in SCHEDULE.values()]
+    assert len(set(scheduled)) == len(scheduled)
+    # Every task of today is periodic; one that is not must be named here, with who sends it.
+    assert own_tasks() == set(scheduled)
+
+
+def test_tasks_carry_the_names_of_their_modules() -> None:
+    for name in own_tasks():
+        task = app.tasks[name]
+        assert name == f"{task.__module__}.{task.__name__}"
+
+
+def test_a_task_is_done_again_when_its_worker_dies_and_results_are_not_kept() -> None:
+    assert app.conf.task_acks_late
+    assert app.conf.task_reject_on_worker_lost
+    assert app.conf.task_ignore_result
+    assert app.conf.worker_prefetch_multiplier == 1
+
+
+def test_a_task_that_hangs_is_warned_before_it_is_killed() -> None:
+    assert 0 < app.conf.task_soft_time_limit < app.conf.task_time_limit
+    # Redis gives a task to another worker after an hour: it must have ended by then.
+    assert app.conf.task_time_limit < app.conf.broker_transport_options.get("visibility_timeout", 3600)
+
+
+def test_the_settings_reach_the_application() -> None:
+    assert app.conf.beat_schedule == SCHEDULE
+    assert app.conf.broker_url == settings.CELERY_BROKER_URL
+    assert app.conf.beat_schedule_filename.startswith(str(settings.GATEHOUSE_HOME))
+
+
+def test_a_worker_keeps_our_log_format() -> None:
+    from celery.signals import setup_logging
+
+    # Celery leaves the log alone as soon as somebody listens.
+    assert setup_logging.has_listeners()
+    assert not app.conf.worker_hijack_root_logger
+
+
+def test_the_broker_can_be_reached_and_holds_tasks() -> None:
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1)
+        with connection.SimpleQueue("gatehouse-test-queue") as queue:
+            queue.put({"n": 1}, serializer="json")
+            message = queue.get(timeout=2)
+            message.ack()
+            assert message.payload == {"n": 1}
