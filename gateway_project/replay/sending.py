@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway_project.demo.trace import TracedCall
+from gateway_project.lib.money import BadAmount, parse_usd
 
 CALL_SECONDS = 600
 PREFLIGHT_SECONDS = 10
 # About four bytes a token, as English has them.
 WORD = "the "
-_DATA, _DONE = b"data: ", b"[DONE]"
+_DATA, _DONE = b"data:", b"[DONE]"
 
 
 class Unusable(Exception):
@@ -149,6 +151,8 @@ async def _one(session: aiohttp.ClientSession, target: Target, call: TracedCall)
         outcome = Outcome(0, "client_timeout")
     except aiohttp.ClientError:
         outcome = Outcome(0, "connection_failed")
+    except HttpProcessingError:
+        outcome = Outcome(0, "malformed_answer")  # a line that is too long
     return outcome._replace(latency_ms=(time.monotonic() - began) * 1000)
 
 
@@ -157,21 +161,22 @@ async def _read_whole(answer: aiohttp.ClientResponse) -> Outcome:
     request_id = answer.headers.get("x-request-id", "")
     if answer.status != 200:
         return Outcome(0, _code_of(body) or f"http_{answer.status}", request_id)
+    told = answer.headers.get("x-gatehouse-cost-usd")
     try:
         usage = _decode(body).usage
-    except msgspec.DecodeError:
+        cost = None if told is None else Decimal(parse_usd(told)).scaleb(-9)
+    except (msgspec.DecodeError, BadAmount):
         usage = None
     if usage is None:
         return Outcome(0, "malformed_answer", request_id)
-    cost = answer.headers.get("x-gatehouse-cost-usd")
-    return Outcome(0, "", request_id, usage.prompt_tokens, usage.completion_tokens, None if cost is None else Decimal(cost))
+    return Outcome(0, "", request_id, usage.prompt_tokens, usage.completion_tokens, cost)
 
 
 async def _read_stream(answer: aiohttp.ClientResponse) -> Outcome:
     """Complete once `[DONE]` has come."""
     request_id, usage = answer.headers.get("x-request-id", ""), _Usage()
     async for line in answer.content:
-        payload = line.strip().removeprefix(_DATA)
+        payload = line.removeprefix(_DATA).strip() if line.startswith(_DATA) else b""  # else a comment or another field
         if payload == _DONE:
             return Outcome(0, "", request_id, usage.prompt_tokens, usage.completion_tokens)
         if not payload:
