@@ -13,8 +13,8 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
     @staticmethod
-    def serve(static_file: Any, request: HttpRequest) -> HttpResponse:
-        streamed = WhiteNoiseMiddleware.serve(static_file, request)
+    def serve(static_file: Any, request: HttpRequest) -> HttpResponse:  # type: ignore[override]
+        streamed = WhiteNoiseMiddleware.serve(static_file, request)  # type: ignore[no-untyped-call]
         whole = HttpResponse(b"".join(streamed.streaming_content), status=streamed.status_code)
         for name, value in streamed.items():
             whole[name] = value
