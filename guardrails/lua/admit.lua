@@ -77,6 +77,7 @@ local again = redis.call('HGET', KEYS[2], ARGV[2])
 if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0} end
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'CLOSED'} end
 local amount = ARGV[3]
+local asked = tonumber(amount)
 
 local cold = {'COLD'}
 local spent, held = {}, {}
@@ -140,9 +141,9 @@ for at = FIRST, #ARGV, 5 do
             local room = headroom(value, baseline, spent[subject], held[subject], '0')
             if tightest == 0 or room < left then tightest, left = number, room end
             -- The budget with least room triggers first; on a tie the most specific, which comes first.
-            if (not refused or room < refused_left) and headroom(value, baseline, spent[subject], held[subject], amount) < 0 then
-                refused, refused_left = number, room
-            end
+            local short = room < asked
+            if room > EXACT then short = headroom(value, baseline, spent[subject], held[subject], amount) < 0 end
+            if short and (not refused or room < refused_left) then refused, refused_left = number, room end
         end
     end
 end
