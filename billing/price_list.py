@@ -163,7 +163,7 @@ def rates_of(price: ModelPrice) -> Rates:
         raise Unlisted("no price per input token")
     tokens = {_TOKEN_KINDS[key]: value for key, value in values.items() if key in _TOKEN_KINDS}
     tokens.setdefault("output", tokens["input"])
-    tokens = {kind: value for kind, value in tokens.items() if not _inexact_write(kind, value, tokens["input"])}
+    tokens = _without_inexact_writes(tokens)
     return Rates(
         **{kind: _nano(kind, _value_above(value, -1)) for kind, value in tokens.items()},
         tiers=tuple(_tiers(tokens)),
@@ -172,11 +172,21 @@ def rates_of(price: ModelPrice) -> Rates:
     )
 
 
-def _inexact_write(kind: str, value: PriceValue, input_price: PriceValue) -> bool:
-    """A write price such as 0.0833333333333333 is left out if it then falls back to a dearer one: never under."""
-    if not kind.startswith("cache_write") or hasattr(value, "tiers"):
-        return False
-    return bool(value * NANO % 1) and _value_above(input_price, -1) >= value
+def _without_inexact_writes(tokens: dict[str, PriceValue]) -> dict[str, PriceValue]:
+    """A write price such as 0.0833333333333333 is left out if what it then falls back to is no cheaper: never under."""
+    kept = dict(tokens)
+    for kind, next_kinds in (("cache_write_5m", ("input",)), ("cache_write_1h", ("cache_write_5m", "input"))):
+        value = kept.get(kind)
+        if value is None or hasattr(value, "tiers") or not value * NANO % 1:
+            continue
+        fallback = next(kept[name] for name in next_kinds if name in kept)
+        if _cheapest(fallback) >= value:
+            del kept[kind]
+    return kept
+
+
+def _cheapest(value: PriceValue) -> Decimal:
+    return min([Decimal(getattr(value, "base", value)), *(Decimal(tier.price) for tier in getattr(value, "tiers", ()))])
 
 
 def _tiers(tokens: dict[str, PriceValue]) -> Iterable[Tier]:
