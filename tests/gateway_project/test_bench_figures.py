@@ -72,6 +72,8 @@ def test_a_call_that_fails_voids_the_figures(provider: Stage) -> None:
             try:
                 with pytest.raises(BenchFailed, match="503"):
                     figures._load(provider, f"http://127.0.0.1:{port}/v1", stream=False, connections=1, seconds=0.1)
+                with pytest.raises(BenchFailed, match="503"):
+                    figures.peer_latency(provider, url=f"http://127.0.0.1:{port}/v1", key="k", model="m", seconds=0.1)
             finally:
                 server.terminate()
 
