@@ -9,7 +9,6 @@ import pytest
 
 from billing.ledger import Row
 from billing.pricing import Rates
-from guardrails.admission import Refused
 from orgs.access import Node
 from proxy import recording
 from proxy.call import Call
@@ -141,19 +140,6 @@ def test_the_context_of_a_hold_makes_a_row_again() -> None:
     whole = recording.cancelled(call)
     for name in kept:
         assert getattr(again, name) == getattr(whole, name)
-
-
-def test_a_refusals_figures_are_exact_numbers() -> None:
-    outcome = Refused(limit(value=9_100_000_000_000_001), 9_100_000_000_000_000, 2, 0, 0)
-    assert recording.refusal(outcome) == {
-        "level": "key",
-        "node": "Mia's key",
-        "policy": "L",
-        "window": "month",
-        "limit": 9_100_000_000_000_001,
-        "spent": 9_100_000_000_000_000,
-        "held": 2,
-    }
 
 
 @pytest.mark.parametrize(
