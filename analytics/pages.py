@@ -49,7 +49,7 @@ def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[T
         Tile(
             "Calls",
             formatting.compact(total.calls),
-            f"{_count(total.refused)} refused by a limit" if total.refused else "none refused by a limit",
+            f"{_count(total.refused)} refused" if total.refused else "none refused by a limit",
             [sums.calls for sums in series],
             formatting.change(total.calls, before.calls),
             title=f"{total.calls:,}",

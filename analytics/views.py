@@ -34,7 +34,9 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, time_zone=organization.time_zone)
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
-    pool = [budgets.pool_of(organization)] if actor.can_anywhere(Permission.VIEW_BILLING) else []
+    root = next((group for group in groups if group.level == 0), None)
+    sees_pool = actor.can_anywhere(Permission.TOP_UP) or (root is not None and actor.can(Permission.VIEW_BILLING, root))
+    pool = [budgets.pool_of(organization)] if sees_pool else []
     limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,

@@ -117,10 +117,11 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 class Recorded(NamedTuple):
-    """`transaction_id` and `recorded_at` (aware) of the commit that made the row durable."""
+    """The commit that made the row durable, and the charge that stands in it: the row may have changed while it waited."""
 
     transaction_id: int
     recorded_at: datetime
+    charged_nano_usd: int
 
 
 def _insert_statement() -> bytes:
@@ -134,14 +135,14 @@ def _insert_statement() -> bytes:
             SELECT {columns}, pg_current_xact_id()::text::bigint, now()
             FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)
             ON CONFLICT (call_id) DO NOTHING
-            RETURNING call_id
+            RETURNING call_id, charged_nano_usd
         ), attempts AS (
             INSERT INTO billing_callattempt ({attempt_columns})
             SELECT {attempt_columns}
             FROM json_populate_recordset(NULL::billing_callattempt, %s::json)
             WHERE call_id IN (SELECT call_id FROM fresh)
         )
-        SELECT pg_current_xact_id()::text::bigint, now(), array_agg(call_id) FROM fresh
+        SELECT pg_current_xact_id()::text::bigint, now(), array_agg(call_id), array_agg(charged_nano_usd) FROM fresh
         """
         )
         .format(columns=columns, attempt_columns=attempt_columns)
@@ -153,7 +154,8 @@ INSERT = _insert_statement()
 
 # Only resolvers (proxy.holds) write under the call ids of others, and only rows of this status.
 OWN_SQL = b"""
-SELECT call_id, transaction_id, recorded_at FROM billing_usagerecord WHERE call_id = ANY(%s) AND status <> 'abandoned'
+SELECT call_id, transaction_id, recorded_at, charged_nano_usd
+FROM billing_usagerecord WHERE call_id = ANY(%s) AND status <> 'abandoned'
 """
 
 
@@ -234,8 +236,11 @@ class Ledger:
         attempts = msgspec.json.encode([attempt for waiting in batch for attempt in waiting.attempts])
         cursor = await connection.execute(INSERT, (rows.decode(), attempts.decode()))
         found = await cursor.fetchone()
-        transaction_id, recorded_at, fresh = found if found is not None else (0, None, None)
-        written = dict.fromkeys(fresh or (), Recorded(transaction_id, recorded_at))
+        transaction_id, recorded_at, fresh, charges = found if found is not None else (0, None, None, None)
+        written = {
+            call_id: Recorded(transaction_id, recorded_at, charged)
+            for call_id, charged in zip(fresh or (), charges or (), strict=True)
+        }
         written |= await self._own({waiting.row.call_id for waiting in batch}.difference(written))
         self._uncertain -= {waiting.row.call_id for waiting in batch}
         for waiting in batch:
@@ -252,7 +257,7 @@ class Ledger:
         if not asked:
             return {}
         cursor = await (await self._connected()).execute(OWN_SQL, (list(asked),))
-        return {call_id: Recorded(transaction_id, at) for call_id, transaction_id, at in await cursor.fetchall()}
+        return {call_id: Recorded(*rest) for call_id, *rest in await cursor.fetchall()}
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

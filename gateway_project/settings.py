@@ -193,6 +193,10 @@ LEDGER_TIMEOUT_SECONDS = float(ENV.get("LEDGER_TIMEOUT_SECONDS", "10"))
 METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))
+if LEASE_SECONDS < 4:
+    raise ImproperlyConfigured(
+        "LEASE_SECONDS must be at least 4: a lease is renewed every second and given up two seconds early."
+    )
 
 # --- background work ---------------------------------------------------------------------------
 CELERY_TASK_ACKS_LATE = True

@@ -33,6 +33,9 @@ _ADMIT = redis.Script(_LUA / "admit.lua")
 _SETTLE = redis.Script(_LUA / "settle.lua")
 _BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
 _LOAD = redis.Script(_LUA / "load.lua")
+_UNLOAD = redis.Script(_LUA / "unload.lua")
+# How long a settled call is remembered (settle.lua).
+TOMBSTONE_SECONDS = 300
 # A counter can be missing once per subject and window; more rounds mean that Redis loses what is written.
 MAX_ROUNDS = 6
 
@@ -151,6 +154,12 @@ async def settle_hold(
     )
     reply = await redis.scripts().run(_SETTLE, keys, (str(call_id), transaction_id, recorded_ms, *map(str, amounts)))
     return bool(reply)
+
+
+async def unload(organization_id: int, subjects: Sequence[str]) -> None:
+    """Makes these counters cold: the next admission reads them from the ledger. What is held stays."""
+    for subject in subjects:
+        await redis.scripts().run(_UNLOAD, (counters.counter(organization_id, subject),), ())
 
 
 async def release(held: Admitted) -> bool:

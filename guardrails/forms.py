@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
 from guardrails.selectors import NO_LIMITS, KeyLimits
-from guardrails.services import MAX_RPM
+from guardrails.services import MAX_BUDGET_NANO_USD, MAX_RPM
 from orgs.actor import Actor
 from orgs.errors import Refused
 from orgs.models import Application, Group, User
 from orgs.permissions import Permission
 from orgs.selectors import bindable_applications, key_homes
 
+LAST_YEAR = 2100
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -41,6 +42,8 @@ class DollarField(forms.CharField):
             amount = parse_usd(text if re.fullmatch(r"-?[\d.]+", text) else f"{text} dollars")
         except BadAmount as error:
             raise forms.ValidationError(self._why(text)) from error
+        if amount > MAX_BUDGET_NANO_USD:
+            raise forms.ValidationError(self._why("0"))
         if amount <= 0:
             raise forms.ValidationError("Give more than zero. To stop a key, disable it.")
         return amount
@@ -50,7 +53,7 @@ class DollarField(forms.CharField):
         if "," in text:
             return "Write the decimals after a point: 12.50"
         if re.fullmatch(r"-?\d*\.?\d*", text):
-            return "At most $9,000,000,000, with at most nine decimals."
+            return "At most $4,000,000,000, with at most nine decimals."
         return "Give an amount in US dollars, such as 25 or 0.50"
 
 
@@ -134,6 +137,8 @@ class NewKeyForm(forms.Form):
         day: date | None = self.cleaned_data["expires_on"]
         if day is not None and day < timezone.localdate():
             raise forms.ValidationError("This day is over.")
+        if day is not None and day.year >= LAST_YEAR:
+            raise forms.ValidationError(f"Choose a day before {LAST_YEAR}, or none at all.")
         return day
 
     @property

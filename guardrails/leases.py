@@ -50,6 +50,8 @@ class Lease:
         asked_at = time.monotonic()
         with contextlib.suppress(redis.RedisUnavailable):
             await redis.scripts().command("SET", counters.worker(self.worker_id), "1", "PX", int(settings.LEASE_SECONDS * 1000))
+            if self._announced:  # again and again: Redis may have lost them
+                await redis.scripts().command("SADD", counters.ACTIVE_ORGANIZATIONS, *self._announced)
             self.renewed_at = asked_at
 
     async def give_up(self) -> None:

@@ -56,6 +56,7 @@ def create_limited_key(
     group: Group, *, name: str, by: Actor, limits: KeyLimits = NO_LIMITS, **attributes: Unpack[KeyAttributes]
 ) -> tuple[ApiKey, str]:
     """A key and its limits in one step: no call can be made with it before they hold. Raises Refused, NotAllowed."""
+    _refuse_out_of_range(_specs(limits))
     with changing(by.organization):
         key, text = create_api_key(group, name=name, by=by, **attributes)
         if limits != NO_LIMITS:
@@ -124,7 +125,7 @@ def _replace_limits(key: ApiKey, limits: KeyLimits, *, by: Actor) -> None:
         policy = Policy.objects.create(organization=by.organization, name=f"Limits of {key.name}"[:120], dedicated=True)
         Binding.objects.create(policy=policy, organization=by.organization, api_key=key)
     policy.limits.all().delete()
-    _write_limits(policy, [LimitSpec(*WINDOWS[field], value) for field, value in _set(limits).items()])
+    _write_limits(policy, _specs(limits))
     audit(KEY_LIMITS_SET, by=by, target=key, before=_facts(before), after=_facts(limits))
 
 
@@ -142,12 +143,19 @@ def _refuse_above_ceiling(key: ApiKey, limits: KeyLimits) -> None:
             )
 
 
-def _write_limits(policy: Policy, specs: Iterable[LimitSpec]) -> None:
-    specs = list(specs)
+def _specs(limits: KeyLimits) -> list[LimitSpec]:
+    return [LimitSpec(*WINDOWS[field], value) for field, value in _set(limits).items()]
+
+
+def _refuse_out_of_range(specs: Iterable[LimitSpec]) -> None:
     for spec in specs:
         most = MAX_RPM if spec.kind == Limit.Kind.RPM else MAX_BUDGET_NANO_USD
         if not 0 <= spec.value <= most:
             raise Refused("This limit is out of range.", field=_field(spec))
+
+
+def _write_limits(policy: Policy, specs: list[LimitSpec]) -> None:
+    _refuse_out_of_range(specs)
     Limit.objects.bulk_create([Limit(policy=policy, kind=spec.kind, window=spec.window, value=spec.value) for spec in specs])
 
 

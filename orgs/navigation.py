@@ -13,7 +13,7 @@ from orgs.permissions import Permission
 
 @dataclass(frozen=True)
 class Entry:
-    """`url_name` takes the organisation's slug as `org`; `icon` is a file in static/icons; low `position` stands first."""
+    """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first."""
 
     label: str
     url_name: str

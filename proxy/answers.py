@@ -5,6 +5,7 @@ import logging
 from django.http import Http404, HttpResponse
 
 from gateway_project.lib import ids, lean
+from gateway_project.lib.logs import places
 from proxy import errors
 from proxy.protocols import chat_completions
 
@@ -19,7 +20,10 @@ def error_response(path: str, exception: Exception, *, request_id: str | None = 
     request_id = getattr(exception, "request_id", None) or request_id or f"req_{ids.new_call_id().hex}"
     error = _proxy_error(path, exception)
     if isinstance(error, errors.InternalError):
-        logger.error("Unforeseen failure of %s, request %s", path, request_id, exc_info=exception)
+        # Not the exception's own text: it may quote what a caller wrote.
+        logger.error(
+            "Unforeseen failure of %s, request %s: %s at %s", path, request_id, type(exception).__name__, places(exception)
+        )
     body = chat_completions.render_error(error, request_id=request_id)
     return HttpResponse(body, status=error.status, headers=errors.headers(error, request_id=request_id))
 

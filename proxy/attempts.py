@@ -109,6 +109,9 @@ async def _open_stream(call: Call, deployment: Deployment, codec: ModuleType) ->
             frames = reader.feed(chunk)
             if frames:
                 break
+        frames = frames or reader.flush()
+        if not frames:
+            raise AttemptFailed("broken", "The provider ended its stream before it began.")
         for frame in frames:
             if frame.error is not None:
                 raise frame.error

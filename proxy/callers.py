@@ -13,7 +13,7 @@ import msgspec
 from guardrails import limits
 from orgs import access, epoch
 from orgs.access import Principal
-from proxy import spend
+from proxy import deployments, spend
 
 MAX_CACHED = 20_000
 
@@ -43,7 +43,9 @@ async def cached(key: str) -> Caller:
 async def current(key: str) -> Caller:
     """The caller as it is now: a cached one only if nothing has changed since."""
     caller = await cached(key)
-    return caller if await is_current(caller) else await load(key)
+    now_ms = datetime.now(UTC).timestamp() * 1000
+    over = any(0 < limit.ends_ms <= now_ms for limit in caller.limits.limits)
+    return caller if not over and await is_current(caller) else await load(key)
 
 
 async def is_current(caller: Caller) -> bool:
@@ -57,6 +59,8 @@ async def load(key: str, *, now: datetime | None = None) -> Caller:
     """
     _cache.pop(key, None)
     read = await epoch.read(await access.organization_of(key))
+    # A change of the catalogue gives every organisation a fresh epoch: whoever caches under it has seen the change.
+    await deployments.refreshed()
     principal = await access.principal_of(key)
     pool = await spend.funded(principal.organization_id)
     compiled = await limits.compile_for(principal, pool_nano_usd=pool, now=now or datetime.now(UTC))

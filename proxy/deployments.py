@@ -7,10 +7,12 @@ other deployments; the reason is logged.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import structlog
@@ -65,6 +67,8 @@ ORDER BY m.name, d."order", d.id
 """
 
 _current: Catalogue | None = None
+# One at a time: of two readers the slower could put an older snapshot in place of a newer one.
+_refreshing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 async def catalogue() -> Catalogue:
@@ -76,6 +80,11 @@ async def catalogue() -> Catalogue:
 
 async def refreshed() -> Catalogue:
     """The snapshot as the database has it now. Raises DatabaseUnavailable, RedisUnavailable."""
+    async with _refreshing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        return await _refreshed()
+
+
+async def _refreshed() -> Catalogue:
     global _current
     read = await epoch.read(epoch.CATALOGUE)
     if _current is not None and _current.epoch == read.value and not read.dirty and time.time() < _current.expires_at:

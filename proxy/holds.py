@@ -83,17 +83,16 @@ async def _resolve(hold: Hold) -> None:
         http_status=500,
         **hold.context,
     )
-    charged = 0
     try:
         recorded = await ledger.current().record(row, [])
     except AlreadyRecorded:
         found = (await database.rows(RECORDED_SQL, (hold.call_id,)))[0]
-        recorded, charged = Recorded(found["transaction_id"], found["recorded_at"]), found["charged_nano_usd"]
+        recorded = Recorded(found["transaction_id"], found["recorded_at"], found["charged_nano_usd"])
     await admission.settle_hold(
         hold.organization_id,
         hold.call_id,
         hold.subjects,
-        [charged] * len(hold.subjects),
+        [recorded.charged_nano_usd] * len(hold.subjects),
         recorded.transaction_id,
         recorded.recorded_at,
     )

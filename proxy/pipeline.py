@@ -39,6 +39,8 @@ from proxy import streaming as streams
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable, ProxyError
 
+# Judged by Redis itself, or not judged at all: nothing cached can be the reason.
+CERTAIN = (errors.MoneyRefused, errors.RateRefused, GuardrailsUnavailable)
 # How often a call follows a changing organisation before it gives up: each round reads everything anew.
 MAX_ROUNDS = 8
 
@@ -101,7 +103,7 @@ async def admit(call: Call) -> None:
             call.caller = await _reload(call, stale.now)
         except ProxyError as error:
             # What refuses may be out of date: then ask again with what is true now.
-            if isinstance(error, errors.MoneyRefused | errors.RateRefused) or await _is_current(call):
+            if isinstance(error, CERTAIN) or await _is_current(call):
                 refusals.record(call, error)
                 raise
             call.caller = await _reload(call, None)
@@ -151,7 +153,6 @@ async def _plan(call: Call) -> routing.Plan:
 async def _reload(call: Call, now: datetime | None) -> callers.Caller:
     """Raises errors.KeyRefused where the key has been refused since."""
     try:
-        await deployments.refreshed()
         return await callers.load(call.caller.key, now=now)
     except KeyRefused as refusal:
         error = errors.CODES[refusal.code](str(refusal))

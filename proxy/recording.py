@@ -16,10 +16,10 @@ from typing import Any
 
 from billing.ledger import Row
 from billing.pricing import Bill, bill
-from guardrails.admission import Admitted, Refused
+from guardrails.admission import Admitted
 from proxy.call import Call
 from proxy.canonical import Usage
-from proxy.errors import ProxyError
+from proxy.errors import GuardrailsUnavailable, ProxyError
 
 MAX_NAME = 200
 
@@ -51,6 +51,12 @@ def failed(call: Call, error: ProxyError, usage: Usage | None = None, *, text_le
         _bill(call, row, usage or estimated_usage(call, text_length), charged=False)
         row.absorbed_nano_usd, row.list_nano_usd = row.list_nano_usd, 0
     return row
+
+
+def withhold(row: Row) -> None:
+    """The answer of this row, not written yet, could not be given out: nothing is charged, the cost is absorbed."""
+    row.status, row.http_status, row.error_code = "failed", GuardrailsUnavailable.status, GuardrailsUnavailable.code
+    row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = row.list_nano_usd, 0, 0
 
 
 def refused(call: Call, error: ProxyError) -> Row:
@@ -149,20 +155,6 @@ def _decision(held: Admitted | None, max_tokens: int | None) -> dict[str, Any]:
         "left": held.left_nano_usd,
     }
     return decision | ({"clamped_to": max_tokens} if held.clamped else {})
-
-
-def refusal(outcome: Refused) -> dict[str, Any]:
-    """`error.gatehouse` of a refusal: amounts in dollars as text for budgets, counts for rates."""
-    limit = outcome.limit
-    return {
-        "level": limit.level,
-        "node": limit.node,
-        "policy": limit.policy,
-        "window": limit.window,
-        "limit": limit.value,
-        "spent": outcome.used,
-        "held": outcome.held,
-    }
 
 
 def storable(text: str) -> str:

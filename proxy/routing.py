@@ -16,7 +16,6 @@ from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 DEFAULT_MAX_OUTPUT = 16_384
 # A budget that affords less output than this refuses; shorter answers are of no use to anyone.
 LEAST_OUTPUT = 16
-_PRIORITY = msgspec.Raw(b'"priority"')
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -46,7 +45,7 @@ def plan(catalogue: Catalogue, request: ChatRequest) -> Plan:
         raise ModelNotFound(f"The model {request.model[:100]!r} does not exist or is not offered here.", param="model")
     if model.kind != "chat":
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
-    if request.fields.get("service_tier") == _PRIORITY:
+    if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
     deployments = in_order(model.deployments)
     if any(deployment.price is None for deployment in deployments):
@@ -97,6 +96,12 @@ def affordable(plan: Plan, request: ChatRequest, *, amount: int) -> int:
 def is_text(request: ChatRequest) -> bool:
     """Whether neither what is asked nor what is answered can hold anything but text."""
     return not (request.image_parts or request.audio_parts or "modalities" in request.fields)
+
+
+def _decoded(request: ChatRequest, name: str) -> object:
+    """A member as its meaning: the same text can be written in many ways."""
+    raw = request.fields.get(name)
+    return None if raw is None else msgspec.json.decode(raw)
 
 
 def in_order(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:

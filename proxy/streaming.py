@@ -8,16 +8,24 @@ answer that the ledger does not know. A worker that lost its lease stops relayin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from types import ModuleType
 
+import structlog
+
 from billing.ledger import Row
+from gateway_project.lib.logs import places
 from guardrails import leases
 from proxy import recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
 from proxy.errors import AttemptFailed, GuardrailsUnavailable, InternalError, ProviderTimeout, ProxyError, as_proxy_error
 from proxy.protocols.chat_replies import Frame, StreamReader
+
+END_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
 
 
 async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[bytes]:
@@ -47,6 +55,8 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
         raise
     except Exception as error:
         shown = told(error)
+        if isinstance(shown, InternalError):
+            log.error("stream.failed", call_id=str(call.id), error=type(error).__name__, where=places(error))
         if open_row:
             open_row = False
             settling.close_later(call, recording.failed(call, shown, reader.usage, text_length=len(reader.text)))
@@ -70,7 +80,17 @@ async def _frames(opened: Opened, *, until: float) -> AsyncIterator[list[Frame]]
             break
         leases.refuse_if_lost()
         yield _sound(opened.reader.feed(chunk))
+        if opened.reader.done:
+            await _end(opened)
+            break
     yield _sound(opened.reader.flush())
+
+
+async def _end(opened: Opened) -> None:
+    """After `[DONE]` the answer is complete, however the provider ends its connection. An orderly end keeps it for reuse."""
+    with contextlib.suppress(AttemptFailed, TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await anext(opened.chunks, None)
 
 
 def _sound(frames: list[Frame]) -> list[Frame]:

@@ -18,6 +18,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway_project.lib import lifespan
 
+# A server that accepts connections and says nothing must not hold a call for ever.
+STATEMENT_SECONDS = 10.0
+
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
@@ -31,7 +34,9 @@ def conninfo() -> str:
     """The address that Django uses, tests' database included."""
     settings = django_connection.settings_dict
     names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-    return make_conninfo(**{word: str(settings[name]) for name, word in names.items() if settings.get(name)})
+    address = {word: str(settings[name]) for name, word in names.items() if settings.get(name)}
+    # sslmode, sslrootcert, options and the like; what is Django's own is not text.
+    return make_conninfo(**address, **{name: value for name, value in settings["OPTIONS"].items() if isinstance(value, str)})
 
 
 async def pool() -> Pool:
@@ -51,7 +56,8 @@ async def rows(query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> l
     """All rows of one statement, as dictionaries. Raises DatabaseUnavailable."""
     try:
         async with (await pool()).connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(query.encode(), parameters)
-            return await cursor.fetchall()
-    except (OperationalError, PoolTimeout) as error:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                await cursor.execute(query.encode(), parameters)
+                return await cursor.fetchall()
+    except (OperationalError, PoolTimeout, TimeoutError) as error:
         raise DatabaseUnavailable(f"PostgreSQL did not answer: {type(error).__name__}") from error

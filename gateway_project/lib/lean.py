@@ -33,6 +33,11 @@ ErrorResponse = Callable[[str, Exception], HttpResponse]
 # A client that is still sending would not read the answer: its bytes are thrown away, but not for ever.
 DRAIN_SECONDS = 10.0
 
+# A client that takes nothing for so long has left without saying so; what its call holds must not stay held.
+SEND_SECONDS = 60.0
+# Nor does a body take longer, however slowly it is sent.
+BODY_SECONDS = 120.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -77,8 +82,9 @@ class LeanHandler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await read_body(scope, receive, limit=self._max_body_bytes)
-        except ClientGone:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await read_body(scope, receive, limit=self._max_body_bytes)
+        except (ClientGone, TimeoutError):
             return
         except BodyTooLarge as error:
             await _send(self._error(scope, error), scope, send, close=True)
@@ -213,5 +219,9 @@ async def _send_stream(response: StreamingHttpResponse, start: Message, send: Se
     async with aclosing(iterator) as parts:  # type: ignore[type-var]
         await send(start)
         async for part in parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            except TimeoutError:
+                return  # unfinished: the server cuts the connection, and the iterator closes as for a client that left
     await send({"type": "http.response.body", "body": b""})

@@ -7,6 +7,7 @@ a line is written. Bodies of calls are never passed to a logger in the first pla
 import logging
 import re
 import sys
+import traceback
 from typing import Any
 
 import structlog
@@ -33,6 +34,11 @@ def redact_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlo
 def redact_line(_: Any, __: str, line: Any) -> Any:
     """The finished line once more: fields inside fields and exceptions are text only now."""
     return redact(line)
+
+
+def places(error: BaseException) -> str:
+    """Where an exception was raised, outermost first, without its text: that may quote what a caller wrote."""
+    return " > ".join(f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def configure(*, level: str, as_json: bool) -> None:

@@ -18,6 +18,8 @@ from weakref import WeakKeyDictionary
 import redis
 import redis.asyncio
 from django.conf import settings
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway_project.lib import lifespan
@@ -87,7 +89,7 @@ class Scripts:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 replies = await self._exchange([words for words, _ in batch])
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever it was: somebody waits for each of these
             # Whoever asked meanwhile has waited as long, and would wait once more.
             batch, self._waiting = batch + self._waiting, []
             replies = [RedisUnavailable(f"Redis did not answer: {type(error).__name__}")] * len(batch)
@@ -115,7 +117,12 @@ def scripts() -> Scripts:
     """The `Scripts` of the running event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _scripts:
-        connection: redis.asyncio.Redis = redis.asyncio.Redis.from_url(settings.REDIS_URL, max_connections=64)
+        connection: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+            # Once more at once, for a connection that the server has closed meanwhile: every script may come twice.
+            settings.REDIS_URL,
+            max_connections=64,
+            retry=Retry(NoBackoff(), 1),
+        )
         _scripts[loop] = Scripts(connection, timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS)
         lifespan.on_shutdown(connection.aclose)
     return _scripts[loop]

@@ -143,9 +143,12 @@ def upstream_body(
         options = fields.get("stream_options", _NULL)
         given = {} if options == _NULL else _read_members(options)
         fields["stream_options"] = Raw(_write(given | {"include_usage": Raw(b"true")}))
+    used = [name for name in LIMIT_FIELDS if fields.get(name, _NULL) != _NULL]
     if max_tokens is not None:
-        used = [name for name in LIMIT_FIELDS if fields.get(name, _NULL) != _NULL]
         fields |= dict.fromkeys(used or [max_tokens_field], Raw(_write(max_tokens)))
+    elif used == ["max_completion_tokens"] and max_tokens_field == "max_tokens":
+        # A provider that knows only the older name would ignore the caller's bound, and the budget with it.
+        fields["max_tokens"] = fields["max_completion_tokens"]
     return _write(fields)
 
 

@@ -20,6 +20,8 @@ TEXT = (
 )
 WORDS = TEXT.split()
 SHORTEST, LONGEST = 24, 160
+# Of all choices of a call together: it is written in the gateway's own event loop.
+MOST_WORDS = 100_000
 
 
 class Asked(msgspec.Struct):
@@ -82,6 +84,8 @@ def compose(request: ChatRequest, model: SandboxModel) -> Answer:
     digest = hashlib.sha256(b"\0".join((model.name.encode(), bytes(request.fields["messages"])))).digest()
     seed = int.from_bytes(digest[:8], "big")
     asked = _asked(request)
+    if request.n * _limit(request, model, asked) > MOST_WORDS:
+        raise BadRequest(f"The sandbox writes at most {MOST_WORDS} words a call, all choices together.", param="n")
     # The estimate counts a token for three bytes; four are nearer to what vocabularies do.
     input_tokens = asked.input_tokens if asked.input_tokens is not None else max(1, request.input_tokens_estimate * 3 // 4)
     return Answer(
@@ -100,6 +104,11 @@ def _asked(request: ChatRequest) -> Asked:
     if min(asked.input_tokens or 0, asked.output_tokens or 0) < 0:
         raise BadRequest("metadata.sandbox: token counts are never negative", param="metadata.sandbox")
     return asked
+
+
+def _limit(request: ChatRequest, model: SandboxModel, asked: Asked) -> int:
+    """The most words one choice can have."""
+    return min(asked.output_tokens or LONGEST, request.max_tokens or model.max_output_tokens, model.max_output_tokens)
 
 
 def _choice(request: ChatRequest, model: SandboxModel, asked: Asked, *, seed: int) -> Choice:

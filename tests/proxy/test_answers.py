@@ -46,4 +46,6 @@ def test_only_what_nobody_foresaw_is_logged(caplog: pytest.LogCaptureFixture) ->
     assert caplog.records == []
     error_response("/v1/x", RuntimeError("details for the operator"), request_id="req_9")
     assert "req_9" in caplog.text
-    assert "details for the operator" in caplog.text
+    assert "RuntimeError" in caplog.text
+    # An exception may quote a prompt: where it was raised is enough.
+    assert "details for the operator" not in caplog.text
