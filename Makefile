@@ -14,6 +14,9 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
     SECRET_KEY=only-for-checks-and-never-for-anything-that-runs-0123456789 GATEHOUSE_PEPPER=only-for-checks \
     GATEHOUSE_KEYS=check:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
+# Two processes, each with servers of its own; servers that were given are one set, and so is the run on them.
+SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=2 --dist=loadfile)
+
 .PHONY: run test check bench lock
 .DELETE_ON_ERROR:
 
@@ -21,7 +24,7 @@ run: .venv/.run
 	@$(BIN)/python manage.py up
 
 test: .venv/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 check: .venv/.dev
 	@$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """PostgreSQL and Valkey of a test run: the embedded ones in a throwaway folder, unless DATABASE_URL / REDIS_URL name others.
 
-They are started before Django reads its settings, which take everything from the environment.
+They are started before Django reads its settings, which take everything from the environment. Where pytest-xdist spreads
+the run over processes, each has servers of its own.
 """
 
 import os
@@ -25,6 +26,8 @@ CHILDREN = pytest.StashKey[list[Child]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # its workers run the tests; they must not inherit the name of settings that cannot be read yet
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
     folder.chmod(0o711)  # as root, the servers' own account passes through
     config.stash[FOLDER], config.stash[CHILDREN] = folder, []

@@ -14,8 +14,8 @@ BODY = b'{"model":"scripted","messages":[{"role":"user","content":"Tell me about
 WHOLE, STREAM = BODY % b"", BODY % b',"stream":true'
 
 
-def leave_after(gateway: Gateway, house: House, body: bytes, *, marker: bytes | None) -> bytes:
-    """Sends a call, reads until `marker` was seen (None: waits a moment), then closes the connection."""
+def leave_after(gateway: Gateway, house: House, body: bytes, *, marker: bytes | None, linger: float = 0) -> bytes:
+    """Sends a call, reads until `marker` was seen (None: waits a moment), waits `linger` seconds, closes the connection."""
     with closing(socket.create_connection(("127.0.0.1", gateway.port), timeout=10)) as connection:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key_text}\r\n"
         connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -24,6 +24,7 @@ def leave_after(gateway: Gateway, house: House, body: bytes, *, marker: bytes | 
             time.sleep(0.3)
         while marker is not None and marker not in received:
             received += connection.recv(65536)
+        time.sleep(linger)
         return received
 
 
@@ -80,7 +81,7 @@ def test_after_the_last_delta_the_figures_of_the_provider_are_charged(gateway: G
         stream(frame({"content": "Hello"}), frame({}, finish="stop"), frame(usage=usage_of(10, 2)), 20.0, DONE),
     )
 
-    leave_after(gateway, house, STREAM, marker=b"Hello")
+    leave_after(gateway, house, STREAM, marker=b"Hello", linger=0.5)
 
     assert house.nothing_held()
     (row,) = eventually(house.rows)
