@@ -16,3 +16,15 @@ def world(db: None) -> World:
     from tests.actors import make_world
 
     return make_world()
+
+
+@pytest.fixture
+def empty_catalogue(db: None) -> None:
+    """No provider, model or price, whatever tests with committed rows have left; undone after the test.
+
+    Prices are append-only, so they are not deleted but truncated.
+    """
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE proxy_deployment, proxy_model, proxy_provider, billing_priceversion")

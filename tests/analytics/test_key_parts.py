@@ -133,6 +133,7 @@ def test_a_key_never_used_says_so(world: World) -> None:
     assert "never" in fetch(world, "mia", f"?key={world.key.pk}").content.decode()
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 def test_the_first_chat_model_offered(world: World) -> None:
     on, off = (Provider.objects.create(name=name, kind="sandbox", enabled=name == "on") for name in ("on", "off"))
     for name, kind, provider in (("zeta", "chat", off), ("pictures", "image", on), ("yota", "chat", on), ("alpha", "chat", on)):

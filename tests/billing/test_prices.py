@@ -101,6 +101,7 @@ def test_the_database_refuses_to_rewrite_a_price(statement: str) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_the_first_synchronisation_seeds_every_listed_price() -> None:
     report = prices.sync()
     listed = price_list.read().timelines
@@ -136,6 +137,7 @@ def test_a_changed_list_price_begins_now_and_leaves_the_past() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_a_dry_run_writes_nothing() -> None:
     assert prices.sync(dry_run=True).added
     assert not PriceVersion.objects.exists()

@@ -20,7 +20,7 @@ from proxy.catalogue_file import BadCatalogue
 from proxy.models import Deployment, Model, Provider
 from proxy.sandbox import catalogue as sandbox
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_catalogue")]
 
 FILE = """\
 providers:

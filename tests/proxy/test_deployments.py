@@ -13,7 +13,7 @@ from django.db import transaction
 from billing.models import PriceVersion
 from billing.price_list import encoded
 from billing.pricing import Rates
-from gateway_project.lib import crypto
+from gateway_project.lib import crypto, redis
 from orgs import epoch
 from proxy import deployments
 from proxy.deployments import Catalogue
@@ -37,6 +37,9 @@ def own_catalogue(committed_db: None) -> Any:
 
 @pytest.fixture
 def declare() -> Callable[..., Deployment]:
+    # Tests that roll a change back leave its mark, and while one stands nothing is kept.
+    redis.client().delete(epoch.keys(epoch.CATALOGUE)[1])
+
     def declare(
         name: str = "catalogued", *, order: int = 1, price: Rates | None = RATES, model: Any = None, **provider: Any
     ) -> Deployment:
