@@ -112,7 +112,7 @@ async def admit(
         f"{leases.worker_id()}|{','.join(limits.subjects)}|{context}",
         epochs.TRANSACTION_LIMIT_SECONDS,
         len(limits.subjects),
-        *limits.words(),
+        limits.packed,
     )
     for _ in range(MAX_ROUNDS):
         reply = await redis.scripts().run(_ADMIT, keys, words)
@@ -214,15 +214,15 @@ def _missing(limits: Limits, reply: list[Any]) -> dict[str, list[int]]:
     }
 
 
-def _admission_keys(limits: Limits, call_id: UUID) -> list[str]:
+def _admission_keys(limits: Limits, call_id: UUID) -> list[str | bytes]:
     organization_id = limits.organization_id
     epoch_key, dirty_key = epochs.keys(organization_id)
     return [
         epoch_key,
         counters.holds(organization_id),
         counters.tombstone(organization_id, call_id),
-        *counters.counters(organization_id, limits.subjects),
-        *(counters.rate(organization_id, subject) for subject in limits.subjects),
+        *limits.counter_keys,
+        *limits.rate_keys,
         dirty_key,
     ]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from gateway_project.lib import database
-from guardrails import windows
+from guardrails import counters, windows
 from orgs.access import Principal
 
 ORGANIZATION = "org"
@@ -40,14 +40,31 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Compiled for one key at one moment; `limits` most specific first."""
+    """Compiled for one key at one moment; `limits` most specific first.
+
+    What the scripts read of it at every call is made once: names of the counters and rates, in the order of
+    `subjects`, and the limits packed, five words each.
+    """
 
     organization_id: int
     subjects: tuple[str, ...]
     limits: tuple[Limit, ...]
+    counter_keys: tuple[bytes, ...] = ()
+    rate_keys: tuple[bytes, ...] = ()
+    packed: bytes = b""
 
-    def words(self) -> list[str]:
-        """The limits as the admission script reads them: five words each."""
+    def __post_init__(self) -> None:
+        organization_id = self.organization_id
+        counted = tuple(counters.counter(organization_id, subject).encode() for subject in self.subjects)
+        # Rates are few: where no limit is one, their names need not travel.
+        rated = self.subjects if any(limit.kind == "rpm" for limit in self.limits) else ()
+        msgspec.structs.force_setattr(self, "counter_keys", counted)
+        msgspec.structs.force_setattr(
+            self, "rate_keys", tuple(counters.rate(organization_id, subject).encode() for subject in rated)
+        )
+        msgspec.structs.force_setattr(self, "packed", msgspec.msgpack.encode(self._words()))
+
+    def _words(self) -> list[str]:
         return [
             word
             for limit in self.limits

@@ -73,21 +73,19 @@ def estimated_usage(call: Call, text_length: int) -> Usage:
 
 def context(call: Call) -> dict[str, Any]:
     """What the resolver of a dead worker's hold needs for a row in this call's place (compact: it is kept in Redis)."""
-    row = _row(call, status="abandoned", http_status=500)
-    kept = (
-        "organization_id",
-        "member_id",
-        "api_key_id",
-        "application_id",
-        "feature",
-        "environment",
-        "protocol",
-        "requested_model",
-    )
-    return {name: getattr(row, name) for name in (*kept, *_LEVELS) if getattr(row, name) not in (None, "")}
-
-
-_LEVELS = tuple(f"group{level}_id" for level in range(5))
+    principal = call.principal
+    facts = {
+        "organization_id": principal.organization_id,
+        "member_id": principal.member_id,
+        "api_key_id": principal.key_id,
+        "application_id": principal.application_id,
+        "feature": call.feature,
+        "environment": principal.environment,
+        "protocol": call.protocol,
+        "requested_model": storable(call.request.model) if call.request is not None else "",
+    }
+    levels = {f"group{node.level}_id": node.id for node in principal.path}
+    return {name: value for name, value in facts.items() if value not in (None, "")} | levels
 
 
 def _row(call: Call, *, status: str, http_status: int, error_code: str = "", finish_reason: str = "") -> Row:

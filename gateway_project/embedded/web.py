@@ -7,6 +7,7 @@ With `--gated` the code is imported first; the application is made, and serving 
 """
 
 import argparse
+import gc
 import importlib
 import os
 import socket
@@ -18,6 +19,7 @@ import uvicorn
 APPLICATION = "gateway_project.asgi:application"
 ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
 SHUTDOWN_SECONDS = 5
+GARBAGE_THRESHOLD = 20_000  # objects; Python's own 700 suits short scripts
 
 
 def serve(listening: socket.socket, *, gated: bool) -> None:
@@ -32,10 +34,13 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    if gated:
-        load_code()
-        if not sys.stdin.readline():
-            return  # the parent is gone
+    load_code()
+    if gated and not sys.stdin.readline():
+        return  # the parent is gone
+    # What is loaded by now stays: it need not be searched for garbage again and again, and calls leave little behind.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -55,7 +55,7 @@ class Scripts:
         self._waiting: list[Waiting] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
         """The script's reply. Raises RedisUnavailable."""
         try:
             return await self._issue(("EVALSHA", script.sha, len(keys), *keys, *arguments))

@@ -5,9 +5,8 @@
 -- ARGV  1 epoch the limits were compiled under
 --       2 call id, 3 worst case in nano-dollars, 4 least amount to clamp to ('' = never clamp)
 --       5 record to keep with the hold, 6 time limit of a transaction in seconds, 7 S = number of subjects,
---       then 5 words per limit:
+--       8 MessagePack: a flat array of 5 words per limit, most specific limit first:
 --       'b' or 'r', subject number, value, window start, window end (ms; '0' = no bound)
---       Limits come most specific first.
 -- Replies
 --   {'STALE'}                  compiled under another epoch, or a change was made and never announced
 --   {'CLOSED'}                 the call was released before this command arrived
@@ -21,7 +20,7 @@
 -- in two limbs of nine digits.
 local EXACT = 4503599627370496
 local LIMB = 1000000000
-local FIRST = 8
+local limits = cmsgpack.unpack(ARGV[8])
 
 local function limbs(text)
     local negative = string.sub(text, 1, 1) == '-'
@@ -117,16 +116,16 @@ local refused, refused_left, refused_rate
 local rated = {}
 local baselines = {}
 local number = 0
-for at = FIRST, #ARGV, 5 do
+for at = 1, #limits, 5 do
     number = number + 1
-    local subject, value = tonumber(ARGV[at + 1]), ARGV[at + 2]
-    if ARGV[at] == 'r' then
+    local subject, value = tonumber(limits[at + 1]), limits[at + 2]
+    if limits[at] == 'r' then
         local room = tonumber(value) - recent(KEYS[3 + subjects + subject])
         rated[subject] = true
         if tightest_rate == 0 or room < rate_left then tightest_rate, rate_left = number, room end
         if room < 1 and not refused_rate then refused_rate = number end
     else
-        local starts, ends = ARGV[at + 3], tonumber(ARGV[at + 4])
+        local starts, ends = limits[at + 3], tonumber(limits[at + 4])
         if ends > 0 and (now >= ends or now < tonumber(starts)) then return {'ROLLED', now} end
         local baseline = '0'
         if starts ~= '0' and spent[subject] then
@@ -151,21 +150,21 @@ if #cold > 1 then return cold end
 
 -- What is left of a budget after an amount.
 local function remaining(limit, after)
-    local at = FIRST + (limit - 1) * 5
-    local subject = tonumber(ARGV[at + 1])
-    return exact(ARGV[at + 2], baselines[limit], spent[subject], held[subject], after)
+    local at = 1 + (limit - 1) * 5
+    local subject = tonumber(limits[at + 1])
+    return exact(limits[at + 2], baselines[limit], spent[subject], held[subject], after)
 end
 
 if refused and ARGV[4] ~= '' and refused_left >= tonumber(ARGV[4]) then
     amount, refused = remaining(refused, '0'), nil
 end
 if refused then
-    local subject = tonumber(ARGV[FIRST + (refused - 1) * 5 + 1])
+    local subject = tonumber(limits[1 + (refused - 1) * 5 + 1])
     local used = exact(spent[subject], '0', baselines[refused], '0', '0')
     return {'REFUSED', refused, used, held[subject], now, 0}
 end
 if refused_rate then
-    local subject = tonumber(ARGV[FIRST + (refused_rate - 1) * 5 + 1])
+    local subject = tonumber(limits[1 + (refused_rate - 1) * 5 + 1])
     local key = KEYS[3 + subjects + subject]
     local retry = 60000
     for s = second - 59, second do

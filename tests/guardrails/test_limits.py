@@ -109,8 +109,14 @@ def test_budgets_have_the_windows_of_the_organisations_zone_and_rates_none() -> 
 
 
 def test_the_words_of_the_script_count_subjects_from_one_and_keep_every_digit() -> None:
-    words = compiled(bound("rpm", "minute", 60, api_key_id=50), pool=9_100_000 * NANO + 1).words()
-    assert words == ["r", "1", "60", "0", "0", "b", "7", "9100000000000001", "0", "0"]
+    limits = compiled(bound("rpm", "minute", 60, api_key_id=50), pool=9_100_000 * NANO + 1)
+    assert msgspec.msgpack.decode(limits.packed) == ["r", "1", "60", "0", "0", "b", "7", "9100000000000001", "0", "0"]
+
+
+def test_names_of_rates_travel_only_where_a_limit_is_one() -> None:
+    assert compiled(pool=1).rate_keys == ()
+    limits = compiled(bound("rpm", "minute", 60, api_key_id=50), pool=1)
+    assert len(limits.rate_keys) == len(limits.counter_keys) == len(limits.subjects)
 
 
 def milliseconds(moment: datetime) -> int:
