@@ -30,9 +30,9 @@ from orgs import epoch as epochs
 
 _LUA = Path(__file__).with_name("lua")
 _ADMIT = redis.Script(_LUA / "admit.lua")
-_SETTLE = redis.Script(_LUA / "settle.lua")
+_SETTLE = redis.Script(_LUA / "visible.lua", _LUA / "settle.lua")
 _BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
-_LOAD = redis.Script(_LUA / "load.lua")
+_LOAD = redis.Script(_LUA / "visible.lua", _LUA / "load.lua")
 _UNLOAD = redis.Script(_LUA / "unload.lua")
 # How long a settled call is remembered (settle.lua).
 TOMBSTONE_SECONDS = 300

@@ -25,8 +25,8 @@ from orgs.models import Organization
 
 _LUA = Path(__file__).with_name("lua")
 _BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
-_LOAD = redis.Script(_LUA / "load.lua")
-_LATE = redis.Script(_LUA / "late.lua")
+_LOAD = redis.Script(_LUA / "visible.lua", _LUA / "load.lua")
+_LATE = redis.Script(_LUA / "visible.lua", _LUA / "late.lua")
 
 
 class LateRows(NamedTuple):

@@ -33,10 +33,10 @@ class RedisUnavailable(Exception):
 
 
 class Script:
-    """A Lua script of a file; sent once per server, named by its digest afterwards."""
+    """A Lua script of one or more files, in their order; sent once per server, named by its digest afterwards."""
 
-    def __init__(self, path: Path) -> None:
-        self.source = path.read_text()
+    def __init__(self, *paths: Path) -> None:
+        self.source = "\n".join(path.read_text() for path in paths)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 

@@ -6,16 +6,6 @@
 --
 -- As in settle.lua, what a snapshot saw is in the figure already. `x:<transaction>` remembers what was added since, so
 -- that telling twice adds nothing; a counter that is loaded again begins with a snapshot that saw the rows.
-local function visible(transaction, snapshot)
-    local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
-    if transaction < tonumber(low) then return true end
-    if transaction >= tonumber(high) then return false end
-    for id in string.gmatch(running, '%d+') do
-        if tonumber(id) == transaction then return false end
-    end
-    return true
-end
-
 local snapshot = redis.call('HGET', KEYS[1], 'snapshot')
 local windows = {}
 local fields = redis.call('HGETALL', KEYS[1])

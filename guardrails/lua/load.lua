@@ -11,16 +11,6 @@
 --
 -- A call may commit after the ledger was read and settle before its figures arrive here. Its settle finds nothing
 -- to add to, so it leaves a note, which is added now, by the same rule: exactly if the snapshot did not see it.
-local function visible(transaction, snapshot)
-    local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
-    if transaction < tonumber(low) then return true end
-    if transaction >= tonumber(high) then return false end
-    for id in string.gmatch(running, '%d+') do
-        if tonumber(id) == transaction then return false end
-    end
-    return true
-end
-
 local key, snapshot = KEYS[1], ARGV[3]
 if redis.call('HGET', key, 'loading') ~= ARGV[1] then return 0 end
 local clock = redis.call('TIME')

@@ -8,16 +8,6 @@
 -- A counter was loaded from the ledger as one snapshot saw it. So a charge is added exactly if that
 -- snapshot did not see its transaction: whoever loads, and whenever, nothing counts twice or never. While a counter
 -- is missing or being loaded, the charge is noted for the load as well (load.lua).
-local function visible(transaction, snapshot)
-    local low, high, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
-    if transaction < tonumber(low) then return true end
-    if transaction >= tonumber(high) then return false end
-    for id in string.gmatch(running, '%d+') do
-        if tonumber(id) == transaction then return false end
-    end
-    return true
-end
-
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local record = redis.call('HGET', KEYS[1], ARGV[1])
 local held = nil
