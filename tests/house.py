@@ -154,6 +154,13 @@ def declare_models(upstream_url: str) -> None:
         epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
 
 
+def reprice(name: str, rates: Rates) -> None:
+    """Declares a model at the scripted provider with this price, or gives it this price from now on."""
+    with transaction.atomic():
+        _model(name, Provider.objects.get(name="scripted"), rates=rates)
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+
+
 def _provider(name: str, kind: str, **options: Any) -> Provider:
     return Provider.objects.update_or_create(name=name, defaults={"kind": kind, **options})[0]
 

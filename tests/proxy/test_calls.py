@@ -6,11 +6,11 @@ import httpx
 import openai
 import pytest
 
-from billing.pricing import bill
+from billing.pricing import Rates, bill
 from gateway_project.lib.money import exact_usd
 from proxy.canonical import Usage
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, raw
+from tests.house import MESSAGES, RATES, House, raw, reprice
 from tests.upstream import HTML, RESET, Upstream, answer, frame, frames, refuse, stream
 
 COST_OF_HELLO = 10 * 1_000 + 2 * 4_000  # ten tokens in, two out, in nano-dollars
@@ -298,3 +298,64 @@ def test_bill_of_the_test_prices_agrees_with_arithmetic_by_hand() -> None:
 
     price = Price(version_id=1, sku="model:scripted", rates=RATES["scripted"])
     assert bill(price, Usage(input_uncached=10, output=2)).total == COST_OF_HELLO
+
+
+def test_a_stream_without_a_single_frame_is_replaced_by_the_next_deployment(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.on("pair", stream())
+
+    chunks = list(house.client(gateway.url).chat.completions.create(model="pair", messages=MESSAGES, stream=True))
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello"
+    (row,) = house.rows()
+    assert (row.status, row.served_model, row.attempt_count) == ("ok", "pair-second", 2)
+
+
+@pytest.mark.parametrize("ending", ["reset", "hang"])
+def test_after_done_it_does_not_matter_how_the_provider_ends(
+    gateway: Gateway, house: House, upstream: Upstream, ending: str
+) -> None:
+    upstream.on("scripted", stream(*frames("Hel", "lo"), 0.3, ending=ending))
+
+    chunks = list(house.client(gateway.url).chat.completions.create(model="scripted", messages=MESSAGES, stream=True))
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello"
+    (row,) = house.rows()
+    assert (row.status, row.charged_nano_usd) == ("ok", COST_OF_HELLO)
+    assert house.nothing_held()
+
+
+def test_a_provider_that_knows_only_the_older_name_of_the_maximum_is_told_by_it(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    house.client(gateway.url).chat.completions.create(model="scripted", messages=MESSAGES, max_completion_tokens=7)
+
+    sent = upstream.received[-1].json
+    assert (sent["max_completion_tokens"], sent["max_tokens"]) == (7, 7)
+
+
+@pytest.mark.parametrize("spelling", [b'"priority"', b'"\\u0070riority"'])
+def test_a_tier_with_a_price_of_its_own_is_refused_however_it_is_spelt(
+    gateway: Gateway, house: House, upstream: Upstream, spelling: bytes
+) -> None:
+    body = b'{"model":"scripted","messages":[{"role":"user","content":"x"}],"service_tier":%s}' % spelling
+
+    got = raw(gateway.url, house.key_text, body)
+
+    assert (got.status_code, got.json()["error"]["param"]) == (400, "service_tier")
+    assert upstream.received == []
+
+
+def test_a_change_of_price_counts_for_every_key_on_its_next_call(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    """One key fills the worker's snapshot, the price changes, and a key that the worker does not know yet calls."""
+    upstream.on("repriced", answer(usage=(10, 2)))
+    reprice("repriced", Rates(input=1 * 10**9, output=4 * 10**9))
+    house.client(gateway.url).chat.completions.create(model="repriced", messages=MESSAGES)
+
+    reprice("repriced", Rates(input=2 * 10**9, output=8 * 10**9))
+
+    _, other = house.new_key()
+    for key in (other, house.key_text):
+        got = house.client(gateway.url, key).chat.completions.with_raw_response.create(model="repriced", messages=MESSAGES)
+        assert got.headers["x-gatehouse-cost-usd"] == exact_usd(2 * COST_OF_HELLO)
