@@ -73,16 +73,15 @@ async def _frames(opened: Opened, *, until: float) -> AsyncIterator[list[Frame]]
     may no longer relay.
     """
     yield opened.first
-    while True:
+    while not opened.reader.done:
         async with asyncio.timeout_at(until):
             chunk = await anext(opened.chunks, None)
         if chunk is None:
             break
         leases.refuse_if_lost()
         yield _sound(opened.reader.feed(chunk))
-        if opened.reader.done:
-            await _end(opened)
-            break
+    else:
+        await _end(opened)
     yield _sound(opened.reader.flush())
 
 
