@@ -73,12 +73,15 @@ class ClientGone(Exception):
 class LeanHandler:
     """An ASGI application over one URLconf."""
 
-    def __init__(self, urlconf: str, *, error_response: ErrorResponse, max_body_bytes: int) -> None:
+    def __init__(
+        self, urlconf: str, *, error_response: ErrorResponse, max_body_bytes: int, send_seconds: float = SEND_SECONDS
+    ) -> None:
         self._resolver = get_resolver(urlconf)
         # Imports the views now: the first call should not wait for it, and a broken route should not start.
         _ = self._resolver.url_patterns
         self._error_response = error_response
         self._max_body_bytes = max_body_bytes
+        self._send_seconds = send_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -97,7 +100,10 @@ class LeanHandler:
             response = await self._view(scope, body)
         except Exception as error:
             response = self._error(scope, error)
-        await _send(response, scope, send)
+        if isinstance(response, StreamingHttpResponse):
+            await _send_stream(response, send, seconds=self._send_seconds)
+        else:
+            await _send(response, scope, send)
 
     async def _view(self, scope: Scope, body: bytes) -> HttpResponseBase:
         try:
@@ -197,31 +203,33 @@ class UntilClientGone:
 
 
 async def _send(response: HttpResponseBase, scope: Scope, send: Send, *, close: bool = False) -> None:
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    start = _start(response)
     if close:
-        headers.append((b"connection", b"close"))
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-    if isinstance(response, StreamingHttpResponse):
-        await _send_stream(response, start, send)
-        return
+        start["headers"].append((b"connection", b"close"))
     content = getattr(response, "content", b"")
     # RFC 9110, sections 8.6 and 6.4.1: neither length nor body with 204 and 304, and no body for HEAD.
     if response.status_code not in (204, 304):
-        headers.append((b"content-length", str(len(content)).encode()))
+        start["headers"].append((b"content-length", str(len(content)).encode()))
     bare = scope["method"] == "HEAD" or response.status_code in (204, 304)
     await send(start)
     await send({"type": "http.response.body", "body": b"" if bare else content})
 
 
-async def _send_stream(response: StreamingHttpResponse, start: Message, send: Send) -> None:
+async def _send_stream(response: StreamingHttpResponse, send: Send, *, seconds: float) -> None:
+    """`seconds` bound each send: a client that takes nothing for so long is treated as one that left."""
     # The view's own iterator: Django wraps it in generators that would not close it when they are closed.
     iterator: AsyncIterator[bytes] = response._iterator  # type: ignore[attr-defined]
     async with aclosing(iterator) as parts:  # type: ignore[type-var]
-        await send(start)
+        await send(_start(response))
         async for part in parts:
             try:
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(seconds):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             except TimeoutError:
-                return  # unfinished: the server cuts the connection, and the iterator closes as for a client that left
+                return  # unfinished: the server cuts the connection
     await send({"type": "http.response.body", "body": b""})
+
+
+def _start(response: HttpResponseBase) -> Message:
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}

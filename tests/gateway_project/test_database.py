@@ -134,3 +134,23 @@ def test_awkward_passwords_survive_the_address(monkeypatch: pytest.MonkeyPatch) 
     words = conninfo_to_dict(database.conninfo())
     assert words["password"] == password
     assert "host" not in words
+
+
+def test_what_the_address_asks_of_tls_holds_for_coroutines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connection
+
+    options = {**connection.settings_dict["OPTIONS"], "sslmode": "verify-full", "sslrootcert": "/etc/ca.pem", "pool": True}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    words = conninfo_to_dict(database.conninfo())
+    assert (words["sslmode"], words["sslrootcert"]) == ("verify-full", "/etc/ca.pem")
+    assert "pool" not in words  # Django's own
+
+
+def test_a_statement_that_takes_too_long_is_told_as_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "STATEMENT_SECONDS", 0.2)
+
+    async def ask() -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.rows("SELECT pg_sleep(5)")
+
+    on_a_loop(ask)

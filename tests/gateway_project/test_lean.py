@@ -1,16 +1,19 @@
+import asyncio
 import http.client
 import json
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from django.http import StreamingHttpResponse
 
+from gateway_project.lib import lean
 from gateway_project.lib.lean import LeanHandler
 from proxy.answers import error_response
 from tests.gateway_project import lean_urls
@@ -245,3 +248,26 @@ def test_authentication_runs_first_and_its_refusal_is_answered_in_shape(client: 
 def test_a_view_may_answer_its_own_exceptions(client: httpx.Client) -> None:
     response = client.get("/v1/forgiving")
     assert (response.status_code, response.json()) == (418, {"handled": "KeyError"})
+
+
+def test_a_client_that_takes_nothing_is_treated_as_one_that_left() -> None:
+    """It keeps the connection open and never reads: what its stream holds must not stay held."""
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.set()
+
+    async def stuck(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def stream() -> None:
+        async with asyncio.timeout(5):
+            await lean._send_stream(StreamingHttpResponse(endless()), stuck, seconds=0.05)
+
+    asyncio.run(stream())
+    assert closed.is_set()

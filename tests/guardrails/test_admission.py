@@ -599,3 +599,32 @@ async def test_a_row_of_the_window_before_that_settles_while_the_new_window_is_l
     found = desk.counter("org")
     assert (found["spent"], found[f"b:{start}"]) == ("60", "60")
     assert not [field for field in found if field.startswith("n:") or field == "loading"]
+
+
+@on_a_worker
+async def test_an_unloaded_counter_is_read_from_the_ledger_again_and_keeps_what_is_held() -> None:
+    desk = Desk(budget(NANO), books=Books({"org": 10}))
+    await desk.admitted(100)
+    assert (desk.spent(), desk.held()) == (10, 100)
+
+    desk.books = Books({"org": 75})
+    await admission.unload(desk.organization_id, ["org"])
+    await desk.admitted(7)
+
+    assert (desk.spent(), desk.held()) == (75, 107)
+
+
+@on_a_worker
+async def test_of_two_loads_at_once_the_first_to_finish_counts_and_the_other_asks_again() -> None:
+    desk = Desk(budget(NANO))
+    await desk.admitted(1)
+    key = counters.counter(desk.organization_id, "org")
+    redis.client().delete(key)
+    begin, load = (redis.client().register_script(script.source) for script in (admission._BEGIN_LOAD, admission._LOAD))
+    (first,) = begin(keys=[key])
+    (second,) = begin(keys=[key])
+    assert first == second
+
+    assert load(keys=[key], args=[second, 5, "1:1:"]) == 1
+    assert load(keys=[key], args=[first, 4, "1:1:"]) == 0
+    assert desk.spent() == 5

@@ -19,6 +19,7 @@ from proxy.errors import BudgetExceeded, GuardrailsUnavailable
 from tests.coroutines import as_worker
 from tests.house import House, eventually
 from tests.proxy.calls import admitted
+from tests.wire import wired
 
 CHARGED = 1234
 
@@ -258,3 +259,25 @@ def test_a_failure_in_the_background_takes_nothing_else_down() -> None:
 
     asyncio.run(work())
     assert done == ["works"]
+
+
+def test_an_answer_that_had_to_be_withheld_is_free_though_its_row_is_written_later(house: House, settings: Settings) -> None:
+    """PostgreSQL falls silent for longer than callers wait: the caller gets 503, so the cost is the operator's."""
+    settings.LEDGER_TIMEOUT_SECONDS = 0.5
+
+    async def work() -> Call:
+        call = await admitted(house)
+        async with wired() as wire:
+            wire.mode = "refused"
+            with pytest.raises(GuardrailsUnavailable, match="withheld"):
+                await settling.close(call, finished(call))
+            wire.mode = "through"
+            await background.drain()
+        return call
+
+    call: Call = as_worker(work())
+
+    assert house.nothing_held()
+    row = house.row_of(str(call.id))
+    assert (row.status, row.http_status, row.charged_nano_usd, row.absorbed_nano_usd) == ("failed", 503, 0, CHARGED)
+    assert house.counter("org") == {"spent": 0, "held": 0}
