@@ -51,10 +51,8 @@ class Story(NamedTuple):
 
 def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequence[Group]) -> Story:
     steps = [Step("Received", _asked(call), "ok"), *_decision(call)]
-    if call.route_reason:
-        steps.append(
-            Step("Routed", f"{call.provider or 'no provider'}: {ROUTES.get(call.route_reason, call.route_reason)}", "ok")
-        )
+    if call.route_reason and call.provider:
+        steps.append(Step("Routed", f"{call.provider}: {ROUTES.get(call.route_reason, call.route_reason)}", "ok"))
     steps += [_attempt(attempt) for attempt in attempts]
     if call.first_token_ms is not None:
         steps.append(Step("First token", "", "ok", f"after {formatting.duration(call.first_token_ms)}"))

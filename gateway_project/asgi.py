@@ -15,7 +15,7 @@ from django.core.asgi import get_asgi_application
 
 from gateway_project.lib import lifespan
 from gateway_project.lib.lean import LeanHandler, Receive, Scope, Send
-from proxy.answers import error_response
+from proxy.answers import PREFIX_FORGOTTEN, error_response
 from proxy.sandbox import app as sandbox
 
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
@@ -34,7 +34,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
         return
     path: str = scope["path"]
-    if path.startswith("/v1/") or path == "/v1":
+    if path.startswith("/v1/") or path == "/v1" or path in PREFIX_FORGOTTEN:
         await _proxy(scope, receive, send)
     elif path in PROBES:
         await _probes(scope, receive, send)

@@ -68,7 +68,10 @@ def bearer(authorization: str | None) -> str:
     scheme, _, text = authorization.partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or len(text) > MAX_HEADER or not KEY.fullmatch(text):
-        raise KeyRefused("invalid_api_key", "This is not a Gatehouse API key: it has the form `gh_sk_…`.")
+        raise KeyRefused(
+            "invalid_api_key",
+            "This is no complete Gatehouse API key: one reads `gh_sk_`, twelve characters, `_`, and a secret of 43.",
+        )
     return text
 
 

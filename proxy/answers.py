@@ -11,6 +11,9 @@ from proxy.protocols import chat_completions
 
 logger = logging.getLogger(__name__)
 
+# What SDKs ask for when their base URL lacks the prefix. They must not meet the console's HTML.
+PREFIX_FORGOTTEN = frozenset({"/chat/completions", "/models", "/key", "/responses", "/messages", "/embeddings"})
+
 
 def error_response(path: str, exception: Exception, *, request_id: str | None = None) -> HttpResponse:
     """`exception` in the shape of the route at `path`. What nobody foresaw is logged and answered 500 without its text.
@@ -35,7 +38,8 @@ def _proxy_error(path: str, exception: Exception) -> errors.ProxyError:
         case errors.AttemptFailed():
             return errors.as_proxy_error(exception)
         case lean.RouteNotFound() | Http404():
-            return errors.UnknownUrl(f"There is nothing at {path}.")
+            hint = f" Did you mean /v1{path}? The base URL ends in /v1." if path in PREFIX_FORGOTTEN else ""
+            return errors.UnknownUrl(f"There is nothing at {path}.{hint}")
         case lean.MethodNotAllowed():
             return errors.MethodNotAllowed(f"{path} does not take {exception.method}.", allow=exception.allow)
         case lean.BodyTooLarge():

@@ -20,6 +20,8 @@ from proxy.call import Call
 from proxy.errors import BudgetExceeded, InsufficientCredits, ProxyError, RateLimitExceeded
 
 ROWS_PER_MINUTE = 60
+RAISE = "an admin above this level can raise the limit"
+TOP_UP = "a Super Admin or L1 Admin can top up the credit"
 
 _counts: dict[tuple[int, str, int], int] = {}
 _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
@@ -43,7 +45,7 @@ def error_of(outcome: Refused) -> ProxyError:
     figures = f"${money['spent']} spent and ${money['held']} held of ${money['limit']}"
     if limit.is_pool:
         return InsufficientCredits(
-            f"The prepaid credit of {limit.node} does not cover this call: {figures}.",
+            f"The prepaid credit of {limit.node} does not cover this call: {figures}. It has to be topped up.",
             detail=_detail(outcome, money, resets_ms=limit.ends_ms),
         )
     window = {"day": "today", "month": "this month", "total": "in total"}[limit.window]
@@ -62,7 +64,7 @@ def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) 
         "window": limit.window,
         **figures,
         "resets_at": datetime.fromtimestamp(resets_ms / 1000, tz=UTC).isoformat() if resets_ms else None,
-        "ask": "an admin above this level can raise the limit",
+        "ask": TOP_UP if limit.is_pool else RAISE,
     }
 
 

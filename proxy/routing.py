@@ -42,7 +42,10 @@ def plan(catalogue: Catalogue, request: ChatRequest) -> Plan:
     """Raises ModelNotFound, BadRequest, ModelUnpriced."""
     model = catalogue.models.get(request.model)
     if model is None:
-        raise ModelNotFound(f"The model {request.model[:100]!r} does not exist or is not offered here.", param="model")
+        raise ModelNotFound(
+            f"The model {request.model[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.",
+            param="model",
+        )
     if model.kind != "chat":
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
     if _decoded(request, "service_tier") == "priority":

@@ -33,6 +33,7 @@ class StateLock:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = self._read()
+            self.release()  # whose lock it is, keeps its record
             raise StartError(
                 f"Gatehouse already runs on {self.home} (process {holder.get('pid', '?')}, {holder.get('url', '?')}): "
                 "stop it first, or set GATEHOUSE_HOME and PORT for a second one."

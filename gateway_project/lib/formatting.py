@@ -70,11 +70,17 @@ def percent(part: int, whole: int) -> str:
     return f"{_rounded(share, places)}%"
 
 
+# A rise beyond this says only that the period before was hardly covered.
+MOST_PERCENT = 999
+
+
 def change(current: int, previous: int) -> str:
-    """Against the period before: "+8.2%", "-12%", "0%"; empty where the period before was zero, since no ratio says it."""
+    """Against the period before: "+8.2%", "-12%", "0%"; empty where it was zero or next to nothing: no ratio says that."""
     if previous == 0:
         return ""
     share = Decimal(current - previous) * 100 / abs(previous)
+    if share > MOST_PERCENT:
+        return ""
     rounded = _rounded(share, 1 if abs(share) < 10 else 0)
     return f"{rounded:+,}%" if rounded else "0%"
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from gateway_project import asgi
+from proxy.answers import PREFIX_FORGOTTEN
 from tests.gateways import Gateway
 
 
@@ -57,3 +58,10 @@ def test_a_websocket_is_closed() -> None:
 
     asyncio.run(asgi.application({"type": "websocket", "path": "/v1/chat/completions"}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+@pytest.mark.parametrize("path", sorted(PREFIX_FORGOTTEN))
+def test_a_base_url_without_its_prefix_is_told_so_in_json(gateway: Gateway, path: str) -> None:
+    response = httpx.post(f"{gateway.url}{path}", content=b"{}")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+    assert f"/v1{path}" in response.json()["error"]["message"]

@@ -96,3 +96,17 @@ def test_a_process_is_known_by_the_time_of_its_birth(sleeper: Child) -> None:
     ended = subprocess.Popen(["/bin/true"])
     ended.wait()
     assert birth(ended.pid) == ""
+
+
+def test_a_refused_start_leaves_the_record_of_the_running_one(lock: StateLock, tmp_path: Path, sleeper: Child) -> None:
+    lock.acquire()
+    lock.record([sleeper])
+    before = (tmp_path / lock_module.FILE_NAME).read_text()
+
+    late = StateLock(tmp_path, url="http://127.0.0.1:9")
+    with pytest.raises(StartError):
+        late.acquire()
+    late.record([])
+    late.release()
+
+    assert (tmp_path / lock_module.FILE_NAME).read_text() == before

@@ -210,3 +210,10 @@ def test_a_company_is_made_beside_the_personal_account() -> None:
     client = browser()
     client.force_login(user)
     assert client.get("/").headers["location"] == f"/o/{company.slug}/"
+
+
+def test_an_installation_may_be_closed_to_strangers(settings: Settings) -> None:
+    settings.SIGN_UP_OPEN = False
+    email = address("stranger")
+    browser().post("/accounts/signup/", {"email": email, "password1": PASSWORD, "password2": PASSWORD})
+    assert not User.objects.filter(email=email).exists()

@@ -215,7 +215,8 @@ def run(path: Path, *options: str) -> str:
     return out.getvalue()
 
 
-def test_the_command_prints_what_changed_and_no_key(tmp_path: Path) -> None:
+def test_the_command_prints_what_changed_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-this-shell")
     path = tmp_path / "catalogue.yaml"
     path.write_text(FILE)
     first = run(path)
@@ -223,6 +224,13 @@ def test_the_command_prints_what_changed_and_no_key(tmp_path: Path) -> None:
     assert "sk-spare-secret" not in first
     assert run(path) == "Catalogue: 6 unchanged.\n"
     assert run(path, "--dry-run") == "Would be: 6 unchanged.\n"
+
+
+def test_the_command_says_which_credential_this_shell_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(FILE)
+    assert "provider main: OPENAI_API_KEY is not set here; the web processes need it" in run(path)
 
 
 def test_the_command_reports_as_json(tmp_path: Path) -> None:

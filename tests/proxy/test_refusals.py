@@ -58,8 +58,10 @@ def test_the_pool_is_a_matter_of_payment() -> None:
     assert isinstance(error, InsufficientCredits)
     assert (error.status, error.message) == (
         402,
-        "The prepaid credit of Acme does not cover this call: $1.5 spent and $0 held of $1.",
+        "The prepaid credit of Acme does not cover this call: $1.5 spent and $0 held of $1. It has to be topped up.",
     )
+    assert error.detail is not None
+    assert error.detail["ask"] == "a Super Admin or L1 Admin can top up the credit"
 
 
 def test_a_rate_says_when_to_come_again() -> None:

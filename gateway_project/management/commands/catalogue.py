@@ -1,14 +1,18 @@
 """`manage.py catalogue load FILE.yaml [--dry-run] [--json]`: the operator's way to configure by file."""
 
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
+from redis.exceptions import RedisError
 
 from proxy import catalogue
 from proxy.catalogue_file import BadCatalogue
+from proxy.models import Provider
 
 
 class Command(BaseCommand):
@@ -30,10 +34,14 @@ class Command(BaseCommand):
                 self.stdout.write(msgspec.json.encode({"problems": problems}).decode())
             lines = [f"{options['file']}:{problem.line}: {problem.reason}" for problem in error.problems]
             raise CommandError("\n".join([*lines, "Nothing was loaded."])) from None
+        except OperationalError as error:
+            raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
+        except RedisError as error:
+            raise CommandError("Redis or Valkey cannot be reached: is Gatehouse running? `make run` starts it.") from error
         if options["json"]:
             self.stdout.write(msgspec.json.encode({**msgspec.to_builtins(report), "counts": report.counts()}).decode())
             return
-        for line in lines_of(report):
+        for line in [*lines_of(report), *missing_keys(report)]:
             self.stdout.write(line)
 
 
@@ -44,6 +52,17 @@ def _text_of(path: Path) -> str:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CommandError(f"{path} is not UTF-8 text") from error
+
+
+def missing_keys(report: catalogue.Report) -> list[str]:
+    """The web processes read credentials from their own environment; often it is this one's."""
+    declared = {change.name for change in report.changes if change.thing == "provider"}
+    named = Provider.objects.filter(name__in=declared).exclude(api_key_env="").values_list("name", "api_key_env")
+    return [
+        f"provider {name}: {variable} is not set here; the web processes need it"
+        for name, variable in named
+        if variable not in os.environ
+    ]
 
 
 def lines_of(report: catalogue.Report) -> list[str]:
