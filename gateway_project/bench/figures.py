@@ -22,6 +22,7 @@ from gateway_project.bench.stage import ROOT, Stage
 
 CONNECTIONS = 16
 WARM_UP_SECONDS = 2.0
+SYNCS = 100
 
 
 @dataclass
@@ -60,7 +61,24 @@ def measure(stage: Stage, *, runs: int, seconds: float) -> list[Figure]:
         p50.values.append(governed.percentile_ms(0.5) - direct.percentile_ms(0.5))
         p99.values.append(governed.percentile_ms(0.99) - direct.percentile_ms(0.99))
         memory.values.append(memory_mb(stage.web.pid))
-    return [whole, streams, p50, p99, memory]
+    sync = Figure("of that, this disk's own time to make a commit durable, p50", "ms", "", "", disk_sync_ms(runs=runs))
+    return [whole, streams, p50, p99, sync, memory]
+
+
+def disk_sync_ms(*, runs: int) -> list[float]:
+    """What one fdatasync of 8 kB costs here: every answer waits for one, and no gateway can be faster than its disk."""
+    medians = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(runs):
+            taken = []
+            for _ in range(SYNCS):
+                file.write(b"x" * 8192)
+                file.flush()
+                began = time.perf_counter()
+                os.fdatasync(file.fileno())
+                taken.append((time.perf_counter() - began) * 1000)
+            medians.append(statistics.median(taken))
+    return medians
 
 
 def _per_core(stage: Stage, *, stream: bool, seconds: float) -> float:

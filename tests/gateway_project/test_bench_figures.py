@@ -41,7 +41,7 @@ def provider() -> Iterator[Stage]:
 def test_every_figure_has_one_value_for_each_run(provider: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "WARM_UP_SECONDS", 0.05)
     rows = figures.measure(provider, runs=2, seconds=0.2)
-    assert [len(row.values) for row in rows] == [2] * 5
+    assert [len(row.values) for row in rows] == [2] * 6
     whole, streams, p50, p99, memory = rows
     assert whole.median > streams.median > 10
     assert abs(p50.median) < 50
@@ -172,3 +172,9 @@ def test_a_free_port_is_free() -> None:
     assert not _listens(port)
     with socket.create_server(("127.0.0.1", port)):
         assert _listens(port)
+
+
+def test_the_disks_own_time_is_measured_once_a_run() -> None:
+    taken = figures.disk_sync_ms(runs=2)
+    assert len(taken) == 2
+    assert all(milliseconds > 0 for milliseconds in taken)
