@@ -42,10 +42,11 @@ def test_every_figure_has_one_value_for_each_run(provider: Stage, monkeypatch: p
     monkeypatch.setattr(figures, "WARM_UP_SECONDS", 0.05)
     rows = figures.measure(provider, runs=2, seconds=0.2)
     assert [len(row.values) for row in rows] == [2] * 6
-    whole, streams, p50, p99, memory = rows
+    whole, streams, p50, p99, sync, memory = rows
     assert whole.median > streams.median > 10
     assert abs(p50.median) < 50
     assert abs(p99.median) < 500
+    assert 0 < sync.median < 1000
     assert 5 < memory.median < 500
 
 
