@@ -54,6 +54,11 @@ class Principal(msgspec.Struct, frozen=True):
     environment: str
     features: tuple[str, ...]
     expires_at: datetime | None
+    week_start: int = 0
+    fiscal_month: int = 1
+    reset_hour: int = 0
+    admit_unguarded: bool = False
+    approval_since: datetime | None = None
 
     def refuse_expired(self, now: datetime) -> None:
         """Raises KeyRefused once the key's time is over; a cached principal must be asked at every call."""
@@ -86,6 +91,7 @@ async def organization_of(key: str) -> int:
 PRINCIPAL_SQL = """
 SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_at, k.disabled_at, k.revoked_at, k.member_id,
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
+       o.week_start, o.fiscal_month, o.reset_hour, o.admit_unguarded, o.approval_since,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
        k.member_id IS NULL OR (

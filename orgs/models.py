@@ -75,7 +75,21 @@ class Organization(models.Model):
     attribution_required = models.BooleanField(
         default=False, help_text="Refuse calls whose key names no application, feature and environment."
     )
+    week_start = models.SmallIntegerField(default=0, help_text="The first day of a week: 0 is Monday, 6 is Sunday.")
+    fiscal_month = models.SmallIntegerField(default=1, help_text="The month in which the fiscal year begins.")
+    reset_hour = models.SmallIntegerField(default=0, help_text="The local hour at which days, weeks, months … begin.")
+    admit_unguarded = models.BooleanField(default=False, help_text="Let calls pass while limits cannot be checked.")
+    approval_since = models.DateTimeField(
+        null=True, blank=True, help_text="Models first offered after this moment need an approval before anyone may call them."
+    )
     created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(week_start__range=(0, 6)), name="week_starts_on_a_day"),
+            models.CheckConstraint(condition=Q(fiscal_month__range=(1, 12)), name="fiscal_year_begins_in_a_month"),
+            models.CheckConstraint(condition=Q(reset_hour__range=(0, 23)), name="days_begin_at_an_hour"),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -16,7 +16,7 @@ from gateway_project.lib.crypto import digest
 from orgs import access
 from orgs.access import KeyRefused, Node, Principal, bearer
 from orgs.keys import new_key_text
-from orgs.models import ApiKey, Application, Membership
+from orgs.models import ApiKey, Application, Membership, Organization
 from orgs.services.keys import create_api_key
 from tests.actors import World, make_world
 
@@ -236,3 +236,15 @@ def test_only_a_digest_of_the_key_is_kept(world: World) -> None:
     assert secret[:-4] not in row
     assert bytes(kept) == digest(world.key_text)
     assert len(bytes(kept)) == 32
+
+
+def test_a_principal_brings_its_organisations_calendar_and_switches(world: World) -> None:
+    plain = principal_of(world.key_text)
+    assert (plain.week_start, plain.fiscal_month, plain.reset_hour) == (0, 1, 0)
+    assert (plain.admit_unguarded, plain.approval_since) == (False, None)
+
+    chosen = {"week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": PAST}
+    Organization.objects.filter(pk=world.acme.pk).update(**chosen)
+
+    found = principal_of(world.key_text)
+    assert {name: getattr(found, name) for name in chosen} == chosen

@@ -1,4 +1,5 @@
 import pytest
+from django.db import IntegrityError, transaction
 
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
@@ -89,3 +90,12 @@ def test_settings_belong_to_super_admins(world: World, name: str) -> None:
     assert missing.value.permission is Permission.MANAGE_SETTINGS
     world.acme.refresh_from_db()
     assert world.acme.name.startswith("Acme")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("week_start", -1), ("week_start", 7), ("fiscal_month", 0), ("fiscal_month", 13), ("reset_hour", -1), ("reset_hour", 24)],
+)
+def test_the_database_keeps_no_calendar_that_does_not_exist(world: World, field: str, value: int) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Organization.objects.filter(pk=world.acme.pk).update(**{field: value})
