@@ -1,16 +1,50 @@
-"""Budget windows: when the one that holds a moment begins and ends, in the organisation's time zone.
+"""Budget windows: when the one that holds a moment begins and ends, by the organisation's calendar.
 
-Pure. A window begins at local midnight; where a change of clocks skips midnight, at the first instant
-that exists after it (PEP 495: a time in the gap, read with fold=0, maps to that instant in UTC).
+Pure. A window begins at the reset hour, local time, of its first day. Where a change of clocks skips that hour, at the
+next instant that exists; where the hour comes twice, at its first time. Where that instant is no quarter of an hour
+(clocks that jumped at a minute past midnight), at the quarter after it: the ledger is summed by quarters of an hour in
+UTC, so every baseline is exact. Each window ends where the next begins: together they tile time.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-Kind = Literal["day", "month", "total"]
+Kind = Literal["day", "week", "month", "quarter", "year", "total"]
+
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
+QUARTER_HOUR = 900
+SECOND = timedelta(seconds=1)
+MOST_REMEMBERED = 10_000
+
+
+class Dated(Protocol):
+    """An organisation, or the principal of a call in it."""
+
+    @property
+    def time_zone(self) -> str: ...
+    @property
+    def week_start(self) -> int: ...
+    @property
+    def fiscal_month(self) -> int: ...
+    @property
+    def reset_hour(self) -> int: ...
+
+
+class Calendar(NamedTuple):
+    """`week_start`: 0 is Monday, 6 Sunday. `fiscal_month`: the month a year begins in. `reset_hour`: 0–23, local time."""
+
+    time_zone: str
+    week_start: int = 0
+    fiscal_month: int = 1
+    reset_hour: int = 0
+
+    @classmethod
+    def of(cls, dated: Dated) -> Calendar:
+        return cls(dated.time_zone, dated.week_start, dated.fiscal_month, dated.reset_hour)
 
 
 class Window(NamedTuple):
@@ -20,40 +54,97 @@ class Window(NamedTuple):
     ends_at: datetime | None
 
 
-def containing(moment: datetime, kind: Kind, time_zone: str) -> Window:
-    """The window of this kind that holds the moment (aware)."""
+# The window found last, by kind and calendar: limits are compiled far more often than windows end.
+_last: dict[tuple[Kind, Calendar], tuple[datetime, datetime, Window]] = {}
+
+
+def containing(moment: datetime, kind: Kind, calendar: Calendar | str) -> Window:
+    """The window of this kind that holds the moment (aware). A time zone alone is a calendar that begins at midnight."""
     if kind == "total":
         return Window(None, None)
-    zone = ZoneInfo(time_zone)
-    today = moment.astimezone(zone).date()
-    # Near a change of clocks the local date alone can name a window that has just ended or not begun.
-    for candidate in (today, today + timedelta(days=1), today - timedelta(days=1)):
-        window = Window(_midnight(_first(candidate, kind), zone), _midnight(_next(candidate, kind), zone))
-        if window.starts_at is not None and window.ends_at is not None and window.starts_at <= moment < window.ends_at:
-            return window
-    raise ArithmeticError(f"no {kind} window of {time_zone} holds {moment.isoformat()}")
+    calendar = Calendar(calendar) if isinstance(calendar, str) else calendar
+    known = _last.get((kind, calendar))
+    if known is not None and known[0] <= moment < known[1]:
+        return known[2]
+    starts_at, ends_at = _bounds(moment, kind, calendar)
+    window = Window(starts_at, ends_at)
+    if len(_last) >= MOST_REMEMBERED:
+        _last.clear()
+    _last[kind, calendar] = (starts_at, ends_at, window)
+    return window
 
 
-def _first(day: date, kind: Kind) -> date:
-    return day if kind == "day" else day.replace(day=1)
+def starts_between(since: datetime, until: datetime, kind: Kind, calendar: Calendar | str) -> Iterator[datetime]:
+    """The moments in [since, until) at which windows of this kind begin, ascending; none for "total"."""
+    if kind == "total":
+        return
+    calendar = Calendar(calendar) if isinstance(calendar, str) else calendar
+    zone = ZoneInfo(calendar.time_zone)
+    first = _first(_local_day(since, calendar, zone), kind, calendar)
+    before: datetime | None = None
+    while (start := _begin(first, calendar, zone)) < until:
+        # A day that was left out begins and ends with the next one.
+        if start >= since and start != before:
+            yield start
+        first, before = _next(first, kind), start
 
 
-def _next(day: date, kind: Kind) -> date:
-    return day + timedelta(days=1) if kind == "day" else (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+def _bounds(moment: datetime, kind: Kind, calendar: Calendar) -> tuple[datetime, datetime]:
+    zone = ZoneInfo(calendar.time_zone)
+    first = _first(_local_day(moment, calendar, zone), kind, calendar)
+    # Near a change of clocks the local time alone can name a window that has just ended or not begun.
+    while (starts_at := _begin(first, calendar, zone)) > moment:
+        first = _first(first - timedelta(days=1), kind, calendar)
+    while (ends_at := _begin(_next(first, kind), calendar, zone)) <= moment:
+        first, starts_at = _next(first, kind), ends_at
+    return starts_at, ends_at
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of a local day. A skipped midnight: the instant the clocks jumped."""
-    local = datetime(day.year, day.month, day.day, tzinfo=zone)
-    instant = local.astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
-        return instant
-    # In the gap: the wall clock before the jump and the one after it enclose the jump itself.
-    before, after = (local.replace(fold=fold).astimezone(UTC) for fold in (1, 0))
-    while after - before > timedelta(seconds=1):
-        middle = before + (after - before) / 2
-        if middle.astimezone(zone).date() < day:
-            before = middle
-        else:
-            after = middle
-    return after.replace(microsecond=0)
+def _local_day(moment: datetime, calendar: Calendar, zone: ZoneInfo) -> date:
+    """The day by the wall clock, where days begin at the reset hour."""
+    wall = moment.astimezone(zone).replace(tzinfo=None)
+    return (wall - timedelta(hours=calendar.reset_hour)).date()
+
+
+def _first(day: date, kind: Kind, calendar: Calendar) -> date:
+    """The first day of the window that this day belongs to."""
+    if kind == "day":
+        return day
+    if kind == "week":
+        return day - timedelta(days=(day.weekday() - calendar.week_start) % 7)
+    return _months_later(day, -((day.month - calendar.fiscal_month) % MONTHS[kind]))
+
+
+def _next(first: date, kind: Kind) -> date:
+    if kind in MONTHS:
+        return _months_later(first, MONTHS[kind])
+    return first + timedelta(days=7 if kind == "week" else 1)
+
+
+def _months_later(day: date, months: int) -> date:
+    """The first of the month that many months later."""
+    number = day.year * 12 + day.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def _begin(day: date, calendar: Calendar, zone: ZoneInfo) -> datetime:
+    """The first instant, on a quarter of an hour in UTC, at which the wall clock shows the reset hour of this day or more."""
+    wall = datetime.combine(day, time(calendar.reset_hour))
+    instant = wall.replace(tzinfo=zone).astimezone(UTC)
+    if _wall(instant, zone) != wall:
+        instant = _jump(wall, zone)
+    over = instant.timestamp() % QUARTER_HOUR
+    return instant + timedelta(seconds=QUARTER_HOUR - over) if over else instant
+
+
+def _jump(wall: datetime, zone: ZoneInfo) -> datetime:
+    """When the clocks jumped over this time: the offset after the jump puts it before, the one before it after (PEP 495)."""
+    before, after = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (1, 0))
+    while after - before > SECOND:
+        middle = (before + (after - before) / 2).replace(microsecond=0)
+        before, after = (middle, after) if _wall(middle, zone) < wall else (before, middle)
+    return after
+
+
+def _wall(instant: datetime, zone: ZoneInfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None)
