@@ -55,7 +55,7 @@ def test_setting_limits_again_replaces_them_all(world: World) -> None:
 def test_a_change_says_what_was_and_what_is(world: World) -> None:
     set_key_limits(world.key, by=world.actor("mia"), rpm=5)
     set_key_limits(world.key, by=world.actor("sam"), rpm=9)
-    event = AuditEvent.objects.filter(action="key.limits_set").latest("pk")
+    event = AuditEvent.objects.filter(organization=world.acme, action="key.limits_set").latest("pk")
     assert (event.actor, event.object_id) == (world.sam, str(world.key.pk))
     assert (event.before["rpm"], event.after["rpm"]) == (5, 9)
 
@@ -63,7 +63,7 @@ def test_a_change_says_what_was_and_what_is(world: World) -> None:
 def test_the_same_limits_again_are_no_change(world: World) -> None:
     for _ in range(2):
         set_key_limits(world.key, by=world.actor("mia"), rpm=5)
-    assert AuditEvent.objects.filter(action="key.limits_set").count() == 1
+    assert AuditEvent.objects.filter(organization=world.acme, action="key.limits_set").count() == 1
 
 
 def test_workers_are_told(committed_db: None) -> None:
@@ -157,7 +157,7 @@ def test_a_key_without_limits_gets_no_policy(world: World) -> None:
 def test_a_bad_limit_makes_no_key(world: World) -> None:
     with pytest.raises(Refused):
         create_limited_key(world.gateway, name="bad", member=world.mia, by=world.actor("mia"), limits=KeyLimits(rpm=-1))
-    assert not ApiKey.objects.filter(name="bad").exists()
+    assert not ApiKey.objects.filter(organization=world.acme, name="bad").exists()
 
 
 def test_limits_of_many_keys_are_one_query(world: World, django_assert_num_queries: Any) -> None:
@@ -181,7 +181,7 @@ def test_a_policy_binds_groups_members_keys_and_applications(world: World) -> No
         bind(policy, subject=subject, by=alice)
     assert policy.name == "Fair use"
     assert policy.bindings.count() == 5
-    assert AuditEvent.objects.filter(action="policy.bound").count() == 5
+    assert AuditEvent.objects.filter(organization=world.acme, action="policy.bound").count() == 5
 
 
 def test_an_admin_binds_below_its_own_node_only(world: World) -> None:
