@@ -136,13 +136,14 @@ def test_without_a_key_the_page_says_what_to_do(world: World) -> None:
 # --- a new key ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: Any) -> None:
     provider = Provider.objects.create(name="p", kind="sandbox")
     model = Model.objects.create(name="sandbox-standard")
     Deployment.objects.create(model=model, provider=provider, upstream_model="x")
     client = signed_in(world, "mia")
     response = client.post(url(world, "new/"), typed(world, budget="0.01", rpm="30"), headers=HTMX)
-    key = ApiKey.objects.get(name="Trial")
+    key = ApiKey.objects.get(organization=world.acme, name="Trial")
     secret = response.context["secret"]
     assert response.status_code == 200
     assert digest(secret) == bytes(key.digest)
@@ -166,7 +167,7 @@ def test_without_javascript_it_is_a_page_of_its_own(world: World) -> None:
 def test_application_environment_and_features_are_bound(world: World) -> None:
     fields = typed(world, application=world.assistant.pk, environment="production", features=["chat"], expires_on="2099-12-31")
     signed_in(world, "mia").post(url(world, "new/"), fields)
-    key = ApiKey.objects.get(name="Trial")
+    key = ApiKey.objects.get(organization=world.acme, name="Trial")
     assert (key.application, key.environment, key.features, key.member) == (world.assistant, "production", ["chat"], world.mia)
     assert key.expires_at is not None
     assert f"{key.expires_at:%Y-%m-%d %H:%M}" == "2100-01-01 00:00"
@@ -175,14 +176,14 @@ def test_application_environment_and_features_are_bound(world: World) -> None:
 def test_an_admin_makes_a_service_key(world: World) -> None:
     fields = typed(world, group=world.platform.pk, application=world.assistant.pk, owner="service")
     signed_in(world, "sam").post(url(world, "new/"), fields)
-    assert ApiKey.objects.get(name="Trial").member is None
+    assert ApiKey.objects.get(organization=world.acme, name="Trial").member is None
 
 
 def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> None:
     client = signed_in(world, "mia")
     assert "service key" not in shown(client.get(url(world, "new/")))
     client.post(url(world, "new/"), typed(world, owner="service", application=world.assistant.pk))
-    assert ApiKey.objects.get(name="Trial").member == world.mia
+    assert ApiKey.objects.get(organization=world.acme, name="Trial").member == world.mia
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field:
         assert form[name].value() == value
     if "name" not in wrong:
         assert 'value="Trial"' in shown(response)
-    assert not ApiKey.objects.filter(name="Trial").exists()
+    assert not ApiKey.objects.filter(organization=world.acme, name="Trial").exists()
 
 
 def test_a_refusal_of_the_service_stands_beside_its_field(world: World) -> None:
@@ -230,7 +231,7 @@ def test_a_refusal_of_the_service_stands_beside_its_field(world: World) -> None:
 def test_a_group_beside_ones_own_is_no_choice(world: World) -> None:
     response = signed_in(world, "mia").post(url(world, "new/"), typed(world, group=world.field.pk))
     assert response.status_code == 422
-    assert not ApiKey.objects.filter(name="Trial").exists()
+    assert not ApiKey.objects.filter(organization=world.acme, name="Trial").exists()
 
 
 def test_choices_follow_what_is_chosen(world: World) -> None:
