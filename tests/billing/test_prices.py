@@ -73,6 +73,7 @@ def test_a_sku_without_a_price_has_none() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_declaring_a_price_appends_only_what_is_new() -> None:
     def declare(rates: Rates | None) -> str:
         return prices.declare("model:mine", rates=rates, source="test")
@@ -123,6 +124,7 @@ def test_a_second_synchronisation_changes_nothing_even_where_it_compares_all() -
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_a_changed_list_price_begins_now_and_leaves_the_past() -> None:
     old = seeded("openai/gpt-5-mini", DEAR)
     report = prices.sync()
@@ -153,12 +155,14 @@ def test_dated_names_are_adopted_with_the_price_they_match() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_an_adopted_name_follows_later_changes_of_the_list() -> None:
     seeded("openai/gpt-5-mini-2025-08-07", DEAR)
     assert "openai/gpt-5-mini-2025-08-07" in [change[0] for change in prices.sync().changed]
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_an_operators_price_is_left_alone() -> None:
     append("openai/gpt-5-mini", DEAR, source="operator")
     prices.sync()
@@ -168,6 +172,7 @@ def test_an_operators_price_is_left_alone() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_new_prices_reach_running_workers(django_capture_on_commit_callbacks: object) -> None:
     organization = Organization.objects.create(name="Acme", slug="acme-prices")
     before = redis.client().get(epoch.keys(epoch.CATALOGUE)[0])
@@ -178,6 +183,7 @@ def test_new_prices_reach_running_workers(django_capture_on_commit_callbacks: ob
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_the_command_shows_what_changed() -> None:
     seeded("openai/gpt-5-mini", Rates(input=300_000_000, output=2_000_000_000))
     out = io.StringIO()
@@ -188,6 +194,7 @@ def test_the_command_shows_what_changed() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_the_command_reports_as_json() -> None:
     out = io.StringIO()
     call_command("sync_prices", "--json", stdout=out)
