@@ -110,6 +110,7 @@ def test_a_dry_run_as_json_tells_and_stores_nothing() -> None:
 
 # --- declared prices ---------------------------------------------------------------------------
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_a_price_withdrawn_and_declared_again_is_created_anew() -> None:
     rates = Rates(input=1, output=2)
     outcomes = [prices.declare("model:x", rates=wanted, source="t") for wanted in (None, rates, rates, None, None, rates)]
@@ -118,6 +119,7 @@ def test_a_price_withdrawn_and_declared_again_is_created_anew() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_a_version_announced_for_later_does_not_hide_the_one_in_force() -> None:
     later = datetime(2099, 1, 1, tzinfo=UTC)
     PriceVersion.objects.create(sku="model:y", valid_from=later, source="t", rates=encoded(Rates(input=9, output=9)))
