@@ -76,6 +76,7 @@ def test_a_deployment_left_out_is_removed_and_told() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("empty_catalogue")
 def test_a_declaration_that_fails_at_its_end_stores_nothing_of_its_beginning() -> None:
     wrong = declaration({"m-1": (None, [("red", "u1", 1)]), "m-2": (None, [("nobody", "u1", 1)])})
     with pytest.raises(BadCatalogue, match="'nobody' is declared neither here nor before"):
