@@ -10,7 +10,7 @@ from guardrails.models import Binding, Limit
 from orgs.models import ApiKey
 from proxy.models import Deployment, Model
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("nobody")
 UPSTREAM = "http://127.0.0.1:9/v1"
 
 
