@@ -6,5 +6,6 @@ urlpatterns = [
     path("", include("orgs.urls")),
     path("accounts/", include("allauth.urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
+    path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
     path("o/<slug:org>/", include("analytics.urls")),
 ]

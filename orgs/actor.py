@@ -61,6 +61,10 @@ class Actor:
         granted = (self._best(grant) for grant in self.grants)
         return bool(self.memberships and permission in MEMBER) or any(permission in best for best in granted)
 
+    def can_everywhere(self, permission: Permission) -> bool:
+        """Whether it holds at the root, and so on every node: what belongs to the organisation as a whole."""
+        return any(grant.group.level == 0 and permission in _permissions(grant, distance=0) for grant in self.grants)
+
     def can_with_key(self, permission: Permission, key: ApiKey) -> bool:
         """A member may always see and manage its own keys; anyone else's need the permission at their home node."""
         own = OWN.get(permission)

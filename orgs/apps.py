@@ -4,3 +4,9 @@ from django.apps import AppConfig
 class OrgsConfig(AppConfig):
     name = "orgs"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from orgs.navigation import Entry, register
+        from orgs.permissions import Permission
+
+        register(Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, everywhere=True))

@@ -17,6 +17,7 @@ from orgs import navigation
 from orgs.actor import Actor
 from orgs.doors import LAST_ORGANIZATION
 from orgs.models import Organization, User
+from orgs.permissions import Permission
 from orgs.selectors import organizations_of
 
 
@@ -70,6 +71,11 @@ class Console:
     def navigation(self) -> list[navigation.Link]:
         return navigation.links(self.actor, path=self.request.path) if self.actor else []
 
+    def unguarded(self) -> bool:
+        """Whether to warn this viewer that calls pass while limits cannot be checked: whoever may end it is told."""
+        actor = self.actor
+        return bool(actor and actor.organization.admit_unguarded and actor.can_everywhere(Permission.MANAGE_SETTINGS))
+
     def viewer(self) -> Viewer:
         role = self.actor.role_label if self.actor else ""
         return Viewer(self.user.email, self.user.display_name, self.user.initials, role)
@@ -80,5 +86,5 @@ def console(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {}
     page = Console(request, user=user)
-    parts = (page.navigation, page.organization, page.organizations, page.viewer)
+    parts = (page.navigation, page.organization, page.organizations, page.unguarded, page.viewer)
     return {part.__name__: SimpleLazyObject(part) for part in parts}

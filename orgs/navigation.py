@@ -13,7 +13,10 @@ from orgs.permissions import Permission
 
 @dataclass(frozen=True)
 class Entry:
-    """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first."""
+    """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first.
+
+    `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only.
+    """
 
     label: str
     url_name: str
@@ -21,6 +24,10 @@ class Entry:
     permission: Permission
     position: int
     section: str = ""
+    everywhere: bool = False
+
+    def may_be_seen_by(self, actor: Actor) -> bool:
+        return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def register(entry: Entry) -> None:
 def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) -> list[Link]:
     """What the actor may see. Active is the entry whose URL is the longest beginning of `path`."""
     found = sorted(ENTRIES if entries is None else entries, key=lambda entry: entry.position)
-    seen = [entry for entry in found if actor.can_anywhere(entry.permission)]
+    seen = [entry for entry in found if entry.may_be_seen_by(actor)]
     urls = [reverse(entry.url_name, kwargs={"org": actor.organization.slug}) for entry in seen]
     active = max((url for url in urls if path.startswith(url)), key=len, default=None)
     return [Link(entry.label, url, entry.icon, entry.section, url == active) for entry, url in zip(seen, urls, strict=True)]

@@ -6,4 +6,5 @@ app_name = "orgs"
 urlpatterns = [
     path("", views.home, name="home"),
     path("switch/<slug:org>/", views.switch, name="switch"),
+    path("o/<slug:org>/settings/", views.settings, name="settings"),
 ]

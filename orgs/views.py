@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from django.contrib import messages
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from orgs.doors import LAST_ORGANIZATION, SignedInRequest, signed_in_view
+from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
+from orgs.errors import Refused
+from orgs.forms import SettingsForm, offered_time_zones
+from orgs.permissions import Permission
 from orgs.selectors import home_organization, organizations_of
-from orgs.services.organizations import create_personal_account
+from orgs.services.organizations import change_settings, create_personal_account
 
 
 @require_safe
@@ -25,3 +29,21 @@ def switch(request: SignedInRequest, org: str) -> HttpResponse:
         raise Http404("no such organisation")
     request.session[LAST_ORGANIZATION] = organization.slug
     return redirect(organization)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@org_view(Permission.MANAGE_SETTINGS)
+def settings(request: OrgRequest) -> HttpResponse:
+    """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
+    request.actor.require(Permission.MANAGE_SETTINGS, request.organization.root)
+    form = SettingsForm(request.POST if request.method == "POST" else None, organization=request.organization)
+    if form.is_valid():
+        try:
+            change_settings(request.organization, by=request.actor, **form.settings)
+        except Refused as refused:
+            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+        else:
+            messages.success(request, "The settings are saved. They count from the next call on.")
+            return redirect(request.path)
+    context = {"form": form, "time_zones": offered_time_zones()}
+    return render(request, "orgs/settings.html", context, status=422 if form.is_bound else 200)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from zoneinfo import available_timezones
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from orgs import epoch
 from orgs.actor import ABOVE
@@ -63,8 +63,16 @@ def clean_labels(labels: Iterable[str], *, field: str) -> list[str]:
     return cleaned
 
 
-# The list comes from hundreds of files, and changes with the machine's packages only.
-time_zones = cache(available_timezones)
+@cache
+def time_zones() -> frozenset[str]:
+    """Those that Python and PostgreSQL both know: sums by local day name them in SQL, and one unknown name there would
+    stop everybody's. Read once: the list comes from hundreds of files, and changes with the machine's packages only.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_timezone_names")
+        known = {name for (name,) in cursor.fetchall()}
+    # These two are whatever a machine says they are.
+    return frozenset(available_timezones() & known - {"Factory", "localtime"})
 
 
 def clean_time_zone(name: str) -> str:

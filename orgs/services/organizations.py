@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from datetime import datetime
+from typing import Any, TypedDict, Unpack
 
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
@@ -45,34 +47,64 @@ def create_personal_account(user: User) -> Organization:
         return own.first() or create_organization(user.display_name, owner=user, kind=Organization.Kind.PERSONAL)
 
 
-def change_settings(
-    organization: Organization,
-    *,
-    by: Actor,
-    name: str | None = None,
-    time_zone: str | None = None,
-    attribution_required: bool | None = None,
-) -> Organization:
-    """What is None stays. The root group carries the organisation's name."""
+class Settings(TypedDict, total=False):
+    """What an organisation sets for itself; the model's help texts say what each means."""
+
+    name: str
+    time_zone: str
+    week_start: int
+    fiscal_month: int
+    reset_hour: int
+    attribution_required: bool
+    approval_since: datetime | None
+    admit_unguarded: bool
+
+
+def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[Settings]) -> Organization:
+    """What is not given stays. The root group carries the organisation's name. Raises Refused, NotAllowed.
+
+    A new calendar re-sums nothing here: every worker compiles its limits anew (the epoch), and the beginnings of windows
+    that no counter knows yet are read from the ledger.
+    """
     with changing(organization):
         root = organization.root
         by.require(Permission.MANAGE_SETTINGS, root)
         organization.refresh_from_db()
-        wanted: dict[str, Value] = {
-            "name": None if name is None else clean_name(name),
-            "time_zone": None if time_zone is None else clean_time_zone(time_zone),
-            "attribution_required": attribution_required,
-        }
         before = {field: getattr(organization, field) for field in wanted}
-        after = {field: value for field, value in wanted.items() if value is not None and value != before[field]}
+        after = {field: value for field, value in _clean(wanted).items() if value != before[field]}
         if after:
             Organization.objects.filter(pk=organization.pk).update(**after)
             # An update, not a save: django-mptt would move the tree to the new name's place among all tenants' trees.
             Group.objects.filter(pk=root.pk).update(name=after.get("name", root.name))
             organization.refresh_from_db()
-            changed_from = {field: before[field] for field in after}
-            audit("organization.changed", by=by, target=organization, before=changed_from, after=after)
+            audit(
+                "organization.changed",
+                by=by,
+                target=organization,
+                before={field: _audited(before[field]) for field in after},
+                after={field: _audited(value) for field, value in after.items()},
+            )
     return organization
+
+
+# The bounds of what the calendar's numbers may be, first and last.
+CALENDAR = {"week_start": (0, 6), "fiscal_month": (1, 12), "reset_hour": (0, 23)}
+
+
+def _clean(wanted: Settings) -> dict[str, Any]:
+    cleaned: dict[str, Any] = dict(wanted)
+    if "name" in cleaned:
+        cleaned["name"] = clean_name(cleaned["name"])
+    if "time_zone" in cleaned:
+        cleaned["time_zone"] = clean_time_zone(cleaned["time_zone"])
+    for field, (first, last) in CALENDAR.items():
+        if field in cleaned and not first <= cleaned[field] <= last:
+            raise Refused(f"Give a number from {first} to {last}.", field=field)
+    return cleaned
+
+
+def _audited(value: Any) -> Value:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _insert_with_free_slug(name: str, *, kind: Organization.Kind, time_zone: str) -> Organization:

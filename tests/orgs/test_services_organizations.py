@@ -1,11 +1,14 @@
+from datetime import UTC, datetime
+
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group, Organization
 from orgs.permissions import Permission
-from orgs.services.organizations import change_settings, create_organization, create_personal_account
+from orgs.services.changes import time_zones
+from orgs.services.organizations import Settings, change_settings, create_organization, create_personal_account
 from tests.actors import World, make_user
 
 pytestmark = pytest.mark.django_db
@@ -99,3 +102,55 @@ def test_settings_belong_to_super_admins(world: World, name: str) -> None:
 def test_the_database_keeps_no_calendar_that_does_not_exist(world: World, field: str, value: int) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Organization.objects.filter(pk=world.acme.pk).update(**{field: value})
+
+
+def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> None:
+    since = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    wanted: Settings = {
+        "week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": since,
+    }  # fmt: skip
+
+    changed = change_settings(world.acme, by=world.actor("alice"), **wanted)
+
+    assert {field: getattr(changed, field) for field in wanted} == wanted
+    event = AuditEvent.objects.get(organization=world.acme, action="organization.changed")
+    assert event.before == {
+        "week_start": 0, "fiscal_month": 1, "reset_hour": 0, "admit_unguarded": False, "approval_since": None,
+    }  # fmt: skip
+    assert event.after == {**wanted, "approval_since": "2026-11-20T09:00:00+00:00"}
+
+
+def test_what_is_not_given_stays_and_no_approval_is_a_value(world: World) -> None:
+    alice = world.actor("alice")
+    change_settings(world.acme, approval_since=datetime(2026, 11, 20, tzinfo=UTC), by=alice)
+    change_settings(world.acme, reset_hour=5, by=alice)
+    assert world.acme.approval_since is not None
+
+    change_settings(world.acme, approval_since=None, by=alice)
+
+    assert (world.acme.approval_since, world.acme.reset_hour) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"week_start": 7}, {"week_start": -1}, {"fiscal_month": 0}, {"fiscal_month": 13}, {"reset_hour": 24}, {"reset_hour": -1}],
+)
+def test_a_calendar_that_does_not_exist_is_refused(world: World, wanted: Settings) -> None:
+    with pytest.raises(Refused) as refused:
+        change_settings(world.acme, by=world.actor("alice"), **wanted)
+    assert refused.value.field in wanted
+    assert not AuditEvent.objects.filter(organization=world.acme, action="organization.changed").exists()
+
+
+@pytest.mark.parametrize("name", ["localtime", "Factory"])
+def test_a_zone_that_is_whatever_the_machine_says_is_refused(world: World, name: str) -> None:
+    with pytest.raises(Refused):
+        change_settings(world.acme, time_zone=name, by=world.actor("alice"))
+
+
+def test_every_zone_that_may_be_chosen_is_known_to_the_database() -> None:
+    zones = time_zones()
+    assert len(zones) > 400
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(now() AT TIME ZONE name) FROM unnest(%s::text[]) AS name", [sorted(zones)])
+        assert cursor.fetchone() == (len(zones),)

@@ -1,0 +1,108 @@
+"""The form of an organisation's settings."""
+
+from __future__ import annotations
+
+from calendar import day_name, month_name
+from datetime import date, datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.utils import timezone
+
+from orgs.errors import Refused
+from orgs.models import Organization
+from orgs.services.changes import clean_time_zone, time_zones
+from orgs.services.organizations import Settings
+
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+# Accepted are all zones; offered are those that people live in, each by its present name.
+OLD_NAMES = ("Etc/", "SystemV/", "US/", "Canada/", "Brazil/", "Chile/", "Mexico/")
+
+
+def offered_time_zones() -> list[str]:
+    return ["UTC", *sorted(name for name in time_zones() if "/" in name and not name.startswith(OLD_NAMES))]
+
+
+class SettingsForm(forms.Form):
+    name = forms.CharField(max_length=120)
+    time_zone = forms.CharField(
+        max_length=64,
+        help_text="Type a city or a region.",
+        widget=forms.TextInput(attrs={"list": "time-zones", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    week_start = forms.TypedChoiceField(label="Weeks begin on", choices=list(enumerate(day_name)), coerce=int)
+    fiscal_month = forms.TypedChoiceField(
+        label="The fiscal year begins in", choices=list(enumerate(month_name))[1:], coerce=int, help_text="Quarters follow it."
+    )
+    reset_hour = forms.TypedChoiceField(
+        label="Days begin at", choices=[(hour, f"{hour:02}:00") for hour in range(24)], coerce=int, help_text="Local time."
+    )
+    attribution_required = forms.BooleanField(
+        required=False,
+        label="Require attribution",
+        help_text="Calls whose key names no application, feature and environment are refused.",
+    )
+    approval_required = forms.BooleanField(
+        required=False,
+        label="New models need an approval",
+        help_text="Models first offered after the date below can be called only once they are approved.",
+    )
+    approval_from = forms.DateField(
+        required=False,
+        label="New is what is offered from",
+        help_text="Left empty: from now on.",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    admit_unguarded = forms.BooleanField(required=False, label="Let calls pass while limits cannot be checked")
+
+    def __init__(self, data: Any = None, *, organization: Organization) -> None:
+        super().__init__(data)
+        self.organization = organization
+        same = ("name", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required", "admit_unguarded")
+        self.initial = {field: getattr(organization, field) for field in same}
+        self.initial["approval_required"] = organization.approval_since is not None
+        self.initial["approval_from"] = self._since_date()
+
+    def _since_date(self) -> date | None:
+        since = self.organization.approval_since
+        return None if since is None else since.astimezone(ZoneInfo(self.organization.time_zone)).date()
+
+    @property
+    def settings(self) -> Settings:
+        """What `change_settings` takes, of a valid form."""
+        cleaned = self.cleaned_data
+        return {
+            "name": cleaned["name"],
+            "time_zone": cleaned["time_zone"],
+            "week_start": cleaned["week_start"],
+            "fiscal_month": cleaned["fiscal_month"],
+            "reset_hour": cleaned["reset_hour"],
+            "attribution_required": cleaned["attribution_required"],
+            "admit_unguarded": cleaned["admit_unguarded"],
+            "approval_since": self._approval_since(),
+        }
+
+    def clean_time_zone(self) -> str:
+        try:
+            return clean_time_zone(self.cleaned_data["time_zone"])
+        except Refused as refused:
+            raise forms.ValidationError(refused.message) from refused
+
+    def clean_approval_from(self) -> date | None:
+        """What is typed wrong, such as the year 20, is no date."""
+        chosen: date | None = self.cleaned_data["approval_from"]
+        if chosen is not None and not FIRST_YEAR <= chosen.year <= LAST_YEAR:
+            raise forms.ValidationError("Enter a valid date.")
+        return chosen
+
+    def _approval_since(self) -> datetime | None:
+        """The day shown stands for the exact moment kept, unless another day is chosen: then that day's beginning."""
+        chosen = self.cleaned_data["approval_from"]
+        if not self.cleaned_data["approval_required"]:
+            return None
+        if chosen is None:
+            return timezone.now()
+        if chosen == self._since_date():
+            return self.organization.approval_since
+        return datetime.combine(chosen, time(), tzinfo=ZoneInfo(self.cleaned_data["time_zone"]))
