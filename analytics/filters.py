@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django.http import QueryDict
 
+from guardrails.windows import Calendar, Kind, containing, starts_between
 from orgs.actor import Actor
 from orgs.permissions import Permission
 
@@ -47,28 +48,36 @@ class Period:
         return f"{start:%b} {start.day} – {end:%b} {end.day}"
 
 
-def period_named(name: str | None, *, now: datetime, time_zone: str, default: str = DEFAULT_PERIOD) -> Period:
-    """Ends now; the period before ends as far into its own last day. Days and months are the organisation's."""
-    zone = ZoneInfo(time_zone)
-    name = name if name in PERIODS else default
-    today = now.astimezone(zone).date()
+def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, default: str = DEFAULT_PERIOD) -> Period:
+    """Ends now; the period before ends as far into its own last day. Days and months are those of budgets, by one calendar."""
+    calendar = Calendar(calendar) if isinstance(calendar, str) else calendar
+    zone, name = ZoneInfo(calendar.time_zone), name if name in PERIODS else default
     if name == "24h":
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         slots = tuple(ends - timedelta(hours=back) for back in range(24, 0, -1))
         day = timedelta(days=1)
         return Period(name, "hour", slots[0], ends, slots[0] - day, now - day, slots, zone)
-    first = today.replace(day=1) if name == "month" else today - timedelta(days={"7d": 6, "30d": 29}[name])
-    days = [first + timedelta(days=number) for number in range((today - first).days + 1)]
-    first_before = (first - timedelta(days=1)).replace(day=1) if name == "month" else first - timedelta(days=len(days))
-    starts_before = midnight(first_before, zone)
-    slots = tuple(midnight(day, zone) for day in days)
+    tomorrow = _bounds(now, "day", calendar)[1]
+    if name == "month":
+        first = _bounds(now, "month", calendar)[0]
+        slots = tuple(starts_between(first, tomorrow, "day", calendar))
+        starts_before = _bounds(first - timedelta(seconds=1), "month", calendar)[0]
+    else:
+        count = {"7d": 7, "30d": 30}[name]
+        slots = _last_days(count, until=tomorrow, calendar=calendar)
+        starts_before = _last_days(count, until=slots[0], calendar=calendar)[0]
     ends_before = min(starts_before + (now - slots[0]), slots[0])
-    return Period(name, "day", slots[0], midnight(today + timedelta(days=1), zone), starts_before, ends_before, slots, zone)
+    return Period(name, "day", slots[0], tomorrow, starts_before, ends_before, slots, zone)
 
 
-def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The beginning of a local day in UTC; where a change of clocks skips midnight, the moment of the jump (PEP 495, fold=0)."""
-    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
+def _last_days(count: int, *, until: datetime, calendar: Calendar) -> tuple[datetime, ...]:
+    """Beginnings of the last days before `until`, where one begins; two days more are looked at, as one may be left out."""
+    return tuple(starts_between(until - timedelta(days=count + 2), until, "day", calendar))[-count:]
+
+
+def _bounds(moment: datetime, kind: Kind, calendar: Calendar) -> tuple[datetime, datetime]:
+    starts_at, ends_at = containing(moment, kind, calendar)
+    return starts_at or moment, ends_at or moment
 
 
 class Scope(NamedTuple):

@@ -31,7 +31,7 @@ NEAREST_BUDGETS = 6
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def overview(request: OrgRequest) -> HttpResponse:
     now, organization, actor = timezone.now(), request.organization, request.actor
-    period = period_named(request.GET.get("period"), now=now, time_zone=organization.time_zone)
+    period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
     root = next((group for group in groups if group.level == 0), None)
@@ -60,7 +60,9 @@ def overview(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def calls(request: OrgRequest) -> HttpResponse:
     query, actor = request.GET, request.actor
-    period = period_named(query.get("period"), now=timezone.now(), time_zone=request.organization.time_zone, default="7d")
+    period = period_named(
+        query.get("period"), now=timezone.now(), calendar=windows.Calendar.of(request.organization), default="7d"
+    )
     filters = Filters.of(query)
     page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters)
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
@@ -100,7 +102,7 @@ def keys_use(request: OrgRequest) -> HttpResponse:
     asked = [key for text in request.GET.getlist("key")[:100] if (key := id_in(text)) is not None]
     keys = list(keys_visible_to(request.actor).filter(pk__in=asked).values_list("pk", flat=True))
     now = timezone.now()
-    month = windows.containing(now, "month", request.organization.time_zone)
+    month = windows.containing(now, "month", windows.Calendar.of(request.organization))
     since = month.starts_at or now
     use = selectors.key_use(request.organization.pk, keys=keys, since=since, until=now + timedelta(hours=1))
     return render(request, "analytics/partials/_keys_use.html", {"use": use})

@@ -19,6 +19,7 @@ from analytics.filters import (
     url_with,
     uuid_in,
 )
+from guardrails.windows import Calendar, containing
 from tests.actors import World
 
 NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
@@ -26,26 +27,59 @@ ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Australia/
 
 
 def test_a_day_is_twenty_four_hours_up_to_this_one() -> None:
-    period = period_named("24h", now=NOW, time_zone="UTC")
+    period = period_named("24h", now=NOW, calendar="UTC")
     assert (period.starts_at, period.ends_at) == (datetime(2026, 11, 19, 17, tzinfo=UTC), datetime(2026, 11, 20, 17, tzinfo=UTC))
     assert (len(period.slots), period.step) == (24, "hour")
     assert (period.labels[0], period.labels[-1]) == ("17:00", "16:00")
 
 
 def test_days_begin_at_local_midnight() -> None:
-    period = period_named("7d", now=NOW, time_zone="Asia/Kolkata")
+    period = period_named("7d", now=NOW, calendar="Asia/Kolkata")
     assert period.starts_at == datetime(2026, 11, 13, 18, 30, tzinfo=UTC)
     assert period.labels == ["Nov 14", "Nov 15", "Nov 16", "Nov 17", "Nov 18", "Nov 19", "Nov 20"]
 
 
+def test_days_begin_at_the_reset_hour() -> None:
+    calendar = Calendar("Asia/Kolkata", reset_hour=5)
+    period = period_named("7d", now=NOW, calendar=calendar)
+    assert period.starts_at == datetime(2026, 11, 13, 23, 30, tzinfo=UTC)
+    assert period.ends_at == datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
+    assert period.labels == ["Nov 14", "Nov 15", "Nov 16", "Nov 17", "Nov 18", "Nov 19", "Nov 20"]
+    night = datetime(2026, 11, 20, 23, tzinfo=UTC)
+    assert period_named("7d", now=night, calendar=calendar).labels == period.labels
+    assert period_named("7d", now=night, calendar="Asia/Kolkata").labels[-1] == "Nov 21"
+
+
+def test_a_month_begins_at_the_reset_hour_of_its_first_day() -> None:
+    early = datetime(2026, 11, 1, 4, 59, tzinfo=UTC)
+    period = period_named("month", now=early, calendar=Calendar("UTC", reset_hour=5))
+    assert (period.starts_at, len(period.slots)) == (datetime(2026, 10, 1, 5, tzinfo=UTC), 31)
+    assert period.before_starts_at == datetime(2026, 9, 1, 5, tzinfo=UTC)
+
+
+def test_a_day_left_out_is_no_slot() -> None:
+    """Samoa went from the 29th to the 31st."""
+    period = period_named("7d", now=datetime(2012, 1, 2, 20, tzinfo=UTC), calendar="Pacific/Apia")
+    assert period.labels == ["Dec 27", "Dec 28", "Dec 29", "Dec 31", "Jan 1", "Jan 2", "Jan 3"]
+
+
+@given(st.sampled_from(ZONES), st.integers(0, 23), st.integers(1_300_000_000, 1_900_000_000))
+def test_the_last_slot_of_a_chart_is_todays_budget_window(zone: str, hour: int, second: int) -> None:
+    now, calendar = datetime.fromtimestamp(second, tz=UTC), Calendar(zone, reset_hour=hour)
+    for name, count in (("7d", 7), ("30d", 30)):
+        period = period_named(name, now=now, calendar=calendar)
+        assert (period.slots[-1], period.ends_at) == containing(now, "day", calendar)
+        assert len(period.slots) == count
+
+
 def test_late_in_the_evening_it_is_tomorrow_further_east() -> None:
     late = datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
-    assert period_named("7d", now=late, time_zone="Europe/Berlin").labels[-1] == "Nov 21"
-    assert period_named("7d", now=late, time_zone="UTC").labels[-1] == "Nov 20"
+    assert period_named("7d", now=late, calendar="Europe/Berlin").labels[-1] == "Nov 21"
+    assert period_named("7d", now=late, calendar="UTC").labels[-1] == "Nov 20"
 
 
 def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
-    period = period_named("month", now=NOW, time_zone="UTC")
+    period = period_named("month", now=NOW, calendar="UTC")
     assert (period.starts_at, len(period.slots)) == (datetime(2026, 11, 1, tzinfo=UTC), 20)
     assert (period.before_starts_at, period.before_ends_at) == (datetime(2026, 10, 1, tzinfo=UTC), NOW - timedelta(days=31))
     assert period.before == "Oct 1 – Oct 20"
@@ -53,19 +87,19 @@ def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
 
 def test_a_longer_month_ends_no_later_than_it_began_again() -> None:
     end = datetime(2026, 3, 31, 22, tzinfo=UTC)
-    period = period_named("month", now=end, time_zone="UTC")
+    period = period_named("month", now=end, calendar="UTC")
     assert period.before_ends_at == period.starts_at == datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", [None, "", "1y", "24H", "month "])
 def test_an_unknown_period_is_the_usual_one(name: str | None) -> None:
-    assert period_named(name, now=NOW, time_zone="UTC").name == "30d"
+    assert period_named(name, now=NOW, calendar="UTC").name == "30d"
 
 
 @given(st.sampled_from(sorted(PERIODS)), st.sampled_from(ZONES), st.integers(1_300_000_000, 1_900_000_000))
 def test_every_moment_of_every_period_lies_in_one_slot(name: str, zone: str, second: int) -> None:
     now = datetime.fromtimestamp(second, tz=UTC)
-    period = period_named(name, now=now, time_zone=zone)
+    period = period_named(name, now=now, calendar=zone)
     assert period.starts_at == period.slots[0] <= now < period.ends_at
     assert list(period.slots) == sorted(set(period.slots))
     assert period.before_starts_at <= period.before_ends_at <= period.starts_at + timedelta(hours=1)

@@ -13,7 +13,7 @@ from analytics.filters import Filters, period_named
 from analytics.pages import Tile, averages, leaders, overview_filters, tiles
 from analytics.usage import TOP_NAMES, Share, Sums, Usage
 
-PERIOD = period_named("7d", now=datetime(2026, 11, 20, 16, 25, tzinfo=UTC), time_zone="UTC")
+PERIOD = period_named("7d", now=datetime(2026, 11, 20, 16, 25, tzinfo=UTC), calendar="UTC")
 COUNTS = st.integers(0, 10**9)
 SUMS = st.builds(
     lambda charged, ok, tokens, errors, refused: Sums(charged, ok + errors + refused, tokens, tokens // 2, errors, refused),

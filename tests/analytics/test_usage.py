@@ -37,7 +37,7 @@ def used(world: World, name: str = "alice", *, period: Period, filters: Filters 
 
 
 def over(zone: str, name: str = "30d", *, now: datetime = NOW) -> Period:
-    return period_named(name, now=now, time_zone=zone)
+    return period_named(name, now=now, calendar=zone)
 
 
 def by_day(usage: Usage, period: Period) -> dict[str, int]:
