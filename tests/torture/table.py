@@ -1,0 +1,53 @@
+"""What a run comes to: the figures, and the table that is printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from gateway_project.lib.money import exact_usd
+from tests.torture.checker import Verdict
+from tests.torture.history import History
+
+SHOWN = 5  # findings of each kind
+
+
+def figures(history: History, verdict: Verdict, *, seconds: float, changes: Counter[str]) -> dict[str, Any]:
+    outcomes = Counter(call.outcome for call in history.calls)
+    broken = Counter(one.kind for one in history.disturbances)
+    codes = Counter(call.code or str(call.status) for call in history.calls if call.outcome in ("refused", "failed"))
+    days = {history.window("day", row.recorded) for row in history.rows if row.charged}
+    return {
+        "calls": len(history.calls),
+        "answered": outcomes["complete"],
+        "callers who left": outcomes["left"],
+        "connections that broke": outcomes["broken"],
+        "refused or failed": dict(codes.most_common()),
+        "limits and keys": dict(changes.most_common()),
+        "kills": broken["kill"],
+        "flushes": broken["flush"],
+        "restarts with lost writes": broken["restart"],
+        "PostgreSQL stops": broken["stop"],
+        "rollovers": max(0, len(days) - 1),
+        "charged USD": exact_usd(sum(row.charged for row in history.rows)),
+        "slack of input estimates USD": exact_usd(verdict.slack_nano_usd),
+        "overshoot USD": exact_usd(sum(finding.nano_usd for finding in verdict.overshoot)),
+        **{name: len(found) for name, found in verdict.findings.items() if name != "overshoot"},
+        "duration s": round(seconds, 1),
+    }
+
+
+def text(found: dict[str, Any], verdict: Verdict, *, rollover: str) -> str:
+    shown = {**found, "rollovers": f"{found['rollovers']} {rollover}"}
+    width = max(map(len, shown))
+    lines = [f"{name:<{width}}  {_words(value)}" for name, value in shown.items()]
+    for name, findings in verdict.findings.items():
+        worst = sorted(findings, reverse=True)[:SHOWN]
+        lines += [f"  {name}: {exact_usd(finding.nano_usd)} USD: {finding.sentence}" for finding in worst]
+    return "\n".join([*lines, "All of it is exact." if verdict.sound else "NOT EXACT."])
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count:,}" for name, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,56 @@
+"""The short form of `make torture`, and the same against a naive gateway: the judge has to find what that does wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Disturbances of the servers that the short form leaves to `make torture`.
+LEFT_OUT = ("--flushes", "--restarts", "--postgres-stops")
+SHORT = ("--calls", "700", "--seconds", "16", "--workers", "2", "--kills", "4", "--seed", "11", "--patience", "0")
+GIVEN_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "CHANNELS_URL", "GATEHOUSE_HOME")
+FAILURES = ("phantom refusals", "lost rows", "double charges", "unsettled holds", "differing counters")
+
+
+def torture(folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+    """A process with servers of its own → exit code, figures, what it printed."""
+    figures = folder / "figures.json"
+    variables = {name: value for name, value in os.environ.items() if name not in GIVEN_BY_THE_RUN}
+    none = [word for name in LEFT_OUT for word in (name, "0")]
+    command = [sys.executable, "-m", "tests.torture", "--json", str(figures), *SHORT, *none, *words]
+    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=110, check=False)
+    assert figures.exists(), ended.stdout + ended.stderr
+    return ended.returncode, json.loads(figures.read_text()), ended.stdout + ended.stderr
+
+
+@pytest.mark.timeout(120)
+def test_money_stays_exact_whatever_breaks(tmp_path: Path) -> None:
+    code, figures, printed = torture(tmp_path)
+
+    assert code == 0, printed
+    assert {name: figures[name] for name in ("overshoot USD", *FAILURES)} == {"overshoot USD": "0", **dict.fromkeys(FAILURES, 0)}
+    assert figures["kills"] == 4
+    # A run in which little happened would prove nothing.
+    assert figures["calls"] >= 700
+    assert figures["answered"] > 150
+    assert figures["refused or failed"]["budget_exceeded"] > 50
+    assert figures["callers who left"] > 50
+    assert figures["limits and keys"]["limits lowered"] > 5
+    assert figures["limits and keys"]["limits raised"] > 5
+
+
+@pytest.mark.timeout(120)
+def test_a_gateway_that_checks_and_then_charges_is_caught(tmp_path: Path) -> None:
+    code, figures, printed = torture(tmp_path, "--naive")
+
+    assert code == 1, printed
+    assert float(figures["overshoot USD"]) > 0
+    assert figures["lost rows"] > 0
+    assert "NOT EXACT." in printed
