@@ -2,33 +2,51 @@
 
 Group commit: finished calls gather while the previous batch is being written, and go out as one
 statement, one transaction, one commit. Guarantees:
-1. `record` returns only after PostgreSQL has committed the row, with the transaction that did;
+1. `record` returns only when the row is durable: committed by PostgreSQL (`Recorded`, with the transaction that did it)
+   or, while PostgreSQL is away, on this host's disk (`Spooled`; proxy.draining brings it into the ledger);
 2. a call id is written once: `AlreadyRecorded` tells a worker that somebody else has closed its call;
 3. one bad row never takes others of its batch down;
-4. PostgreSQL away: `LedgerUnavailable` after a bounded time, never a hang. The row stays queued, and
-   is written when PostgreSQL is back.
-
-Rows travel as JSON, one parameter per batch, and PostgreSQL expands them by the table's own column
-types: nothing here repeats the schema.
+4. a fenced writer writes nothing: its calls get `Fenced`, and it goes on under a new name (writers.py);
+5. neither PostgreSQL nor the spool: `LedgerUnavailable` after a bounded time, never a hang. The row stays queued, and
+   is written when either is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-import msgspec
 import psycopg
 import structlog
 from django.conf import settings
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from billing import rows, spool, writers
+from billing.rows import UNWRITABLE, Attempt, Recorded, Row
+from billing.spool import Entry, Spool
 from gateway_project.lib import database, lifespan
+
+__all__ = [
+    "AlreadyRecorded",
+    "Attempt",
+    "Fenced",
+    "Ledger",
+    "LedgerUnavailable",
+    "Outcome",
+    "Recorded",
+    "Row",
+    "RowRefused",
+    "Spooled",
+    "confirmed",
+    "current",
+    "start",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +54,11 @@ MAX_BATCH = 500
 # Beyond this many rows waiting for PostgreSQL new calls are refused rather than remembered.
 MAX_WAITING = 50_000
 RETRY_SECONDS = 0.5
-# What a row itself may be the reason of; the last two are figures and texts that JSON cannot carry.
-UNWRITABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, OverflowError, UnicodeError)
+# Of the time that a caller waits: what is left is for the spool.
+COMMIT_SHARE = 0.5
+UNAVAILABLE = (psycopg.Error, OSError)  # a TimeoutError is an OSError
+
+T = TypeVar("T")
 
 
 class LedgerUnavailable(Exception):
@@ -48,109 +69,21 @@ class RowRefused(LedgerUnavailable):
     """The ledger will never take this row: nothing stands under its call id."""
 
 
+class Fenced(LedgerUnavailable):
+    """This worker was taken for dead when the call was admitted or recorded: nothing stands under its call id."""
+
+
 class AlreadyRecorded(Exception):
     """Another row stands under this call id."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """One try at one deployment: a row of billing_callattempt."""
+class Spooled(NamedTuple):
+    """The row is on this host's disk with this charge; who has held something must say `spool.decide` what became of it."""
 
-    call_id: UUID
-    number: int
-    deployment_id: int | None
-    provider: str
-    model: str
-    status: str
-    http_status: int | None
-    error: str
-    latency_ms: int
-    provider_nano_usd: int = 0
-
-
-class Row(msgspec.Struct, kw_only=True):
-    """One finished call: the columns of billing_usagerecord that the database does not fill itself."""
-
-    call_id: UUID
-    admitted_at: datetime
-    organization_id: int
-    group0_id: int
-    group1_id: int | None = None
-    group2_id: int | None = None
-    group3_id: int | None = None
-    group4_id: int | None = None
-    member_id: int | None = None
-    api_key_id: int
-    application_id: int | None = None
-    feature: str = ""
-    environment: str = ""
-    protocol: str
-    streamed: bool = False
-    requested_model: str = ""
-    served_model: str = ""
-    provider: str = ""
-    deployment_id: int | None = None
-    route_reason: str = ""
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    usage_estimated: bool = False
-    price_version_id: int | None = None
-    unit_prices: dict[str, int] = {}
-    cost_parts: dict[str, int] = {}
-    charged_nano_usd: int = 0
-    list_nano_usd: int = 0
-    absorbed_nano_usd: int = 0
-    reserved_nano_usd: int = 0
-    latency_ms: int | None = None
-    first_token_ms: int | None = None
-    status: str
-    http_status: int
-    error_code: str = ""
-    finish_reason: str = ""
-    attempt_count: int = 0
-    call_count: int = 1
-    decision: dict[str, Any] = {}
-    adjusts: UUID | None = None
-
-
-class Recorded(NamedTuple):
-    """The commit that made the row durable, and the charge that stands in it: the row may have changed while it waited."""
-
-    transaction_id: int
-    recorded_at: datetime
     charged_nano_usd: int
 
 
-def _insert_statement() -> bytes:
-    columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
-    attempt_columns = sql.SQL(", ").join(sql.Identifier(name) for name in Attempt.__struct_fields__)
-    return (
-        sql.SQL(
-            """
-        WITH fresh AS (
-            INSERT INTO billing_usagerecord ({columns}, transaction_id, recorded_at)
-            SELECT {columns}, pg_current_xact_id()::text::bigint, now()
-            FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)
-            ON CONFLICT (call_id) DO NOTHING
-            RETURNING call_id, charged_nano_usd
-        ), attempts AS (
-            INSERT INTO billing_callattempt ({attempt_columns})
-            SELECT {attempt_columns}
-            FROM json_populate_recordset(NULL::billing_callattempt, %s::json)
-            WHERE call_id IN (SELECT call_id FROM fresh)
-        )
-        SELECT pg_current_xact_id()::text::bigint, now(), array_agg(call_id), array_agg(charged_nano_usd) FROM fresh
-        """
-        )
-        .format(columns=columns, attempt_columns=attempt_columns)
-        .as_bytes()
-    )
-
-
-INSERT = _insert_statement()
+Outcome = Recorded | Spooled
 
 # Only resolvers (proxy.holds) write under the call ids of others, and only rows of this status.
 OWN_SQL = b"""
@@ -162,67 +95,136 @@ FROM billing_usagerecord WHERE call_id = ANY(%s) AND status <> 'abandoned'
 class _Waiting(NamedTuple):
     row: Row
     attempts: list[Attempt]
-    done: asyncio.Future[Recorded]
+    subjects: tuple[str, ...]
+    done: asyncio.Future[Outcome]
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def succeed(self, outcome: Outcome) -> None:
+        if not self.done.done():
+            self.done.set_result(outcome)
 
 
 class Ledger:
-    """The committer of one event loop."""
+    """The committer of one event loop. `away_since` is set while PostgreSQL does not take rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, writer_id: str | None = None, on_renamed: Callable[[str], None] | None = None) -> None:
+        self.writer = writers.Writer(writer_id, on_renamed=on_renamed)
+        self.spool = Spool(self.writer.id)
+        self.away_since: datetime | None = None
         self._queue: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._connection: AsyncConnection[TupleRow] | None = None
+        self._connecting = asyncio.Lock()
         # Calls whose insert may have been committed although the connection broke.
         self._uncertain: set[UUID] = set()
-        self._task = asyncio.get_running_loop().create_task(self._write_forever())
+        self._given_up: set[asyncio.Task[Any]] = set()
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._write_forever())
+        self._watch = loop.create_task(self._watch_forever())
         lifespan.on_shutdown(self.close)
 
-    async def record(self, row: Row, attempts: list[Attempt]) -> Recorded:
-        """Waits for the commit. Raises AlreadyRecorded, RowRefused, LedgerUnavailable."""
+    @property
+    def writer_id(self) -> str:
+        return self.writer.id
+
+    async def record(self, row: Row, attempts: list[Attempt]) -> Outcome:
+        """Waits until the row is durable. Raises AlreadyRecorded, RowRefused, Fenced, LedgerUnavailable."""
         return await confirmed(self.record_later(row, attempts))
 
-    def record_later(self, row: Row, attempts: list[Attempt]) -> asyncio.Future[Recorded]:
-        """Queues the row without waiting; the future tells when it is durable. Raises LedgerUnavailable."""
-        if self._task.done() or len(self._queue) >= MAX_WAITING:
+    def record_later(self, row: Row, attempts: list[Attempt], *, subjects: tuple[str, ...] = ()) -> asyncio.Future[Outcome]:
+        """Queues the row without waiting; the future tells when it is durable. Raises LedgerUnavailable.
+
+        `subjects` are what the call holds money on, for whoever settles it from the spool.
+        """
+        full = len(self._queue) >= MAX_WAITING or (self.away_since is not None and self.spool.is_full)
+        if self._task.done() or full:
             raise LedgerUnavailable("the ledger takes no more rows")
-        done: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         # A row nobody waits for may fail without a reader of its exception.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._queue.append(_Waiting(row, attempts, done))
+        self._queue.append(_Waiting(row, attempts, subjects, done))
         self._arrived.set()
         return done
 
+    async def connect(self) -> None:
+        """Connects and registers, unless it has. Raises one of UNAVAILABLE, in bounded time."""
+        await self._bounded(self._connected())
+
     async def close(self) -> None:
-        """Writes what is queued, as long as PostgreSQL answers, then ends."""
+        """Writes what is queued, as long as PostgreSQL or the disk takes it, then ends. A spool with rows stays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
-                while self._queue:
+                while self._queue and not self._task.done():
                     await asyncio.sleep(0.01)
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self._disconnect()
+        for task in (self._watch, self._task):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        with contextlib.suppress(*UNAVAILABLE):
+            if self._connection is not None:
+                await self._bounded(self.writer.close(self._connection))
+        self._disconnect()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
+        if not self.spool.undecided:
+            self.spool.close()
 
+    # --- the committer -------------------------------------------------------------------------
     async def _write_forever(self) -> None:
         while True:
             await self._arrived.wait()
             batch = self._queue[:MAX_BATCH]
-            try:
-                await self._write(batch)
-            except (psycopg.Error, OSError) as error:
-                log.error("ledger.unavailable", rows=len(self._queue), error=type(error).__name__)
-                self._uncertain |= {waiting.row.call_id for waiting in batch}
-                await self._disconnect()
+            if not await self._keep(batch):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             del self._queue[: len(batch)]
             if not self._queue:
                 self._arrived.clear()
 
-    async def _write(self, batch: list[_Waiting]) -> None:
+    async def _keep(self, batch: list[_Waiting]) -> bool:
+        """Each row of the batch is durable or refused; False: neither PostgreSQL nor the disk takes it now."""
+        batch = [waiting for waiting in batch if not self._was_fenced(waiting)]
+        if self.away_since is None and await self._commit(batch):
+            return True
+        # One by one, some may have been written already.
+        batch = [waiting for waiting in batch if not waiting.done.done() or waiting.done.cancelled()]
         try:
-            async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
-                await self._insert(batch)
+            await self._spool(batch)
+        except OSError as error:
+            log.error("spool.unavailable", rows=len(self._queue), error=type(error).__name__, reason=error.strerror)
+            return False
+        return True
+
+    async def _commit(self, batch: list[_Waiting]) -> bool:
+        """False: PostgreSQL is away. A connection that broke meanwhile says nothing of that: it is tried anew, once."""
+        for old in (self._connection is not None, False):
+            try:
+                await self._write(batch)
+            except UNAVAILABLE as error:
+                self._uncertain |= {waiting.row.call_id for waiting in batch}
+                if not old or isinstance(error, TimeoutError):
+                    self._lose(error)
+                    return False
+                self._disconnect()
+            else:
+                return True
+        return False
+
+    def _was_fenced(self, waiting: _Waiting) -> bool:
+        """Admitted under a name that is fenced: what it holds may count nowhere any more, so it must not be charged."""
+        fenced_at = self.writer.fenced_at
+        if fenced_at is None or not waiting.row.charged_nano_usd or waiting.row.admitted_at >= fenced_at:
+            return False
+        waiting.fail(Fenced(str(waiting.row.call_id)))
+        return True
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        try:
+            await self._bounded(self._insert(batch))
         except UNWRITABLE as error:
             if len(batch) == 1:
                 _refuse(batch[0], error)
@@ -232,24 +234,18 @@ class Ledger:
 
     async def _insert(self, batch: list[_Waiting]) -> None:
         connection = await self._connected()
-        rows = msgspec.json.encode([waiting.row for waiting in batch])
-        attempts = msgspec.json.encode([attempt for waiting in batch for attempt in waiting.attempts])
-        cursor = await connection.execute(INSERT, (rows.decode(), attempts.decode()))
-        found = await cursor.fetchone()
-        transaction_id, recorded_at, fresh, charges = found if found is not None else (0, None, None, None)
-        written = {
-            call_id: Recorded(transaction_id, recorded_at, charged)
-            for call_id, charged in zip(fresh or (), charges or (), strict=True)
-        }
-        written |= await self._own({waiting.row.call_id for waiting in batch}.difference(written))
+        rows_given = [(waiting.row, waiting.attempts) for waiting in batch]
+        inserted = await rows.insert(connection, rows_given, writer_id=self.writer.id)
+        written = inserted.written | await self._own({waiting.row.call_id for waiting in batch}.difference(inserted.written))
         self._uncertain -= {waiting.row.call_id for waiting in batch}
         for waiting in batch:
-            if waiting.done.done():
-                continue
-            if waiting.row.call_id in written:
-                waiting.done.set_result(written[waiting.row.call_id])
+            call_id = waiting.row.call_id
+            if call_id in written:
+                waiting.succeed(written[call_id])
             else:
-                waiting.done.set_exception(AlreadyRecorded(str(waiting.row.call_id)))
+                waiting.fail(AlreadyRecorded(str(call_id)) if inserted.writer_alive else Fenced(str(call_id)))
+        if not inserted.writer_alive:
+            await self.writer.rename(connection)
 
     async def _own(self, conflicting: set[UUID]) -> dict[UUID, Recorded]:
         """Rows in conflict with ourselves: committed by an earlier try whose answer was lost."""
@@ -259,24 +255,101 @@ class Ledger:
         cursor = await (await self._connected()).execute(OWN_SQL, (list(asked),))
         return {call_id: Recorded(*rest) for call_id, *rest in await cursor.fetchall()}
 
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+    async def _spool(self, batch: list[_Waiting]) -> None:
+        """Raises OSError. What was written of the batch before is written again: a call id is replayed once."""
+        lines: list[tuple[_Waiting, bytes, int]] = []
+        for waiting in batch:
+            try:
+                line = spool.encode(Entry(waiting.row, waiting.attempts, waiting.subjects))
+            except (UnicodeError, OverflowError) as error:
+                _refuse(waiting, error)
+            else:
+                lines.append((waiting, line, waiting.row.charged_nano_usd))
+        if not lines:
+            return
+        asked = {waiting.row.call_id for waiting, *_ in lines if waiting.subjects and not waiting.done.done()}
+        self.spool.undecided |= asked
+        try:
+            await self.spool.append([line for _, line, _ in lines])
+        except OSError:
+            self.spool.undecided -= asked
+            raise
+        for waiting, _, charged in lines:
+            self._uncertain.discard(waiting.row.call_id)
+            waiting.succeed(Spooled(charged))
+
+    # --- the connection ------------------------------------------------------------------------
+    async def _watch_forever(self) -> None:
+        """Says each second that this writer lives, and looks for a PostgreSQL that is away."""
+        while True:
+            await asyncio.sleep(writers.BEAT_SECONDS if self.away_since is None else RETRY_SECONDS)
+            try:
+                await self._bounded(self._beat())
+            except UNAVAILABLE as error:
+                self._lose(error)
+
+    async def _beat(self) -> None:
+        fresh = self._connection is None
+        connection = await self._connected()
+        if not fresh:
+            await self.writer.beat(connection)
+        if self.away_since is not None:
+            log.warning("ledger.back", away_since=self.away_since.isoformat(), spooled=self.spool.rows)
+            self.away_since = None
 
     async def _connected(self) -> AsyncConnection[TupleRow]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await AsyncConnection.connect(database.conninfo(), autocommit=True, connect_timeout=5)
-        return self._connection
+        async with self._connecting:
+            if self._connection is None or self._connection.closed:
+                connection = await AsyncConnection.connect(database.conninfo(), autocommit=True, connect_timeout=5)
+                await self.writer.register(connection)
+                self._connection = connection
+            return self._connection
+
+    def _lose(self, error: Exception) -> None:
+        if self.away_since is None:
+            log.error("ledger.away", rows=len(self._queue), error=type(error).__name__)
+            self.away_since = datetime.now(UTC)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._behind(self._close(connection, after=list(self._given_up)))
+
+    async def _close(self, connection: AsyncConnection[TupleRow], *, after: list[asyncio.Task[Any]]) -> None:
+        """A connection is closed when nothing waits on its socket any more."""
+        if after:
+            await asyncio.wait(after)
+        await connection.close()
+
+    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+        """Raises TimeoutError at the very time: psycopg would ask a silent server to agree to a cancellation first."""
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            await asyncio.wait({task}, timeout=settings.LEDGER_TIMEOUT_SECONDS * COMMIT_SHARE)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._remember(task)
+        if not task.done():
+            raise TimeoutError("PostgreSQL did not answer in time")
+        return task.result()
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+        self._remember(asyncio.get_running_loop().create_task(work))
+
+    def _remember(self, task: asyncio.Task[Any]) -> None:
+        self._given_up.add(task)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.add_done_callback(self._given_up.discard)
 
 
 def _refuse(waiting: _Waiting, error: Exception) -> None:
     log.error("ledger.row_refused", call_id=str(waiting.row.call_id), error=type(error).__name__)
-    if not waiting.done.done():
-        waiting.done.set_exception(RowRefused(f"the ledger refused the row: {type(error).__name__}"))
+    waiting.fail(RowRefused(f"the ledger refused the row: {type(error).__name__}"))
 
 
-async def confirmed(done: asyncio.Future[Recorded]) -> Recorded:
+async def confirmed(done: asyncio.Future[Outcome]) -> Outcome:
     """Waits for a queued row, for a bounded time; the row itself stays queued. Raises as `record`."""
     try:
         async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
@@ -294,3 +367,14 @@ def current() -> Ledger:
     if loop not in _ledgers:
         _ledgers[loop] = Ledger()
     return _ledgers[loop]
+
+
+async def start(*, writer_id: str, on_renamed: Callable[[str], None]) -> Ledger:
+    """The ledger of a worker, registered before its first call under the name that its holds carry.
+
+    `on_renamed` hears the new name after a fence. PostgreSQL away: it starts all the same, and registers when it is back.
+    """
+    books = _ledgers[asyncio.get_running_loop()] = Ledger(writer_id=writer_id, on_renamed=on_renamed)
+    with contextlib.suppress(*UNAVAILABLE):
+        await books.connect()
+    return books

@@ -140,6 +140,20 @@ class CallAttempt(models.Model):
         return f"{self.call_id} attempt {self.number}"
 
 
+class LedgerWriter(models.Model):
+    """Somebody who writes ledger rows: one committer of one process. A fenced one writes nothing any more (writers.py)."""
+
+    id = models.CharField(max_length=40, primary_key=True)
+    host = models.CharField(max_length=100)
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+    fenced_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+
 class SpendBucket(models.Model):
     """What a subject was charged in 15 minutes UTC (by `recorded_at`), complete below the watermark."""
 

@@ -192,6 +192,9 @@ REST_FRAMEWORK = {
 # Admissions wait for Redis, and answers for the ledger's commit, no longer than this.
 GUARDRAILS_TIMEOUT_SECONDS = float(ENV.get("GUARDRAILS_TIMEOUT_SECONDS", "5"))
 LEDGER_TIMEOUT_SECONDS = float(ENV.get("LEDGER_TIMEOUT_SECONDS", "10"))
+# Where rows wait while PostgreSQL is away: a folder on a disk of this machine, and the most that one worker keeps there.
+SPOOL_FOLDER = Path(ENV.get("SPOOL_FOLDER") or GATEHOUSE_HOME / "spool")
+SPOOL_MAX_BYTES = int(ENV.get("SPOOL_MAX_BYTES", str(256 * 1024 * 1024)))
 METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))

@@ -4,6 +4,8 @@ A worker without a lease may still have a row on its way into PostgreSQL. So a h
 a zero-cost row of status `abandoned` is inserted under the same call id. If that insert wins, the call was
 never recorded, and the hold is released; if it conflicts, the row is there, and the hold is settled with
 its figures. A slow worker that wakes up later finds its own insert in conflict and withholds the answer.
+
+A hold whose row is in a spool belongs to an answer that went out: it is left to whoever drains the spool.
 """
 
 from __future__ import annotations
@@ -14,16 +16,13 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing import ledger
-from billing.ledger import AlreadyRecorded, Recorded, Row, RowRefused
-from gateway_project.lib import database, ids, redis
-from guardrails import admission, counters
+from billing import replaying
+from billing.ledger import Row, RowRefused
+from gateway_project.lib import ids, redis
+from guardrails import admission, counters, shrinking
+from proxy import draining
 
 log = structlog.get_logger(__name__)
-
-RECORDED_SQL = """
-SELECT transaction_id, recorded_at, charged_nano_usd FROM billing_usagerecord WHERE call_id = %s
-"""
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -38,7 +37,8 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 async def resolve_all() -> int:
-    """Resolves every hold of a dead worker → how many there were."""
+    """Resolves every hold of a dead worker → how many there were. What the dead left in spools comes first."""
+    await draining.drain_the_dead()
     organizations = await redis.scripts().command("SMEMBERS", counters.ACTIVE_ORGANIZATIONS)
     return sum([await resolve(int(organization)) for organization in organizations])
 
@@ -47,15 +47,16 @@ async def resolve(organization_id: int) -> int:
     running = await of_organization(organization_id)
     dead = {worker for worker in {hold.worker for hold in running} if not await _alive(worker)}
     abandoned = [hold for hold in running if hold.worker in dead]
+    resolved = 0
     for hold in abandoned:
         try:
-            await _resolve(hold)
+            resolved += await _resolve(hold)
         except (RowRefused, TypeError) as error:
             # One that cannot be closed (the context of another version, say) must not keep the others open.
             log.error("holds.unresolvable", call_id=str(hold.call_id), reason=str(error))
-    if abandoned:
-        log.warning("holds.resolved", organization=organization_id, holds=len(abandoned), workers=len(dead))
-    return len(abandoned)
+    if resolved:
+        log.warning("holds.resolved", organization=organization_id, holds=resolved, workers=len(dead))
+    return resolved
 
 
 async def of_organization(organization_id: int) -> list[Hold]:
@@ -73,8 +74,8 @@ async def _alive(worker: str) -> bool:
     return bool(await redis.scripts().command("EXISTS", counters.worker(worker)))
 
 
-async def _resolve(hold: Hold) -> None:
-    """Raises LedgerUnavailable, RedisUnavailable: the next round tries again."""
+async def _resolve(hold: Hold) -> bool:
+    """False where the hold is not for us to end. Raises DatabaseUnavailable, RedisUnavailable: the next round tries again."""
     row = Row(
         call_id=hold.call_id,
         admitted_at=ids.time_of(hold.call_id),
@@ -83,16 +84,18 @@ async def _resolve(hold: Hold) -> None:
         http_status=500,
         **hold.context,
     )
-    try:
-        recorded = await ledger.current().record(row, [])
-    except AlreadyRecorded:
-        found = (await database.rows(RECORDED_SQL, (hold.call_id,)))[0]
-        recorded = Recorded(found["transaction_id"], found["recorded_at"], found["charged_nano_usd"])
+    if not await shrinking.claim(hold.organization_id, hold.call_id):
+        return False
+    standing = (await replaying.write([(row, [])])).get(hold.call_id)
+    if standing is None:
+        raise RowRefused("the ledger takes no row for this call")
+    recorded = standing.recorded
     await admission.settle_hold(
         hold.organization_id,
         hold.call_id,
         hold.subjects,
         [recorded.charged_nano_usd] * len(hold.subjects),
-        recorded.transaction_id,
-        recorded.recorded_at,
+        transaction_id=recorded.transaction_id,
+        recorded_at=recorded.recorded_at,
     )
+    return True

@@ -1,7 +1,10 @@
-"""The end of every call: the row commits, then the hold becomes what was charged. In that order, always.
+"""The end of every call: the row is durable, then the hold becomes what was charged. In that order, always.
 
 Between the two the hold still counts, so no sum is ever too low. If this worker dies between them, or
 before the row, `proxy.holds` finishes the job from the ledger.
+
+While PostgreSQL is away the row is durable in the spool. Then the hold shrinks to the exact cost and stays, until
+`proxy.draining` has brought the row into the ledger.
 """
 
 from __future__ import annotations
@@ -10,55 +13,64 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from billing import ledger
-from billing.ledger import AlreadyRecorded, LedgerUnavailable, Recorded, Row, RowRefused
+from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
 from gateway_project.lib.redis import RedisUnavailable
-from guardrails import admission
+from guardrails import admission, shrinking
 from proxy import background, metrics, recording
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
+
+log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
 
 
 async def close(call: Call, row: Row) -> None:
-    """Returns once the row is durable and the hold is gone; only then may the last bytes go out.
+    """Returns once the row is durable and the hold is what was charged; only then may the last bytes go out.
 
     Raises GuardrailsUnavailable where that is not certain: the answer must be withheld.
     """
     try:
-        done = ledger.current().record_later(row, call.attempts)
+        done = _queued(call, row)
     except LedgerUnavailable as error:
         background.run(_insist(call, lambda: _release(call)), of="release after a full ledger queue")
         raise GuardrailsUnavailable("The ledger takes no more rows, so no answer is given out.") from error
     metrics.observe(row, model=_model(call))
     try:
-        await _settle(call, await ledger.confirmed(done))
+        outcome = await ledger.confirmed(done)
+        if isinstance(outcome, Recorded):
+            await _settle(call, outcome)
+            return
     except asyncio.CancelledError:
-        background.run(_settle_after(call, done), of="settle a cancelled call")
+        background.run(_settle_after(call, row, done), of="settle a cancelled call")
         raise
     except RedisUnavailable:
         # The row is durable and the answer complete: the caller need not wait until Redis is back.
-        background.run(_settle_after(call, done), of="settle once Redis answers")
+        background.run(_settle_after(call, row, done), of="settle once Redis answers")
+        return
     except AlreadyRecorded as error:
         raise GuardrailsUnavailable("This call took so long that it was closed as abandoned; nothing was charged.") from error
     except LedgerUnavailable as error:
         # The row stays queued. Unless it is being committed at this very moment, it is written as what this became.
         recording.withhold(row)
-        background.run(_settle_after(call, done), of="settle a late row")
+        background.run(_settle_after(call, row, done), of="settle a late row")
         raise GuardrailsUnavailable("The ledger cannot be reached, so the answer is withheld.") from error
+    await _answer_from_spool(call, row, outcome)
 
 
 def close_later(call: Call, row: Row) -> None:
     """The same without a caller to wait for it: refusals, failures, callers who hung up."""
     try:
-        done = ledger.current().record_later(row, call.attempts)
+        done = _queued(call, row)
     except LedgerUnavailable:
         background.run(_insist(call, lambda: _release(call)), of="release after a full ledger queue")
         return
     metrics.observe(row, model=_model(call))
     if call.held is not None:
-        background.run(_settle_after(call, done), of="settle without a caller")
+        background.run(_settle_after(call, row, done), of="settle without a caller")
 
 
 async def give_up(call: Call) -> None:
@@ -66,15 +78,76 @@ async def give_up(call: Call) -> None:
     await _insist(call, lambda: _forget(call))
 
 
-async def _settle_after(call: Call, done: asyncio.Future[Recorded]) -> None:
+def _queued(call: Call, row: Row) -> asyncio.Future[Outcome]:
+    subjects = call.held.subjects if call.held is not None else ()
+    return ledger.current().record_later(row, call.attempts, subjects=subjects)
+
+
+async def _answer_from_spool(call: Call, row: Row, spooled: Spooled) -> None:
+    """The row is on the disk. Its answer may go out once nobody can take the hold for abandoned any more.
+
+    Raises GuardrailsUnavailable, and then the row in the spool is free: before anybody hears of it.
+    """
+    if call.held is None:
+        return
     try:
-        recorded = await done
+        kept = await _shrink(call, spooled)
+    except RedisUnavailable:
+        kept = False
+    except asyncio.CancelledError:
+        background.run(_spooled_later(call, row, spooled), of="shrink the hold of a cancelled call")
+        raise
+    if not kept:
+        await _withhold_spooled(call)
+        raise GuardrailsUnavailable("Neither the ledger nor the guardrails could confirm this call; nothing is charged.")
+    ledger.current().spool.decide(call.id)
+
+
+async def _withhold_spooled(call: Call) -> None:
+    books = ledger.current()
+    try:
+        await books.spool.withhold(call.id)
+    except OSError as error:
+        # This process remembers it all the same.
+        log.error("spool.unavailable", call_id=str(call.id), error=type(error).__name__)
+    finally:
+        books.spool.decide(call.id)
+
+
+async def _spooled_later(call: Call, row: Row, spooled: Spooled) -> None:
+    """Nobody waits for an answer: the row counts as it was meant in the end, whatever becomes of the hold meanwhile."""
+    if row.charged_nano_usd != spooled.charged_nano_usd:
+        await _withhold_spooled(call)  # withheld while it was on its way to the disk
+        return
+    ledger.current().spool.decide(call.id)
+    await _again_and_again(lambda: _shrink(call, spooled))
+
+
+async def _shrink(call: Call, spooled: Spooled) -> bool:
+    if call.held is None:
+        return True
+    return await shrinking.shrink(
+        call.held.organization_id, call.id, subjects=call.held.subjects, amount=spooled.charged_nano_usd
+    )
+
+
+async def _settle_after(call: Call, row: Row, done: asyncio.Future[Outcome]) -> None:
+    try:
+        outcome = await done
     except AlreadyRecorded:
         return  # whoever recorded it settles it
+    except Fenced:
+        recording.withhold(row)
+        close_later(call, row)
+        return
     except RowRefused:
         await _insist(call, lambda: _release(call))
         return
-    await _insist(call, lambda: _settle(call, recorded))
+    if isinstance(outcome, Spooled):
+        await _spooled_later(call, row, outcome)
+    else:
+        recorded = outcome
+        await _insist(call, lambda: _settle(call, recorded))
 
 
 async def _insist(call: Call, settle: Callable[[], Awaitable[object]]) -> None:
@@ -84,10 +157,18 @@ async def _insist(call: Call, settle: Callable[[], Awaitable[object]]) -> None:
     then nothing is added: the hold goes, and the counters are read from the ledger anew, which has the row.
     """
     began = time.monotonic()
-    while True:
+
+    async def step() -> object:
         late = time.monotonic() - began > admission.TOMBSTONE_SECONDS / 2
+        return await (_recount(call) if late else settle())
+
+    await _again_and_again(step)
+
+
+async def _again_and_again(step: Callable[[], Awaitable[object]]) -> None:
+    while True:
         try:
-            await (_recount(call) if late else settle())
+            await step()
         except RedisUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
         else:

@@ -1,6 +1,6 @@
 """What a proxy worker opens once per event loop, in the order in which it must close in reverse.
 
-Redis and PostgreSQL close last, then the lease, then settling work that still runs, and the ledger's
+Redis and PostgreSQL close last, then the lease, then the spool and settling work that still runs, and the ledger's
 queue first of all: nothing that a call has earned is lost in an orderly stop.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary, WeakSet
 
-from billing import ledger
+from billing import ledger, spool
 from gateway_project.lib import database, lifespan, redis
 from guardrails import leases
-from proxy import background, refusals
+from proxy import background, draining, refusals
 
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _started: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -33,6 +33,14 @@ async def _open() -> None:
     redis.scripts()
     await database.pool()
     await leases.start()
+    lifespan.on_shutdown(spool.close_all)
     lifespan.on_shutdown(background.drain)
-    ledger.current()
+    # Holds and ledger rows carry one name, so that whoever fences a silent worker knows what it held.
+    await ledger.start(writer_id=leases.worker_id(), on_renamed=_rename)
     lifespan.on_shutdown(refusals.flush_all)
+    draining.start()
+
+
+def _rename(writer_id: str) -> None:
+    """Fenced: what was held under the old name is resolved by others."""
+    leases.current().worker_id = writer_id

@@ -1,11 +1,12 @@
 """Coroutines of a worker in tests: what a web process opens is open, and closed again at the end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway_project.lib import lifespan, redis
 from guardrails import counters, leases
+from tests.wire import Wire, wired
 
 
 def with_lease(work: Coroutine[Any, Any, Any]) -> Any:
@@ -45,5 +46,20 @@ def as_worker(work: Coroutine[Any, Any, Any]) -> Any:
             return await work
         finally:
             await lifespan.stop()
+
+    return asyncio.run(alive())
+
+
+def as_wired_worker(work: Callable[[Wire], Coroutine[Any, Any, Any]]) -> Any:
+    """The same, with every connection to PostgreSQL over a wire that the work can cut."""
+    from proxy import startup
+
+    async def alive() -> Any:
+        async with wired() as wire:
+            await startup.ensure()
+            try:
+                return await work(wire)
+            finally:
+                await lifespan.stop()
 
     return asyncio.run(alive())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import django.db
@@ -14,13 +15,13 @@ import pytest
 from django.db import connection, transaction
 from pytest_django import Settings
 
-from billing import ledger
-from billing.ledger import AlreadyRecorded, Attempt, LedgerUnavailable, Recorded, Row, RowRefused
+from billing import ledger, spool, writers
+from billing.ledger import AlreadyRecorded, Attempt, Fenced, LedgerUnavailable, Recorded, Row, RowRefused, Spooled
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import ids
 from tests.billing import rows
 from tests.coroutines import with_lease
-from tests.wire import wired
+from tests.wire import Mode, wired
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -34,8 +35,17 @@ def organization() -> int:
 
 
 @pytest.fixture(autouse=True)
-def made_before_coroutines_need_it(committed_db: None) -> None:
+def made_before_coroutines_need_it(committed_db: None, settings: Settings, tmp_path: Path) -> None:
+    """The spool of these tests is their own."""
     organization()
+    settings.SPOOL_FOLDER = tmp_path / "spool"
+
+
+@pytest.fixture
+def no_spool(settings: Settings, tmp_path: Path) -> None:
+    """A folder that cannot be made."""
+    (tmp_path / "a file").touch()
+    settings.SPOOL_FOLDER = tmp_path / "a file" / "spool"
 
 
 def row(**fields: Any) -> Row:
@@ -58,7 +68,7 @@ def stored(one: Row) -> UsageRecord | None:
     return UsageRecord.objects.filter(call_id=one.call_id).first()
 
 
-async def outcome(of: Row) -> Recorded | Exception:
+async def outcome(of: Row) -> Recorded | Spooled | Exception:
     try:
         return await ledger.current().record(of, [])
     except (LedgerUnavailable, AlreadyRecorded) as error:
@@ -91,7 +101,9 @@ def test_a_row_is_stored_as_it_was_given_with_the_transaction_that_did_it() -> N
 
 
 async def ledger_record(one: Row, attempts: list[Attempt]) -> Recorded:
-    return await ledger.current().record(one, attempts)
+    recorded = await ledger.current().record(one, attempts)
+    assert isinstance(recorded, Recorded)
+    return recorded
 
 
 def test_calls_that_end_together_share_a_commit() -> None:
@@ -111,7 +123,7 @@ def test_a_call_is_recorded_once() -> None:
     one = row(charged_nano_usd=5)
     other = row(call_id=one.call_id, charged_nano_usd=70, status="abandoned")
 
-    async def work() -> list[Recorded | Exception]:
+    async def work() -> list[Recorded | Spooled | Exception]:
         return [await outcome(one), await outcome(other)]
 
     first, second = run(work())
@@ -127,7 +139,7 @@ def test_the_same_call_twice_in_one_batch_is_recorded_once_and_others_go_through
     one = row()
     batch = [one, row(), row(call_id=one.call_id, charged_nano_usd=1), row()]
 
-    async def work() -> list[Recorded | Exception]:
+    async def work() -> list[Recorded | Spooled | Exception]:
         return await asyncio.gather(*(outcome(each) for each in batch))
 
     results = run(work())
@@ -165,7 +177,7 @@ BAD_ROWS = {
 def test_one_bad_row_takes_no_other_down(fault: str) -> None:
     bad, good = BAD_ROWS[fault](), [row() for _ in range(5)]
 
-    async def work() -> list[Recorded | Exception]:
+    async def work() -> list[Recorded | Spooled | Exception]:
         results = await asyncio.gather(*(outcome(one) for one in [*good[:2], bad, *good[2:]]))
         after = await outcome(row())
         assert isinstance(after, Recorded)
@@ -192,7 +204,9 @@ def test_rows_are_neither_changed_nor_deleted(change: str, table: str, column: s
     assert stored(one) is not None
 
 
-def test_without_postgresql_it_says_so_in_time_and_writes_when_it_is_back(settings: Settings) -> None:
+def test_without_postgresql_and_spool_it_says_so_in_time_and_writes_when_either_is_back(
+    settings: Settings, no_spool: None
+) -> None:
     settings.LEDGER_TIMEOUT_SECONDS = 0.3
     one, later = row(charged_nano_usd=5), row()
 
@@ -225,7 +239,7 @@ def test_a_connection_that_breaks_between_two_calls_is_replaced() -> None:
     run(work())
 
 
-def test_a_server_that_falls_silent_is_given_up_and_asked_again(settings: Settings) -> None:
+def test_a_server_that_falls_silent_is_given_up_and_asked_again(settings: Settings, no_spool: None) -> None:
     settings.LEDGER_TIMEOUT_SECONDS = 0.5
     one = row()
 
@@ -243,6 +257,158 @@ def test_a_server_that_falls_silent_is_given_up_and_asked_again(settings: Settin
     run(work())
 
     assert stored(one) is not None
+
+
+@pytest.mark.parametrize("mode", ["refused", "silent"])
+def test_without_postgresql_a_row_goes_to_the_disk_before_the_caller_gives_up(settings: Settings, mode: Mode) -> None:
+    settings.LEDGER_TIMEOUT_SECONDS = 1
+    ones = [row(charged_nano_usd=5), row(charged_nano_usd=6), row()]
+
+    async def work() -> None:
+        async with wired() as wire:
+            await ledger_record(row(), [])
+            books = ledger.current()
+            wire.cut(mode)
+            began = time.monotonic()
+            assert await books.record(ones[0], [attempt(ones[0])]) == Spooled(5)
+            assert time.monotonic() - began < 0.9
+            assert books.away_since is not None
+            began = time.monotonic()
+            assert await books.record(ones[1], []) == Spooled(6)
+            assert time.monotonic() - began < 0.2, "PostgreSQL is known to be away: nobody waits for it"
+            assert (books.spool.rows, books.spool.is_drainable) == (2, True)
+
+            wire.cut("through")
+            assert await comes_true(lambda: books.away_since is None)
+            assert isinstance(await books.record(ones[2], []), Recorded)
+
+    run(work())
+
+    assert [stored(one) is not None for one in ones] == [False, False, True]
+    assert spool.backlog().rows == 2
+
+
+async def comes_true(look: Callable[[], bool]) -> bool:
+    async with asyncio.timeout(8):
+        while not look():
+            await asyncio.sleep(0.02)
+    return True
+
+
+def test_rows_that_hold_money_wait_for_a_word_on_their_answer() -> None:
+    async def work() -> None:
+        async with wired() as wire:
+            wire.mode = "refused"
+            books = ledger.current()
+            one, other = row(), row()
+            await asyncio.gather(*(books.record_later(each, [], subjects=("org",)) for each in (one, other)))
+            assert books.spool.undecided == {one.call_id, other.call_id}
+            books.spool.decide(one.call_id)
+            assert not books.spool.is_drainable
+            books.spool.decide(other.call_id)
+            assert books.spool.is_drainable
+
+    run(work())
+
+
+def test_a_row_that_json_cannot_carry_is_refused_and_takes_no_other_down() -> None:
+    good, bad = row(), row(served_model="a\ud800b")
+
+    async def work() -> list[Recorded | Spooled | Exception]:
+        async with wired() as wire:
+            wire.mode = "refused"
+            return list(await asyncio.gather(outcome(good), outcome(bad)))
+
+    results = run(work())
+
+    assert results[0] == Spooled(0)
+    assert isinstance(results[1], RowRefused)
+
+
+def test_a_full_spool_takes_no_more_rows(settings: Settings) -> None:
+    settings.SPOOL_MAX_BYTES = 1
+    settings.LEDGER_TIMEOUT_SECONDS = 1
+
+    async def work() -> None:
+        async with wired() as wire:
+            wire.mode = "refused"
+            books = ledger.current()
+            assert await books.record(row(), []) == Spooled(0)
+            with pytest.raises(LedgerUnavailable):
+                books.record_later(row(), [])
+            wire.mode = "through"
+            assert await comes_true(lambda: books.away_since is None)
+            assert isinstance(await books.record(row(), []), Recorded)
+
+    run(work())
+
+
+# --- fences ------------------------------------------------------------------------------------
+def test_a_fenced_writer_writes_nothing_and_goes_on_under_a_new_name() -> None:
+    before, after = row(charged_nano_usd=5), row()
+    heard: list[str] = []
+
+    async def work() -> None:
+        books = await ledger.start(writer_id=f"w{before.call_id.hex[:12]}", on_renamed=heard.append)
+        await ledger_record(row(), [])
+        fenced = books.writer_id
+        assert await writers.fence([fenced]) == [fenced]
+
+        assert isinstance(await outcome(before), Fenced)
+
+        assert heard == [books.writer_id]
+        assert books.writer_id != fenced
+        await asyncio.sleep(0.002)  # ids tell milliseconds
+        fresh = row(charged_nano_usd=7)
+        assert isinstance(await outcome(fresh), Recorded)
+        assert isinstance(await outcome(before), Fenced), "admitted under the old name"
+        before.charged_nano_usd = 0
+        assert isinstance(await outcome(before), Recorded), "what is free may be told"
+        assert isinstance(await outcome(after), Recorded)
+
+    run(work())
+
+    found = stored(before)
+    assert found is not None
+    assert found.charged_nano_usd == 0
+
+
+def test_what_was_written_before_the_fence_and_not_answered_is_its_own() -> None:
+    one = row(charged_nano_usd=5)
+
+    async def work() -> None:
+        async with wired() as wire:
+            await ledger_record(row(), [])
+            wire.mode = "lose the next answer"
+            assert (await ledger_record(one, [])).charged_nano_usd == 5
+
+    run(work())
+    assert stored(one) is not None
+
+
+def test_a_fence_waits_for_the_insert_that_runs_and_stops_the_next() -> None:
+    """Another session keeps the insert waiting in the middle of its statement."""
+    one, two = row(charged_nano_usd=5), row(charged_nano_usd=5)
+    with rows.other_connection() as other:
+        rows.insert(one.organization_id, into=other, call_id=one.call_id, status="abandoned")
+
+        async def work() -> None:
+            books = ledger.current()
+            await ledger_record(row(), [])
+            writing = asyncio.create_task(outcome(one))
+            await asyncio.sleep(0.2)
+            fencing = asyncio.create_task(writers.fence([books.writer_id]))
+            await asyncio.sleep(0.3)
+            assert not fencing.done()
+            await asyncio.to_thread(other.rollback)
+            assert isinstance(await writing, Recorded)
+            assert len(await fencing) == 1
+            assert isinstance(await outcome(two), Fenced)
+
+        run(work())
+
+    assert stored(one) is not None
+    assert stored(two) is None
 
 
 def test_a_row_whose_commit_was_not_answered_is_recognised_as_its_own() -> None:
@@ -263,7 +429,7 @@ def test_a_row_whose_commit_was_not_answered_is_recognised_as_its_own() -> None:
     assert CallAttempt.objects.filter(call_id=one.call_id).count() == 1
 
 
-def test_a_call_closed_by_a_resolver_meanwhile_is_no_row_of_its_own() -> None:
+def test_a_call_closed_by_a_resolver_meanwhile_is_no_row_of_its_own(no_spool: None) -> None:
     one = row(charged_nano_usd=5)
     with rows.other_connection() as resolver:
 
@@ -287,7 +453,7 @@ def test_two_who_write_the_same_call_at_once_do_not_both_win(ending: str) -> Non
     with rows.other_connection() as other:
         rows.insert(one.organization_id, into=other, call_id=one.call_id, status="abandoned")
 
-        async def work() -> Recorded | Exception:
+        async def work() -> Recorded | Spooled | Exception:
             asyncio.get_running_loop().call_later(0.2, getattr(other, ending))
             return await outcome(one)
 

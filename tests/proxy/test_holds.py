@@ -10,7 +10,7 @@ import pytest
 
 from billing import ledger
 from billing.ledger import Row
-from gateway_project.lib import redis
+from gateway_project.lib import database, redis
 from guardrails import admission, counters
 from guardrails.admission import Admitted
 from proxy import callers, holds, recording, settling, spend
@@ -187,8 +187,8 @@ def test_without_postgresql_nothing_is_forgotten(house: House) -> None:
     left_behind(house)
 
     async def work() -> None:
-        await ledger.current().close()
-        with pytest.raises(ledger.LedgerUnavailable):
+        await (await database.pool()).close()
+        with pytest.raises(database.DatabaseUnavailable):
             await holds.resolve(house.organization.pk)
 
     as_worker(work())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,10 +17,10 @@ from guardrails.admission import Admitted
 from proxy import background, recording, settling
 from proxy.call import Call
 from proxy.errors import BudgetExceeded, GuardrailsUnavailable
-from tests.coroutines import as_worker
+from tests.coroutines import as_wired_worker, as_worker
 from tests.house import House, eventually
 from tests.proxy.calls import admitted
-from tests.wire import wired
+from tests.wire import Wire
 
 CHARGED = 1234
 
@@ -261,21 +262,25 @@ def test_a_failure_in_the_background_takes_nothing_else_down() -> None:
     assert done == ["works"]
 
 
-def test_an_answer_that_had_to_be_withheld_is_free_though_its_row_is_written_later(house: House, settings: Settings) -> None:
-    """PostgreSQL falls silent for longer than callers wait: the caller gets 503, so the cost is the operator's."""
+def test_an_answer_that_had_to_be_withheld_is_free_though_its_row_is_written_later(
+    house: House, settings: Settings, tmp_path: Path
+) -> None:
+    """PostgreSQL falls silent, the disk takes nothing: the caller gets 503, so the cost is the operator's."""
     settings.LEDGER_TIMEOUT_SECONDS = 0.5
+    settings.SPOOL_FOLDER = tmp_path / "a file" / "spool"
+    (tmp_path / "a file").touch()
 
-    async def work() -> Call:
+    async def work(wire: Wire) -> Call:
         call = await admitted(house)
-        async with wired() as wire:
-            wire.mode = "refused"
-            with pytest.raises(GuardrailsUnavailable, match="withheld"):
-                await settling.close(call, finished(call))
-            wire.mode = "through"
-            await background.drain()
+        wire.cut("refused")
+        with pytest.raises(GuardrailsUnavailable, match="withheld"):
+            await settling.close(call, finished(call))
+        wire.mode = "through"
+        settings.LEDGER_TIMEOUT_SECONDS = 5
+        await background.drain()
         return call
 
-    call: Call = as_worker(work())
+    call: Call = as_wired_worker(work)
 
     assert house.nothing_held()
     row = house.row_of(str(call.id))

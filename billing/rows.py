@@ -1,0 +1,162 @@
+"""What stands in the ledger for one call, and how many of them are written: one statement, one transaction, one commit.
+
+Rows travel as JSON, one parameter per batch, and PostgreSQL expands them by the table's own column types: nothing
+here repeats the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
+
+# What a row itself may be the reason of; the last two are figures and texts that JSON cannot carry.
+UNWRITABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, OverflowError, UnicodeError)
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try at one deployment: a row of billing_callattempt."""
+
+    call_id: UUID
+    number: int
+    deployment_id: int | None
+    provider: str
+    model: str
+    status: str
+    http_status: int | None
+    error: str
+    latency_ms: int
+    provider_nano_usd: int = 0
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One finished call: the columns of billing_usagerecord that the database does not fill itself."""
+
+    call_id: UUID
+    admitted_at: datetime
+    organization_id: int
+    group0_id: int
+    group1_id: int | None = None
+    group2_id: int | None = None
+    group3_id: int | None = None
+    group4_id: int | None = None
+    member_id: int | None = None
+    api_key_id: int
+    application_id: int | None = None
+    feature: str = ""
+    environment: str = ""
+    protocol: str
+    streamed: bool = False
+    requested_model: str = ""
+    served_model: str = ""
+    provider: str = ""
+    deployment_id: int | None = None
+    route_reason: str = ""
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage_estimated: bool = False
+    price_version_id: int | None = None
+    unit_prices: dict[str, int] = {}
+    cost_parts: dict[str, int] = {}
+    charged_nano_usd: int = 0
+    list_nano_usd: int = 0
+    absorbed_nano_usd: int = 0
+    reserved_nano_usd: int = 0
+    latency_ms: int | None = None
+    first_token_ms: int | None = None
+    status: str
+    http_status: int
+    error_code: str = ""
+    finish_reason: str = ""
+    attempt_count: int = 0
+    call_count: int = 1
+    decision: dict[str, Any] = {}
+    adjusts: UUID | None = None
+
+
+class Recorded(NamedTuple):
+    """The commit that made the row durable, and the charge that stands in it: the row may have changed while it waited."""
+
+    transaction_id: int
+    recorded_at: datetime
+    charged_nano_usd: int
+
+
+class Inserted(NamedTuple):
+    """`written`: the rows that were new. `writer_alive` is false where the writer is fenced: then nothing was written."""
+
+    writer_alive: bool
+    written: dict[UUID, Recorded]
+
+
+# A fence waits for the inserts that hold this lock, and every insert after it finds nothing. It is the weakest there is,
+# so the writer's own heartbeat, which changes no key, passes.
+ALIVE = "SELECT id FROM billing_ledgerwriter WHERE id = %s AND fenced_at IS NULL FOR KEY SHARE"
+ANYBODY = "SELECT %s::text AS id"
+
+
+def _statement(alive: LiteralString) -> bytes:
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
+    attempt_columns = sql.SQL(", ").join(sql.Identifier(name) for name in Attempt.__struct_fields__)
+    return (
+        sql.SQL(
+            """
+        WITH alive AS MATERIALIZED ({alive}), fresh AS (
+            INSERT INTO billing_usagerecord ({columns}, transaction_id, recorded_at)
+            SELECT {columns}, pg_current_xact_id()::text::bigint, now()
+            FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)
+            WHERE EXISTS (SELECT FROM alive)
+            ON CONFLICT (call_id) DO NOTHING
+            RETURNING call_id, charged_nano_usd
+        ), attempts AS (
+            INSERT INTO billing_callattempt ({attempt_columns})
+            SELECT {attempt_columns}
+            FROM json_populate_recordset(NULL::billing_callattempt, %s::json)
+            WHERE call_id IN (SELECT call_id FROM fresh)
+        )
+        SELECT EXISTS (SELECT FROM alive), pg_current_xact_id()::text::bigint, now(),
+               array_agg(call_id), array_agg(charged_nano_usd)
+        FROM fresh
+        """
+        )
+        .format(alive=sql.SQL(alive), columns=columns, attempt_columns=attempt_columns)
+        .as_bytes()
+    )
+
+
+INSERT = _statement(ALIVE)
+INSERT_FOR_ANYBODY = _statement(ANYBODY)
+
+
+async def insert(
+    connection: AsyncConnection[TupleRow], batch: Iterable[tuple[Row, Sequence[Attempt]]], *, writer_id: str | None
+) -> Inserted:
+    """Writes what is new of a batch. Without a writer no fence is asked for: such rows are durable elsewhere already.
+
+    Raises one of UNWRITABLE where a row is at fault, and then nothing is written; any other psycopg.Error, OSError.
+    """
+    batch = list(batch)
+    rows = msgspec.json.encode([row for row, _ in batch]).decode()
+    attempts = msgspec.json.encode([attempt for _, attempts in batch for attempt in attempts]).decode()
+    statement = INSERT_FOR_ANYBODY if writer_id is None else INSERT
+    found = await (await connection.execute(statement, (writer_id, rows, attempts))).fetchone()
+    if found is None:
+        raise psycopg.InternalError("an aggregate without a row")
+    alive, transaction_id, recorded_at, fresh, charges = found
+    return Inserted(
+        alive,
+        {
+            call_id: Recorded(transaction_id, recorded_at, charged)
+            for call_id, charged in zip(fresh or (), charges or (), strict=True)
+        },
+    )

@@ -1,0 +1,367 @@
+"""The spool: rows on this host's own disk while PostgreSQL is away.
+
+One append-only file per writer. Guarantees:
+1. `append` returns only after the rows are on the disk (one fsync per batch);
+2. a line is read back whole or not at all: each carries its checksum, and a torn tail is dropped;
+3. who writes a file holds its lock (flock), and the lock ends with the process. A file whose lock is free belongs to the
+   dead, and to whoever takes the lock next;
+4. a file goes only when all of its rows are in the ledger and settled. Replaying one twice changes nothing.
+
+A row whose answer was withheld after all is named by a line of its own (`W`): whoever replays makes it free.
+What becomes of the holds is not known here: proxy.draining replays and settles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+from weakref import WeakSet
+
+import msgspec
+import structlog
+from django.conf import settings
+
+from billing.rows import Attempt, Row
+
+log = structlog.get_logger(__name__)
+
+OWN, LEFT = ".spool", ".left"
+ROW, WITHHELD = b"R", b"W"
+BATCH = 500
+
+
+class SpoolFull(OSError):
+    """SPOOL_MAX_BYTES of this writer are used."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A row, and the subjects its call holds money on: with them anybody can settle it. No subjects: nothing is held."""
+
+    row: Row
+    attempts: list[Attempt]
+    subjects: tuple[str, ...] = ()
+
+
+class Backlog(NamedTuple):
+    """What waits on this host. `since` is when the oldest file began."""
+
+    rows: int
+    files: int
+    since: datetime | None
+
+
+# --- lines -------------------------------------------------------------------------------------
+def encode(entry: Entry) -> bytes:
+    """Raises UnicodeError, OverflowError for a row that JSON cannot carry."""
+    return _line(ROW, msgspec.json.encode(entry))
+
+
+def encode_withheld(call_id: UUID) -> bytes:
+    return _line(WITHHELD, call_id.hex.encode())
+
+
+def _line(kind: bytes, payload: bytes) -> bytes:
+    """`<crc32 of the rest> <kind> <payload>` and a newline, which JSON never holds."""
+    rest = kind + b" " + payload
+    return b"%08x %b\n" % (zlib.crc32(rest), rest)
+
+
+def decode(line: bytes) -> Entry | UUID | None:
+    """A row, the id of one that was withheld, or None for a line that is not whole."""
+    checksum, _, rest = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(rest):
+        return None
+    kind, _, payload = rest.partition(b" ")
+    try:
+        return msgspec.json.decode(payload, type=Entry) if kind == ROW else UUID(hex=payload.decode())
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+# --- files -------------------------------------------------------------------------------------
+class Lines:
+    """Reading: of one's own file as well as of one that somebody left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.drained = 0
+        self.withheld: set[UUID] = set()
+
+    async def next_batch(self, *, until: int) -> tuple[list[Entry], int]:
+        """What follows `drained`, and the offset behind it."""
+        return await asyncio.to_thread(self._read, until)
+
+    async def find_withheld(self) -> None:
+        """Before anything of a file is replayed: a later line may make an earlier row free."""
+        self.withheld |= await asyncio.to_thread(lambda: {found for found in self._decoded() if isinstance(found, UUID)})
+
+    def _decoded(self) -> Iterator[Entry | UUID | None]:
+        with self.path.open("rb") as file:
+            for line in file:
+                yield decode(line)
+
+    def _read(self, until: int) -> tuple[list[Entry], int]:
+        entries: list[Entry] = []
+        with self.path.open("rb") as file:
+            at = file.seek(self.drained)
+            while at < until and len(entries) < BATCH and (line := file.readline()):
+                at += len(line)
+                found = decode(line)
+                if isinstance(found, Entry):
+                    entries.append(found)
+                elif found is None:
+                    # The process, or the power, went while it was written: nobody was answered on it.
+                    log.error("spool.torn_line", file=self.path.name, bytes=len(line))
+        return entries, at
+
+
+_open: WeakSet[Spool] = WeakSet()
+
+
+async def close_all() -> None:
+    """At an orderly end, when nothing is settled any more: what is left is anybody's to drain."""
+    for own in list(_open):
+        own.close()
+
+
+class Spool(Lines):
+    """One writer's own file, made when it is first needed."""
+
+    def __init__(self, writer_id: str) -> None:
+        super().__init__(Path(settings.SPOOL_FOLDER) / f"{writer_id}{OWN}")
+        self.size = 0
+        self.rows = 0
+        self.since: datetime | None = None
+        # Rows whose hold is being shrunk at this moment: whether their answer goes out is not known yet.
+        self.undecided: set[UUID] = set()
+        self._descriptor: int | None = None
+        self._writing = asyncio.Lock()
+        _open.add(self)
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= settings.SPOOL_MAX_BYTES
+
+    @property
+    def is_drainable(self) -> bool:
+        return self.rows > 0 and not self.undecided
+
+    async def append(self, entries: Sequence[bytes]) -> None:
+        """Encoded entries, durable when it returns. Raises SpoolFull, or OSError where the disk does not take them."""
+        if self.is_full:
+            raise SpoolFull(f"the spool holds {self.size} bytes")
+        await self._append(b"".join(entries))
+        self.rows += len(entries)
+        self.since = self.since or datetime.now(UTC)
+
+    def decide(self, call_id: UUID) -> None:
+        """What becomes of this row's answer is known now: it may be replayed."""
+        self.undecided.discard(call_id)
+
+    async def withhold(self, call_id: UUID) -> None:
+        """The answer of this row was not given out: it will be free. Raises OSError; this process knows it even then."""
+        self.withheld.add(call_id)
+        await self._append(encode_withheld(call_id))
+
+    async def clear(self, *, drained: int) -> bool:
+        """Everything up to `drained` is settled; the file is emptied unless more has come."""
+        async with self._writing:
+            self.drained = drained
+            if drained < self.size or self.undecided or self._descriptor is None:
+                return False
+            await asyncio.to_thread(_cut, self._descriptor, 0)
+            self.size = self.drained = self.rows = 0
+            self.since = None
+            self.withheld.clear()
+            return True
+
+    def close(self) -> None:
+        """Gives the lock back: what is left is anybody's to drain."""
+        if self._descriptor is not None:
+            if not self.rows:
+                self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def _append(self, text: bytes) -> None:
+        async with self._writing:
+            if self._descriptor is None:
+                self._descriptor = await asyncio.to_thread(_create, self.path)
+            try:
+                await asyncio.to_thread(_write, self._descriptor, text)
+            except OSError:
+                # Half a batch must not stand before the next one.
+                await asyncio.to_thread(_cut, self._descriptor, self.size)
+                raise
+            self.size += len(text)
+
+
+class Leftover(Lines):
+    """A file whose writer is gone, locked by this process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        super().__init__(path)
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def leftovers() -> Generator[Leftover, None, None]:
+    """Takes over the files of dead writers, one after the other; each is given back when the next is asked for."""
+    for path in _files():
+        taken = _take_over(path)
+        if taken is not None:
+            try:
+                yield taken
+            finally:
+                taken.close()
+
+
+def pending_of_the_dead() -> bool:
+    """Whether dead writers of this host left rows that are not all in the ledger and settled yet."""
+    return any(path.suffix == LEFT or _is_free(path) for path in _files() if _size(path))
+
+
+def backlog() -> Backlog:
+    """What waits on this host, whoever wrote it. Reads only what has been written since it was last asked."""
+    files = [path for path in _files() if _size(path)]
+    since = [datetime.fromtimestamp(_began(path), UTC) for path in files]
+    return Backlog(sum(map(_count, files)), len(files), min(since, default=None))
+
+
+def _files() -> list[Path]:
+    """In the order in which they were begun, as far as names tell: any order is right."""
+    folder = Path(settings.SPOOL_FOLDER)
+    return sorted(path for path in folder.glob("*") if path.suffix in (OWN, LEFT)) if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _create(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_same(path, descriptor):
+            break
+        os.close(descriptor)  # somebody took the empty file for one that was left
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return descriptor
+
+
+def _write(descriptor: int, text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fdatasync(descriptor)
+
+
+def _cut(descriptor: int, size: int) -> None:
+    os.ftruncate(descriptor, size)
+    os.fsync(descriptor)
+
+
+def _take_over(path: Path) -> Leftover | None:
+    """Under its lock the file gets the name of one that was left: so it stays one, should this process die as well."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_same(path, descriptor):
+            raise BlockingIOError
+        left = path.with_suffix(LEFT)
+        path.rename(left)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return Leftover(left, descriptor)
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+# Per file: inode, bytes counted, lines in them.
+_counted: dict[Path, tuple[int, int, int]] = {}
+
+
+def _count(path: Path) -> int:
+    """Rows of a file; the few lines that say "withheld" count as well."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            inode, counted, rows = _counted.get(path, (status.st_ino, 0, 0))
+            if inode != status.st_ino or counted > status.st_size:
+                counted = rows = 0
+            file.seek(counted)
+            rows += sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    except FileNotFoundError:
+        return 0
+    _forget(keep=path)
+    _counted[path] = (status.st_ino, status.st_size, rows)
+    return rows
+
+
+def _forget(*, keep: Path) -> None:
+    for path in [path for path in _counted if path != keep and not path.exists()]:
+        del _counted[path]
+
+
+def _began(path: Path) -> float:
+    """When its first row was admitted; where it has no whole line yet, when it was written last."""
+    try:
+        with path.open("rb") as file:
+            first = decode(file.readline())
+            return first.row.admitted_at.timestamp() if isinstance(first, Entry) else os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return datetime.now(UTC).timestamp()
+
+
+def keep_refused(entries: Sequence[Entry]) -> None:
+    """Rows that answers went out on and the ledger will never take: kept for a person to look at. Raises OSError."""
+    if not entries:
+        return
+    with (Path(settings.SPOOL_FOLDER) / "refused.lines").open("ab") as file:
+        file.writelines(encode(entry) for entry in entries)
+        file.flush()
+        os.fsync(file.fileno())
