@@ -17,7 +17,7 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 # Two processes, each with servers of its own; servers that were given are one set, and so is the run on them.
 SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=2 --dist=loadfile)
 
-.PHONY: run test check bench lock
+.PHONY: run test check bench torture lock
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -37,6 +37,9 @@ check: .venv/.dev
 
 bench: .venv/.dev
 	@$(BIN)/python manage.py bench $(ARGS)
+
+torture: .venv/.dev
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 lock: .venv/.dev
 	@$(COMPILE) -o requirements.lock

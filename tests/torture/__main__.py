@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=float, default=400.0, help="how long calls are issued at least")
-    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--concurrency", type=int, default=48)
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a midnight to fall within the run")
     parser.add_argument("--naive", action="store_true", help="the same against a gateway that checks, then charges")
     parser.add_argument("--json", type=Path, help="writes the figures there")

@@ -26,7 +26,7 @@ from tests.torture.stage import LEASE_SECONDS, Stage
 
 T = TypeVar("T")
 Kind = Literal["kill", "flush", "restart", "stop"]
-CHANGE_SECONDS = 0.25
+CHANGE_SECONDS = 0.15
 LOST_WRITES_SECONDS = 3.0
 STOP_SECONDS = 5.0
 REST_SECONDS, NAIVE_REST_SECONDS = 45.0, 2.0  # rows that were lost do not come by waiting
@@ -44,7 +44,7 @@ class Options:
     stops: int = 1
     seed: int = 1
     seconds: float = 400.0
-    concurrency: int = 32
+    concurrency: int = 48
     naive: bool = False
 
 
@@ -181,7 +181,7 @@ class Drive:
     def _new_value(self, budget: Budget) -> int:
         """What was spent so far, and room for some seconds or for a few calls."""
         broad = budget.subject in ("org", POOL) or budget.subject.startswith("g")
-        room = self._random.choice((0.2, 1, 3, 8, 20) if broad else (0.05, 0.3, 1, 3))
+        room = self._random.choice((0.5, 3, 10, 30) if broad else (0.1, 0.5, 2, 5))
         return self.callers.charged[budget.subject] + int(room * NANO)
 
     async def _keep_beating(self) -> None:

@@ -51,8 +51,9 @@ def ask(number: int, *, seed: int) -> Asked:
         input_tokens=drawn.randint(5, 30),
         output_tokens=output,
         words=drawn.randint(2, 8),
-        wait=drawn.uniform(0, 0.1),
-        gap=drawn.uniform(0, 0.02),
+        # Long enough for a kill to find many under way.
+        wait=drawn.uniform(0, 0.8 if drawn.random() < 0.4 else 0.1),
+        gap=drawn.uniform(0, 0.06),
         ending=ending,
     )
     exact = drawn.random() < 0.5
@@ -68,7 +69,7 @@ def ask(number: int, *, seed: int) -> Asked:
 def _leave(leaves: str, script: Script, drawn: random.Random) -> Leave:
     match leaves:
         case "sent":
-            return Leave("sent", seconds=drawn.uniform(0, 0.15))
+            return Leave("sent", seconds=drawn.uniform(0, 0.5))
         case "headers":
             return Leave("headers")
         case "middle":
