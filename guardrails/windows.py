@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 Kind = Literal["day", "week", "month", "quarter", "year", "total"]
 
+BOUNDED: tuple[Kind, ...] = ("day", "week", "month", "quarter", "year")
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
 QUARTER_HOUR = 900
 SECOND = timedelta(seconds=1)
