@@ -21,9 +21,9 @@ from tests.upstream import DONE, HANG, HTML, RESET, Script, Upstream, answer, fr
 
 
 def at(upstream: Upstream, number: int, **fields: Any) -> Deployment:
-    """The `number`th deployment, at the scripted provider."""
+    """The `number`th deployment, at the scripted provider, which a busy machine may keep from answering at once."""
     found = deployment(provider=f"provider-{number}", id=number, model=f"model-{number}", **fields)
-    target = msgspec.structs.replace(found.target, base_url=upstream.url, timeouts=Timeouts(first_byte=0.3, idle=0.3))
+    target = msgspec.structs.replace(found.target, base_url=upstream.url, timeouts=Timeouts(first_byte=1.5, idle=1.5))
     return msgspec.structs.replace(found, target=target)
 
 
