@@ -6,7 +6,7 @@ The ledger is the truth and needs no Redis; where Redis is away, what is held is
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
 from django.db.models import Q
@@ -15,16 +15,14 @@ from redis.exceptions import RedisError
 from billing import credits
 from billing.buckets import spend_sums
 from gateway_project.lib import redis
-from guardrails import counters, windows
-from guardrails.limits import ORGANIZATION, POOL
+from guardrails import counters, generations, windows
+from guardrails.headroom import recent
+from guardrails.limits import ORGANIZATION, POOL, WINDOW_WORDS
 from guardrails.models import Binding, Limit
 from orgs.actor import Actor
 from orgs.models import ApiKey, Organization
 from orgs.permissions import Permission
 from orgs.selectors import within
-
-RATE_SECONDS = 60
-WINDOW_WORDS = {"day": "today", "month": "this month", "total": "in total", "minute": "per minute"}
 
 
 class Bound(NamedTuple):
@@ -49,7 +47,7 @@ class Used(NamedTuple):
 
     @property
     def unit(self) -> str:
-        return "count" if self.limit.kind == Limit.Kind.RPM else "usd"
+        return "usd" if self.limit.kind == Limit.Kind.BUDGET else "count"
 
     @property
     def where(self) -> str:
@@ -132,14 +130,15 @@ def pool_of(organization: Organization) -> Bound:
 
 def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) -> list[Used]:
     """One statement for all that was spent, one round trip for all that is held."""
-    running = [windows.containing(now, _window(limit), organization.time_zone) for limit in limits]
+    calendar = windows.Calendar.of(organization)
+    running = [windows.containing(now, _window(limit), calendar) for limit in limits]
     subjects = {limit.subject for limit in limits if limit.kind == Limit.Kind.BUDGET}
     starts = {window.starts_at for window in running if window.starts_at is not None}
     sums = spend_sums(organization.pk, subjects=subjects, starts=starts) if subjects else None
     counted = _counters(organization.pk, limits)
     result = []
     for limit, window in zip(limits, running, strict=True):
-        if limit.kind == Limit.Kind.RPM or sums is None:
+        if limit.kind != Limit.Kind.BUDGET or sums is None:
             result.append(Used(limit, counted["recent"].get(limit.subject, 0), 0, None))
             continue
         before = sums.before[limit.subject, window.starts_at].charged if window.starts_at is not None else 0
@@ -149,7 +148,7 @@ def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) 
 
 
 def _window(limit: Bound) -> windows.Kind:
-    return "day" if limit.window == "day" else "month" if limit.window == "month" else "total"
+    return next((kind for kind in windows.BOUNDED if kind == limit.window), "total")
 
 
 def _counters(organization_id: int, limits: Iterable[Bound]) -> Counters:
@@ -157,20 +156,15 @@ def _counters(organization_id: int, limits: Iterable[Bound]) -> Counters:
     if not subjects:
         return {"held": {}, "recent": {}}
     pipeline = redis.client().pipeline(transaction=False)
-    for subject in subjects:
-        pipeline.hget(counters.counter(organization_id, subject), "held")
-        pipeline.hgetall(counters.rate(organization_id, subject))
     try:
+        token = generations.known_token(organization_id) or ""
+        for subject in subjects:
+            pipeline.hget(counters.counter(organization_id, token, subject), "held")
+            pipeline.hgetall(counters.rate(organization_id, token, subject))
         replies = pipeline.execute()
     except RedisError:
         return {"held": {}, "recent": {}}
     return {
         "held": {subject: int(held or 0) for subject, held in zip(subjects, replies[::2], strict=True)},
-        "recent": {subject: _recent(seconds) for subject, seconds in zip(subjects, replies[1::2], strict=True)},
+        "recent": {subject: recent(buckets.items()) for subject, buckets in zip(subjects, replies[1::2], strict=True)},
     }
-
-
-def _recent(seconds: dict[bytes, bytes]) -> int:
-    """Requests of the last minute: one field for each second, and the script's own two."""
-    since = datetime.now(UTC).timestamp() - RATE_SECONDS
-    return sum(int(count) for second, count in seconds.items() if second.isdigit() and int(second) > since)

@@ -7,7 +7,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from gateway_project import environment
-from gateway_project.lib import logs
+from gateway_project.lib import addresses, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENV = environment.load()
@@ -197,6 +197,8 @@ SPOOL_FOLDER = Path(ENV.get("SPOOL_FOLDER") or GATEHOUSE_HOME / "spool")
 SPOOL_MAX_BYTES = int(ENV.get("SPOOL_MAX_BYTES", str(256 * 1024 * 1024)))
 METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
+# Whose X-Forwarded-For is believed: rules on addresses see the caller behind these.
+TRUSTED_PROXIES = addresses.networks(ENV.get("TRUSTED_PROXIES", ""))
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))
 if LEASE_SECONDS < 4:
     raise ImproperlyConfigured(

@@ -1,4 +1,7 @@
-"""Names of the keys in Redis. All keys of an organisation share the hash tag `{id}`, so Redis Cluster keeps them together."""
+"""Names of the keys in Redis. All keys of an organisation share the hash tag `{id}`, so Redis Cluster keeps them together.
+
+What a generation counted lies under its token (guardrails/generations.py): a new generation begins empty.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,41 @@ from uuid import UUID
 
 # Organisations in which some worker holds something: what the resolver of dead workers' holds walks through.
 ACTIVE_ORGANIZATIONS = "gh:active"
+# `<run id of the server>:<token>`: what this server has counted since it was last empty, new or behind.
+GENERATION = "gh:generation"
+# Hash run, token, since: a generation that is being prepared.
+NEXT_GENERATION = "gh:generation:next"
 
 
-def holds(organization_id: int) -> str:
-    """Hash: call id → `amount|admitted ms|worker|subjects|context`."""
-    return f"gh:{{{organization_id}}}:holds"
+def generation(organization_id: int) -> str:
+    """The organisation's copy of GENERATION, in reach of its scripts."""
+    return f"gh:{{{organization_id}}}:gen"
 
 
-def counter(organization_id: int, subject: str) -> str:
-    return f"gh:{{{organization_id}}}:c:{subject}"
+def asserted(token: str) -> str:
+    """Set: workers that have told the generation being prepared what they hold."""
+    return f"gh:asserted:{token}"
 
 
-def rate(organization_id: int, subject: str) -> str:
-    return f"gh:{{{organization_id}}}:r:{subject}"
+def holds(organization_id: int, token: str) -> str:
+    """Hash: call id → `amount|state|admitted ms|tokens|token subjects|live subjects|worker|subjects|context`.
+
+    State is r (running) or s (the row is in a spool). The two lists are positions in `subjects`, from 1.
+    """
+    return f"gh:{{{organization_id}}}:{token}:holds"
 
 
-def tombstone(organization_id: int, call_id: UUID | str) -> str:
+def counter(organization_id: int, token: str, subject: str) -> str:
+    return f"gh:{{{organization_id}}}:{token}:c:{subject}"
+
+
+def rate(organization_id: int, token: str, subject: str) -> str:
+    return f"gh:{{{organization_id}}}:{token}:r:{subject}"
+
+
+def tombstone(organization_id: int, token: str, call_id: UUID | str) -> str:
     """Set once a call is settled."""
-    return f"gh:{{{organization_id}}}:t:{call_id}"
+    return f"gh:{{{organization_id}}}:{token}:t:{call_id}"
 
 
 def worker(worker_id: str) -> str:
@@ -32,5 +52,9 @@ def worker(worker_id: str) -> str:
     return f"gh:worker:{worker_id}"
 
 
-def counters(organization_id: int, subjects: Iterable[str]) -> list[str]:
-    return [counter(organization_id, subject) for subject in subjects]
+def counters(organization_id: int, token: str, subjects: Iterable[str]) -> list[str]:
+    return [counter(organization_id, token, subject) for subject in subjects]
+
+
+def rates(organization_id: int, token: str, subjects: Iterable[str]) -> list[str]:
+    return [rate(organization_id, token, subject) for subject in subjects]

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gateway_project.lib import redis
-from guardrails import counters, windows
-from guardrails.admission import Spend
+from guardrails import counters, generations, windows
+from guardrails.loading import BEGIN_LOAD, LOAD, Spend
 from orgs.models import Organization
 
 _LUA = Path(__file__).with_name("lua")
-_BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
-_LOAD = redis.Script(_LUA / "visible.lua", _LUA / "load.lua")
 _LATE = redis.Script(_LUA / "visible.lua", _LUA / "late.lua")
 
 
@@ -54,22 +52,25 @@ def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpe
         by_subject[row.subject].append(row)
     if not by_subject:
         return 0
-    _load(organization, sorted(by_subject), read=read)
+    token = generations.known_token(organization.pk)
+    if token is None:  # nothing is counted: whoever begins to will read the rows from the ledger
+        return 0
+    _load(organization, sorted(by_subject), token=token, read=read)
     late = redis.client().register_script(_LATE.source)
     added = 0
     for subject, sums in by_subject.items():
         words = [word for row in sorted(sums) for word in (row.transaction_id, row.recorded_ms, row.charged)]
-        added += int(late(keys=[counters.counter(organization.pk, subject)], args=words))
+        added += int(late(keys=[counters.counter(organization.pk, token, subject)], args=words))
     return added
 
 
-def _load(organization: Organization, subjects: Sequence[str], *, read: ReadSpend) -> None:
+def _load(organization: Organization, subjects: Sequence[str], *, token: str, read: ReadSpend) -> None:
     """Until every counter has taken figures read from now on, or had its own."""
-    begin, load = (redis.client().register_script(script.source) for script in (_BEGIN_LOAD, _LOAD))
-    starts = window_starts(organization.time_zone)
+    begin, load = (redis.client().register_script(script.source) for script in (BEGIN_LOAD, LOAD))
+    starts = window_starts(organization)
     missing = list(subjects)
     while missing:
-        keys = counters.counters(organization.pk, missing)
+        keys = counters.counters(organization.pk, token, missing)
         began = begin(keys=keys)
         spend = read(organization.pk, subjects=missing, starts=starts)
         words: list[list[str | int]] = [
@@ -79,12 +80,13 @@ def _load(organization: Organization, subjects: Sequence[str], *, read: ReadSpen
         missing = [subject for subject, loaded in zip(missing, done, strict=True) if not loaded]
 
 
-def _before(spend: Spend, subject: str, starts: Sequence[int]) -> list[int]:
-    return [word for start in starts for word in (start, spend.before[subject, start])]
+def _before(spend: Spend, subject: str, starts: Sequence[int]) -> list[str | int]:
+    return [word for start in starts for word in ("b", start, spend.before[subject, start])]
 
 
-def window_starts(time_zone: str) -> list[int]:
+def window_starts(organization: Organization) -> list[int]:
     """Of the budget windows that hold this moment, in ms."""
     now = datetime.now(UTC)
-    running = (windows.containing(now, kind, time_zone).starts_at for kind in ("day", "month"))
+    calendar = windows.Calendar.of(organization)
+    running = (windows.containing(now, kind, calendar).starts_at for kind in windows.BOUNDED)
     return [round(start.timestamp() * 1000) for start in running if start is not None]

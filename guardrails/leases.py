@@ -11,8 +11,11 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import msgspec
 from django.conf import settings
 
 from gateway_project.lib import lifespan, redis
@@ -26,12 +29,23 @@ class LeaseLost(redis.RedisUnavailable):
     """This worker could not renew its lease; others may resolve its holds at any moment."""
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """What a running call holds, as Redis keeps it (guardrails/counters.py: holds)."""
+
+    organization_id: int
+    subjects: tuple[str, ...]
+    record: str
+
+
 class Lease:
-    """The lease of one event loop."""
+    """The lease of one event loop, and what it stands for."""
 
     def __init__(self) -> None:
         self.worker_id = secrets.token_hex(8)
         self.renewed_at = time.monotonic()
+        self.holds: dict[UUID, Hold] = {}
+        self._checks: list[Callable[[], Awaitable[None]]] = []
+        self._checking: asyncio.Task[None] | None = None
         self._announced: set[int] = set()
         self._task = asyncio.get_running_loop().create_task(self._keep())
         lifespan.on_shutdown(self.give_up)
@@ -57,13 +71,26 @@ class Lease:
     async def give_up(self) -> None:
         """At an orderly end nothing is held any more: the key goes at once."""
         self._task.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         with contextlib.suppress(asyncio.CancelledError, redis.RedisUnavailable):
             await redis.scripts().command("DEL", counters.worker(self.worker_id))
+
+    def on_renewal(self, check: Callable[[], Awaitable[None]]) -> None:
+        """Runs with every renewal, one round at a time; the renewal itself waits for none."""
+        self._checks.append(check)
 
     async def _keep(self) -> None:
         while True:
             await self.renew()
+            if self._checking is None or self._checking.done():
+                self._checking = asyncio.get_running_loop().create_task(self._check())
             await asyncio.sleep(RENEW_SECONDS)
+
+    async def _check(self) -> None:
+        for check in self._checks:
+            with contextlib.suppress(redis.RedisUnavailable):
+                await check()
 
 
 _leases: WeakKeyDictionary[asyncio.AbstractEventLoop, Lease] = WeakKeyDictionary()
@@ -83,6 +110,13 @@ def current() -> Lease:
 
 def worker_id() -> str:
     return current().worker_id
+
+
+def forget(call_id: UUID) -> None:
+    """This call holds nothing any more."""
+    lease = _leases.get(asyncio.get_running_loop())
+    if lease is not None:
+        lease.holds.pop(call_id, None)
 
 
 def refuse_if_lost() -> None:

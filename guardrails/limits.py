@@ -7,25 +7,45 @@ counts on every subject of its path, limited or not, so a limit set tomorrow kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from gateway_project.lib import database
-from guardrails import counters, windows
+from guardrails import counters
+from guardrails.rules import Rules
 from orgs.access import Principal
 
 ORGANIZATION = "org"
 POOL = "pool"
 
+Kind = Literal["budget", "rpm", "tpm", "rpd", "parallel", "max_tokens"]
+# What the scripts call the kinds that they judge.
+LETTERS = {"budget": "b", "rpm": "r", "tpm": "t", "rpd": "d", "parallel": "p"}
+RATES = ("rpm", "tpm")
+WINDOW_WORDS = {
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "quarter": "this quarter",
+    "year": "this year",
+    "total": "in total",
+    "minute": "per minute",
+    "now": "at the same time",
+    "call": "per call",
+}
 
-class Limit(msgspec.Struct, frozen=True):
-    """One limit. `value`: nano-dollars of a budget, requests of a rate. `subject`: index into `Limits.subjects`."""
 
-    kind: Literal["budget", "rpm"]
-    window: Literal["day", "month", "total", "minute"]
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit. `value`: nano-dollars of a budget, else a count, with what overrides add.
+
+    `subject` indexes `Limits.subjects`. `starts_ms` and `ends_ms` bound its window; `until_ms` is when `value` changes
+    by itself, at the end of the window at the latest. `forgiven` is the part of `value` that a reset added.
+    `keep`: where less than this would be left after a call, calls go to `degrade_model`.
+    """
+
+    id: int
+    kind: Kind
+    window: str
     value: int
     subject: int
     level: str
@@ -33,97 +53,85 @@ class Limit(msgspec.Struct, frozen=True):
     policy: str
     starts_ms: int = 0
     ends_ms: int = 0
+    until_ms: int = 0
+    forgiven: int = 0
+    keep: int | None = None
+    degrade_model: str = ""
 
     @property
     def is_pool(self) -> bool:
         return self.level == "credit pool"
+
+    @property
+    def shown_value(self) -> int:
+        """What people know it by: a reset starts counting anew, it does not raise the limit."""
+        return self.value - self.forgiven
 
 
 class Limits(msgspec.Struct, frozen=True):
     """Compiled for one key at one moment; `limits` most specific first.
 
     What the scripts read of it at every call is made once: names of the counters and rates, in the order of
-    `subjects`, and the limits packed, five words each.
+    `subjects`, the positions of subjects whose tokens or running calls are counted, and the limits packed.
     """
 
     organization_id: int
+    generation: str
     subjects: tuple[str, ...]
     limits: tuple[Limit, ...]
+    rules: Rules = Rules()
+    judged: tuple[Limit, ...] = ()
     counter_keys: tuple[bytes, ...] = ()
     rate_keys: tuple[bytes, ...] = ()
+    counted: str = ""
     packed: bytes = b""
 
     def __post_init__(self) -> None:
-        organization_id = self.organization_id
-        counted = tuple(counters.counter(organization_id, subject).encode() for subject in self.subjects)
+        judged = tuple(limit for limit in self.limits if limit.kind in LETTERS)
         # Rates are few: where no limit is one, their names need not travel.
-        rated = self.subjects if any(limit.kind == "rpm" for limit in self.limits) else ()
-        msgspec.structs.force_setattr(self, "counter_keys", counted)
-        msgspec.structs.force_setattr(
-            self, "rate_keys", tuple(counters.rate(organization_id, subject).encode() for subject in rated)
-        )
-        msgspec.structs.force_setattr(self, "packed", msgspec.msgpack.encode(self._words()))
+        rated = self.subjects if any(limit.kind in RATES for limit in judged) else ()
+        names = counters.counters(self.organization_id, self.generation, self.subjects)
+        rates = counters.rates(self.organization_id, self.generation, rated)
+        positions = (",".join(_positions(judged, kind)) for kind in ("tpm", "parallel"))
+        for name, value in (
+            ("judged", judged),
+            ("counter_keys", tuple(key.encode() for key in names)),
+            ("rate_keys", tuple(key.encode() for key in rates)),
+            ("counted", "|".join(positions)),
+            ("packed", msgspec.msgpack.encode([word for limit in judged for word in _words(limit)])),
+        ):
+            msgspec.structs.force_setattr(self, name, value)
 
-    def _words(self) -> list[str]:
-        return [
-            word
-            for limit in self.limits
-            for word in (
-                "b" if limit.kind == "budget" else "r",
-                str(limit.subject + 1),
-                str(limit.value),
-                str(limit.starts_ms),
-                str(limit.ends_ms),
-            )
-        ]
+    @property
+    def max_tokens(self) -> Limit | None:
+        """The tightest bound on the output of one call."""
+        bounds = [limit for limit in self.limits if limit.kind == "max_tokens"]
+        return min(bounds, key=lambda limit: limit.value, default=None)
+
+    def is_over(self, now_ms: float) -> bool:
+        """Whether some of it has changed by the passing of time alone."""
+        return any(0 < limit.until_ms <= now_ms for limit in self.limits)
+
+
+def _words(limit: Limit) -> tuple[str, ...]:
+    return (
+        LETTERS[limit.kind],
+        str(limit.subject + 1),
+        str(limit.value),
+        str(limit.starts_ms),
+        str(limit.until_ms),
+        "" if limit.keep is None else str(limit.keep),
+    )
+
+
+def _positions(limits: tuple[Limit, ...], kind: str) -> list[str]:
+    return [str(position) for position in sorted({limit.subject + 1 for limit in limits if limit.kind == kind})]
 
 
 class Subject(msgspec.Struct, frozen=True):
     name: str
     level: str
     node: str
-
-
-LIMITS_SQL = """
-SELECT b.group_id, b.member_id, b.api_key_id, b.application_id, p.name AS policy, l.kind, l."window", l.value
-FROM guardrails_binding b
-JOIN guardrails_policy p ON p.id = b.policy_id
-JOIN guardrails_limit l ON l.policy_id = p.id
-WHERE b.organization_id = %(organization)s AND (
-    b.group_id = ANY(%(groups)s) OR b.member_id = %(member)s OR b.api_key_id = %(key)s OR b.application_id = %(application)s
-)
-ORDER BY l.id
-"""
-
-
-async def compile_for(principal: Principal, *, pool_nano_usd: int, now: datetime) -> Limits:
-    """What applies to this key. `pool_nano_usd` is all credit ever funded. Raises DatabaseUnavailable."""
-    bound = await database.rows(
-        LIMITS_SQL,
-        {
-            "organization": principal.organization_id,
-            "groups": [node.id for node in principal.path],
-            "member": principal.member_id,
-            "key": principal.key_id,
-            "application": principal.application_id,
-        },
-    )
-    return compiled(principal, bound, pool_nano_usd=pool_nano_usd, now=now)
-
-
-def compiled(principal: Principal, bound: Iterable[dict[str, Any]], *, pool_nano_usd: int, now: datetime) -> Limits:
-    """The same without the query: `bound` holds rows as LIMITS_SQL gives them."""
-    subjects = path_subjects(principal)
-    position = {subject.name: index for index, subject in enumerate(subjects)}
-    root = principal.path[0].id
-    limits = [
-        _limit(row, subjects, position[_subject_name(row, root)], principal.time_zone, now)
-        for row in bound
-        if _subject_name(row, root) in position
-    ]
-    pool = Limit("budget", "total", pool_nano_usd, position[POOL], "credit pool", principal.organization_name, "prepaid credit")
-    limits.sort(key=lambda limit: limit.subject)
-    return Limits(principal.organization_id, tuple(subject.name for subject in subjects), (*limits, pool))
 
 
 def path_subjects(principal: Principal) -> list[Subject]:
@@ -137,27 +145,3 @@ def path_subjects(principal: Principal) -> list[Subject]:
     subjects.append(Subject(ORGANIZATION, "organization", principal.organization_name))
     subjects.append(Subject(POOL, "credit pool", principal.organization_name))
     return subjects
-
-
-def _subject_name(row: dict[str, Any], root_group_id: int) -> str:
-    if row["group_id"] is not None:
-        return ORGANIZATION if row["group_id"] == root_group_id else f"g{row['group_id']}"
-    for letter, column in (("m", "member_id"), ("k", "api_key_id"), ("a", "application_id")):
-        if row[column] is not None:
-            return f"{letter}{row[column]}"
-    raise ValueError("a binding without a subject")
-
-
-def _limit(row: dict[str, Any], subjects: list[Subject], position: int, time_zone: str, now: datetime) -> Limit:
-    subject = subjects[position]
-    starts_ms = ends_ms = 0
-    if row["kind"] == "budget":
-        window = windows.containing(now, row["window"], time_zone)
-        starts_ms, ends_ms = _milliseconds(window.starts_at), _milliseconds(window.ends_at)
-    return Limit(
-        row["kind"], row["window"], row["value"], position, subject.level, subject.node, row["policy"], starts_ms, ends_ms
-    )
-
-
-def _milliseconds(moment: datetime | None) -> int:
-    return 0 if moment is None else round(moment.timestamp() * 1000)

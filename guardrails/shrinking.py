@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from gateway_project.lib import redis
-from guardrails import counters
+from guardrails import counters, generations
 
 _LUA = Path(__file__).with_name("lua")
 _SHRINK = redis.Script(_LUA / "shrink.lua")
@@ -31,13 +31,15 @@ def claimed(organization_id: int, call_id: UUID) -> str:
 
 async def shrink(organization_id: int, call_id: UUID, *, subjects: Sequence[str], amount: int) -> bool:
     """Whether the hold is now this amount (nano-dollars) and nobody else's to end. Raises RedisUnavailable."""
-    keys = (*_keys(organization_id, call_id), *counters.counters(organization_id, subjects))
+    token = await generations.of(organization_id)
+    keys = (*_keys(organization_id, token, call_id), *counters.counters(organization_id, token, subjects))
     return bool(await redis.scripts().run(_SHRINK, keys, (str(call_id), str(amount))))
 
 
 async def claim(organization_id: int, call_id: UUID) -> bool:
     """Whether this hold may be resolved as that of a call nobody was answered on. Raises RedisUnavailable."""
-    return bool(await redis.scripts().run(_CLAIM, _keys(organization_id, call_id), (str(call_id), CLAIM_SECONDS)))
+    token = await generations.of(organization_id)
+    return bool(await redis.scripts().run(_CLAIM, _keys(organization_id, token, call_id), (str(call_id), CLAIM_SECONDS)))
 
 
 async def unmark(organization_id: int, call_ids: Iterable[UUID]) -> None:
@@ -45,5 +47,5 @@ async def unmark(organization_id: int, call_ids: Iterable[UUID]) -> None:
     await redis.scripts().command("HDEL", spooled(organization_id), *map(str, call_ids))
 
 
-def _keys(organization_id: int, call_id: UUID) -> tuple[str, str, str]:
-    return counters.holds(organization_id), spooled(organization_id), claimed(organization_id, call_id)
+def _keys(organization_id: int, token: str, call_id: UUID) -> tuple[str, str, str]:
+    return counters.holds(organization_id, token), spooled(organization_id), claimed(organization_id, call_id)

@@ -10,10 +10,12 @@ from uuid import UUID
 from billing.ledger import Attempt
 from gateway_project.lib import ids
 from guardrails.admission import Admitted
+from guardrails.limits import Limit
 from orgs.access import Principal
 from proxy.callers import Caller
 from proxy.canonical import ChatRequest
 from proxy.deployments import Deployment
+from proxy.errors import ProxyError
 from proxy.routing import Plan
 
 
@@ -24,6 +26,7 @@ class Call:
     protocol: str
     caller: Caller
     feature_asked: str = ""
+    address: str = ""
     id: UUID = field(default_factory=ids.new_call_id)
     started: float = field(default_factory=time.monotonic)
     feature: str = ""
@@ -31,6 +34,11 @@ class Call:
     plan: Plan | None = None
     held: Admitted | None = None
     max_tokens: int | None = None
+    # The budget near whose cap this call was sent to a cheaper model.
+    degraded: Limit | None = None
+    # Why the gateway ends the answer before the provider does.
+    cut: ProxyError | None = None
+    tokens_used: int = 0
     served_by: Deployment | None = None
     first_token: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -55,6 +63,15 @@ class Call:
     @property
     def began_at(self) -> datetime:
         return ids.time_of(self.id)
+
+    @property
+    def model(self) -> str:
+        """The model that the call goes to: the one asked for, unless a policy sent it elsewhere."""
+        return self.degraded.degrade_model if self.degraded is not None else self.asked.model
+
+    @property
+    def unguarded(self) -> bool:
+        return self.held is not None and self.held.unguarded
 
     @property
     def clamped(self) -> bool:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from guardrails import limits
+from gateway_project.lib.redis import RedisUnavailable
+from guardrails import compiling, generations, limits
 from orgs import access, epoch
 from orgs.access import Principal
 from proxy import deployments, spend
@@ -43,8 +44,7 @@ async def cached(key: str) -> Caller:
 async def current(key: str) -> Caller:
     """The caller as it is now: a cached one only if nothing has changed since."""
     caller = await cached(key)
-    now_ms = datetime.now(UTC).timestamp() * 1000
-    over = any(0 < limit.ends_ms <= now_ms for limit in caller.limits.limits)
+    over = caller.limits.is_over(datetime.now(UTC).timestamp() * 1000)
     return caller if not over and await is_current(caller) else await load(key)
 
 
@@ -58,12 +58,31 @@ async def load(key: str, *, now: datetime | None = None) -> Caller:
     `now` decides which budget windows are compiled; Redis's clock where that found them to be over.
     """
     _cache.pop(key, None)
-    read = await epoch.read(await access.organization_of(key))
+    try:
+        return await _load(key, now)
+    except RedisUnavailable:
+        caller = await load_unguarded(key)
+        if not caller.principal.admit_unguarded:
+            raise
+        return caller
+
+
+async def load_unguarded(key: str) -> Caller:
+    """The caller as PostgreSQL has it at this moment, for one call. Raises KeyRefused, DatabaseUnavailable."""
+    principal = await access.principal_of(key)
+    compiled = await compiling.compile_for(principal, generation="", pool_nano_usd=0, now=datetime.now(UTC))
+    return Caller(key, "", principal, compiled)
+
+
+async def _load(key: str, now: datetime | None) -> Caller:
+    organization_id = await access.organization_of(key)
+    generation = await generations.of(organization_id)
+    read = await epoch.read(organization_id)
     # A change of the catalogue gives every organisation a fresh epoch: whoever caches under it has seen the change.
     await deployments.refreshed()
     principal = await access.principal_of(key)
     pool = await spend.funded(principal.organization_id)
-    compiled = await limits.compile_for(principal, pool_nano_usd=pool, now=now or datetime.now(UTC))
+    compiled = await compiling.compile_for(principal, generation=generation, pool_nano_usd=pool, now=now or datetime.now(UTC))
     caller = Caller(key, read.value, principal, compiled)
     if not read.dirty:
         if len(_cache) >= MAX_CACHED:

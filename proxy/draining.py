@@ -25,7 +25,7 @@ from billing.spool import Entry, Lines
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
-from guardrails import admission, shrinking
+from guardrails import admission, loading, shrinking
 from proxy import recording
 
 log = structlog.get_logger(__name__)
@@ -142,7 +142,7 @@ async def _settle(entry: Entry, standing: Standing | None) -> None:
         log.error("spool.closed_by_others", call_id=str(row.call_id), status=standing.status, lost=row.charged_nano_usd)
     if standing.age > CERTAIN:
         await admission.settle_hold(row.organization_id, row.call_id, entry.subjects, nothing, 0, None)
-        await admission.unload(row.organization_id, entry.subjects)
+        await loading.unload(row.organization_id, entry.subjects)
         return
     amounts = [recorded.charged_nano_usd] * len(entry.subjects)
     await admission.settle_hold(

@@ -11,7 +11,8 @@
     ├── PermissionRefused 403
     │   ├── AttributionRequired attribution_required
     │   ├── ModelNotAllowed model_not_allowed    ├── ProviderNotAllowed provider_not_allowed
-    │   ├── IpNotAllowed ip_not_allowed          ├── NotInPlan not_in_plan
+    │   ├── IpNotAllowed ip_not_allowed          ├── MemberNotAllowed member_not_allowed
+    │   ├── ModelNotApproved model_not_approved  ├── NotInPlan not_in_plan
     │   ├── ZdrUnavailable zdr_unavailable       ├── MaxTokensExceeded max_tokens_exceeded
     │   └── ModelUnpriced model_unpriced
     ├── MoneyRefused                              never retried by an SDK: x-should-retry: false
@@ -21,6 +22,7 @@
     │   ├── RateLimitExceeded rate_limit_exceeded
     │   ├── TokenRateLimitExceeded token_rate_limit_exceeded
     │   └── ConcurrencyLimitExceeded concurrency_limit_exceeded
+    ├── HoldUsedUp 200 hold_used_up               never sent: a stream ends with the finish reason `length`
     ├── NotFound
     │   ├── UnknownUrl 404 unknown_url           ├── MethodNotAllowed 405 method_not_allowed
     │   └── ModelNotFound 404 model_not_found
@@ -139,6 +141,16 @@ class IpNotAllowed(PermissionRefused):
     sentence = "This API key may not be used from this address."
 
 
+class MemberNotAllowed(PermissionRefused):
+    code = "member_not_allowed"
+    sentence = "A policy on the path of this API key does not name its member."
+
+
+class ModelNotApproved(PermissionRefused):
+    code = "model_not_approved"
+    sentence = "The organization has not approved this model yet."
+
+
 class NotInPlan(PermissionRefused):
     code = "not_in_plan"
     sentence = "The organization's plan does not include this."
@@ -190,6 +202,13 @@ class TokenRateLimitExceeded(RateRefused):
 class ConcurrencyLimitExceeded(RateRefused):
     code = "concurrency_limit_exceeded"
     sentence = "Too many calls at the same time."
+
+
+class HoldUsedUp(ProxyError):
+    """Not an error to the caller: its answer ends as if it had reached the maximum length."""
+
+    status, code = 200, "hold_used_up"
+    sentence = "The answer was longer than what was reserved for it."
 
 
 class NotFound(ProxyError):

@@ -40,8 +40,23 @@ def _common(call: Call) -> dict[str, str]:
     if held is not None and held.rate is not None:
         result["x-ratelimit-limit-requests"] = str(held.rate.value)
         result["x-ratelimit-remaining-requests"] = str(held.rate_left)
-    if call.clamped:
+    if held is not None and held.token_rate is not None:
+        result["x-ratelimit-limit-tokens"] = str(held.token_rate.value)
+        result["x-ratelimit-remaining-tokens"] = str(max(0, held.tokens_left))
+    return result | _changes(call)
+
+
+def _changes(call: Call) -> dict[str, str]:
+    """What the guardrails changed of the call."""
+    result = {}
+    if call.clamped or call.planned.observed:
         result["x-gatehouse-max-tokens"] = str(call.max_tokens)
+    if call.planned.observed and not call.clamped:
+        result["x-gatehouse-hold"] = "observed"
+    if call.degraded is not None:
+        result["x-gatehouse-degraded-from"] = _ascii(call.asked.model)
+    if call.unguarded:
+        result["x-gatehouse-guardrails"] = "unchecked"
     return result
 
 

@@ -19,7 +19,7 @@ import structlog
 from billing import replaying
 from billing.ledger import Row, RowRefused
 from gateway_project.lib import ids, redis
-from guardrails import admission, counters, shrinking
+from guardrails import admission, counters, generations, shrinking
 from proxy import draining
 
 log = structlog.get_logger(__name__)
@@ -60,13 +60,14 @@ async def resolve(organization_id: int) -> int:
 
 
 async def of_organization(organization_id: int) -> list[Hold]:
-    reply = await redis.scripts().command("HGETALL", counters.holds(organization_id))
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    token = await generations.of(organization_id)
+    reply = await redis.scripts().command("HGETALL", counters.holds(organization_id, token))
+    pairs = zip(reply[::2], reply[1::2], strict=True)
     return [_hold(organization_id, call_id.decode(), record.decode()) for call_id, record in pairs]
 
 
 def _hold(organization_id: int, call_id: str, record: str) -> Hold:
-    amount, _, worker, subjects, context = record.split("|", 4)
+    amount, _, _, _, _, _, worker, subjects, context = record.split("|", 8)
     return Hold(organization_id, UUID(call_id), int(amount), worker, tuple(subjects.split(",")), msgspec.json.decode(context))
 
 

@@ -10,6 +10,7 @@ SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 CALLS = Counter("gatehouse_calls", "Calls by how they ended", ["model", "provider", "status"])
 TOKENS = Counter("gatehouse_tokens", "Tokens by direction", ["model", "provider", "direction"])
+UNGUARDED = Counter("gatehouse_unguarded_calls", "Calls let through while limits could not be checked")
 CHARGED = Counter("gatehouse_charged_nano_usd", "Charged, in nano-dollars", ["model", "provider"])
 LATENCY = Histogram("gatehouse_call_seconds", "From request to the end of the answer", ["model", "provider"], buckets=SECONDS)
 FIRST_TOKEN = Histogram(

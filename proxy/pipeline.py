@@ -18,8 +18,7 @@ import msgspec
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission
-from guardrails.admission import Refused, Stale
-from guardrails.leases import LeaseLost
+from guardrails.admission import Admitted, Degrade, Refused, Stale
 from orgs.access import KeyRefused, bearer
 from proxy import (
     attempts,
@@ -29,11 +28,14 @@ from proxy import (
     deployments,
     errors,
     headers,
+    observed,
+    permits,
     recording,
     refusals,
     routing,
     settling,
     spend,
+    unguarded,
 )
 from proxy import streaming as streams
 from proxy.call import Call
@@ -50,10 +52,10 @@ class Answer(NamedTuple):
     body: bytes | AsyncIterator[bytes]
 
 
-async def handle(*, body: bytes, authorization: str | None, feature: str, codec: ModuleType) -> Answer:
+async def handle(*, body: bytes, authorization: str | None, feature: str, address: str, codec: ModuleType) -> Answer:
     """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
     caller = await authenticate(authorization)
-    call = Call(codec.NAME, caller, feature)
+    call = Call(codec.NAME, caller, feature, address)
     try:
         await _read(call, body, codec)
         await admit(call)
@@ -112,42 +114,79 @@ async def admit(call: Call) -> None:
 
 async def _plan_and_reserve(call: Call) -> None:
     call.feature = attribution.feature_of(call.principal, call.feature_asked)
-    call.plan = plan = await _plan(call)
+    permits.check_caller(call)
+    call.degraded = None
+    call.plan = await _plan(call)
+    outcome = await _reserve(call, may_degrade=True)
+    if isinstance(outcome, Degrade):
+        await _degrade(call, outcome)
+        outcome = await _reserve(call, may_degrade=False)
+    if isinstance(outcome, Refused):
+        raise refusals.error_of(outcome)
+    if isinstance(outcome, Degrade):
+        raise GuardrailsUnavailable
+    call.held, plan = outcome, call.planned
+    call.max_tokens = plan.max_tokens
+    if outcome.clamped:
+        call.max_tokens = min(plan.output_cap, routing.affordable(plan, call.asked, amount=outcome.amount_nano_usd))
+
+
+async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Degrade:
+    plan = call.planned
     try:
-        outcome = await admission.admit(
+        return await admission.admit(
             call.caller.limits,
             epoch=call.caller.epoch,
             call_id=call.id,
             amount=plan.worst_case,
             least=plan.least,
+            tokens=plan.tokens,
+            may_degrade=may_degrade,
             context=msgspec.json.encode(recording.context(call)).decode(),
             source=spend.SOURCE,
         )
     except asyncio.CancelledError:
         background.run(settling.give_up(call), of="give up a cancelled admission")
         raise
-    except LeaseLost as error:
-        raise GuardrailsUnavailable from error
-    except (RedisUnavailable, DatabaseUnavailable) as error:
+    except RedisUnavailable as error:
+        if call.principal.admit_unguarded:
+            return await unguarded.admitted(call)
         background.run(settling.give_up(call), of="give up an unanswered admission")
         raise GuardrailsUnavailable from error
-    if isinstance(outcome, Refused):
-        raise refusals.error_of(outcome)
-    call.held = outcome
-    call.max_tokens = plan.max_tokens
-    if outcome.clamped:
-        call.max_tokens = min(plan.output_cap, routing.affordable(plan, call.asked, amount=outcome.amount_nano_usd))
+    except DatabaseUnavailable as error:
+        background.run(settling.give_up(call), of="give up an unanswered admission")
+        raise GuardrailsUnavailable from error
+
+
+async def _degrade(call: Call, outcome: Degrade) -> None:
+    """The call goes to the cheaper model that the policy names, if this caller may use it; else it stays as it is."""
+    catalogue = await _catalogue(outcome.limit.degrade_model)
+    model = catalogue.models.get(outcome.limit.degrade_model)
+    if model is None or model.kind != "chat" or not permits.permits(call.caller, model):
+        return
+    call.degraded = outcome.limit
+    call.plan = await _plan(call)
 
 
 async def _plan(call: Call) -> routing.Plan:
+    model = routing.find(await _catalogue(call.model), call.model)
+    permits.check_model(call, model)
+    rules = call.caller.limits.rules
+    bounds = routing.Bounds(
+        most=permits.most_tokens(call),
+        least=rules.clamp_least_tokens if rules.clamp else None,
+        usual=await observed.usual_output(call.principal.key_id, model.name) if rules.observed_holds else None,
+    )
+    return routing.plan(model, call.asked, deployments=permits.allowed_deployments(call, model), bounds=bounds)
+
+
+async def _catalogue(model: str) -> deployments.Catalogue:
     """A model that is missing from this worker's catalogue may have been declared a moment ago."""
     try:
         catalogue = await deployments.catalogue()
-        if call.asked.model not in catalogue.models:
-            catalogue = await deployments.refreshed()
+        return catalogue if model in catalogue.models else await deployments.refreshed()
     except (RedisUnavailable, DatabaseUnavailable) as error:
         raise GuardrailsUnavailable from error
-    return routing.plan(catalogue, call.asked)
 
 
 async def _reload(call: Call, now: datetime | None) -> callers.Caller:
@@ -207,5 +246,5 @@ async def _stream(call: Call, codec: ModuleType) -> Answer:
 def _failed(call: Call, error: Exception) -> ProxyError:
     """Records a call that ended without an answer, releases its hold, and returns what to tell."""
     shown = streams.told(error)
-    settling.close_later(call, recording.failed(call, shown))
+    settling.close_later(call, recording.failed(call, error=shown))
     return shown

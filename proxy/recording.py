@@ -7,6 +7,7 @@
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
 | caller hung up before a whole answer | nothing |
+| cut by the gateway (key revoked, hold used up) | input and what was delivered, at most what was held |
 | no output and no finish reason | nothing |
 """
 
@@ -16,10 +17,9 @@ from typing import Any
 
 from billing.ledger import Row
 from billing.pricing import Bill, bill
-from guardrails.admission import Admitted
 from proxy.call import Call
 from proxy.canonical import Usage
-from proxy.errors import GuardrailsUnavailable, ProxyError
+from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
 
 MAX_NAME = 200
 
@@ -44,7 +44,19 @@ def cancelled(call: Call) -> Row:
     return _row(call, status="cancelled", http_status=499)
 
 
-def failed(call: Call, error: ProxyError, usage: Usage | None = None, *, text_length: int = 0) -> Row:
+def cut(call: Call, usage: Usage | None, *, text_length: int, error: ProxyError) -> Row:
+    """The gateway ended a stream: input and what was delivered, never more than was reserved for it."""
+    row = _row(call, status="cut", http_status=error.status, error_code=type(error).code)
+    if isinstance(error, HoldUsedUp):
+        row.finish_reason = "length"
+    _bill(call, row, usage or estimated_usage(call, text_length), charged=True)
+    if call.held is not None and not call.unguarded and row.charged_nano_usd > call.held.amount_nano_usd:
+        row.absorbed_nano_usd = row.charged_nano_usd - call.held.amount_nano_usd
+        row.charged_nano_usd = call.held.amount_nano_usd
+    return row
+
+
+def failed(call: Call, usage: Usage | None = None, *, text_length: int = 0, error: ProxyError) -> Row:
     """No complete answer: nothing is charged, and what a provider delivered before it failed is absorbed."""
     row = _row(call, status="failed", http_status=error.status, error_code=type(error).code)
     if text_length or usage is not None:
@@ -120,7 +132,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         error_code=error_code,
         finish_reason=storable(finish_reason)[:40],
         attempt_count=len(call.attempts),
-        decision=_decision(call.held, call.max_tokens),
+        decision=_decision(call),
     )
 
 
@@ -130,6 +142,7 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.cache_write_1h_tokens = usage.cache_write_1h
     row.output_tokens, row.reasoning_tokens = usage.output_total, usage.reasoning
     row.usage_estimated = usage.estimated
+    call.tokens_used = usage.total
     price = call.served_by.price if call.served_by is not None else None
     if price is None:
         return
@@ -139,20 +152,38 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.charged_nano_usd = cost.total if charged else 0
 
 
-def _decision(held: Admitted | None, max_tokens: int | None) -> dict[str, Any]:
-    """What admission decided, for the call's page: the tightest budget, and the clamp where there was one."""
-    if held is None or held.tightest is None:
+def _decision(call: Call) -> dict[str, Any]:
+    """What the guardrails decided, for the call's page: the tightest budget, and what they changed of the call."""
+    held, plan = call.held, call.plan
+    if held is None or plan is None:
         return {}
-    tightest = held.tightest
-    decision: dict[str, Any] = {
-        "level": tightest.level,
-        "node": tightest.node,
-        "policy": tightest.policy,
-        "window": tightest.window,
-        "limit": tightest.value,
-        "left": held.left_nano_usd,
-    }
-    return decision | ({"clamped_to": max_tokens} if held.clamped else {})
+    decision: dict[str, Any] = {}
+    if held.tightest is not None:
+        tightest = held.tightest
+        decision = {
+            "level": tightest.level,
+            "node": tightest.node,
+            "policy": tightest.policy,
+            "window": tightest.window,
+            "limit": tightest.shown_value,
+            "left": held.left_nano_usd,
+        }
+    if held.clamped:
+        decision["clamped_to"] = call.max_tokens
+    elif plan.observed:
+        decision["observed_cap"] = plan.output_cap
+    if call.degraded is not None:
+        near = call.degraded
+        decision["degraded"] = {
+            "from": storable(call.asked.model),
+            "to": near.degrade_model,
+            "level": near.level,
+            "node": near.node,
+            "policy": near.policy,
+            "window": near.window,
+            "limit": near.shown_value,
+        }
+    return decision | ({"unguarded": True} if held.unguarded else {})
 
 
 def storable(text: str) -> str:

@@ -10,16 +10,27 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from billing.ledger import Row
 from gateway_project.lib.money import exact_usd
 from guardrails.admission import Refused
+from guardrails.limits import WINDOW_WORDS, Limit
 from proxy import recording, settling
 from proxy.call import Call
-from proxy.errors import BudgetExceeded, InsufficientCredits, ProxyError, RateLimitExceeded
+from proxy.errors import (
+    BudgetExceeded,
+    ConcurrencyLimitExceeded,
+    InsufficientCredits,
+    ProxyError,
+    RateLimitExceeded,
+    RateRefused,
+    TokenRateLimitExceeded,
+)
 
 ROWS_PER_MINUTE = 60
+# What SDKs wait at most before they try again.
+PATIENCE_MS = 60_000
 RAISE = "an admin above this level can raise the limit"
 TOP_UP = "a Super Admin or L1 Admin can top up the credit"
 
@@ -30,29 +41,51 @@ _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
 def error_of(outcome: Refused) -> ProxyError:
     """The limit, its figures and when it resets, in words and as `error.gatehouse`."""
     limit = outcome.limit
-    where = f"the {limit.level} {limit.node!r}"
-    if limit.kind == "rpm":
-        return RateLimitExceeded(
-            f"The rate limit of {limit.value} requests per minute on {where} is reached.",
-            retry_after=outcome.retry_after_ms / 1000,
-            detail=_detail(
-                outcome,
-                {"limit": limit.value, "spent": outcome.used, "held": 0},
-                resets_ms=outcome.at_ms + outcome.retry_after_ms,
-            ),
-        )
-    money = {"limit": exact_usd(limit.value), "spent": exact_usd(outcome.used), "held": exact_usd(outcome.held)}
+    return _money(outcome) if limit.kind == "budget" else _rate(outcome, RATES[limit.kind])
+
+
+class Rate(NamedTuple):
+    error: type[RateRefused]
+    sentence: str
+
+
+RATES = {
+    "rpm": Rate(RateLimitExceeded, "The rate limit of {value} requests per minute on {where} is reached."),
+    "rpd": Rate(RateLimitExceeded, "The limit of {value} requests per day on {where} is reached."),
+    "tpm": Rate(TokenRateLimitExceeded, "The rate limit of {value} tokens per minute on {where} does not cover this call."),
+    "parallel": Rate(ConcurrencyLimitExceeded, "The limit of {value} calls at the same time on {where} is reached."),
+}
+
+
+def _rate(outcome: Refused, rate: Rate) -> ProxyError:
+    limit, retry_ms = outcome.limit, outcome.retry_after_ms
+    figures = {"limit": limit.value, "spent": outcome.used, "held": 0}
+    return rate.error(
+        rate.sentence.format(value=limit.value, where=_where(limit)),
+        retry_after=retry_ms / 1000,
+        # An SDK that waits a minute may succeed; one that waited for the day to end would seem to hang.
+        should_retry=None if retry_ms <= PATIENCE_MS else False,
+        detail=_detail(outcome, figures, resets_ms=outcome.at_ms + retry_ms),
+    )
+
+
+def _money(outcome: Refused) -> ProxyError:
+    limit = outcome.limit
+    spent = max(0, outcome.used - limit.forgiven)
+    money = {"limit": exact_usd(limit.shown_value), "spent": exact_usd(spent), "held": exact_usd(outcome.held)}
     figures = f"${money['spent']} spent and ${money['held']} held of ${money['limit']}"
+    detail = _detail(outcome, money, resets_ms=limit.ends_ms)
     if limit.is_pool:
         return InsufficientCredits(
-            f"The prepaid credit of {limit.node} does not cover this call: {figures}. It has to be topped up.",
-            detail=_detail(outcome, money, resets_ms=limit.ends_ms),
+            f"The prepaid credit of {limit.node} does not cover this call: {figures}. It has to be topped up.", detail=detail
         )
-    window = {"day": "today", "month": "this month", "total": "in total"}[limit.window]
     return BudgetExceeded(
-        f"The budget of {where} does not cover this call: {figures} {window}.",
-        detail=_detail(outcome, money, resets_ms=limit.ends_ms),
+        f"The budget of {_where(limit)} does not cover this call: {figures} {WINDOW_WORDS[limit.window]}.", detail=detail
     )
+
+
+def _where(limit: Limit) -> str:
+    return f"the {limit.level} {limit.node!r}"
 
 
 def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) -> dict[str, Any]:
@@ -61,6 +94,7 @@ def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) 
         "level": limit.level,
         "node": limit.node,
         "policy": limit.policy,
+        "kind": limit.kind,
         "window": limit.window,
         **figures,
         "resets_at": datetime.fromtimestamp(resets_ms / 1000, tz=UTC).isoformat() if resets_ms else None,

@@ -16,12 +16,15 @@ from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 DEFAULT_MAX_OUTPUT = 16_384
 # A budget that affords less output than this refuses; shorter answers are of no use to anyone.
 LEAST_OUTPUT = 16
+# What an answer counts in rates of tokens before it is there, where its caller set no maximum.
+USUAL_OUTPUT = 1024
 
 
 class Plan(msgspec.Struct, frozen=True):
     """`worst_case` and `least` in nano-dollars; `least` is None where the caller set a maximum itself.
 
-    `max_tokens` is what must be written into the request: None where the model's own maximum applies.
+    `max_tokens` is what must be written into the request: None where the model's own maximum applies. `tokens` is what
+    counts in rates of tokens until the answer tells. `observed`: the hold covers no more than answers usually need.
     """
 
     model: Model
@@ -31,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
     max_tokens: int | None
     worst_case: int
     least: int | None
+    tokens: int
+    observed: bool = False
 
     @property
     def total_seconds(self) -> float:
@@ -38,31 +43,50 @@ class Plan(msgspec.Struct, frozen=True):
         return self.deployments[0].target.timeouts.total
 
 
-def plan(catalogue: Catalogue, request: ChatRequest) -> Plan:
-    """Raises ModelNotFound, BadRequest, ModelUnpriced."""
-    model = catalogue.models.get(request.model)
+class Bounds(msgspec.Struct, frozen=True):
+    """What policies say of one answer's length, in output tokens.
+
+    `most`: allowed at all. `least`: where a budget affords less than that, the call is refused; None: the answer is never
+    shortened. `usual`: what answers of this key and model seldom exceed, where only that shall be held.
+    """
+
+    most: int | None = None
+    least: int | None = LEAST_OUTPUT
+    usual: int | None = None
+
+
+def find(catalogue: Catalogue, name: str) -> Model:
+    """Raises ModelNotFound, and BadRequest for a model that does not chat."""
+    model = catalogue.models.get(name)
     if model is None:
         raise ModelNotFound(
-            f"The model {request.model[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.",
-            param="model",
+            f"The model {name[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.", param="model"
         )
     if model.kind != "chat":
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
+    return model
+
+
+def plan(model: Model, request: ChatRequest, *, deployments: tuple[Deployment, ...], bounds: Bounds) -> Plan:
+    """`deployments`: those of the model that may be used. Raises BadRequest, ModelUnpriced."""
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
-    deployments = in_order(model.deployments)
+    deployments = in_order(deployments)
     if any(deployment.price is None for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
-    cap = request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
     asked = request.max_tokens is not None
+    full = request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
+    cap = min(bound for bound in (full, bounds.most, bounds.usual) if bound is not None)
     return Plan(
         model=model,
         deployments=deployments,
         reason="only" if len(deployments) == 1 else "order",
         output_cap=cap,
-        max_tokens=None if asked or model.max_output_tokens else cap,
+        max_tokens=cap if cap < full or not (asked or model.max_output_tokens) else None,
         worst_case=most(deployments, request, output=cap),
-        least=None if asked else most(deployments, request, output=min(cap, LEAST_OUTPUT)),
+        least=None if asked or bounds.least is None else most(deployments, request, output=min(cap, bounds.least)),
+        tokens=request.input_tokens_estimate + request.n * (cap if asked else min(cap, USUAL_OUTPUT)),
+        observed=bounds.usual is not None and cap == bounds.usual < full,
     )
 
 

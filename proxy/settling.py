@@ -18,7 +18,7 @@ import structlog
 from billing import ledger
 from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
 from gateway_project.lib.redis import RedisUnavailable
-from guardrails import admission, shrinking
+from guardrails import admission, loading, shrinking
 from proxy import background, metrics, recording
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
@@ -176,14 +176,12 @@ async def _again_and_again(step: Callable[[], Awaitable[object]]) -> None:
 
 
 async def _forget(call: Call) -> None:
-    limits = call.caller.limits
-    nothing = [0] * len(limits.subjects)
-    await admission.settle_hold(limits.organization_id, call.id, limits.subjects, nothing, 0, None)
+    await admission.give_up(call.caller.limits, call.id)
 
 
 async def _recount(call: Call) -> None:
     await _forget(call)
-    await admission.unload(call.caller.limits.organization_id, call.caller.limits.subjects)
+    await loading.unload(call.caller.limits.organization_id, call.caller.limits.subjects)
 
 
 async def _settle(call: Call, recorded: Recorded) -> None:

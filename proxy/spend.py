@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from billing import buckets
+from billing import buckets, counts
 from gateway_project.lib import database
-from guardrails.admission import Spend
+from guardrails.loading import Spend
 
 # All credit ever given to a pool: what its lifetime spending is held against.
 FUNDED_SQL = """
@@ -37,6 +37,11 @@ class LedgerSpend:
                 for start in starts
             },
         )
+
+    async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:
+        """Raises DatabaseUnavailable."""
+        rows = await database.rows(counts.CALLS_SQL, counts.calls_parameters(organization_id, subject=subject, since_ms=since_ms))
+        return int(rows[0]["calls"])
 
 
 SOURCE = LedgerSpend()

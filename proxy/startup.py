@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from billing import ledger, spool
 from gateway_project.lib import database, lifespan, redis
-from guardrails import leases
+from guardrails import generations, leases
 from proxy import background, draining, refusals
 
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -33,6 +33,7 @@ async def _open() -> None:
     redis.scripts()
     await database.pool()
     await leases.start()
+    await generations.start(generations.Alone())
     lifespan.on_shutdown(spool.close_all)
     lifespan.on_shutdown(background.drain)
     # Holds and ledger rows carry one name, so that whoever fences a silent worker knows what it held.

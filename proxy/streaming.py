@@ -17,13 +17,25 @@ import structlog
 from billing.ledger import Row
 from gateway_project.lib.logs import places
 from guardrails import leases
-from proxy import recording, settling
+from proxy import open_streams, recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
-from proxy.errors import AttemptFailed, GuardrailsUnavailable, InternalError, ProviderTimeout, ProxyError, as_proxy_error
+from proxy.errors import (
+    AttemptFailed,
+    GuardrailsUnavailable,
+    HoldUsedUp,
+    InternalError,
+    ProviderTimeout,
+    ProxyError,
+    as_proxy_error,
+)
+from proxy.open_streams import OpenStream
 from proxy.protocols.chat_replies import Frame, StreamReader
 
 END_SECONDS = 0.05
+# A provider that was told the most tokens and sends more text than that many can be has not listened: what was
+# reserved is used up.
+MOST_CHARACTERS_PER_TOKEN = 16
 
 log = structlog.get_logger(__name__)
 
@@ -38,48 +50,63 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
     try:
         yield b""
         held_back: list[bytes] = []
-        async for frames in _frames(opened, until=asyncio.get_running_loop().time() + call.seconds_left):
-            passing, waiting = _sort(frames)
-            held_back += waiting
-            if passing:
-                yield passing
+        with open_streams.watched(call) as stream:
+            async for frames in _frames(opened, stream, until=asyncio.get_running_loop().time() + call.seconds_left):
+                passing, waiting = _sort(frames)
+                held_back += waiting
+                if passing:
+                    yield passing
         await opened.upstream.close()
-        row = _completed(call, reader)
+        if isinstance(call.cut, HoldUsedUp):
+            row = recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
+            held_back = [codec.render_length_end(reader, include_usage=call.asked.include_usage)]
+        else:
+            row = _completed(call, reader)
         open_row = False
         await settling.close(call, row)
         yield b"".join(held_back)
     except (GeneratorExit, asyncio.CancelledError):
         if open_row:
             open_row = False
-            settling.close_later(call, recording.hung_up(call, reader.usage, text_length=len(reader.text)))
+            settling.close_later(call, recording.hung_up(call, reader.usage, text_length=reader.text_length))
         raise
     except Exception as error:
-        shown = told(error)
+        shown = call.cut or told(error)
         if isinstance(shown, InternalError):
             log.error("stream.failed", call_id=str(call.id), error=type(error).__name__, where=places(error))
         if open_row:
             open_row = False
-            settling.close_later(call, recording.failed(call, shown, reader.usage, text_length=len(reader.text)))
+            closed = recording.cut if call.cut is not None else recording.failed
+            settling.close_later(call, closed(call, reader.usage, text_length=reader.text_length, error=shown))
         yield codec.render_stream_error(shown, request_id=str(call.id))
     finally:
         await opened.upstream.close()
 
 
-async def _frames(opened: Opened, *, until: float) -> AsyncIterator[list[Frame]]:
+async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncIterator[list[Frame]]:
     """`until`: loop time at which the whole call must be over.
 
     The bound stands around each wait for the provider, never around a `yield`: there it would fire in whoever
-    waits for a slow caller. Raises AttemptFailed for an error frame, TimeoutError, and LeaseLost when this worker
-    may no longer relay.
+    waits for a slow caller. Raises AttemptFailed for an error frame, TimeoutError, LeaseLost when this worker may no
+    longer relay, and what cut the call.
     """
+    call, reader = stream.call, opened.reader
+    most_text = MOST_CHARACTERS_PER_TOKEN * call.asked.n * (call.max_tokens or call.planned.output_cap)
     yield opened.first
-    while not opened.reader.done:
-        async with asyncio.timeout_at(until):
+    while not reader.done:
+        if call.cut is not None:
+            raise call.cut
+        async with asyncio.timeout_at(until) as stream.waiting:
             chunk = await anext(opened.chunks, None)
+        stream.waiting = None
         if chunk is None:
             break
-        leases.refuse_if_lost()
-        yield _sound(opened.reader.feed(chunk))
+        if not call.unguarded:
+            leases.refuse_if_lost()
+        yield _sound(reader.feed(chunk))
+        if reader.text_length > most_text and not reader.finish_reasons:
+            call.cut = HoldUsedUp()
+            return
     else:
         await _end(opened)
     yield _sound(opened.reader.flush())
@@ -112,7 +139,7 @@ def _completed(call: Call, reader: StreamReader) -> Row:
     return recording.completed(
         call,
         reader.usage,
-        text_length=len(reader.text),
+        text_length=reader.text_length,
         finish_reason=reader.finish_reasons[0] if reader.finish_reasons else "",
         has_output=reader.has_output,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 
+from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
 from proxy import attribution, headers, keycard, offered, pipeline, startup
 from proxy.protocols import chat_completions
@@ -23,11 +25,18 @@ class ChatCompletions(ProxyView):
             body=request._request.body,
             authorization=request.META.get("HTTP_AUTHORIZATION"),
             feature=request.headers.get(attribution.HEADER, ""),
+            address=address_of(request),
             codec=chat_completions,
         )
         if isinstance(answer.body, bytes):
             return HttpResponse(answer.body, headers=answer.headers)
         return StreamingHttpResponse(answer.body, headers=answer.headers)
+
+
+def address_of(request: Request) -> str:
+    """From where a call comes, as far as it is known."""
+    peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+    return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES)
 
 
 class Models(ProxyView):

@@ -20,7 +20,7 @@ from billing.models import CallAttempt, UsageRecord
 from billing.pricing import Rates
 from gateway_project.lib import redis
 from gateway_project.lib.money import NANO
-from guardrails import counters
+from guardrails import counters, generations
 from guardrails.models import Binding, Limit, Policy
 from orgs import epoch
 from orgs.actor import Actor
@@ -103,17 +103,22 @@ class House:
     def attempts_of(self, call_id: str) -> list[CallAttempt]:
         return list(CallAttempt.objects.filter(call_id=UUID(call_id)).order_by("number"))
 
+    @property
+    def token(self) -> str:
+        """Under which this organisation's counters lie; as soon as a call has been made."""
+        return generations.known_token(self.organization.pk) or "none"
+
     def counter(self, subject: str) -> dict[str, int]:
         """`spent` and `held` of a subject in Redis, in nano-dollars."""
-        found = redis.client().hmget(counters.counter(self.organization.pk, subject), ["spent", "held"])
+        found = redis.client().hmget(counters.counter(self.organization.pk, self.token, subject), ["spent", "held"])
         return {"spent": int(found[0] or 0), "held": int(found[1] or 0)}
 
     def held(self) -> dict[str, int]:
         """Everything held in this organisation, by subject; empty when nothing runs."""
-        prefix = counters.counter(self.organization.pk, "")
+        prefix = counters.counter(self.organization.pk, self.token, "")
         names = [key.decode() for key in redis.client().scan_iter(match=f"{prefix}*", count=1000)]
         found = {name.removeprefix(prefix): int(redis.client().hget(name, "held") or 0) for name in names}
-        running = redis.client().hkeys(counters.holds(self.organization.pk))
+        running = redis.client().hkeys(counters.holds(self.organization.pk, self.token))
         return {subject: held for subject, held in found.items() if held} | {str(call): 1 for call in running}
 
     def nothing_held(self, *, seconds: float = 5) -> bool:

@@ -30,6 +30,7 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
         lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whom to believe is the settings' to say (TRUSTED_PROXIES)
         log_config=None,  # the settings have configured logging
         log_level="warning",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

@@ -1,14 +1,20 @@
 """Redis for both faces: a plain synchronous client for the console and Celery, and `Scripts` for the hot path.
 
-`Scripts` has one pipeline under way at a time; what is asked meanwhile goes out together in the next. So
-an idle worker waits for nothing, and under load a system call is shared by all calls that wait. Every call
-is bounded in time.
+`Scripts` has one connection and one pipeline under way at a time; what is asked meanwhile goes out together in the
+next. So an idle worker waits for nothing, and under load a system call is shared by all calls that wait. Every
+call is bounded in time.
+
+An argument that is `RUN_ID` becomes the run id of the very server that the command is sent to: a script can tell that
+its server was started anew since something was written, however the connection came about.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import re
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,13 +24,16 @@ from weakref import WeakKeyDictionary
 import redis
 import redis.asyncio
 from django.conf import settings
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway_project.lib import lifespan
 
+# A connection that rested so long may have been closed by the server or what lies between.
+IDLE_SECONDS = 1.0
+
 Argument = str | bytes | int
+RUN_ID_LINE = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+RUN_ID = "\x00run id of the server\x00"
 Waiting = tuple[Sequence[Argument], asyncio.Future[Any]]
 
 
@@ -49,11 +58,14 @@ def client() -> redis.Redis:
 class Scripts:
     """Runs commands for the coroutines of one event loop."""
 
-    def __init__(self, connection: redis.asyncio.Redis, *, timeout_seconds: float) -> None:
-        self._connection = connection
+    def __init__(self, connections: redis.asyncio.ConnectionPool, *, timeout_seconds: float) -> None:
+        self._connection = connections.make_connection()  # type: ignore[no-untyped-call]
         self._timeout_seconds = timeout_seconds
         self._waiting: list[Waiting] = []
         self._sending: asyncio.Task[None] | None = None
+        self._used_at = 0.0
+        # Of the server last connected to; '' until then.
+        self.run_id = ""
 
     async def run(self, script: Script, keys: Sequence[str | bytes], arguments: Sequence[Argument]) -> Any:
         """The script's reply. Raises RedisUnavailable."""
@@ -90,6 +102,7 @@ class Scripts:
             async with asyncio.timeout(self._timeout_seconds):
                 replies = await self._exchange([words for words, _ in batch])
         except Exception as error:  # whatever it was: somebody waits for each of these
+            await self.close()
             # Whoever asked meanwhile has waited as long, and would wait once more.
             batch, self._waiting = batch + self._waiting, []
             replies = [RedisUnavailable(f"Redis did not answer: {type(error).__name__}")] * len(batch)
@@ -104,10 +117,43 @@ class Scripts:
                 future.set_result(reply)
 
     async def _exchange(self, commands: list[Sequence[Argument]]) -> list[Any]:
-        pipeline = self._connection.pipeline(transaction=False)
-        for words in commands:
-            pipeline.execute_command(*words)
-        return await pipeline.execute(raise_on_error=False)
+        """Nothing is sent twice: whether a command whose answer was lost was carried out, nobody knows."""
+        if self._connection.is_connected and time.monotonic() - self._used_at > IDLE_SECONDS and await self._closed_by_server():
+            await self.close()
+        if not self._connection.is_connected:
+            await self._connect()
+        replies = await self._once(commands)
+        self._used_at = time.monotonic()
+        return replies
+
+    async def _closed_by_server(self) -> bool:
+        try:
+            return bool(await self._connection.can_read_destructive())
+        except (redis.ConnectionError, OSError):
+            return True
+
+    async def _once(self, commands: list[Sequence[Argument]]) -> list[Any]:
+        connection = self._connection
+        known = [[self.run_id if word is RUN_ID else word for word in words] for words in commands]
+        await connection.send_packed_command(connection.pack_commands(known), check_health=False)
+        return [await self._reply() for _ in commands]
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    async def _connect(self) -> None:
+        await self._connection.connect()
+        found = RUN_ID_LINE.search(bytes((await self._once([("INFO", "server")]))[0]))
+        if found is None:
+            raise redis.ConnectionError("the server does not tell its run id")
+        self.run_id = found[1].decode()
+
+    async def close(self) -> None:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await self._connection.disconnect()
 
 
 _scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, Scripts] = WeakKeyDictionary()
@@ -117,12 +163,10 @@ def scripts() -> Scripts:
     """The `Scripts` of the running event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _scripts:
-        connection: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            # Once more at once, for a connection that the server has closed meanwhile: every script may come twice.
-            settings.REDIS_URL,
-            max_connections=64,
-            retry=Retry(NoBackoff(), 1),
+        scripts = Scripts(
+            redis.asyncio.ConnectionPool.from_url(settings.REDIS_URL, protocol=2),
+            timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS,
         )
-        _scripts[loop] = Scripts(connection, timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS)
-        lifespan.on_shutdown(connection.aclose)
+        _scripts[loop] = scripts
+        lifespan.on_shutdown(scripts.close)
     return _scripts[loop]

@@ -2,12 +2,13 @@
 --
 -- KEYS  1 the subject's counter
 -- ARGV  1 the moment begin_load.lua gave, before the ledger was read
---       2 spent in nano-dollars, 3 snapshot, then per window: start in ms, spent before it
+--       2 spent in nano-dollars, 3 snapshot, then per window three words: b, its start in ms, spent before it;
+--       or q, the start of a day in ms, calls admitted since
 -- Returns 1; 0 where another load has finished since, or this one took too long: then nothing was written.
 --
 -- Fields: spent (lifetime), snapshot (what `spent` was loaded at), held, last_start, and per window
--- b:<start> (spent when the window began) and s:<start> (the snapshot of that figure); loading and n:<call> while a
--- load is under way.
+-- b:<start> (spent when the window began) and s:<start> (the snapshot of that figure); q:<start> (calls admitted in a day
+-- whose number is limited) and live (calls running, where that is); loading and n:<call> while a load is under way.
 --
 -- A call may commit after the ledger was read and settle before its figures arrive here. Its settle finds nothing
 -- to add to, so it leaves a note, which is added now, by the same rule: exactly if the snapshot did not see it.
@@ -38,16 +39,25 @@ if redis.call('HSETNX', key, 'spent', ARGV[2]) == 1 then
 end
 local wanted = {}
 local last = tonumber(redis.call('HGET', key, 'last_start') or '0')
-for at = 4, #ARGV, 2 do
-    local starts = ARGV[at]
-    wanted[starts] = true
-    if redis.call('HSETNX', key, 'b:' .. starts, ARGV[at + 1]) == 1 then
-        redis.call('HSET', key, 's:' .. starts, snapshot)
-        for _, note in ipairs(notes) do
-            if note.recorded < tonumber(starts) then redis.call('HINCRBY', key, 'b:' .. starts, note.charged) end
+for at = 4, #ARGV, 3 do
+    local kind, starts, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    if kind == 'q' then
+        -- Of days long over nobody asks again.
+        for f = 1, #fields, 2 do
+            local day = string.match(fields[f], '^q:(%d+)$')
+            if day and tonumber(day) < tonumber(starts) - 172800000 then redis.call('HDEL', key, fields[f]) end
         end
+        redis.call('HSETNX', key, 'q:' .. starts, value)
+    else
+        wanted[starts] = true
+        if redis.call('HSETNX', key, 'b:' .. starts, value) == 1 then
+            redis.call('HSET', key, 's:' .. starts, snapshot)
+            for _, note in ipairs(notes) do
+                if note.recorded < tonumber(starts) then redis.call('HINCRBY', key, 'b:' .. starts, note.charged) end
+            end
+        end
+        if tonumber(starts) > last then last = tonumber(starts) end
     end
-    if tonumber(starts) > last then last = tonumber(starts) end
 end
 redis.call('HSET', key, 'last_start', string.format('%.0f', last))
 redis.call('HDEL', key, 'loading')

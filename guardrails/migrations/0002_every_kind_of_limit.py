@@ -9,215 +9,341 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('guardrails', '0001_initial'),
-        ('orgs', '0003_key_disabled_by_and_one_tree_per_organization'),
+        ("guardrails", "0001_initial"),
+        ("orgs", "0003_key_disabled_by_and_one_tree_per_organization"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Override',
+            name="Override",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('extra', 'More'), ('reset', 'Reset')], max_length=10)),
-                ('amount', models.BigIntegerField()),
-                ('starts_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('until', models.DateTimeField(blank=True, null=True)),
-                ('reason', models.CharField(blank=True, max_length=300)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("kind", models.CharField(choices=[("extra", "More"), ("reset", "Reset")], max_length=10)),
+                ("amount", models.BigIntegerField()),
+                ("starts_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("until", models.DateTimeField(blank=True, null=True)),
+                ("reason", models.CharField(blank=True, max_length=300)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Request',
+            name="Request",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('model', 'Use of a model')], max_length=10)),
-                ('model', models.CharField(blank=True, max_length=200)),
-                ('reason', models.CharField(blank=True, max_length=500)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('status', models.CharField(choices=[('open', 'Waiting'), ('approved', 'Approved'), ('declined', 'Declined'), ('withdrawn', 'Withdrawn')], default='open', max_length=10)),
-                ('decided_at', models.DateTimeField(null=True)),
-                ('answer', models.CharField(blank=True, max_length=500)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("kind", models.CharField(choices=[("model", "Use of a model")], max_length=10)),
+                ("model", models.CharField(blank=True, max_length=200)),
+                ("reason", models.CharField(blank=True, max_length=500)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("open", "Waiting"),
+                            ("approved", "Approved"),
+                            ("declined", "Declined"),
+                            ("withdrawn", "Withdrawn"),
+                        ],
+                        default="open",
+                        max_length=10,
+                    ),
+                ),
+                ("decided_at", models.DateTimeField(null=True)),
+                ("answer", models.CharField(blank=True, max_length=500)),
             ],
         ),
         migrations.CreateModel(
-            name='Rule',
+            name="Rule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('models', 'Allowed models'), ('blocked_models', 'Blocked models'), ('providers', 'Allowed providers'), ('addresses', 'Allowed addresses'), ('members', 'Allowed members')], max_length=20)),
-                ('entries', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=200), blank=True, default=list, size=None)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("models", "Allowed models"),
+                            ("blocked_models", "Blocked models"),
+                            ("providers", "Allowed providers"),
+                            ("addresses", "Allowed addresses"),
+                            ("members", "Allowed members"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "entries",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=200), blank=True, default=list, size=None
+                    ),
+                ),
             ],
         ),
         migrations.RemoveConstraint(
-            model_name='binding',
-            name='policy_bound_once_to_a_subject',
+            model_name="binding",
+            name="policy_bound_once_to_a_subject",
         ),
         migrations.RemoveConstraint(
-            model_name='limit',
-            name='limit_window_fits_its_kind',
+            model_name="limit",
+            name="limit_window_fits_its_kind",
         ),
         migrations.AddField(
-            model_name='binding',
-            name='reach',
-            field=models.CharField(choices=[('self', 'the node itself'), ('members', 'each member below, by default'), ('keys', 'each key below, by default')], default='self', max_length=10),
+            model_name="binding",
+            name="reach",
+            field=models.CharField(
+                choices=[
+                    ("self", "the node itself"),
+                    ("members", "each member below, by default"),
+                    ("keys", "each key below, by default"),
+                ],
+                default="self",
+                max_length=10,
+            ),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='clamp',
+            model_name="policy",
+            name="clamp",
             field=models.BooleanField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='clamp_least_tokens',
+            model_name="policy",
+            name="clamp_least_tokens",
             field=models.IntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='degrade_model',
+            model_name="policy",
+            name="degrade_model",
             field=models.CharField(blank=True, max_length=200),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='degrade_percent',
-            field=models.SmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)]),
+            model_name="policy",
+            name="degrade_percent",
+            field=models.SmallIntegerField(
+                blank=True,
+                null=True,
+                validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)],
+            ),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='description',
+            model_name="policy",
+            name="description",
             field=models.CharField(blank=True, max_length=300),
         ),
         migrations.AddField(
-            model_name='policy',
-            name='observed_holds',
+            model_name="policy",
+            name="observed_holds",
             field=models.BooleanField(blank=True, null=True),
         ),
         migrations.AlterField(
-            model_name='binding',
-            name='api_key',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.apikey'),
+            model_name="binding",
+            name="api_key",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.apikey"
+            ),
         ),
         migrations.AlterField(
-            model_name='binding',
-            name='application',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.application'),
+            model_name="binding",
+            name="application",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.application"
+            ),
         ),
         migrations.AlterField(
-            model_name='binding',
-            name='group',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.group'),
+            model_name="binding",
+            name="group",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.group"
+            ),
         ),
         migrations.AlterField(
-            model_name='binding',
-            name='member',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to=settings.AUTH_USER_MODEL),
+            model_name="binding",
+            name="member",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AlterField(
-            model_name='binding',
-            name='organization',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.organization'),
+            model_name="binding",
+            name="organization",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.organization"
+            ),
         ),
         migrations.AlterField(
-            model_name='limit',
-            name='kind',
-            field=models.CharField(choices=[('budget', 'Budget'), ('rpm', 'Requests per minute'), ('tpm', 'Tokens per minute'), ('rpd', 'Requests per day'), ('parallel', 'Parallel calls'), ('max_tokens', 'Output tokens per call'), ('keys', 'API keys'), ('seats', 'Members')], max_length=20),
+            model_name="limit",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("budget", "Budget"),
+                    ("rpm", "Requests per minute"),
+                    ("tpm", "Tokens per minute"),
+                    ("rpd", "Requests per day"),
+                    ("parallel", "Parallel calls"),
+                    ("max_tokens", "Output tokens per call"),
+                    ("keys", "API keys"),
+                    ("seats", "Members"),
+                ],
+                max_length=20,
+            ),
         ),
         migrations.AlterField(
-            model_name='limit',
-            name='window',
-            field=models.CharField(choices=[('day', 'per day'), ('week', 'per week'), ('month', 'per month'), ('quarter', 'per quarter'), ('year', 'per year'), ('total', 'in total'), ('minute', 'per minute'), ('now', 'at any time'), ('call', 'per call')], max_length=10),
+            model_name="limit",
+            name="window",
+            field=models.CharField(
+                choices=[
+                    ("day", "per day"),
+                    ("week", "per week"),
+                    ("month", "per month"),
+                    ("quarter", "per quarter"),
+                    ("year", "per year"),
+                    ("total", "in total"),
+                    ("minute", "per minute"),
+                    ("now", "at any time"),
+                    ("call", "per call"),
+                ],
+                max_length=10,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='binding',
-            constraint=models.CheckConstraint(condition=models.Q(('reach', 'self'), ('group__isnull', False), _connector='OR'), name='defaults_are_bound_to_a_group'),
+            model_name="binding",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("reach", "self"), ("group__isnull", False), _connector="OR"),
+                name="defaults_are_bound_to_a_group",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='binding',
-            constraint=models.UniqueConstraint(fields=('policy', 'organization', 'group', 'member', 'api_key', 'application', 'reach'), name='policy_bound_once_to_a_subject', nulls_distinct=False),
+            model_name="binding",
+            constraint=models.UniqueConstraint(
+                fields=("policy", "organization", "group", "member", "api_key", "application", "reach"),
+                name="policy_bound_once_to_a_subject",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='limit',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'budget'), ('window__in', ('day', 'week', 'month', 'quarter', 'year', 'total'))), models.Q(('kind__in', ('rpm', 'tpm')), ('window', 'minute')), models.Q(('kind', 'rpd'), ('window', 'day')), models.Q(('kind__in', ('parallel', 'keys', 'seats')), ('window', 'now')), models.Q(('kind', 'max_tokens'), ('window', 'call')), _connector='OR'), name='limit_window_fits_its_kind'),
+            model_name="limit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("kind", "budget"), ("window__in", ("day", "week", "month", "quarter", "year", "total"))),
+                    models.Q(("kind__in", ("rpm", "tpm")), ("window", "minute")),
+                    models.Q(("kind", "rpd"), ("window", "day")),
+                    models.Q(("kind__in", ("parallel", "keys", "seats")), ("window", "now")),
+                    models.Q(("kind", "max_tokens"), ("window", "call")),
+                    _connector="OR",
+                ),
+                name="limit_window_fits_its_kind",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='policy',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('degrade_model', ''), ('degrade_percent', None)), models.Q(('degrade_percent__range', (1, 100)), models.Q(('degrade_model', ''), _negated=True)), _connector='OR'), name='degrading_names_share_and_model'),
+            model_name="policy",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("degrade_model", ""), ("degrade_percent", None)),
+                    models.Q(("degrade_percent__range", (1, 100)), models.Q(("degrade_model", ""), _negated=True)),
+                    _connector="OR",
+                ),
+                name="degrading_names_share_and_model",
+            ),
         ),
         migrations.AddField(
-            model_name='override',
-            name='api_key',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.apikey'),
+            model_name="override",
+            name="api_key",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.apikey"
+            ),
         ),
         migrations.AddField(
-            model_name='override',
-            name='application',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.application'),
+            model_name="override",
+            name="application",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.application"
+            ),
         ),
         migrations.AddField(
-            model_name='override',
-            name='created_by',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="override",
+            name="created_by",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name='override',
-            name='group',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.group'),
+            model_name="override",
+            name="group",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.group"
+            ),
         ),
         migrations.AddField(
-            model_name='override',
-            name='limit',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='overrides', to='guardrails.limit'),
+            model_name="override",
+            name="limit",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="overrides", to="guardrails.limit"),
         ),
         migrations.AddField(
-            model_name='override',
-            name='member',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to=settings.AUTH_USER_MODEL),
+            model_name="override",
+            name="member",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AddField(
-            model_name='override',
-            name='organization',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='%(class)ss', to='orgs.organization'),
+            model_name="override",
+            name="organization",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="%(class)ss", to="orgs.organization"
+            ),
         ),
         migrations.AddField(
-            model_name='request',
-            name='decided_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="request",
+            name="decided_by",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AddField(
-            model_name='request',
-            name='group',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orgs.group'),
+            model_name="request",
+            name="group",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="+", to="orgs.group"),
         ),
         migrations.AddField(
-            model_name='request',
-            name='organization',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='guardrail_requests', to='orgs.organization'),
+            model_name="request",
+            name="organization",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="guardrail_requests", to="orgs.organization"
+            ),
         ),
         migrations.AddField(
-            model_name='request',
-            name='requested_by',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="request",
+            name="requested_by",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL),
         ),
         migrations.AddField(
-            model_name='rule',
-            name='policy',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rules', to='guardrails.policy'),
+            model_name="rule",
+            name="policy",
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="rules", to="guardrails.policy"),
         ),
         migrations.AddConstraint(
-            model_name='override',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('api_key', None), ('application', None), ('group__isnull', False), ('member', None)), models.Q(('api_key', None), ('application', None), ('group', None), ('member__isnull', False)), models.Q(('api_key__isnull', False), ('application', None), ('group', None), ('member', None)), models.Q(('api_key', None), ('application__isnull', False), ('group', None), ('member', None)), _connector='OR'), name='override_has_exactly_one_subject'),
+            model_name="override",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("api_key", None), ("application", None), ("group__isnull", False), ("member", None)),
+                    models.Q(("api_key", None), ("application", None), ("group", None), ("member__isnull", False)),
+                    models.Q(("api_key__isnull", False), ("application", None), ("group", None), ("member", None)),
+                    models.Q(("api_key", None), ("application__isnull", False), ("group", None), ("member", None)),
+                    _connector="OR",
+                ),
+                name="override_has_exactly_one_subject",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='override',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='override_adds'),
+            model_name="override",
+            constraint=models.CheckConstraint(condition=models.Q(("amount__gte", 0)), name="override_adds"),
         ),
         migrations.AddConstraint(
-            model_name='request',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'model'), ('status__in', ('open', 'approved'))), fields=('organization', 'group', 'model'), name='one_open_or_approved_request_per_model_and_node'),
+            model_name="request",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("kind", "model"), ("status__in", ("open", "approved"))),
+                fields=("organization", "group", "model"),
+                name="one_open_or_approved_request_per_model_and_node",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='rule',
-            constraint=models.UniqueConstraint(fields=('policy', 'kind'), name='one_rule_of_a_kind_per_policy'),
+            model_name="rule",
+            constraint=models.UniqueConstraint(fields=("policy", "kind"), name="one_rule_of_a_kind_per_policy"),
         ),
     ]

@@ -9,6 +9,7 @@ Source: openai-python 3.52 types; usage relations: https://platform.openai.com/d
 
 import re
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_failure",
     "read_reply",
     "render_error",
+    "render_length_end",
     "render_models",
     "render_stream_error",
     "upstream_body",
@@ -227,6 +229,21 @@ def render_error(error: ProxyError, *, request_id: str) -> bytes:
         "gatehouse": gatehouse,
     }
     return _write({"error": shown})
+
+
+def render_length_end(reader: StreamReader, *, include_usage: bool) -> bytes:
+    """The end of a stream that the gateway cut because what was reserved for it is used up: as at the maximum length."""
+    frame = {
+        "id": reader.upstream_id or "chatcmpl-cut",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": reader.model or "",
+    }
+    choices = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    ends = [frame | {"choices": choices}]
+    if include_usage:
+        ends.append(frame | {"choices": [], "usage": None})
+    return b"".join(b"data: " + _write(end) + b"\n\n" for end in ends) + b"data: [DONE]\n\n"
 
 
 def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:

@@ -143,6 +143,8 @@ class StreamReader:
         self.has_output = False
         self._finish: dict[int, str] = {}
         self._texts: list[str] = []
+        # Characters of all texts so far.
+        self.text_length = 0
         self._n = n
         self._wants_usage = wants_usage
         self._terminal = False
@@ -214,6 +216,7 @@ class StreamReader:
     def _tap_choice(self, choice: _Choice) -> bool:
         texts = _texts(choice.delta)
         self._texts += texts
+        self.text_length += sum(map(len, texts))
         output = bool(texts) or (choice.delta is not None and bool(choice.delta.audio))
         self.has_output |= output
         if choice.finish_reason:

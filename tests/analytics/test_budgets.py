@@ -16,6 +16,7 @@ from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, revoke_key
 from orgs.services.organizations import change_settings
 from tests.actors import World
+from tests.guardrails.books import announced
 from tests.ledger_rows import a_call, call_row, insert_calls
 
 NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
@@ -151,7 +152,9 @@ def test_the_credit_pool_is_all_that_was_ever_funded(world: World) -> None:
 
 def test_what_is_held_is_shown_beside_what_was_spent(world: World) -> None:
     budget(world, world.key)
-    redis.client().hset(counters.counter(world.acme.pk, f"k{world.key.pk}"), mapping={"held": 7, "spent": 999})
+    redis.client().hset(
+        counters.counter(world.acme.pk, announced(world.acme.pk), f"k{world.key.pk}"), mapping={"held": 7, "spent": 999}
+    )
     a_call(world.key, at=NOW)
     (found,) = used(world.acme, limits_on_path(world.key), now=NOW)
     assert (found.spent, found.held) == (COST, 7)  # spent is the ledger's, whatever the counter says
@@ -160,7 +163,7 @@ def test_what_is_held_is_shown_beside_what_was_spent(world: World) -> None:
 def test_without_redis_the_ledgers_figures_are_shown_all_the_same(world: World) -> None:
     budget(world, world.key)
     a_call(world.key, at=NOW)
-    name = counters.counter(world.acme.pk, f"k{world.key.pk}")
+    name = counters.counter(world.acme.pk, announced(world.acme.pk), f"k{world.key.pk}")
     redis.client().delete(name)
     redis.client().set(name, "of another kind")  # what is asked of it is an error in Redis
     (found,) = used(world.acme, limits_on_path(world.key), now=NOW)

@@ -17,6 +17,7 @@ from guardrails.services import LimitSpec, bind, create_policy, set_key_limits
 from orgs.models import ApiKey
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
+from tests.guardrails.books import announced
 from tests.ledger_rows import a_call
 
 COST = 3_000_000
@@ -63,8 +64,11 @@ def test_held_and_recent_requests_come_from_the_counters(world: World) -> None:
     limit_everything(world)
     subject = f"k{world.key.pk}"
     second = int(timezone.now().timestamp())
-    redis.client().hset(counters.counter(world.acme.pk, subject), "held", 500)
-    redis.client().hset(counters.rate(world.acme.pk, subject), mapping={second: 3, second - 90: 8, "sum": 11, "pruned": 1})
+    redis.client().hset(counters.counter(world.acme.pk, announced(world.acme.pk), subject), "held", 500)
+    redis.client().hset(
+        counters.rate(world.acme.pk, announced(world.acme.pk), subject),
+        mapping={second: 3, second - 90: 8, "sum": 11, "pruned": 1},
+    )
     found = {found.limit.window: found for found in of_key(world) if found.limit.level == "key"}
     assert (found["month"].held, found["minute"].spent, found["minute"].unit) == (500, 3, "count")
 

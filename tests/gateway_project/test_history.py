@@ -28,6 +28,7 @@ from guardrails.models import Binding, Limit
 from orgs.models import ApiKey, Application, Organization
 from tests.demos import printed
 from tests.gateways import Gateway
+from tests.guardrails.books import announced
 from tests.house import eventually
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -243,7 +244,7 @@ class Caller(threading.Thread):
 
 def wrong_counters(organization: Organization) -> list[str]:
     """Figures in Redis that are not the ledger's."""
-    prefix = counters.counter(organization.pk, "")
+    prefix = counters.counter(organization.pk, announced(organization.pk), "")
     wrong = []
     for name in redis.client().scan_iter(match=f"{prefix}*", count=1000):
         subject = name.decode().removeprefix(prefix)
@@ -272,6 +273,6 @@ def test_counters_are_right_after_it_whatever_was_called_meanwhile(lasting_demo:
     assert len(caller.answers) > 5
     eventually(lambda: not wrong_counters(found))
     assert wrong_counters(found) == []
-    spent = int(redis.client().hget(counters.counter(found.pk, "org"), "spent") or 0)
+    spent = int(redis.client().hget(counters.counter(found.pk, announced(found.pk), "org"), "spent") or 0)
     assert spent == UsageRecord.objects.filter(organization=found).aggregate(total=Sum("charged_nano_usd"))["total"]
     assert spent > history.rows_of(found).aggregate(total=Sum("charged_nano_usd"))["total"] > 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis as redis_client
 from django.conf import settings as django_settings
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import NoScriptError
 
 from gateway_project.lib import lifespan, redis
@@ -69,25 +69,28 @@ async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 async def relayed(*, timeout_seconds: float = TIMEOUT) -> AsyncIterator[tuple[Scripts, Relay]]:
     relay = Relay()
     server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
-    connection: Redis = Redis.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    scripts = Scripts(connection, timeout_seconds=timeout_seconds)
+    scripts = Scripts(connections(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"), timeout_seconds=timeout_seconds)
     await scripts.command("PING")
     relay.sent.clear()
     try:
         yield scripts, relay
     finally:
         relay.passing.set()
-        await connection.aclose()
+        await scripts.close()
         server.close()
+
+
+def connections(url: str) -> ConnectionPool:
+    return ConnectionPool.from_url(url, protocol=2)
 
 
 @asynccontextmanager
 async def direct(*, timeout_seconds: float = TIMEOUT) -> AsyncIterator[Scripts]:
-    connection: Redis = Redis.from_url(django_settings.REDIS_URL)
+    scripts = Scripts(connections(django_settings.REDIS_URL), timeout_seconds=timeout_seconds)
     try:
-        yield Scripts(connection, timeout_seconds=timeout_seconds)
+        yield scripts
     finally:
-        await connection.aclose()
+        await scripts.close()
 
 
 @pytest.fixture
@@ -294,8 +297,7 @@ def test_nobody_listening_is_said_and_the_next_call_tries_again() -> None:
     async def ask() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-        connection: Redis = Redis.from_url(f"redis://127.0.0.1:{port}/0")
-        scripts = Scripts(connection, timeout_seconds=0.3)
+        scripts = Scripts(connections(f"redis://127.0.0.1:{port}/0"), timeout_seconds=0.3)
         began = time.monotonic()
         with pytest.raises(RedisUnavailable):
             await scripts.command("PING")
@@ -303,7 +305,7 @@ def test_nobody_listening_is_said_and_the_next_call_tries_again() -> None:
         relay = Relay()
         server = await asyncio.start_server(relay.accept, "127.0.0.1", port)
         assert await scripts.command("PING") in (True, b"PONG")
-        await connection.aclose()
+        await scripts.close()
         server.close()
 
     asyncio.run(ask())
@@ -314,6 +316,15 @@ def test_words_that_cannot_be_sent_fail_with_their_own_error_and_the_next_works(
         with pytest.raises(RedisUnavailable):
             await scripts.command("SET", "x", None)  # type: ignore[arg-type]
         assert await scripts.command("ECHO", "fine") == b"fine"
+
+    with_scripts(ask)
+
+
+def test_a_command_may_carry_the_run_id_of_the_server_it_goes_to(key: str) -> None:
+    async def ask(scripts: Scripts) -> None:
+        await scripts.command("SET", key, redis.RUN_ID)
+        told = redis.client().info("server")["run_id"]
+        assert (await scripts.command("GETDEL", key)).decode() == scripts.run_id == told
 
     with_scripts(ask)
 

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from gateway_project.lib import ids, redis
 from guardrails import admission, counters
-from guardrails.admission import Admitted, Refused, Spend
-from guardrails.limits import Limit, Limits
+from guardrails.admission import Admitted, Degrade, Refused
+from guardrails.limits import Kind, Limit, Limits
+from guardrails.loading import Spend
 from orgs import epoch
 
 SUBJECTS = ("k1", "m1", "g1", "org", "pool")
@@ -29,11 +30,35 @@ def now_ms() -> int:
 
 def budget(value: int, subject: str = "org", *, starts_ms: int = 0, ends_ms: int = 0) -> Limit:
     window: Any = "day" if starts_ms else "total"
-    return Limit("budget", window, value, SUBJECTS.index(subject), "level", subject, "policy", starts_ms, ends_ms)
+    return limit("budget", value, subject, window=window, starts_ms=starts_ms, ends_ms=ends_ms, until_ms=ends_ms)
 
 
 def rpm(value: int, subject: str = "k1") -> Limit:
-    return Limit("rpm", "minute", value, SUBJECTS.index(subject), "level", subject, "policy")
+    return limit("rpm", value, subject, window="minute")
+
+
+def limit(kind: Kind, value: int, subject: str, **more: Any) -> Limit:
+    facts = {"window": "now", "level": "level", "node": subject, "policy": "policy"} | more
+    return Limit(id=0, kind=kind, value=value, subject=SUBJECTS.index(subject), **facts)
+
+
+def generation() -> str:
+    """The token in force on this server; the first to ask makes one."""
+    run_id = redis.client().info("server")["run_id"]
+    found: Any = redis.client().get(counters.GENERATION)
+    known, _, token = (found or b"").decode().partition(":")
+    if known == run_id:
+        return str(token)
+    redis.client().set(counters.GENERATION, f"{run_id}:{secrets.token_hex(4)}")
+    return generation()
+
+
+def announced(organization_id: int) -> str:
+    """The token under which this organisation counts, as if a call had been made → the token."""
+    token = generation()
+    run_id = redis.client().info("server")["run_id"]
+    redis.client().set(counters.generation(organization_id), f"{run_id}:{token}")
+    return token
 
 
 class Books:
@@ -42,6 +67,7 @@ class Books:
     def __init__(self, spent: Mapping[str, int] | None = None, before: Mapping[tuple[str, int], int] | None = None) -> None:
         self.spent = dict(spent or {})
         self.before = dict(before or {})
+        self.counted: dict[tuple[str, int], int] = {}
         self.snapshot = SNAPSHOT
         self.asked: Counter[tuple[str, tuple[int, ...]]] = Counter()
 
@@ -57,6 +83,9 @@ class Books:
             },
         )
 
+    async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:
+        return self.counted.get((subject, since_ms), 0)
+
 
 class Desk:
     """An organisation of one test, with its limits and books."""
@@ -64,38 +93,52 @@ class Desk:
     def __init__(self, *limits: Limit, books: Books | None = None) -> None:
         self.organization_id = secrets.randbelow(1 << 40) + (1 << 40)
         self.books = books or Books()
+        self.token = generation()
         self.set(*limits)
         redis.client().set(epoch.keys(self.organization_id)[0], EPOCH)
+        announced(self.organization_id)
 
     def set(self, *limits: Limit) -> None:
         """Other limits from now on; most specific first."""
-        self.limits = Limits(self.organization_id, SUBJECTS, tuple(sorted(limits, key=lambda limit: limit.subject)))
+        ordered = tuple(sorted(limits, key=lambda limit: limit.subject))
+        self.limits = Limits(self.organization_id, self.token, SUBJECTS, ordered)
 
     async def admit(
-        self, amount: int, *, least: int | None = None, call_id: UUID | None = None, epoch: str = EPOCH
-    ) -> Admitted | Refused:
+        self,
+        amount: int,
+        *,
+        least: int | None = None,
+        call_id: UUID | None = None,
+        epoch: str = EPOCH,
+        tokens: int = 0,
+        may_degrade: bool = False,
+    ) -> Admitted | Refused | Degrade:
         return await admission.admit(
             self.limits,
             epoch=epoch,
             call_id=call_id or ids.new_call_id(),
             amount=amount,
             least=least,
+            tokens=tokens,
+            may_degrade=may_degrade,
             context="{}",
             source=self.books,
         )
 
-    async def admitted(self, amount: int, *, least: int | None = None, call_id: UUID | None = None) -> Admitted:
-        outcome = await self.admit(amount, least=least, call_id=call_id)
+    async def admitted(
+        self, amount: int = 0, *, least: int | None = None, call_id: UUID | None = None, tokens: int = 0
+    ) -> Admitted:
+        outcome = await self.admit(amount, least=least, call_id=call_id, tokens=tokens)
         assert isinstance(outcome, Admitted), outcome
         return outcome
 
-    async def refused(self, amount: int, *, least: int | None = None) -> Refused:
-        outcome = await self.admit(amount, least=least)
+    async def refused(self, amount: int = 0, *, least: int | None = None, tokens: int = 0) -> Refused:
+        outcome = await self.admit(amount, least=least, tokens=tokens)
         assert isinstance(outcome, Refused), outcome
         return outcome
 
     def counter(self, subject: str) -> dict[str, str]:
-        found: Any = redis.client().hgetall(counters.counter(self.organization_id, subject))
+        found: Any = redis.client().hgetall(counters.counter(self.organization_id, self.token, subject))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     def spent(self, subject: str = "org") -> int:
@@ -105,7 +148,7 @@ class Desk:
         return int(self.counter(subject)["held"])
 
     def holds(self) -> dict[str, str]:
-        found: Any = redis.client().hgetall(counters.holds(self.organization_id))
+        found: Any = redis.client().hgetall(counters.holds(self.organization_id, self.token))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     def everything(self) -> dict[str, Any]:
@@ -116,11 +159,16 @@ class Desk:
             value: Any = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
             if isinstance(value, dict):
                 value.pop(b"pruned", None)
+                value.pop(b"tpruned", None)
             found[key.decode()] = value
         return found
 
 
-async def settle(held: Admitted, charged: int, *, transaction_id: int = 1000, recorded_ms: int | None = None) -> bool:
+async def settle(
+    held: Admitted, charged: int, *, transaction_id: int = 1000, recorded_ms: int | None = None, tokens: int | None = None
+) -> bool:
     """As after a commit that the counters' snapshot did not see."""
     moment = datetime.fromtimestamp((now_ms() if recorded_ms is None else recorded_ms) / 1000, tz=UTC)
-    return await admission.settle(held, charged=charged, pool_charged=charged, transaction_id=transaction_id, recorded_at=moment)
+    return await admission.settle(
+        held, charged=charged, pool_charged=charged, transaction_id=transaction_id, recorded_at=moment, tokens=tokens
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from gateway_project.lib import ids, redis
 from gateway_project.lib.money import NANO
-from guardrails import admission, counters
+from guardrails import admission, counters, loading
 from guardrails.admission import Admitted, Refused, Stale
 from guardrails.limits import Limits
 from orgs import epoch
@@ -104,7 +104,7 @@ async def test_a_hold_counts_on_every_subject_of_the_path_limited_or_not() -> No
     await desk.admitted(30, call_id=call_id)
 
     assert [desk.held(subject) for subject in SUBJECTS] == [30] * 5
-    amount, _, worker, subjects, context = desk.holds()[str(call_id)].split("|")
+    amount, state, _, tokens, _, _, worker, subjects, context = desk.holds()[str(call_id)].split("|")
     assert (amount, subjects, context) == ("30", "k1,m1,g1,org,pool", "{}")
     assert redis.client().exists(counters.worker(worker)) == 1
     assert str(desk.organization_id).encode() in redis.client().smembers(counters.ACTIVE_ORGANIZATIONS)
@@ -233,7 +233,7 @@ async def test_two_rates_on_one_subject_count_each_call_once() -> None:
 
 
 def rate_key(desk: Desk) -> str:
-    return counters.rate(desk.organization_id, "k1")
+    return counters.rate(desk.organization_id, desk.token, "k1")
 
 
 def requests_at(desk: Desk, seconds_ago: dict[int, int], *, pruned_ago: int) -> None:
@@ -386,7 +386,7 @@ async def test_settling_replaces_the_hold_by_what_was_charged_once() -> None:
     assert not await settle(held, 13)
 
     assert (desk.spent(), desk.held(), desk.holds()) == (13, 0, {})
-    assert 0 < redis.client().ttl(counters.tombstone(desk.organization_id, held.call_id)) <= 300
+    assert 0 < redis.client().ttl(counters.tombstone(desk.organization_id, desk.token, held.call_id)) <= 300
 
 
 @on_a_worker
@@ -434,9 +434,9 @@ async def test_a_charge_is_added_exactly_if_the_counter_was_loaded_without_it(
         desk = Desk(budget(1000), books=books)
         held = await desk.admitted(40)
         if forgotten:
-            redis.client().delete(counters.holds(desk.organization_id))
+            redis.client().delete(counters.holds(desk.organization_id, desk.token))
             for subject in SUBJECTS:
-                redis.client().hset(counters.counter(desk.organization_id, subject), "held", 0)
+                redis.client().hset(counters.counter(desk.organization_id, desk.token, subject), "held", 0)
 
         await settle(held, 13, transaction_id=transaction)
 
@@ -447,7 +447,9 @@ async def test_a_charge_is_added_exactly_if_the_counter_was_loaded_without_it(
 async def test_a_counter_that_is_cold_again_learns_of_the_charge_from_the_ledger() -> None:
     desk = Desk(budget(100))
     held = await desk.admitted(40)
-    redis.client().delete(counters.counter(desk.organization_id, "org"), counters.holds(desk.organization_id))
+    redis.client().delete(
+        counters.counter(desk.organization_id, desk.token, "org"), counters.holds(desk.organization_id, desk.token)
+    )
 
     await settle(held, 13)
     assert set(desk.counter("org")) == {f"n:{held.call_id}"}  # noted for the load to come
@@ -553,8 +555,13 @@ async def test_many_admissions_at_once_fill_a_budget_exactly() -> None:
 
 
 def test_counters_of_an_organisation_share_one_slot_of_a_cluster() -> None:
-    limits = Limits(12, SUBJECTS, ())
-    names = [*counters.counters(12, SUBJECTS), counters.holds(12), counters.rate(12, "k1"), counters.tombstone(12, "x")]
+    limits = Limits(12, "t", SUBJECTS, ())
+    names = [
+        *counters.counters(12, "t", SUBJECTS),
+        counters.holds(12, "t"),
+        counters.rate(12, "t", "k1"),
+        counters.tombstone(12, "t", "x"),
+    ]
     assert all("{12}" in name for name in [*names, *epoch.keys(limits.organization_id)])
 
 
@@ -563,7 +570,7 @@ async def test_a_call_that_settles_while_its_counter_is_loaded_is_counted_once()
     """The ledger is read, then a call commits and settles, then the figures arrive: they do not know of it."""
     desk = Desk(budget(NANO))
     held = await desk.admitted(100)
-    redis.client().delete(counters.counter(desk.organization_id, "org"))
+    redis.client().delete(counters.counter(desk.organization_id, desk.token, "org"))
 
     class Slow(Books):
         async def spend(self, **asked: Any) -> Any:
@@ -608,7 +615,7 @@ async def test_an_unloaded_counter_is_read_from_the_ledger_again_and_keeps_what_
     assert (desk.spent(), desk.held()) == (10, 100)
 
     desk.books = Books({"org": 75})
-    await admission.unload(desk.organization_id, ["org"])
+    await loading.unload(desk.organization_id, ["org"])
     await desk.admitted(7)
 
     assert (desk.spent(), desk.held()) == (75, 107)
@@ -618,9 +625,9 @@ async def test_an_unloaded_counter_is_read_from_the_ledger_again_and_keeps_what_
 async def test_of_two_loads_at_once_the_first_to_finish_counts_and_the_other_asks_again() -> None:
     desk = Desk(budget(NANO))
     await desk.admitted(1)
-    key = counters.counter(desk.organization_id, "org")
+    key = counters.counter(desk.organization_id, desk.token, "org")
     redis.client().delete(key)
-    begin, load = (redis.client().register_script(script.source) for script in (admission._BEGIN_LOAD, admission._LOAD))
+    begin, load = (redis.client().register_script(script.source) for script in (loading.BEGIN_LOAD, loading.LOAD))
     (first,) = begin(keys=[key])
     (second,) = begin(keys=[key])
     assert first == second

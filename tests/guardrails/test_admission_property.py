@@ -22,8 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway_project.lib import ids, lifespan, redis
 from gateway_project.lib.money import NANO
 from guardrails import admission, counters, leases
-from guardrails.admission import Admitted, Refused, Spend
+from guardrails.admission import Admitted, Refused
 from guardrails.limits import Limit, Limits
+from guardrails.loading import Spend
 from orgs import epoch
 from tests.coroutines import active
 from tests.guardrails.books import DAY_MS, now_ms
@@ -275,10 +276,10 @@ class Admissions(RuleBasedStateMachine):
     @invariant()
     def redis_agrees_with_the_model(self) -> None:
         for subject in self.counted:
-            spent, held = redis.client().hmget(counters.counter(self.organization_id, subject), ["spent", "held"])
+            spent, held = redis.client().hmget(counters.counter(self.organization_id, self.token, subject), ["spent", "held"])
             assert int(spent or 0) == self.charged(self.counted[subject])
             assert int(held or 0) == self.held(subject)
-        holds: Any = redis.client().hkeys(counters.holds(self.organization_id))
+        holds: Any = redis.client().hkeys(counters.holds(self.organization_id, self.token))
         assert {UUID(call.decode()) for call in holds} == {call.held.call_id for call in self.running if call.known}
 
     @invariant()

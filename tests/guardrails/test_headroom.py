@@ -57,7 +57,7 @@ def test_requests_are_those_of_the_last_minute() -> None:
     assert [(one.used, one.left, one.resets_at) for one in with_lease(of(desk))] == [(0, 10, None)]
     now = now_ms() // 1000
     redis.client().hset(
-        counters.rate(desk.organization_id, "k1"),
+        counters.rate(desk.organization_id, desk.token, "k1"),
         mapping={str(now - 90): 4, str(now - 61): 1, str(now - 30): 2, str(now): 1, "sum": 8, "pruned": now - 95},
     )
 

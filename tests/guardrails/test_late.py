@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from billing import buckets
 from gateway_project.lib import redis
 from guardrails import counters, late
-from guardrails.admission import Spend
 from guardrails.late import LateRows
+from guardrails.loading import Spend
 from orgs.models import Organization
 from tests.billing.rows import insert, new_organization
+from tests.guardrails.books import announced
 
 LAST_MONTHS = timedelta(days=40)
 MEMBER = 9_000_002
@@ -66,7 +67,7 @@ class Books:
 
     @property
     def starts(self) -> list[int]:
-        return late.window_starts(self.organization.time_zone)
+        return late.window_starts(self.organization)
 
     def read(self) -> Reading:
         """The first half of a load, as an admission that finds the counters missing makes it."""
@@ -86,7 +87,7 @@ class Books:
         redis.client().delete(*map(self.key, SUBJECTS))
 
     def key(self, subject: str) -> str:
-        return counters.counter(self.organization.pk, subject)
+        return counters.counter(self.organization.pk, announced(self.organization.pk), subject)
 
     def figures(self, subject: str = "org") -> dict[str, int]:
         """Spent in all, and before each running window."""

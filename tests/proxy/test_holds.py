@@ -154,7 +154,7 @@ def test_calls_of_living_workers_are_left_alone(house: House) -> None:
         living = await admitted(house, amount=70)
         assert await holds.resolve(house.organization.pk) == 1
         assert house.counter("org") == {"spent": 0, "held": 70}
-        assert redis.client().hlen(counters.holds(house.organization.pk)) == 1
+        assert redis.client().hlen(counters.holds(house.organization.pk, house.token)) == 1
         await settling.close(living, finished(living, charged=7))
         return living
 
@@ -173,13 +173,13 @@ def row_status(house: House, call: Call) -> str:
 def test_one_that_cannot_be_closed_keeps_no_other_open(house: House) -> None:
     call = left_behind(house)
     strange: Any = {"01a1f9eb-0000-7184-97ad-1a1e75ffc990": '5|1|gone|org,pool|{"of_another_version":1}'}
-    redis.client().hset(counters.holds(house.organization.pk), mapping=strange)
+    redis.client().hset(counters.holds(house.organization.pk, house.token), mapping=strange)
 
     resolve_holds()
 
     assert row_status(house, call) == "abandoned"
-    assert redis.client().hlen(counters.holds(house.organization.pk)) == 1
-    redis.client().delete(counters.holds(house.organization.pk))
+    assert redis.client().hlen(counters.holds(house.organization.pk, house.token)) == 1
+    redis.client().delete(counters.holds(house.organization.pk, house.token))
 
 
 def test_without_postgresql_nothing_is_forgotten(house: House) -> None:

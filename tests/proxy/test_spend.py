@@ -11,7 +11,7 @@ import pytest
 from billing import buckets, credits
 from gateway_project.lib import database
 from gateway_project.lib.money import NANO
-from guardrails.admission import Spend
+from guardrails.loading import Spend
 from proxy import spend
 from tests.billing import rows
 from tests.coroutines import as_worker

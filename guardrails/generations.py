@@ -1,0 +1,218 @@
+"""Generations: how workers notice that Redis forgot something, and begin again without forgetting what they hold.
+
+All that is counted lies under the token of a generation, valid for one run of the Redis server. A server that was
+emptied has no generation; one that was started anew, or promoted, has another run id, and may have lost its last
+writes. Every script that admits or settles compares both, so the first to meet such a server begins a new
+generation, under whose token nothing is counted yet:
+
+1. every worker tells it what it holds (`assert.lua`), then that it has done so;
+2. workers that PostgreSQL knows as living are waited for; one that stays silent is fenced there: what it still
+   writes is refused, so what it holds may be forgotten;
+3. rows that dead workers left in spools of this host are written;
+4. the generation comes into force. Counters are loaded from the ledger as they are asked for; rates begin at 0.
+
+Until then admissions and settlements wait; a refusal for money cannot come of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import structlog
+
+from gateway_project.lib import redis
+from gateway_project.lib.database import DatabaseUnavailable
+from guardrails import counters, leases
+from orgs import epoch as epochs
+
+log = structlog.get_logger(__name__)
+
+_LUA = Path(__file__).with_name("lua")
+_BEGIN = redis.Script(_LUA / "begin_generation.lua")
+_ASSERT = redis.Script(_LUA / "assert.lua")
+_RETRACT = redis.Script(_LUA / "retract.lua")
+_ASSERTED = redis.Script(_LUA / "asserted.lua")
+_COMPLETE = redis.Script(_LUA / "complete_generation.lua")
+_ADOPT = redis.Script(_LUA / "adopt.lua")
+# A worker that lives says so every second; one that has not told what it holds by then is fenced.
+FENCE_AFTER_MS = 3000
+# How long an admission waits for a generation before it is refused as unavailable.
+WAIT_SECONDS = 6.0
+POLL_SECONDS = 0.05
+
+
+class Workers(Protocol):
+    """The registry of workers in PostgreSQL, given by the app that owns the ledger."""
+
+    async def alive(self) -> Collection[str]:
+        """Ids of workers that may write to the ledger and were heard of lately."""
+
+    async def fence(self, workers: Collection[str]) -> None:
+        """From its return on the ledger refuses what these write; rows being written are waited for."""
+
+    async def fence_silent(self) -> None:
+        """The same for all that were not heard of lately."""
+
+    async def spools_are_drained(self) -> bool:
+        """Whether no dead worker of this host left rows that are not in the ledger yet."""
+
+
+class Alone:
+    """No registry: this worker is the only one there is."""
+
+    async def alive(self) -> Collection[str]:
+        return ()
+
+    async def fence(self, workers: Collection[str]) -> None:
+        return None
+
+    async def fence_silent(self) -> None:
+        return None
+
+    async def spools_are_drained(self) -> bool:
+        return True
+
+
+class Generations:
+    """What one event loop knows of the generation in force."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.token = ""
+        self._workers = workers
+        self._run_id = ""
+        self._adopted: set[int] = set()
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def of(self, organization_id: int) -> str:
+        """The token under which this organisation's counters lie. Raises RedisUnavailable."""
+        if not self.token:
+            await self.renew()
+        if organization_id not in self._adopted:
+            if not await _adopt(organization_id, self._run_id, self.token):
+                await self.renew()
+                return await self.of(organization_id)
+            self._adopted.add(organization_id)
+        return self.token
+
+    async def renew(self) -> str:
+        """Waits until a generation is in force that is valid for the server as it is now. Raises RedisUnavailable."""
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.get_running_loop().create_task(self._renew())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.shield(self._preparing)
+        except TimeoutError as error:
+            raise redis.RedisUnavailable("what calls hold is being gathered again") from error
+        return self.token
+
+    async def check(self) -> None:
+        """Takes part in a generation that another worker has begun, soon after it has."""
+        begun = await redis.scripts().command("EXISTS", counters.NEXT_GENERATION)
+        if begun or redis.scripts().run_id != self._run_id:
+            await self.renew()
+
+    async def _renew(self) -> None:
+        self._adopted.clear()
+        keys = (counters.GENERATION, counters.NEXT_GENERATION)
+        while True:
+            state, run_id, token, *age = await redis.scripts().run(_BEGIN, keys, (redis.RUN_ID, secrets.token_hex(4)))
+            if state == b"CURRENT":
+                self._run_id, self.token = run_id.decode(), token.decode()
+                return
+            with contextlib.suppress(DatabaseUnavailable):
+                if await self._prepared(token.decode(), int(age[0])):
+                    await redis.scripts().run(_COMPLETE, keys, (redis.RUN_ID, token))
+                    log.warning("generation.began", token=token.decode(), holds=len(leases.current().holds))
+                    continue
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _prepared(self, token: str, age_ms: int) -> bool:
+        """Whether nothing stands in the way of this generation any more."""
+        lease = leases.current()
+        await self._tell(token, lease)
+        keys = (counters.NEXT_GENERATION, counters.asserted(token))
+        heard = {worker.decode() for worker in await redis.scripts().run(_ASSERTED, keys, (redis.RUN_ID, token, lease.worker_id))}
+        if not heard:
+            return False
+        missing = set(await self._workers.alive()) - heard
+        if missing and age_ms < FENCE_AFTER_MS:
+            return False
+        if missing:
+            log.warning("generation.fences", workers=len(missing))
+            await self._workers.fence(missing)
+        await self._workers.fence_silent()
+        return await self._workers.spools_are_drained()
+
+    async def _tell(self, token: str, lease: leases.Lease) -> None:
+        """What this worker's calls hold; telling twice tells nothing new."""
+        told = dict(lease.holds)
+        for call_id, hold in told.items():
+            await redis.scripts().run(_ASSERT, _hold_keys(hold, token), (str(call_id), hold.record))
+        for call_id, hold in told.items():
+            if call_id not in lease.holds:
+                await redis.scripts().run(_RETRACT, _hold_keys(hold, token), (str(call_id),))
+
+
+def _hold_keys(hold: leases.Hold, token: str) -> list[str]:
+    organization_id = hold.organization_id
+    return [counters.holds(organization_id, token), *counters.counters(organization_id, token, hold.subjects)]
+
+
+_generations: WeakKeyDictionary[asyncio.AbstractEventLoop, Generations] = WeakKeyDictionary()
+
+
+async def start(workers: Workers) -> None:
+    """Takes part in the generation in force, or begins the first. Awaited after this worker has taken its lease."""
+    generations = _generations[asyncio.get_running_loop()] = Generations(workers)
+    leases.current().on_renewal(generations.check)
+    await generations.renew()
+
+
+async def of(organization_id: int) -> str:
+    """The token under which an organisation's counters lie. Raises RedisUnavailable."""
+    generations = _generations.get(asyncio.get_running_loop())
+    if generations is not None:
+        return await generations.of(organization_id)
+    run_id, token = await _in_force()
+    if not await _adopt(organization_id, run_id, token):
+        raise redis.RedisUnavailable("what calls hold is being gathered again")
+    return token
+
+
+async def renew() -> None:
+    """Waits for a generation that is valid for the server as it is now; who takes no part does not wait.
+
+    Raises RedisUnavailable.
+    """
+    generations = _generations.get(asyncio.get_running_loop())
+    if generations is None:
+        await _in_force()
+    else:
+        await generations.renew()
+
+
+async def _in_force() -> tuple[str, str]:
+    found = await redis.scripts().command("GET", counters.GENERATION)
+    run_id, _, token = (found or b"").decode().partition(":")
+    if not token or run_id != redis.scripts().run_id:
+        raise redis.RedisUnavailable("what calls hold is being gathered again")
+    return run_id, token
+
+
+async def _adopt(organization_id: int, run_id: str, token: str) -> bool:
+    keys = (counters.generation(organization_id), epochs.keys(organization_id)[0])
+    return bool(await redis.scripts().run(_ADOPT, keys, (redis.RUN_ID, run_id, token, secrets.token_hex(8))))
+
+
+def known_token(organization_id: int) -> str | None:
+    """The same for synchronous code, as this organisation's scripts see it: None where nothing is counted."""
+    found: bytes | None = redis.client().get(counters.generation(organization_id))
+    run_id, _, token = (found or b"").decode().partition(":")
+    server: dict[str, str] = redis.client().info("server")  # type: ignore[assignment]
+    return token if token and run_id == server["run_id"] else None

@@ -1,0 +1,107 @@
+"""Streams under way, and who may still have theirs: a key that is revoked ends its open streams within a second.
+
+Every change of an organisation gives it a fresh epoch. So this worker reads, four times a second, the epochs of the
+organisations it is streaming for, and where one has changed looks up each of their keys again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from gateway_project.lib import lifespan
+from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.redis import RedisUnavailable
+from orgs import access, epoch
+from orgs.access import KeyRefused
+from proxy.call import Call
+from proxy.errors import CODES, ProxyError
+
+LOOK_SECONDS = 0.25
+
+
+class OpenStream:
+    """`waiting` bounds the relay's present wait for the provider; None while it waits for the caller."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.waiting: asyncio.Timeout | None = None
+
+    def cut(self, error: ProxyError) -> None:
+        self.call.cut = self.call.cut or error
+        if self.waiting is not None and not self.waiting.expired():
+            self.waiting.reschedule(asyncio.get_running_loop().time())
+
+
+class OpenStreams:
+    """Those of one event loop."""
+
+    def __init__(self) -> None:
+        self._by_organization: defaultdict[int, dict[UUID, OpenStream]] = defaultdict(dict)
+        self._epochs: dict[int, str] = {}
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+        lifespan.on_shutdown(self._stop)
+
+    def add(self, stream: OpenStream) -> None:
+        call = stream.call
+        organization_id = call.principal.organization_id
+        if organization_id not in self._epochs:
+            self._epochs[organization_id] = call.caller.epoch
+        self._by_organization[organization_id][call.id] = stream
+
+    def remove(self, stream: OpenStream) -> None:
+        organization_id = stream.call.principal.organization_id
+        streams = self._by_organization[organization_id]
+        streams.pop(stream.call.id, None)
+        if not streams:
+            del self._by_organization[organization_id]
+            self._epochs.pop(organization_id, None)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for organization_id in list(self._by_organization):
+                try:
+                    await self._look(organization_id)
+                except (RedisUnavailable, DatabaseUnavailable):
+                    continue  # the next look is near; what it cannot see has not changed what this worker may do
+
+    async def _look(self, organization_id: int) -> None:
+        now = (await epoch.read(organization_id)).value
+        if self._epochs.get(organization_id) == now:
+            return
+        by_key: defaultdict[str, list[OpenStream]] = defaultdict(list)
+        for stream in self._by_organization.get(organization_id, {}).values():
+            by_key[stream.call.caller.key].append(stream)
+        for key, streams in by_key.items():
+            try:
+                await access.principal_of(key)
+            except KeyRefused as refusal:
+                for stream in streams:
+                    stream.cut(CODES[refusal.code](f"{refusal} The answer was cut."))
+        if organization_id in self._epochs:
+            self._epochs[organization_id] = now
+
+    async def _stop(self) -> None:
+        self._task.cancel()
+
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, OpenStreams] = WeakKeyDictionary()
+
+
+@contextmanager
+def watched(call: Call) -> Iterator[OpenStream]:
+    """While the block runs, what becomes of the call's key may cut it: `call.cut` says why."""
+    loop = asyncio.get_running_loop()
+    if loop not in _open:
+        _open[loop] = OpenStreams()
+    stream = OpenStream(call)
+    _open[loop].add(stream)
+    try:
+        yield stream
+    finally:
+        _open[loop].remove(stream)

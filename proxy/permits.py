@@ -1,0 +1,92 @@
+"""What the rules on a key's path let a call do, before anything is counted: from where, by whom, which model, how long.
+
+Each refusal names the rule's level, node and policy, and who can change it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guardrails.rules import Rule
+from proxy.call import Call
+from proxy.callers import Caller
+from proxy.deployments import Deployment, Model
+from proxy.errors import (
+    IpNotAllowed,
+    MaxTokensExceeded,
+    MemberNotAllowed,
+    ModelNotAllowed,
+    ModelNotApproved,
+    ProviderNotAllowed,
+)
+
+ASK = "an admin above this level can change the policy"
+ASK_APPROVAL = "any member can request it in the console; an admin approves it"
+
+
+def check_caller(call: Call) -> None:
+    """Raises IpNotAllowed, MemberNotAllowed."""
+    rules = call.caller.limits.rules
+    rule = rules.against_address(call.address)
+    if rule is not None:
+        address = call.address or "an unknown address"
+        raise IpNotAllowed(f"{_where(rule)} takes no calls from {address}.", detail=_detail(rule))
+    rule = rules.against_member(call.principal.member_id)
+    if rule is not None:
+        raise MemberNotAllowed(f"{_where(rule)} does not name {call.principal.member_name}.", detail=_detail(rule))
+
+
+def check_model(call: Call, model: Model) -> None:
+    """Raises ModelNotAllowed, ModelNotApproved."""
+    rules = call.caller.limits.rules
+    rule = rules.against_model(model.name)
+    if rule is not None:
+        raise ModelNotAllowed(f"{_where(rule)} does not allow the model {model.name}.", param="model", detail=_detail(rule))
+    if rules.needs_approval(model.name, first_offered_ms=model.created_at.timestamp() * 1000):
+        detail: dict[str, object] = {"level": "organization", "node": call.principal.organization_name, "ask": ASK_APPROVAL}
+        raise ModelNotApproved(
+            f"{call.principal.organization_name} has not approved the model {model.name} yet.", param="model", detail=detail
+        )
+
+
+def allowed_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
+    """Raises ProviderNotAllowed where none is left."""
+    rules = call.caller.limits.rules
+    allowed = tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
+    if allowed:
+        return allowed
+    rule = next(filter(None, (rules.against_provider(one.target.provider_name) for one in model.deployments)))
+    raise ProviderNotAllowed(f"{_where(rule)} allows no provider of {model.name}.", param="model", detail=_detail(rule))
+
+
+def most_tokens(call: Call) -> int | None:
+    """The bound on the output of one answer, if there is one. Raises MaxTokensExceeded where the caller asks for more."""
+    bound = call.caller.limits.max_tokens
+    if bound is None:
+        return None
+    if call.asked.max_tokens is not None and call.asked.max_tokens > bound.value:
+        where = f"the {bound.level} {bound.node!r}"
+        raise MaxTokensExceeded(
+            f"The policy {bound.policy!r} on {where} allows {bound.value} output tokens per call, this one asks for "
+            f"{call.asked.max_tokens}.",
+            detail={"level": bound.level, "node": bound.node, "policy": bound.policy, "limit": bound.value, "ask": ASK},
+        )
+    return bound.value
+
+
+def permits(caller: Caller, model: Model) -> bool:
+    """Whether calls of this caller may go to this model."""
+    rules = caller.limits.rules
+    return (
+        rules.against_model(model.name) is None
+        and not rules.needs_approval(model.name, first_offered_ms=model.created_at.timestamp() * 1000)
+        and any(rules.against_provider(one.target.provider_name) is None for one in model.deployments)
+    )
+
+
+def _where(rule: Rule) -> str:
+    return f"The policy {rule.policy!r} on the {rule.level} {rule.node!r}"
+
+
+def _detail(rule: Rule) -> dict[str, Any]:
+    return {"level": rule.level, "node": rule.node, "policy": rule.policy, "ask": ASK}

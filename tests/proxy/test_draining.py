@@ -1,0 +1,445 @@
+"""Rows that waited in a spool: each in the ledger once and settled once, whatever died in between and whoever goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from billing import ledger, spool
+from billing.ledger import Row
+from billing.models import UsageRecord
+from gateway_project.lib import redis
+from guardrails import admission, counters
+from proxy import background, draining, recording, settling
+from proxy.call import Call
+from proxy.errors import GuardrailsUnavailable
+from proxy.tasks import resolve_holds
+from tests.billing import rows
+from tests.coroutines import as_wired_worker, as_worker
+from tests.gateways import database_url_of_tests
+from tests.house import House, eventually
+from tests.proxy.calls import admitted
+from tests.wire import Wire
+
+CHARGED = 1234
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def folder(settings: Settings, tmp_path: Path) -> Path:
+    settings.SPOOL_FOLDER = tmp_path / "spool"
+    return tmp_path / "spool"
+
+
+def finished(call: Call, *, charged: int = CHARGED) -> Row:
+    row = recording.cancelled(call)
+    row.charged_nano_usd = row.list_nano_usd = charged
+    return row
+
+
+def redis_falls_silent(*, seconds: float) -> None:
+    redis.client().execute_command("CLIENT", "PAUSE", int(seconds * 1000), "ALL")  # type: ignore[no-untyped-call]
+
+
+def all_is_settled(house: House, *, spent: int = CHARGED) -> bool:
+    return bool(eventually(lambda: not house.held() and house.counter("org") == {"spent": spent, "held": 0}, seconds=8))
+
+
+async def until(look: Any, *, seconds: float = 8) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(look):
+            await asyncio.sleep(0.05)
+
+
+def nothing_waits() -> bool:
+    return spool.backlog().rows == 0
+
+
+# --- the way of one row ------------------------------------------------------------------------
+def test_an_answer_goes_out_with_its_exact_cost_held_and_the_row_follows(house: House) -> None:
+    async def work(wire: Wire) -> Call:
+        call = await admitted(house)
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        assert house.counter("org") == {"spent": 0, "held": CHARGED}
+        assert house.rows() == []
+        assert spool.backlog().rows == 1
+        wire.mode = "through"
+        await until(nothing_waits)
+        return call
+
+    call: Call = as_wired_worker(work)
+
+    assert all_is_settled(house)
+    (row,) = house.rows()
+    assert (row.call_id, row.charged_nano_usd) == (call.id, CHARGED)
+    assert call.held is not None
+    for subject in call.held.subjects:
+        assert house.counter(subject) == {"spent": CHARGED, "held": 0}, subject
+
+
+def test_a_cost_beyond_the_estimate_is_held_whole(house: House) -> None:
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        assert call.held is not None
+        beyond = call.held.amount_nano_usd + 9_007_199_254_740_993
+        wire.cut("refused")
+        await settling.close(call, finished(call, charged=beyond))
+        assert house.counter("org") == {"spent": 0, "held": beyond}
+        wire.mode = "through"
+        await until(nothing_waits)
+        assert house.counter("org") == {"spent": beyond, "held": 0}
+
+    as_wired_worker(work)
+
+
+def test_refusals_and_calls_nobody_waits_for_are_spooled_too(house: House) -> None:
+    async def work(wire: Wire) -> None:
+        held, free = await admitted(house), await admitted(house)
+        assert free.held is not None
+        await admission.release(free.held)
+        free.held = None
+        wire.cut("refused")
+        settling.close_later(held, finished(held))
+        settling.close_later(free, recording.cancelled(free))
+        await until(lambda: spool.backlog().rows == 2)
+        await background.drain()
+        assert house.counter("org") == {"spent": 0, "held": CHARGED}
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house)
+    assert len(house.rows()) == 2
+
+
+def test_an_answer_whose_hold_cannot_be_shrunk_is_withheld_and_free(house: House, settings: Settings) -> None:
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        wire.cut("refused")
+        settings.GUARDRAILS_TIMEOUT_SECONDS = 0.2
+        redis.scripts()._timeout_seconds = 0.2
+        redis_falls_silent(seconds=0.7)
+        with pytest.raises(GuardrailsUnavailable, match="nothing is charged"):
+            await settling.close(call, finished(call))
+        assert ledger.current().spool.is_drainable
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house, spent=0)
+    (row,) = house.rows()
+    assert (row.status, row.http_status, row.charged_nano_usd, row.absorbed_nano_usd) == ("failed", 503, 0, CHARGED)
+
+
+def test_a_call_that_a_resolver_has_claimed_gives_no_answer(house: House) -> None:
+    """The worker slept for longer than its lease; somebody is closing its call as abandoned."""
+
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        from guardrails import shrinking
+
+        assert await shrinking.claim(house.organization.pk, call.id)
+        wire.cut("refused")
+        with pytest.raises(GuardrailsUnavailable):
+            await settling.close(call, finished(call))
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house, spent=0)
+    assert [row.charged_nano_usd for row in house.rows()] == [0]
+
+
+def test_a_caller_who_leaves_while_the_hold_is_shrunk_is_settled_all_the_same(house: House) -> None:
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        wire.cut("refused")
+        redis_falls_silent(seconds=0.5)
+        closing = asyncio.create_task(settling.close(call, finished(call)))
+        await asyncio.sleep(0.3)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await background.drain()
+        assert house.counter("org") == {"spent": 0, "held": CHARGED}
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+    assert all_is_settled(house)
+
+
+def test_an_insert_that_was_committed_and_not_answered_is_settled_with_what_stands_there(house: House) -> None:
+    """PostgreSQL commits, its answer is lost, and then it is away: the row is spooled although it is there."""
+
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        wire.mode = "lose the next answer, then refuse"
+        await settling.close(call, finished(call))
+        assert len(house.rows()) == 1
+        assert spool.backlog().rows == 1
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house)
+    assert len(house.rows()) == 1
+
+
+def test_rows_of_an_old_try_are_counted_anew_instead_of_twice(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settled, not forgotten: the worker died before it could empty its file, and nobody came for longer than tombstones live."""
+
+    async def work(wire: Wire) -> str:
+        call = await admitted(house)
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        own = ledger.current().spool
+        kept = own.path.read_bytes()
+        wire.mode = "through"
+        await until(nothing_waits)
+        (own.path.parent / "gone.spool").write_bytes(kept)
+        name = counters.tombstone(house.organization.pk, call.id)
+        redis.client().delete(name)
+        monkeypatch.setattr(draining, "CERTAIN", timedelta(seconds=-1))
+        await until(nothing_waits)
+        again = await admitted(house)  # loads the counters
+        assert again.held is not None
+        await admission.release(again.held)
+        return str(call.id)
+
+    as_wired_worker(work)
+    assert all_is_settled(house)
+    assert len(house.rows()) == 1
+
+
+def test_a_row_the_ledger_refuses_frees_the_budget_and_is_kept_for_a_person(house: House, folder: Path) -> None:
+    async def work(wire: Wire) -> None:
+        call, other = await admitted(house), await admitted(house)
+        wire.cut("refused")
+        bad = finished(call)
+        bad.latency_ms = 10**12  # beyond the column
+        await settling.close(call, bad)
+        await settling.close(other, finished(other))
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house)
+    assert len(house.rows()) == 1
+    assert len((folder / "refused.lines").read_bytes().splitlines()) == 1
+
+
+def test_a_spooled_row_whose_call_was_closed_by_others_is_dropped_and_told(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        with rows.other_connection() as other:
+            rows.insert(house.organization.pk, into=other, call_id=call.id, status="abandoned")
+            other.commit()
+        wire.mode = "through"
+        await until(nothing_waits)
+
+    as_wired_worker(work)
+
+    assert all_is_settled(house, spent=0)
+    assert "closed_by_others" in caplog.text
+
+
+# --- the dead ----------------------------------------------------------------------------------
+def left_by_an_orderly_end(house: House) -> Call:
+    async def work(wire: Wire) -> Call:
+        call = await admitted(house)
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        return call
+
+    call: Call = as_wired_worker(work)
+    assert house.counter("org") == {"spent": 0, "held": CHARGED}
+    assert spool.pending_of_the_dead()
+    return call
+
+
+def test_an_orderly_end_while_postgresql_is_away_leaves_the_file_to_the_next_worker(house: House) -> None:
+    left_by_an_orderly_end(house)
+
+    as_worker(until(nothing_waits))
+
+    assert all_is_settled(house)
+    assert not spool.pending_of_the_dead()
+
+
+def test_a_hold_of_a_spooled_row_is_not_abandoned_though_its_worker_is_gone(house: House, folder: Path) -> None:
+    left_by_an_orderly_end(house)
+    elsewhere = folder.rename(folder.with_name("disk of another host"))
+
+    assert resolve_holds() == 0
+    assert house.counter("org") == {"spent": 0, "held": CHARGED}
+    assert house.rows() == []
+
+    elsewhere.rename(folder)
+    assert resolve_holds() == 0
+    assert all_is_settled(house)
+    assert [row.charged_nano_usd for row in house.rows()] == [CHARGED]
+
+
+def test_any_number_may_drain_what_the_dead_left(house: House) -> None:
+    for _ in range(3):
+        call = as_wired_worker(_one_more(house))
+        assert call
+    assert house.counter("org") == {"spent": 0, "held": 3 * CHARGED}
+
+    async def work() -> list[int]:
+        return await asyncio.gather(*(draining.drain_the_dead() for _ in range(4)))
+
+    as_worker(work())
+    resolve_holds()
+
+    assert all_is_settled(house, spent=3 * CHARGED)
+    assert len(house.rows()) == 3
+
+
+def _one_more(house: House) -> Any:
+    async def work(wire: Wire) -> Call:
+        call = await admitted(house)
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        return call
+
+    return work
+
+
+# --- killed at each step -----------------------------------------------------------------------
+# A process that kills itself, as the kernel would, the moment the named function is entered (or left).
+PROGRAM = """
+import asyncio, os, signal, sys
+import django; django.setup()
+from gateway_project.lib import lifespan
+from guardrails import leases
+from proxy import draining, settling, recording, startup
+from tests.proxy.calls import admitted
+from tests.wire import wired
+
+module, function, event, key_text, what = sys.argv[1:]
+
+def watch(frame, happened, _):
+    code = frame.f_code
+    if code.co_name == function and happened == event and code.co_filename.endswith(module):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class House:
+    pass
+
+async def spool_one():
+    house = House()
+    house.key_text = key_text
+    async with wired() as wire:
+        await startup.ensure()
+        print(leases.worker_id(), flush=True)
+        call = await admitted(house)
+        print(call.id, flush=True)
+        row = recording.cancelled(call)
+        row.charged_nano_usd = row.list_nano_usd = 1234
+        wire.cut("refused")
+        import threading
+        sys.setprofile(watch); threading.setprofile(watch)
+        await settling.close(call, row)
+        print("answered", flush=True)
+        wire.mode = "through"
+        await asyncio.sleep(20)
+
+async def drain_others():
+    await startup.ensure()
+    print(leases.worker_id(), flush=True)
+    sys.setprofile(watch)
+    await draining.drain_the_dead()
+    await asyncio.sleep(20)
+
+asyncio.run({"spool": spool_one, "drain": drain_others}[what]())
+"""
+
+STEPS = {
+    "before the row is on the disk": ("billing/spool.py", "_write", "call"),
+    "after the row is on the disk": ("billing/spool.py", "_write", "return"),
+    "after the hold was shrunk": ("billing/spool.py", "decide", "call"),
+    "before the row is replayed": ("billing/replaying.py", "_write", "call"),
+    "after the replay, before the hold is settled": ("proxy/draining.py", "_settle", "call"),
+    "after the hold was settled": ("guardrails/shrinking.py", "unmark", "call"),
+    "before the file is emptied": ("billing/spool.py", "_cut", "call"),
+}
+NOT_ANSWERED = {"before the row is on the disk": "abandoned", "after the row is on the disk": "failed"}
+
+
+def dies(step: tuple[str, str, str], house: House, folder: Path, *, what: str) -> list[str]:
+    """Runs the process until it has killed itself → the lines it wrote."""
+    variables = {**os.environ, "DATABASE_URL": database_url_of_tests(), "SPOOL_FOLDER": str(folder)}
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *step, house.key_text, what],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
+    lines = ended.stdout.splitlines()
+    redis.client().delete(counters.worker(lines[0]))  # its lease would run out in some seconds
+    return lines
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_worker_killed_at_any_step_loses_nothing_and_charges_nothing_twice(house: House, folder: Path, step: str) -> None:
+    lines = dies(STEPS[step], house, folder, what="spool")
+    assert ("answered" in lines) == (step not in NOT_ANSWERED and step != "after the hold was shrunk")
+
+    for _ in range(2):
+        resolve_holds()
+
+    (row,) = UsageRecord.objects.filter(organization=house.organization)
+    assert str(row.call_id) == lines[1]
+    expected = ("cancelled", CHARGED) if step not in NOT_ANSWERED else (NOT_ANSWERED[step], 0)
+    assert (row.status, row.charged_nano_usd) == expected
+    assert house.held() == {}
+    assert house.counter("org") == {"spent": expected[1], "held": 0}
+    assert not spool.pending_of_the_dead()
+
+
+DRAINING = [
+    "before the row is replayed",
+    "after the replay, before the hold is settled",
+    "after the hold was settled",
+    "before the file is removed",
+]
+
+
+@pytest.mark.parametrize("step", DRAINING)
+def test_whoever_drains_for_the_dead_may_die_as_well(house: House, folder: Path, step: str) -> None:
+    left_by_an_orderly_end(house)
+    dies(STEPS.get(step, ("billing/spool.py", "remove", "call")), house, folder, what="drain")
+    assert spool.pending_of_the_dead()
+
+    for _ in range(2):
+        resolve_holds()
+
+    assert [row.charged_nano_usd for row in house.rows()] == [CHARGED]
+    assert house.held() == {}
+    assert house.counter("org") == {"spent": CHARGED, "held": 0}
+    assert not spool.pending_of_the_dead()
