@@ -26,6 +26,7 @@ from tests.upstream import Upstream, answer
 
 NOW = datetime.now(UTC)
 HOUR = NOW.replace(minute=0, second=0, microsecond=0)
+TODAY = HOUR.replace(hour=0)
 TEN_CENTS: dict[str, Any] = {"model": "output-only", "messages": MESSAGES, "max_tokens": 1000}
 
 
@@ -49,6 +50,16 @@ WAYS = {
         HOUR - timedelta(hours=1),
         {"time_zone": zone_with_midnight_at((HOUR.hour - 4) % 24)},
         {"time_zone": zone_with_midnight_at(HOUR.hour)},
+    ),
+    "reset hour": Way("day", HOUR - timedelta(hours=1), {"reset_hour": (HOUR.hour - 4) % 24}, {"reset_hour": HOUR.hour}),
+    "week start": Way(
+        "week", TODAY - timedelta(hours=1), {"week_start": (TODAY.weekday() - 3) % 7}, {"week_start": TODAY.weekday()}
+    ),
+    "fiscal month": Way(
+        "year",
+        TODAY.replace(day=1) - timedelta(hours=1),
+        {"fiscal_month": (TODAY.month - 2) % 12 + 1},
+        {"fiscal_month": TODAY.month},
     ),
 }
 
