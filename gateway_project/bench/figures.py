@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
@@ -63,6 +64,21 @@ def measure(stage: Stage, *, runs: int, seconds: float) -> list[Figure]:
         memory.values.append(memory_mb(stage.web.pid))
     sync = Figure("of that, this disk's own time to make a commit durable, p50", "ms", "", "", disk_sync_ms(runs=runs))
     return [whole, streams, p50, p99, sync, memory]
+
+
+def admission_cost(stage: Stage, *, runs: int) -> list[Figure]:
+    """One admission and its settlement under nine limits, 32 at once (gateway_project/bench/admission.py)."""
+    worker = Figure("admit + settle, nine limits: worker", "µs", "≤ 120", "≤ 120")
+    admit = Figure("admit: time in Valkey", "µs", "≤ 100", "≤ 100")
+    settle = Figure("settle: time in Valkey", "µs", "≤ 100", "≤ 100")
+    for _ in range(runs):
+        words = [sys.executable, "-m", "gateway_project.bench.admission"]
+        done = subprocess.run(words, cwd=ROOT, env=stage.variables, check=True, capture_output=True, text=True)  # noqa: S603
+        measured = json.loads(done.stdout.splitlines()[-1])
+        worker.values.append(measured["worker_us"])
+        admit.values.append(measured["admit_us"])
+        settle.values.append(measured["settle_us"])
+    return [worker, admit, settle]
 
 
 def disk_sync_ms(*, runs: int) -> list[float]:

@@ -26,6 +26,7 @@ class Command(BaseCommand):
         try:
             with stage() as set_up:
                 rows = figures.measure(set_up, runs=options["runs"], seconds=options["seconds"])
+                rows += figures.admission_cost(set_up, runs=options["runs"])
                 if options["peer"]:
                     rows += figures.peer_latency(
                         set_up,
