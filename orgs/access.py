@@ -113,6 +113,7 @@ LEFT JOIN orgs_user u ON u.id = k.member_id
 LEFT JOIN orgs_application a ON a.id = k.application_id
 WHERE k.digest = %s
 """
+PRINCIPAL_BY_ID_SQL = PRINCIPAL_SQL.replace("k.digest = %s", "k.id = %s")
 
 
 async def principal_of(key: str) -> Principal:
@@ -122,11 +123,29 @@ async def principal_of(key: str) -> Principal:
         raise KeyRefused("invalid_api_key", "This API key does not exist.")
     row = found[0]
     _refuse_closed(row)
-    principal = msgspec.convert(
-        {name: row[name] for name in Principal.__struct_fields__}, Principal, strict=False, from_attributes=False
-    )
+    principal = _principal(row)
     principal.refuse_expired(datetime.now(UTC))
     return principal
+
+
+async def principal_by_id(key_id: int) -> tuple[Principal, KeyRefused | None]:
+    """Of a key whose text nobody showed, and why it would be refused. Raises LookupError, DatabaseUnavailable."""
+    found = await database.rows(PRINCIPAL_BY_ID_SQL, (key_id,))
+    if not found:
+        raise LookupError(f"no key {key_id}")
+    principal = _principal(found[0])
+    try:
+        _refuse_closed(found[0])
+        principal.refuse_expired(datetime.now(UTC))
+    except KeyRefused as refusal:
+        return principal, refusal
+    return principal, None
+
+
+def _principal(row: dict[str, Any]) -> Principal:
+    return msgspec.convert(
+        {name: row[name] for name in Principal.__struct_fields__}, Principal, strict=False, from_attributes=False
+    )
 
 
 def _refuse_closed(row: dict[str, Any]) -> None:

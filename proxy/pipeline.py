@@ -116,10 +116,10 @@ async def _plan_and_reserve(call: Call) -> None:
     call.feature = attribution.feature_of(call.principal, call.feature_asked)
     permits.check_caller(call)
     call.degraded = None
-    call.plan = await _plan(call)
+    call.plan = await plan_of(call)
     outcome = await _reserve(call, may_degrade=True)
     if isinstance(outcome, Degrade):
-        await _degrade(call, outcome)
+        await degrade(call, outcome)
         outcome = await _reserve(call, may_degrade=False)
     if isinstance(outcome, Refused):
         raise refusals.error_of(outcome)
@@ -158,17 +158,18 @@ async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Deg
         raise GuardrailsUnavailable from error
 
 
-async def _degrade(call: Call, outcome: Degrade) -> None:
+async def degrade(call: Call, outcome: Degrade) -> None:
     """The call goes to the cheaper model that the policy names, if this caller may use it; else it stays as it is."""
     catalogue = await _catalogue(outcome.limit.degrade_model)
     model = catalogue.models.get(outcome.limit.degrade_model)
     if model is None or model.kind != "chat" or not permits.permits(call.caller, model):
         return
     call.degraded = outcome.limit
-    call.plan = await _plan(call)
+    call.plan = await plan_of(call)
 
 
-async def _plan(call: Call) -> routing.Plan:
+async def plan_of(call: Call) -> routing.Plan:
+    """Where the call may go and what it can cost. Raises PermissionRefused, ModelNotFound, BadRequest, ModelUnpriced."""
     model = routing.find(await _catalogue(call.model), call.model)
     permits.check_model(call, model)
     rules = call.caller.limits.rules
