@@ -1,0 +1,125 @@
+"""Every counter is what the ledger says, or the difference is shown, to the nano-dollar, and put right."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from gateway_project.lib import redis
+from guardrails import counters
+from proxy import proving, tasks
+from tests.gateways import Gateway
+from tests.house import MESSAGES, House
+from tests.upstream import Upstream, answer, slowly
+
+
+@pytest.fixture
+def used(house: House, gateway: Gateway) -> House:
+    """Three calls behind it, under a budget with a window."""
+    house.limit("budget", 10**12, window="day")
+    client = house.client(gateway.url)
+    for _ in range(3):
+        client.chat.completions.create(model="scripted", messages=MESSAGES, max_tokens=10)
+    assert house.nothing_held()
+    return house
+
+
+def add(house: House, subject: str, field: str, amount: int) -> None:
+    redis.client().hincrby(counters.counter(house.organization.pk, house.token, subject), field, amount)
+
+
+def figures(house: House) -> list[tuple[str, str, int]]:
+    return [(one.subject, one.figure, one.counted - one.expected) for one in proving.prove(house.organization).differences]
+
+
+def printed(*options: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command("prove_counters", *options, stdout=out)
+    except SystemExit as end:
+        return int(str(end.code)), out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_after_real_calls_every_counter_agrees(used: House) -> None:
+    proof = proving.prove(used.organization)
+    # Key, member, three groups, the organisation and its pool.
+    assert (proof.counters, proof.busy, proof.differences) == (7, 0, [])
+
+
+@pytest.mark.parametrize("amount", [1, -1, 10**15 + 1])
+def test_a_figure_that_is_off_by_anything_is_found(used: House, amount: int) -> None:
+    subject = f"m{used.world.mia.pk}"
+    add(used, subject, "spent", amount)
+    assert figures(used) == [(subject, "spent", amount)]
+
+
+def test_a_baseline_that_is_off_is_found_with_its_moment(used: House) -> None:
+    subject = f"k{used.key.pk}"
+    key = counters.counter(used.organization.pk, used.token, subject)
+    field = next(name.decode() for name in redis.client().hkeys(key) if name.startswith(b"b:"))
+    add(used, subject, field, 7)
+    (found,) = figures(used)
+    assert (found[0], found[2]) == (subject, 7)
+    assert found[1].startswith("before 20")
+
+
+def test_money_held_by_nobody_is_found(used: House) -> None:
+    add(used, "org", "held", 5)
+    assert figures(used) == [("org", "held", 5)]
+
+
+def test_a_running_call_is_no_difference(used: House, gateway: Gateway, upstream: Upstream) -> None:
+    upstream.on("scripted", slowly(answer("Hello."), 1.5))
+    client = used.client(gateway.url)
+    call = threading.Thread(
+        target=lambda: client.chat.completions.create(model="scripted", messages=MESSAGES, max_tokens=10), daemon=True
+    )
+    call.start()
+    while not used.held():
+        pass
+    proof = proving.prove(used.organization)
+    assert proof.differences == []
+    assert proof.busy == 7
+    call.join()
+
+
+def test_the_command_prints_what_differs_and_exits_with_1(used: House) -> None:
+    add(used, "org", "spent", 250_000_000)
+    code, text = printed("--organization", used.organization.slug)
+    assert code == 1
+    (line,) = [line for line in text.splitlines() if " org " in line]
+    assert line.split()[-1] == "0.25"
+    assert "1 differences found" in text
+
+
+def test_the_command_is_content_where_everything_agrees(used: House) -> None:
+    code, text = printed("--organization", used.organization.slug)
+    assert (code, text.strip()) == (0, "7 counters, 0 of them busy, 0 differences found")
+
+
+def test_what_differs_is_read_from_the_ledger_anew(used: House, gateway: Gateway) -> None:
+    add(used, "org", "spent", 10**15)
+    assert printed("--organization", used.organization.slug, "--correct")[0] == 1
+    used.client(gateway.url).chat.completions.create(model="scripted", messages=MESSAGES, max_tokens=10)
+    assert used.nothing_held()
+    assert figures(used) == []
+
+
+def test_the_task_corrects_by_itself(used: House) -> None:
+    add(used, "pool", "spent", -3)
+    assert tasks.prove_counters() >= 1
+    assert figures(used) == []
+
+
+def test_an_organisation_without_calls_has_nothing_to_prove(house: House) -> None:
+    assert proving.prove(house.organization) == proving.Proof(0, 0, [])
+
+
+def test_an_unknown_organisation_is_said(db: Any) -> None:
+    with pytest.raises(CommandError, match="no organisation"):
+        printed("--organization", "nowhere-at-all")
