@@ -168,10 +168,14 @@ _generations: WeakKeyDictionary[asyncio.AbstractEventLoop, Generations] = WeakKe
 
 
 async def start(workers: Workers) -> None:
-    """Takes part in the generation in force, or begins the first. Awaited after this worker has taken its lease."""
+    """Takes part in the generation in force, or begins the first. Awaited after this worker has taken its lease.
+
+    Where Redis or PostgreSQL is away, the first call that needs a generation tries again.
+    """
     generations = _generations[asyncio.get_running_loop()] = Generations(workers)
     leases.current().on_renewal(generations.check)
-    await generations.renew()
+    with contextlib.suppress(redis.RedisUnavailable):
+        await generations.renew()
 
 
 async def of(organization_id: int) -> str:
