@@ -8,14 +8,14 @@
     │   ├── InvalidApiKey invalid_api_key        ├── KeyRevoked key_revoked
     │   ├── KeyExpired key_expired               ├── KeyDisabled key_disabled
     │   └── AccountFrozen account_frozen
-    ├── PermissionRefused 403
+    ├── PermissionRefused 403                     never retried by an SDK: x-should-retry: false
     │   ├── AttributionRequired attribution_required
     │   ├── ModelNotAllowed model_not_allowed    ├── ProviderNotAllowed provider_not_allowed
     │   ├── IpNotAllowed ip_not_allowed          ├── MemberNotAllowed member_not_allowed
     │   ├── ModelNotApproved model_not_approved  ├── NotInPlan not_in_plan
     │   ├── ZdrUnavailable zdr_unavailable       ├── MaxTokensExceeded max_tokens_exceeded
     │   └── ModelUnpriced model_unpriced
-    ├── MoneyRefused                              never retried by an SDK: x-should-retry: false
+    ├── MoneyRefused                              the same
     │   ├── BudgetExceeded 403 budget_exceeded
     │   └── InsufficientCredits 402 insufficient_credits
     ├── RateRefused 429                           with retry-after
@@ -118,7 +118,7 @@ class AccountFrozen(KeyRefused):
 
 
 class PermissionRefused(ProxyError):
-    status, type = 403, "permission_error"
+    status, type, should_retry = 403, "permission_error", False
 
 
 class AttributionRequired(PermissionRefused):

@@ -92,9 +92,11 @@ def every_setting() -> set[str]:
 
 
 def codes_raised() -> set[str]:
-    """Codes of errors that some statement makes or raises; keys are refused by code."""
+    """Codes of errors that some statement makes or raises; keys are refused by code, rates by a table."""
+    from proxy.refusals import RATES
+
     by_class = {leaf.__name__: code for code, leaf in CODES.items()}
-    found: set[str] = set()
+    found = {rate.error.code for rate in RATES.values()}
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
             made = node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None

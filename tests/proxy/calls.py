@@ -13,6 +13,7 @@ import msgspec
 from billing.pricing import Price, Rates
 from guardrails.admission import Admitted
 from guardrails.limits import Limit, Limits
+from guardrails.rules import Rules
 from orgs.access import Node, Principal
 from proxy import callers, pipeline
 from proxy.attempts import Opened
@@ -71,26 +72,34 @@ def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:
 
 def plan(*deployments: Deployment, **fields: Any) -> Plan:
     found = model(*deployments)
-    return Plan(found, found.deployments, fields.pop("reason", "only"), 4096, None, 1_000, None)
+    given: dict[str, Any] = {
+        "reason": "only", "output_cap": 4096, "max_tokens": None, "worst_case": 1_000, "least": None, "tokens": 100,
+    }  # fmt: skip
+    return Plan(found, found.deployments, **{**given, **fields})
 
 
 def limit(**fields: Any) -> Limit:
     given: dict[str, Any] = {
-        "kind": "budget", "window": "month", "value": 10**9, "subject": 0, "level": "key", "node": "Mia's key", "policy": "L",
+        "id": 0, "kind": "budget", "window": "month", "value": 10**9, "subject": 0, "level": "key", "node": "Mia's key",
+        "policy": "L",
     }  # fmt: skip
     return Limit(**{**given, **fields})
 
 
 def held(**fields: Any) -> Admitted:
     given: dict[str, Any] = {
-        "call_id": Call("chat_completions", caller()).id, "organization_id": 1, "subjects": ("org",), "amount_nano_usd": 1_000,
-        "admitted_ms": 0, "clamped": False, "tightest": None, "left_nano_usd": 0, "rate": None, "rate_left": 0,
+        "call_id": Call("chat_completions", caller()).id, "limits": limits(), "amount_nano_usd": 1_000, "admitted_ms": 0,
+        "clamped": False,
     }  # fmt: skip
     return Admitted(**{**given, **fields})
 
 
-def caller(**fields: Any) -> Caller:
-    return Caller("gh_sk_x", "1", principal(**fields), Limits(1, ("org",), ()))
+def limits(*of: Limit, rules: Rules | None = None) -> Limits:
+    return Limits(1, "generation", ("k4", "m3", "g2", "org", "pool"), of, rules or Rules())
+
+
+def caller(*of: Limit, rules: Rules | None = None, **fields: Any) -> Caller:
+    return Caller("gh_sk_x", "1", principal(**fields), limits(*of, rules=rules))
 
 
 def planned_call(*deployments: Deployment, **fields: Any) -> Call:

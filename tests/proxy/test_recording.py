@@ -75,17 +75,17 @@ def test_who_leaves_before_an_answer_pays_nothing() -> None:
 
 
 def test_what_a_failing_provider_delivered_is_absorbed() -> None:
-    row = recording.failed(served(), ProviderFailed(), USAGE, text_length=80)
+    row = recording.failed(served(), USAGE, text_length=80, error=ProviderFailed())
     assert money(row) == (0, 0, COST)
     assert (row.status, row.http_status, row.error_code) == ("failed", 502, "provider_error")
 
-    estimated = recording.failed(served(), ProviderFailed(), text_length=80)
+    estimated = recording.failed(served(), text_length=80, error=ProviderFailed())
     assert (estimated.output_tokens, estimated.usage_estimated, estimated.charged_nano_usd) == (20, True, 0)
     assert estimated.absorbed_nano_usd > 0
 
 
 def test_a_provider_that_delivered_nothing_costs_nothing() -> None:
-    assert money(recording.failed(served(), ProviderFailed())) == (0, 0, 0)
+    assert money(recording.failed(served(), error=ProviderFailed())) == (0, 0, 0)
 
 
 def test_a_refusal_costs_nothing_and_keeps_the_figures_that_decided() -> None:

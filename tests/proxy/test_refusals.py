@@ -36,6 +36,7 @@ def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> 
         "level": "key",
         "node": "Mia's key",
         "policy": "L",
+        "kind": "budget",
         "window": window,
         "limit": "2.000000001",
         "spent": "1.5",

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from billing.pricing import UNBOUNDED, Rates, bill
 from proxy import routing
 from proxy.canonical import ChatRequest, Usage
-from proxy.deployments import Catalogue, Deployment
+from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols import chat_completions
-from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, Plan
+from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, Bounds, Plan
 from tests.proxy.calls import body, deployment, model
 
 CHEAP = Rates(input=10**9, output=4 * 10**9)
@@ -32,12 +32,16 @@ def catalogue(*deployments: Deployment, **fields: Any) -> Catalogue:
 
 
 def plan(*deployments: Deployment, max_output_tokens: int | None = 4096, **members: Any) -> Plan:
-    return routing.plan(catalogue(*deployments, max_output_tokens=max_output_tokens), request(**members))
+    return planned(model(*deployments, max_output_tokens=max_output_tokens), request(**members))
+
+
+def planned(found: Model, asked: ChatRequest, **bounds: Any) -> Plan:
+    return routing.plan(found, asked, deployments=found.deployments, bounds=Bounds(**bounds))
 
 
 def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
     with pytest.raises(ModelNotFound) as caught:
-        plan(model="x" * 5000)
+        routing.find(catalogue(), "x" * 5000)
     assert len(caught.value.message) < 200
     assert caught.value.param == "model"
 
@@ -46,7 +50,7 @@ def test_a_model_of_another_kind_is_refused() -> None:
     found = catalogue()
     found.models["scripted"] = msgspec.structs.replace(found.models["scripted"], kind="embedding")
     with pytest.raises(BadRequest, match="for embedding, not for chat"):
-        routing.plan(found, request())
+        routing.find(found, "scripted")
 
 
 def test_a_tier_with_a_price_of_its_own_is_refused() -> None:
@@ -128,7 +132,7 @@ def test_the_affordable_cap_never_costs_more_than_what_was_reserved(
         deployment(rates=Rates(input=output_price, output=input_price), id=2),
     )
     asked = request(n=n)
-    found = routing.plan(catalogue(*deployments), asked)
+    found = planned(model(*deployments), asked)
 
     cap = routing.affordable(found, asked, amount=amount)
 
