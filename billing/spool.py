@@ -33,7 +33,8 @@ from billing.rows import Attempt, Row
 
 log = structlog.get_logger(__name__)
 
-OWN, LEFT = ".spool", ".left"
+# Of the living; of the dead; of the dead and all in the ledger, but not all settled yet.
+OWN, LEFT, WRITTEN = ".spool", ".left", ".written"
 ROW, WITHHELD = b"R", b"W"
 BATCH = 500
 
@@ -95,9 +96,9 @@ class Lines:
         self.drained = 0
         self.withheld: set[UUID] = set()
 
-    async def next_batch(self, *, until: int) -> tuple[list[Entry], int]:
-        """What follows `drained`, and the offset behind it."""
-        return await asyncio.to_thread(self._read, until)
+    async def next_batch(self, *, until: int, start: int | None = None) -> tuple[list[Entry], int]:
+        """What follows `start` (where nothing is said, `drained`), and the offset behind it."""
+        return await asyncio.to_thread(self._read, self.drained if start is None else start, until)
 
     async def find_withheld(self) -> None:
         """Before anything of a file is replayed: a later line may make an earlier row free."""
@@ -108,10 +109,10 @@ class Lines:
             for line in file:
                 yield decode(line)
 
-    def _read(self, until: int) -> tuple[list[Entry], int]:
+    def _read(self, start: int, until: int) -> tuple[list[Entry], int]:
         entries: list[Entry] = []
         with self.path.open("rb") as file:
-            at = file.seek(self.drained)
+            at = file.seek(start)
             while at < until and len(entries) < BATCH and (line := file.readline()):
                 at += len(line)
                 found = decode(line)
@@ -212,6 +213,25 @@ class Leftover(Lines):
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
 
+    @property
+    def is_written(self) -> bool:
+        """Whether all of it stands in the ledger."""
+        return self.path.suffix == WRITTEN
+
+    def note_withheld(self, call_id: UUID) -> None:
+        """As the owner would have: whoever goes on after us must not take it for answered. Raises OSError."""
+        with self.path.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            torn = file.read(1) not in (b"\n", b"")
+            file.write((b"\n" if torn else b"") + encode_withheld(call_id))
+            file.flush()
+            os.fsync(file.fileno())
+        self.withheld.add(call_id)
+
+    def written(self) -> None:
+        self.path = self.path.rename(self.path.with_suffix(WRITTEN))
+
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
@@ -231,8 +251,8 @@ def leftovers() -> Generator[Leftover, None, None]:
 
 
 def pending_of_the_dead() -> bool:
-    """Whether dead writers of this host left rows that are not all in the ledger and settled yet."""
-    return any(path.suffix == LEFT or _is_free(path) for path in _files() if _size(path))
+    """Whether dead writers of this host left rows that may not be in the ledger yet."""
+    return any(path.suffix == LEFT or (path.suffix == OWN and _is_free(path)) for path in _files() if _size(path))
 
 
 def backlog() -> Backlog:
@@ -242,10 +262,23 @@ def backlog() -> Backlog:
     return Backlog(sum(map(_count, files)), len(files), min(since, default=None))
 
 
+def takes_rows() -> bool:
+    """Whether this host's disk takes rows at this moment."""
+    folder = Path(settings.SPOOL_FOLDER)
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.write_bytes(b"?")
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
 def _files() -> list[Path]:
     """In the order in which they were begun, as far as names tell: any order is right."""
     folder = Path(settings.SPOOL_FOLDER)
-    return sorted(path for path in folder.glob("*") if path.suffix in (OWN, LEFT)) if folder.is_dir() else []
+    return sorted(path for path in folder.glob("*") if path.suffix in (OWN, LEFT, WRITTEN)) if folder.is_dir() else []
 
 
 def _size(path: Path) -> int:
@@ -292,7 +325,7 @@ def _take_over(path: Path) -> Leftover | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_same(path, descriptor):
             raise BlockingIOError
-        left = path.with_suffix(LEFT)
+        left = path if path.suffix == WRITTEN else path.with_suffix(LEFT)
         path.rename(left)
     except OSError:
         os.close(descriptor)

@@ -11,6 +11,7 @@ from django.utils.crypto import constant_time_compare
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from billing import spool
 from gateway_project.lib import database
 from gateway_project.lib import redis as lib_redis
 
@@ -23,14 +24,21 @@ async def livez(request: HttpRequest) -> HttpResponse:
 
 
 async def readyz(request: HttpRequest) -> HttpResponse:
-    """503 unless PostgreSQL and Redis answer within two seconds. Providers that are down do not count."""
-    postgres, redis = await asyncio.gather(
+    """503 unless calls can be answered: Redis within two seconds, PostgreSQL or room in the spool.
+
+    While rows wait in this host's spool it says `degraded`, how many, and since when. Providers that are down do not count.
+    """
+    postgres, redis, waiting = await asyncio.gather(
         _answers(database.rows("SELECT 1")),
         _answers(lib_redis.scripts().command("PING")),
+        asyncio.to_thread(spool.backlog),
     )
-    ready = postgres and redis
     named = {True: "ok", False: "unavailable"}
-    answer = {"status": named[ready], "postgres": named[postgres], "redis": named[redis]}
+    ready = redis and (postgres or await asyncio.to_thread(spool.takes_rows))
+    status = "unavailable" if not ready else "ok" if postgres and not waiting.rows else "degraded"
+    answer: dict[str, object] = {"status": status, "postgres": named[postgres], "redis": named[redis]}
+    if waiting.rows:
+        answer |= {"spooled_rows": waiting.rows, "spooled_since": waiting.since.isoformat() if waiting.since else None}
     return JsonResponse(answer, status=200 if ready else 503)
 
 

@@ -9,3 +9,5 @@ urlpatterns = [
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
     path("o/<slug:org>/", include("analytics.urls")),
 ]
+
+handler500 = "gateway_project.outage.server_error"

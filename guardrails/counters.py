@@ -29,7 +29,8 @@ def asserted(token: str) -> str:
 def holds(organization_id: int, token: str) -> str:
     """Hash: call id → `amount|state|admitted ms|tokens|token subjects|live subjects|worker|subjects|context`.
 
-    State is r (running) or s (the row is in a spool). The two lists are positions in `subjects`, from 1.
+    State is r (running), s (the row is in a spool) or c (claimed by a resolver). The two lists are positions in
+    `subjects`, from 1.
     """
     return f"gh:{{{organization_id}}}:{token}:holds"
 

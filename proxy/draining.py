@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from prometheus_client import Gauge
 
 from billing import ledger, replaying, spool, writers
 from billing.replaying import Standing
-from billing.spool import Entry, Lines
+from billing.spool import Entry, Leftover, Lines
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
@@ -76,29 +76,34 @@ async def drain_own() -> int:
     own = ledger.current().spool
     if not own.is_drainable:
         return 0
-    drained = await _drain(own, until=own.size, dead=False)
+    drained = await _drain(own, until=own.size)
     await own.clear(drained=own.drained)
     return drained
 
 
 async def drain_the_dead() -> int:
-    """What dead workers of this host left → how many rows. Raises DatabaseUnavailable, RedisUnavailable, OSError."""
+    """What dead workers of this host left → how many rows. Raises DatabaseUnavailable, RedisUnavailable, OSError.
+
+    All of a file is written before any of it is settled: settling waits for a generation of counters to come into force,
+    and that waits for these rows.
+    """
     drained = 0
     for left in spool.leftovers():
         await left.find_withheld()
-        drained += await _drain(left, until=left.size, dead=True)
+        if not left.is_written:
+            left.withheld |= await _never_answered(left)
+            await _each_batch(left, _written)
+            left.written()
+        drained += await _drain(left, until=left.size)
         left.remove()
     return drained
 
 
-async def _drain(lines: Lines, *, until: int, dead: bool) -> int:
+async def _drain(lines: Lines, *, until: int) -> int:
     rows = 0
     while lines.drained < until:
         entries, offset = await lines.next_batch(until=until)
-        for entry in entries:
-            if entry.row.call_id in lines.withheld or (dead and await _was_never_answered(entry)):
-                recording.withhold(entry.row)
-        await _bring_home(entries)
+        await _bring_home(entries, lines.withheld)
         if offset == lines.drained:
             break  # shorter than it was said to be
         lines.drained = offset
@@ -108,22 +113,49 @@ async def _drain(lines: Lines, *, until: int, dead: bool) -> int:
     return rows
 
 
-async def _was_never_answered(entry: Entry) -> bool:
-    return bool(entry.subjects) and await shrinking.claim(entry.row.organization_id, entry.row.call_id)
+async def _each_batch(left: Leftover, step: Callable[[list[Entry], set[UUID]], Awaitable[object]]) -> None:
+    """From the beginning to the end of a file; what of it is drained stays as it was."""
+    at = 0
+    while at < left.size:
+        entries, offset = await left.next_batch(until=left.size, start=at)
+        await step(entries, left.withheld)
+        if offset == at:
+            return
+        at = offset
 
 
-async def _bring_home(entries: list[Entry]) -> None:
-    """Into the ledger in one commit, then settled, then unmarked."""
+async def _never_answered(left: Leftover) -> set[UUID]:
+    """Calls whose holds were never marked. Where Redis cannot tell they are taken for answered."""
+    found: set[UUID] = set()
+
+    async def look(entries: list[Entry], _: set[UUID]) -> None:
+        for entry in entries:
+            if entry.subjects and await shrinking.claim(entry.row.organization_id, entry.row.call_id):
+                found.add(entry.row.call_id)
+
+    with contextlib.suppress(RedisUnavailable):
+        await _each_batch(left, look)
+    for call_id in found:
+        left.note_withheld(call_id)
+    return found
+
+
+async def _written(entries: list[Entry], withheld: set[UUID]) -> dict[UUID, Standing]:
+    """Each call of the batch as it stands in the ledger; the refused are kept for a person."""
+    for entry in entries:
+        if entry.row.call_id in withheld:
+            recording.withhold(entry.row)
     if not entries:
-        return
+        return {}
     standing = await replaying.write([(entry.row, entry.attempts) for entry in _once(entries)])
     spool.keep_refused([entry for entry in entries if entry.row.call_id not in standing])
+    return standing
+
+
+async def _bring_home(entries: list[Entry], withheld: set[UUID]) -> None:
+    """Into the ledger in one commit, then settled."""
+    standing = await _written(entries, withheld)
     await asyncio.gather(*(_settle(entry, standing.get(entry.row.call_id)) for entry in entries if entry.subjects))
-    settled: defaultdict[int, list[UUID]] = defaultdict(list)
-    for entry in entries:
-        if entry.subjects:
-            settled[entry.row.organization_id].append(entry.row.call_id)
-    await asyncio.gather(*(shrinking.unmark(organization, call_ids) for organization, call_ids in settled.items()))
 
 
 def _once(entries: list[Entry]) -> list[Entry]:

@@ -24,6 +24,8 @@ from proxy import draining
 
 log = structlog.get_logger(__name__)
 
+SPOOLED = "s"
+
 
 class Hold(msgspec.Struct, frozen=True):
     """What Redis keeps of a running call (guardrails.counters.holds)."""
@@ -31,6 +33,8 @@ class Hold(msgspec.Struct, frozen=True):
     organization_id: int
     call_id: UUID
     amount: int
+    # r: running; s: its row is in a spool; c: claimed by a resolver
+    state: str
     worker: str
     subjects: tuple[str, ...]
     context: dict[str, Any]
@@ -46,7 +50,7 @@ async def resolve_all() -> int:
 async def resolve(organization_id: int) -> int:
     running = await of_organization(organization_id)
     dead = {worker for worker in {hold.worker for hold in running} if not await _alive(worker)}
-    abandoned = [hold for hold in running if hold.worker in dead]
+    abandoned = [hold for hold in running if hold.worker in dead and hold.state != SPOOLED]
     resolved = 0
     for hold in abandoned:
         try:
@@ -67,8 +71,9 @@ async def of_organization(organization_id: int) -> list[Hold]:
 
 
 def _hold(organization_id: int, call_id: str, record: str) -> Hold:
-    amount, _, _, _, _, _, worker, subjects, context = record.split("|", 8)
-    return Hold(organization_id, UUID(call_id), int(amount), worker, tuple(subjects.split(",")), msgspec.json.decode(context))
+    amount, state, _, _, _, _, worker, subjects, context = record.split("|", 8)
+    known = msgspec.json.decode(context)
+    return Hold(organization_id, UUID(call_id), int(amount), state, worker, tuple(subjects.split(",")), known)
 
 
 async def _alive(worker: str) -> bool:

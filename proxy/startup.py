@@ -7,15 +7,35 @@ queue first of all: nothing that a call has earned is lost in an orderly stop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from weakref import WeakKeyDictionary, WeakSet
 
-from billing import ledger, spool
+from billing import ledger, spool, writers
 from gateway_project.lib import database, lifespan, redis
 from guardrails import generations, leases
 from proxy import background, draining, refusals
 
+# A writer says every second that it lives.
+SILENT_SECONDS = 5.0
+
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _started: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+
+class Registry:
+    """guardrails.generations.Workers over the ledger's writers."""
+
+    async def alive(self) -> Collection[str]:
+        return await writers.alive(SILENT_SECONDS)
+
+    async def fence(self, workers: Collection[str]) -> None:
+        await writers.fence(workers)
+
+    async def fence_silent(self) -> None:
+        await writers.fence_silent(SILENT_SECONDS)
+
+    async def spools_are_drained(self) -> bool:
+        return not spool.pending_of_the_dead()
 
 
 async def ensure() -> None:
@@ -33,11 +53,11 @@ async def _open() -> None:
     redis.scripts()
     await database.pool()
     await leases.start()
-    await generations.start(generations.Alone())
     lifespan.on_shutdown(spool.close_all)
     lifespan.on_shutdown(background.drain)
     # Holds and ledger rows carry one name, so that whoever fences a silent worker knows what it held.
     await ledger.start(writer_id=leases.worker_id(), on_renamed=_rename)
+    await generations.start(Registry())
     lifespan.on_shutdown(refusals.flush_all)
     draining.start()
 

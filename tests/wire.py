@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from django.db import connection
 
-Mode = Literal["through", "refused", "silent", "lose the next answer"]
+Mode = Literal["through", "refused", "silent", "lose the next answer", "lose the next answer, then refuse"]
 
 
 class Wire:
@@ -50,8 +50,8 @@ class Wire:
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while received := await reader.read(65536):
-            if self.mode == "lose the next answer":
-                self.mode = "through"
+            if self.mode.startswith("lose the next answer"):
+                self.cut("through" if self.mode == "lose the next answer" else "refused")
                 break
             if self.mode != "silent":
                 writer.write(received)

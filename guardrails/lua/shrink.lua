@@ -1,16 +1,21 @@
--- Shrinks a hold to what its call costs, once its row is in a spool, and marks it: no resolver takes it for abandoned.
+-- Shrinks a hold to what its call costs, once its row is in a spool: no resolver takes it for abandoned any more.
 --
--- KEYS  1 holds, 2 marks of spooled holds, 3 claim of a resolver on this call, 4 … the subjects' counters
--- ARGV  1 call id, 2 the exact cost in nano-dollars
--- Returns 1; 0 where nothing is held any more, or somebody has claimed it: then the call is closed for nothing.
-local record = redis.call('HGET', KEYS[1], ARGV[1])
-if not record or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
-local held, rest = string.match(record, '^(%d+)(|.*)$')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. rest)
-redis.call('HSET', KEYS[2], ARGV[1], '1')
-for i = 4, #KEYS do
+-- KEYS  1 generation, 2 holds, 3 … the subjects' counters
+-- ARGV  1 run id of the server asked, 2 token of the generation, 3 call id, 4 the exact cost in nano-dollars
+-- Returns the hold's new record (guardrails/counters.py); '' where nothing is held, or a resolver has claimed it: then the
+-- call is closed for nothing; -1 where the server is new, empty or behind.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ':' .. ARGV[2] then return -1 end
+local call, cost = ARGV[3], ARGV[4]
+local record = redis.call('HGET', KEYS[2], call)
+local held, state, reserved, lived, rest = string.match(record or '', '^(%d+)|(%a)|(%d+|%d+|[%d,]*)|([%d,]*)(|.*)$')
+if not held or state == 'c' then return '' end
+-- The call runs no longer: whoever waits for its place may have it.
+record = cost .. '|s|' .. reserved .. '|' .. rest
+redis.call('HSET', KEYS[2], call, record)
+for subject in string.gmatch(lived, '%d+') do redis.call('HINCRBY', KEYS[2 + tonumber(subject)], 'live', -1) end
+for i = 3, #KEYS do
     -- Two steps, as text: the difference as a number would be exact to 2^53 only. '-0' is no integer to HINCRBY.
     if held ~= '0' then redis.call('HINCRBY', KEYS[i], 'held', '-' .. held) end
-    redis.call('HINCRBY', KEYS[i], 'held', ARGV[2])
+    redis.call('HINCRBY', KEYS[i], 'held', cost)
 end
-return 1
+return record

@@ -19,6 +19,11 @@ EVERYTHING_ANSWERS = {"status": "ok", "postgres": "ok", "redis": "ok"}
 
 
 @pytest.fixture(autouse=True)
+def own_spool(settings: Any, tmp_path: Path) -> None:
+    settings.SPOOL_FOLDER = tmp_path / "spool"
+
+
+@pytest.fixture(autouse=True)
 def own_hooks() -> Iterator[None]:
     kept = lifespan._shutdown[:]
     lifespan._shutdown.clear()
@@ -33,7 +38,7 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def ask() -> tuple[int, dict[str, str]]:
+def ask() -> tuple[int, dict[str, Any]]:
     async def once() -> Any:
         try:
             async with asyncio.timeout(probes.CHECK_SECONDS + 1):  # never longer, whatever the servers do
@@ -56,10 +61,10 @@ def test_without_redis_it_is_not_ready(settings: Any, silent_port: int, taken: b
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["silent", "refusing"])
-def test_without_postgres_it_is_not_ready(monkeypatch: pytest.MonkeyPatch, silent_port: int, taken: bool) -> None:
+def test_without_postgres_it_is_ready_and_degraded(monkeypatch: pytest.MonkeyPatch, silent_port: int, taken: bool) -> None:
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
     monkeypatch.setitem(connection.settings_dict, "PORT", str(silent_port if taken else 9))
-    assert ask() == (503, EVERYTHING_ANSWERS | {"status": "unavailable", "postgres": "unavailable"})
+    assert ask() == (200, EVERYTHING_ANSWERS | {"status": "degraded", "postgres": "unavailable"})
 
 
 def test_figures_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

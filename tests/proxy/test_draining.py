@@ -18,7 +18,7 @@ from billing import ledger, spool
 from billing.ledger import Row
 from billing.models import UsageRecord
 from gateway_project.lib import redis
-from guardrails import admission, counters
+from guardrails import admission, counters, shrinking
 from proxy import background, draining, recording, settling
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
@@ -71,7 +71,6 @@ def test_an_answer_goes_out_with_its_exact_cost_held_and_the_row_follows(house: 
         wire.cut("refused")
         await settling.close(call, finished(call))
         assert house.counter("org") == {"spent": 0, "held": CHARGED}
-        assert house.rows() == []
         assert spool.backlog().rows == 1
         wire.mode = "through"
         await until(nothing_waits)
@@ -148,8 +147,6 @@ def test_a_call_that_a_resolver_has_claimed_gives_no_answer(house: House) -> Non
 
     async def work(wire: Wire) -> None:
         call = await admitted(house)
-        from guardrails import shrinking
-
         assert await shrinking.claim(house.organization.pk, call.id)
         wire.cut("refused")
         with pytest.raises(GuardrailsUnavailable):
@@ -185,16 +182,18 @@ def test_a_caller_who_leaves_while_the_hold_is_shrunk_is_settled_all_the_same(ho
 def test_an_insert_that_was_committed_and_not_answered_is_settled_with_what_stands_there(house: House) -> None:
     """PostgreSQL commits, its answer is lost, and then it is away: the row is spooled although it is there."""
 
-    async def work(wire: Wire) -> None:
-        call = await admitted(house)
-        wire.mode = "lose the next answer, then refuse"
-        await settling.close(call, finished(call))
-        assert len(house.rows()) == 1
-        assert spool.backlog().rows == 1
-        wire.mode = "through"
-        await until(nothing_waits)
+    with rows.other_connection() as other:
 
-    as_wired_worker(work)
+        async def work(wire: Wire) -> None:
+            call = await admitted(house)
+            wire.mode = "lose the next answer, then refuse"
+            await settling.close(call, finished(call))
+            found = other.execute("SELECT FROM billing_usagerecord WHERE call_id = %s", [call.id])
+            assert (found.rowcount, spool.backlog().rows) == (1, 1)
+            wire.mode = "through"
+            await until(nothing_waits)
+
+        as_wired_worker(work)
 
     assert all_is_settled(house)
     assert len(house.rows()) == 1
@@ -212,7 +211,7 @@ def test_rows_of_an_old_try_are_counted_anew_instead_of_twice(house: House, monk
         wire.mode = "through"
         await until(nothing_waits)
         (own.path.parent / "gone.spool").write_bytes(kept)
-        name = counters.tombstone(house.organization.pk, call.id)
+        name = counters.tombstone(house.organization.pk, house.token, call.id)
         redis.client().delete(name)
         monkeypatch.setattr(draining, "CERTAIN", timedelta(seconds=-1))
         await until(nothing_waits)
@@ -244,20 +243,19 @@ def test_a_row_the_ledger_refuses_frees_the_budget_and_is_kept_for_a_person(hous
     assert len((folder / "refused.lines").read_bytes().splitlines()) == 1
 
 
-def test_a_spooled_row_whose_call_was_closed_by_others_is_dropped_and_told(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def work(wire: Wire) -> None:
-        call = await admitted(house)
-        wire.cut("refused")
-        await settling.close(call, finished(call))
-        with rows.other_connection() as other:
+def test_a_row_whose_call_was_closed_by_others_is_dropped_and_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with rows.other_connection() as other:
+
+        async def work(wire: Wire) -> None:
+            call = await admitted(house)
+            wire.cut("refused")
+            await settling.close(call, finished(call))
             rows.insert(house.organization.pk, into=other, call_id=call.id, status="abandoned")
             other.commit()
-        wire.mode = "through"
-        await until(nothing_waits)
+            wire.mode = "through"
+            await until(nothing_waits)
 
-    as_wired_worker(work)
+        as_wired_worker(work)
 
     assert all_is_settled(house, spent=0)
     assert "closed_by_others" in caplog.text
@@ -283,7 +281,7 @@ def test_an_orderly_end_while_postgresql_is_away_leaves_the_file_to_the_next_wor
     as_worker(until(nothing_waits))
 
     assert all_is_settled(house)
-    assert not spool.pending_of_the_dead()
+    assert spool.backlog().rows == 0
 
 
 def test_a_hold_of_a_spooled_row_is_not_abandoned_though_its_worker_is_gone(house: House, folder: Path) -> None:
@@ -381,7 +379,7 @@ STEPS = {
     "after the hold was shrunk": ("billing/spool.py", "decide", "call"),
     "before the row is replayed": ("billing/replaying.py", "_write", "call"),
     "after the replay, before the hold is settled": ("proxy/draining.py", "_settle", "call"),
-    "after the hold was settled": ("guardrails/shrinking.py", "unmark", "call"),
+    "after the hold was settled": ("guardrails/leases.py", "forget", "call"),
     "before the file is emptied": ("billing/spool.py", "_cut", "call"),
 }
 NOT_ANSWERED = {"before the row is on the disk": "abandoned", "after the row is on the disk": "failed"}
@@ -419,22 +417,29 @@ def test_a_worker_killed_at_any_step_loses_nothing_and_charges_nothing_twice(hou
     assert (row.status, row.charged_nano_usd) == expected
     assert house.held() == {}
     assert house.counter("org") == {"spent": expected[1], "held": 0}
-    assert not spool.pending_of_the_dead()
+    assert spool.backlog().rows == 0
 
 
 DRAINING = [
     "before the row is replayed",
     "after the replay, before the hold is settled",
     "after the hold was settled",
+    "before it is known that all is written",
     "before the file is removed",
 ]
+
+
+LAST = {
+    "before it is known that all is written": ("billing/spool.py", "written", "call"),
+    "before the file is removed": ("billing/spool.py", "remove", "call"),
+}
 
 
 @pytest.mark.parametrize("step", DRAINING)
 def test_whoever_drains_for_the_dead_may_die_as_well(house: House, folder: Path, step: str) -> None:
     left_by_an_orderly_end(house)
-    dies(STEPS.get(step, ("billing/spool.py", "remove", "call")), house, folder, what="drain")
-    assert spool.pending_of_the_dead()
+    dies({**STEPS, **LAST}[step], house, folder, what="drain")
+    assert spool.backlog().rows == 1
 
     for _ in range(2):
         resolve_holds()
@@ -442,4 +447,4 @@ def test_whoever_drains_for_the_dead_may_die_as_well(house: House, folder: Path,
     assert [row.charged_nano_usd for row in house.rows()] == [CHARGED]
     assert house.held() == {}
     assert house.counter("org") == {"spent": CHARGED, "held": 0}
-    assert not spool.pending_of_the_dead()
+    assert spool.backlog().rows == 0
