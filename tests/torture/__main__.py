@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a midnight to fall within the run")
     parser.add_argument("--naive", action="store_true", help="the same against a gateway that checks, then charges")
     parser.add_argument("--json", type=Path, help="writes the figures there")
-    parser.add_argument("--keep", action="store_true", help="keeps the folder with the logs")
+    parser.add_argument("--keep", action="store_true", help="keeps the folder with logs and history")
     return parser.parse_args()
 
 
@@ -84,11 +85,15 @@ async def _run(stage: Stage, arguments: argparse.Namespace) -> int:
     drive = Drive(stage, tortured, options, zone=ZoneInfo(near.zone))
     history = await drive.run()
     await provider.stop()
+    if arguments.keep:
+        (stage.home / "history.json").write_text(json.dumps(asdict(replace(history, zone=None)), indent=0))  # type: ignore[arg-type]
     verdict = checker.judge(history)
-    proof = None if options.naive else await asyncio.to_thread(_prove)
+    proof, words = (0, "") if options.naive else await asyncio.to_thread(stage.prove_counters)
     found = table.figures(history, verdict, seconds=drive.seconds, changes=drive.changes)
-    found["prove_counters"] = "not asked" if proof is None else f"exit code {proof}"
+    found["prove_counters"] = "not asked" if options.naive else f"exit code {proof}"
     _say(table.text(found, verdict, rollover="" if near.at else f"({_rollover(near)})"))
+    if proof:
+        _say(words)
     if arguments.json:
         sentences = {name: [list(finding) for finding in some[:FINDINGS]] for name, some in verdict.findings.items()}
         arguments.json.write_text(json.dumps({**found, "findings": sentences}, indent=1))
@@ -104,19 +109,6 @@ def _prepare(stage: Stage, options: Any, upstream_url: str, zone: str) -> Any:
     built = company.build(time_zone=zone)
     connections.close_all()
     return built
-
-
-def _prove() -> int | None:
-    """The exit code of `manage.py prove_counters`; None where there is no such command."""
-    from django.core.management import call_command, get_commands
-
-    if "prove_counters" not in get_commands():
-        return None
-    try:
-        call_command("prove_counters")
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def _rollover(near: midnight.Midnight) -> str:

@@ -16,6 +16,8 @@ from tests.torture.mix import Asked
 
 NAMES = tuple(MODELS)
 POOL_NODE = "credit pool"
+# What an error frame says where the gateway itself ended a stream that the caller pays for as far as it went.
+CUT = ("key_disabled", "key_revoked", "key_expired", "account_frozen")
 
 
 class Callers:
@@ -100,7 +102,7 @@ def seen_as_call(
     # Where nothing is reported, four characters are a token, and the whole prompt may have been counted.
     delivered = cost(model, input_tokens=len(body), output_tokens=-(-len(script.text) // 4))
     outcome = outcome_of(seen)
-    code, refusal = reason(seen) if seen.status >= 400 and seen.ended else ("error frame" if outcome == "failed" else "", None)
+    code, refusal = reason(seen) if outcome in ("refused", "failed", "cut") else ("", None)
     return Call(
         number=number,
         key=key,
@@ -128,13 +130,15 @@ def outcome_of(seen: Seen) -> Outcome:
         return "broken"
     if seen.status >= 400:
         return "failed" if seen.status >= 500 else "refused"
-    return "failed" if b'"error"' in seen.body else "broken"
+    if b'"error"' not in seen.body:
+        return "broken"
+    return "cut" if reason(seen)[0] in CUT else "failed"
 
 
 def reason(seen: Seen) -> tuple[str, Refusal | None]:
     """The code of an error answer, and the budget it names."""
     try:
-        error = json.loads(seen.body)["error"]
+        error = json.loads(seen.body.rpartition(b"data: ")[2])["error"]  # of a stream, its last frame
         code, told = error.get("code") or error.get("type") or "", error.get("gatehouse") or {}
     except (ValueError, KeyError, AttributeError):
         return "unreadable", None

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -183,9 +184,9 @@ def _lost(call: Call, rows: dict[str, Row]) -> list[Finding]:
         return []
     row = rows.get(call.call_id)
     if row is None:
-        return [Finding(call.full, f"call {call.number} ({call.call_id or 'no id'}): complete, and no row")]
+        return [Finding(call.full, f"{_told(call)}, and no row")]
     if row.status != "ok" or row.charged < call.full:
-        return [Finding(call.full - row.charged, f"call {call.number}: complete for {call.full}, row {row.status} {row.charged}")]
+        return [Finding(call.full - row.charged, f"{_told(call)} for {call.full}: row {row.status} {row.charged}")]
     return []
 
 
@@ -202,7 +203,7 @@ def _doubles(history: History, rows: dict[str, Row]) -> list[Finding]:
         if call is None:
             unknown += [row] if row.charged else []
         elif row.charged > (most := may_be_charged(call)):
-            findings.append(Finding(row.charged - most, f"call {call.number} ({call.outcome}): {row.charged}, at most {most}"))
+            findings.append(Finding(row.charged - most, f"{_told(call)}: row {row.status} {row.charged}, at most {most}"))
     nameless = [call for call in history.calls if not call.call_id and may_be_charged(call)]
     return findings + [
         Finding(row.charged, f"{row.call_id} ({row.status}, key {row.key}): charged, and no client's call explains it")
@@ -210,9 +211,18 @@ def _doubles(history: History, rows: dict[str, Row]) -> list[Finding]:
     ]
 
 
+def _told(call: Call) -> str:
+    """The call as somebody looks for it in logs."""
+    moment = datetime.fromtimestamp(call.ended, tz=UTC)
+    which = f"call {call.number} {call.call_id or 'without id'} on worker {call.worker}"
+    return f"{which}, {call.outcome} {call.code} {moment:%H:%M:%S.%f}"
+
+
 def may_be_charged(call: Call) -> int:
     """The most the table "who pays for what" allows."""
-    return {"complete": call.full, "left": call.partial, "broken": call.partial, "refused": 0, "failed": 0}[call.outcome]
+    if call.outcome in ("refused", "failed"):
+        return 0
+    return call.full if call.outcome == "complete" else call.partial
 
 
 def unexplained(rows: list[Row], calls: list[Call]) -> list[Row]:

@@ -65,7 +65,7 @@ class Drive:
         self._random = random.Random(options.seed + 1)  # noqa: S311 - no secret
         self._one_at_a_time = {number: asyncio.Lock() for number in range(options.workers)}
         # Django's connections belong to threads: one for each kind of work.
-        self._managing, self._beating, self._breaking = (ThreadPoolExecutor(count) for count in (1, 1, options.workers + 2))
+        self._managing, self._beating, self._breaking = ThreadPoolExecutor(1), ThreadPoolExecutor(1), stage.threads
 
     async def run(self) -> History:
         began = time.time()
@@ -87,7 +87,6 @@ class Drive:
         self.seconds = time.time() - began
         for pool in (self._managing, self._beating):
             await self._in(pool, connections.close_all)
-        for pool in (self._managing, self._beating, self._breaking):
             pool.shutdown()
         return self.history
 

@@ -12,8 +12,9 @@ from datetime import datetime, tzinfo
 from typing import Literal
 
 # complete: every byte of the answer came, in a stream the terminal ones. left: the client hung up. broken: the connection
-# ended before the answer did. refused: 4xx by the gateway. failed: 5xx, or an error frame in a stream.
-Outcome = Literal["complete", "left", "broken", "refused", "failed"]
+# ended before the answer did. refused: 4xx by the gateway. failed: 5xx, or an error frame in a stream. cut: the gateway
+# ended a stream, because its key may no longer call, say.
+Outcome = Literal["complete", "left", "broken", "refused", "failed", "cut"]
 Window = Literal["day", "month", "total"]
 
 

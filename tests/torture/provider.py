@@ -80,9 +80,12 @@ class Provider:
         self.begun.add(script.number)
         try:
             response = await self._play(request, script, stream=bool(body.get("stream")))
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             self.left.add(script.number)
             raise
+        except ConnectionError:
+            self.left.add(script.number)
+            return _cut(request)
         self.answered.add(script.number)
         return response
 

@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from gateway_project import environment
 from gateway_project.embedded import places
-from gateway_project.embedded.child import Child
+from gateway_project.embedded.child import Child, Write
 from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
-from tests.gateways import Gateway
+from tests.gateways import ROOT, Gateway
 
 LEASE_SECONDS = 4
 # Commits survive a killed server (not a power cut, which nobody makes here).
@@ -39,6 +40,8 @@ class Stage:
         self.postgres = Postgres(place, password="torture", fast=True)
         self.valkey_child = self.valkey.child()
         self.postgres_child: Child | None = None
+        # A child ends with the thread that started it (embedded/child.py), so these live as long as the servers do.
+        self.threads = ThreadPoolExecutor(8)
         self._copy = place.data / "valkey.copy"
 
     def start(self) -> None:
@@ -86,12 +89,14 @@ class Stage:
         for child in (self.postgres_child, self.valkey_child):
             if child is not None:
                 child.stop(at_once=True)
+        self.threads.shutdown()
 
     # --- what breaks ----------------------------------------------------------------------------
     def kill_worker(self, number: int) -> None:
-        """SIGKILL, and a new one on the same socket."""
-        self.workers[number].kill()
-        self.workers[number].start()
+        """SIGKILL, and a new one on the same socket; one that ends because a server is away is started again."""
+        worker = self.workers[number]
+        worker.kill()
+        _persist(worker.child, worker._write)
 
     def flush(self) -> None:
         import redis
@@ -121,30 +126,37 @@ class Stage:
     def start_postgres(self) -> None:
         """Tried again while backends of a killed server still hold its shared memory."""
         assert self.postgres_child is not None
-        until = time.monotonic() + START_SECONDS
-        while True:
-            self.postgres.prepare()
-            self.postgres_child.start(self._write)
-            try:
-                self.postgres_child.wait_until_ready(seconds=START_SECONDS)
-            except StartError:
-                self.postgres_child.stop()
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-            else:
-                return
+        _persist(self.postgres_child, self._write, before=self.postgres.prepare)
 
-    def logged(self) -> str:
-        """What workers said, for the person who looks for a cause."""
-        return "\n".join(f"--- {worker.child.name}\n{worker.logged()[-4000:]}" for worker in self.workers)
+    def prove_counters(self) -> tuple[int, str]:
+        """Exit code and words of the gateway's own proof."""
+        command = [sys.executable, "manage.py", "prove_counters"]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        return ended.returncode, ended.stdout + ended.stderr
 
     def _write(self, name: str, line: str) -> None:
         with contextlib.suppress(OSError), self.log.open("a") as file:
             file.write(f"{name} {line}\n")
 
 
-def set_up_django() -> Any:
+def _persist(child: Child, write: Write, *, before: Callable[[], object] = lambda: None) -> None:
+    """Starts it until it stays."""
+    until = time.monotonic() + START_SECONDS
+    while True:
+        before()
+        child.start(write)
+        try:
+            child.wait_until_ready(seconds=START_SECONDS)
+        except StartError:
+            child.stop()
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def set_up_django() -> None:
     import django
     from django.core.management import call_command
 

@@ -22,6 +22,7 @@ def figures(history: History, verdict: Verdict, *, seconds: float, changes: Coun
         "answered": outcomes["complete"],
         "callers who left": outcomes["left"],
         "connections that broke": outcomes["broken"],
+        "streams that were cut": outcomes["cut"],
         "refused or failed": dict(codes.most_common()),
         "limits and keys": dict(changes.most_common()),
         "kills": broken["kill"],

@@ -256,7 +256,14 @@ def test_more_than_usage_times_price_is_a_double_charge() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "charged", "allowed"),
-    [("left", 40, True), ("left", 41, False), ("broken", 40, True), ("failed", 1, False), ("refused", 1, False)],
+    [
+        ("left", 40, True),
+        ("left", 41, False),
+        ("broken", 40, True),
+        ("cut", 40, True),
+        ("failed", 1, False),
+        ("refused", 1, False),
+    ],
 )
 def test_who_pays_for_what(outcome: Any, charged: int, allowed: bool) -> None:
     ended = call(0, 0, outcome=outcome, partial=40)

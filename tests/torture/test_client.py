@@ -57,6 +57,15 @@ def test_a_stream_is_complete_with_its_terminal_bytes_even_if_the_last_chunk_is_
         (Seen(502, {}, b"{}", ended=True), "failed"),
         (Seen(200, {"content-type": "text/event-stream"}, b'data: {"error": {}}\n\n', ended=True), "failed"),
         (Seen(200, {"content-type": "text/event-stream"}, b'data: {"choices": []}\n\n', ended=True), "broken"),
+        (
+            Seen(
+                200,
+                {"content-type": "text/event-stream"},
+                b'data: {}\n\ndata: {"error": {"code": "key_revoked"}}\n\n',
+                ended=True,
+            ),
+            "cut",
+        ),
     ],
 )
 def test_how_a_call_ended_for_its_client(seen: Seen, outcome: str) -> None:
