@@ -128,7 +128,7 @@ class Scripts:
 
     async def _closed_by_server(self) -> bool:
         try:
-            return bool(await self._connection.can_read_destructive())
+            return bool(await self._connection.can_read())
         except (redis.ConnectionError, OSError):
             return True
 

@@ -104,8 +104,8 @@ async def test_a_hold_counts_on_every_subject_of_the_path_limited_or_not() -> No
     await desk.admitted(30, call_id=call_id)
 
     assert [desk.held(subject) for subject in SUBJECTS] == [30] * 5
-    amount, state, _, tokens, _, _, worker, subjects, context = desk.holds()[str(call_id)].split("|")
-    assert (amount, subjects, context) == ("30", "k1,m1,g1,org,pool", "{}")
+    amount, state, _, _, tokens, live, worker, subjects, context = desk.holds()[str(call_id)].split("|")
+    assert (amount, state, tokens, live, subjects, context) == ("30", "r", "", "", "k1,m1,g1,org,pool", "{}")
     assert redis.client().exists(counters.worker(worker)) == 1
     assert str(desk.organization_id).encode() in redis.client().smembers(counters.ACTIVE_ORGANIZATIONS)
 

@@ -23,11 +23,11 @@ from gateway_project.lib import ids, lifespan, redis
 from gateway_project.lib.money import NANO
 from guardrails import admission, counters, leases
 from guardrails.admission import Admitted, Refused
-from guardrails.limits import Limit, Limits
+from guardrails.limits import Kind, Limit, Limits
 from guardrails.loading import Spend
 from orgs import epoch
 from tests.coroutines import active
-from tests.guardrails.books import DAY_MS, now_ms
+from tests.guardrails.books import DAY_MS, announced, now_ms
 
 KEYS = ("k1", "k2")
 SHARED = ("org", "pool")
@@ -56,7 +56,7 @@ class Call:
 class Ledger:
     """A SpendSource over the calls of the model."""
 
-    calls: list[Call] = field(default_factory=list)
+    made: list[Call] = field(default_factory=list)
     next_transaction: int = 100
     # What happens once between the reading of the figures and their arrival in Redis.
     meanwhile: Callable[[], Coroutine[Any, Any, object]] | None = None
@@ -66,10 +66,10 @@ class Ledger:
         return self.next_transaction - 1
 
     def rows(self, subject: str) -> list[Call]:
-        return [call for call in self.calls if call.committed and subject in call.subjects]
+        return [call for call in self.made if call.committed and subject in call.subjects]
 
     def snapshot(self) -> str:
-        running = sorted(call.transaction for call in self.calls if call.transaction and not call.committed)
+        running = sorted(call.transaction for call in self.made if call.transaction and not call.committed)
         return f"{min(running, default=self.next_transaction)}:{self.next_transaction}:{','.join(map(str, running))}"
 
     async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
@@ -86,6 +86,9 @@ class Ledger:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
         return found
+
+    async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:
+        return 0
 
 
 def total(calls: object) -> int:
@@ -109,6 +112,7 @@ class Admissions(RuleBasedStateMachine):
         self.counted: dict[str, list[UUID]] = {}
         self.before: dict[tuple[str, int], list[UUID]] = {}
         redis.client().set(epoch.keys(self.organization_id)[0], "e")
+        self.token = announced(self.organization_id)
 
     # --- the model ---------------------------------------------------------------------------
 
@@ -116,17 +120,20 @@ class Admissions(RuleBasedStateMachine):
         subjects = (key, *SHARED)
         ends = now_ms() + DAY_MS
         budgets = [
-            Limit("budget", "total" if name == "pool" else "day", self.values[name], at, name, name, "", *self.window(name, ends))
+            self.limit("budget", self.values[name], at, name, starts_ms=self.starts, ends_ms=ends, until_ms=ends)
+            if name != "pool"
+            else self.limit("budget", self.values[name], at, name)
             for at, name in enumerate(subjects)
         ]
-        rates = [Limit("rpm", "minute", self.rate, 0, key, key, "")] if key == "k2" else []
-        return Limits(self.organization_id, subjects, (*rates, *budgets))
+        rates = [self.limit("rpm", self.rate, 0, key)] if key == "k2" else []
+        return Limits(self.organization_id, self.token, subjects, (*rates, *budgets))
 
-    def window(self, subject: str, ends: int) -> tuple[int, int]:
-        return (0, 0) if subject == "pool" else (self.starts, ends)
+    @staticmethod
+    def limit(kind: Kind, value: int, at: int, node: str, **window: int) -> Limit:
+        return Limit(id=0, kind=kind, window="", value=value, subject=at, level=node, node=node, policy="", **window)
 
     def charged(self, rows: list[UUID]) -> int:
-        by_id = {call.held.call_id: call.charged for call in self.ledger.calls}
+        by_id = {call.held.call_id: call.charged for call in self.ledger.made}
         return sum(by_id[row] for row in rows)
 
     def used(self, subject: str) -> int:
@@ -191,7 +198,15 @@ class Admissions(RuleBasedStateMachine):
 
         outcome = self.loop.run(
             admission.admit(
-                limits, epoch="e", call_id=ids.new_call_id(), amount=amount, least=least, context="{}", source=self.ledger
+                limits,
+                epoch="e",
+                call_id=ids.new_call_id(),
+                amount=amount,
+                least=least,
+                tokens=0,
+                may_degrade=False,
+                context="{}",
+                source=self.ledger,
             )
         )
 
@@ -212,7 +227,7 @@ class Admissions(RuleBasedStateMachine):
             self.rated += key == "k2"
             call = Call(outcome)
             self.running.append(call)
-            self.ledger.calls.append(call)
+            self.ledger.made.append(call)
 
     @precondition(lambda self: any(not call.transaction for call in self.running))
     @rule(choice=st.randoms(use_true_random=False), part=st.integers(0, 4), last_of_its_window=st.booleans())
@@ -265,6 +280,7 @@ class Admissions(RuleBasedStateMachine):
         for key in redis.client().scan_iter(match=f"gh:{{{self.organization_id}}}:*", count=1000):
             redis.client().delete(key)
         redis.client().set(epoch.keys(self.organization_id)[0], "e")
+        announced(self.organization_id)
         self.counted.clear()
         self.before.clear()
         self.rated = 0

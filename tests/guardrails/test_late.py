@@ -15,7 +15,7 @@ from billing import buckets
 from gateway_project.lib import redis
 from guardrails import counters, late
 from guardrails.late import LateRows
-from guardrails.loading import Spend
+from guardrails.loading import BEGIN_LOAD, LOAD, Spend
 from orgs.models import Organization
 from tests.billing.rows import insert, new_organization
 from tests.guardrails.books import announced
@@ -71,15 +71,15 @@ class Books:
 
     def read(self) -> Reading:
         """The first half of a load, as an admission that finds the counters missing makes it."""
-        begin = redis.client().register_script(late._BEGIN_LOAD.source)
+        begin = redis.client().register_script(BEGIN_LOAD.source)
         return Reading(begin(keys=list(map(self.key, SUBJECTS))), self.spend())
 
     def load(self, reading: Reading | None = None) -> None:
         """The second half; `reading` may be a while old."""
         began, spend = reading or self.read()
-        script = redis.client().register_script(late._LOAD.source)
+        script = redis.client().register_script(LOAD.source)
         for subject, moment in zip(SUBJECTS, began, strict=True):
-            before = [word for start in self.starts for word in (start, spend.before[subject, start])]
+            before = [word for start in self.starts for word in ("b", start, spend.before[subject, start])]
             script(keys=[self.key(subject)], args=[moment, spend.spent[subject], spend.snapshot, *before])
 
     def forget(self) -> None:
@@ -127,6 +127,7 @@ def test_a_counter_loaded_after_the_rows_has_them(books: Books) -> None:
 
 def test_a_missing_counter_is_loaded(books: Books) -> None:
     books.write(7)
+    announced(books.organization.pk)
     assert books.tell() == 0
     assert books.figures()["spent"] == 7
     assert books.agree()
@@ -143,11 +144,12 @@ def test_telling_twice_adds_once(books: Books) -> None:
 def test_old_rows_do_not_count_in_the_running_windows(books: Books) -> None:
     books.load()
     books.write(7, days_ago=LAST_MONTHS.days)
+    old = books.late[-1].recorded_ms
     books.write(2)
     books.tell()
     figures = books.figures()
     assert figures["spent"] == 9
-    assert [figures[f"b:{start}"] for start in books.starts] == [7, 7]
+    assert [figures[f"b:{start}"] for start in books.starts] == [7 if old < start else 0 for start in books.starts]
     assert books.agree()
 
 
@@ -179,7 +181,7 @@ def test_one_transaction_in_several_windows_is_one(books: Books) -> None:
     assert late.count(books.organization, rows=sums, read=read) == 0
     figures = books.figures()
     assert figures["spent"] == 9
-    assert [figures[f"b:{start}"] for start in books.starts] == [2, 2]
+    assert [figures[f"b:{start}"] for start in books.starts] == [2 if old < start else 0 for start in books.starts]
 
 
 def test_nothing_to_tell_touches_nothing(books: Books) -> None:
