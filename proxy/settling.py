@@ -42,7 +42,7 @@ async def close(call: Call, row: Row) -> None:
     try:
         outcome = await ledger.confirmed(done)
         if isinstance(outcome, Recorded):
-            await _settle(call, outcome)
+            await _settle(call, row, outcome)
             return
     except asyncio.CancelledError:
         background.run(_settle_after(call, row, done), of="settle a cancelled call")
@@ -147,7 +147,7 @@ async def _settle_after(call: Call, row: Row, done: asyncio.Future[Outcome]) -> 
         await _spooled_later(call, row, outcome)
     else:
         recorded = outcome
-        await _insist(call, lambda: _settle(call, recorded))
+        await _insist(call, lambda: _settle(call, row, recorded))
 
 
 async def _insist(call: Call, settle: Callable[[], Awaitable[object]]) -> None:
@@ -184,7 +184,7 @@ async def _recount(call: Call) -> None:
     await loading.unload(call.caller.limits.organization_id, call.caller.limits.subjects)
 
 
-async def _settle(call: Call, recorded: Recorded) -> None:
+async def _settle(call: Call, row: Row, recorded: Recorded) -> None:
     if call.held is not None:
         await admission.settle(
             call.held,
@@ -192,12 +192,19 @@ async def _settle(call: Call, recorded: Recorded) -> None:
             pool_charged=recorded.charged_nano_usd,
             transaction_id=recorded.transaction_id,
             recorded_at=recorded.recorded_at,
+            tokens=_tokens(row),
         )
 
 
 async def _release(call: Call) -> None:
     if call.held is not None:
         await admission.release(call.held)
+
+
+def _tokens(row: Row) -> int:
+    """As limits of tokens per minute count them: everything read and written."""
+    cached = row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens
+    return row.input_tokens + cached + row.output_tokens
 
 
 def _model(call: Call) -> str:
