@@ -1,10 +1,15 @@
-"""The catalogue: providers, the models callers ask for, and the deployments that serve them."""
+"""The catalogue: providers, the models callers ask for, and the deployments that serve them. And simulations of policies."""
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Lower
 from django.utils import timezone
+
+from guardrails.models import Policy
+from orgs.models import Organization, User
 
 
 class Provider(models.Model):
@@ -70,3 +75,56 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} by {self.provider}"
+
+
+class Simulation(models.Model):
+    """A period of the ledger replayed against a policy that may not be in force: what was asked, how far it is, what came out."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Waiting"
+        RUNNING = "running", "Running"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Span(models.TextChoices):
+        LAST_MONTH = "last_month", "Last month"
+        THIS_MONTH = "this_month", "This month so far"
+        CUSTOM = "custom", "From … to …"
+
+    UNFINISHED = (Status.QUEUED, Status.RUNNING)
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="simulations")
+    name = models.CharField(max_length=120)
+    # Where limits and rules were taken from; None: typed for this simulation.
+    policy = models.ForeignKey(Policy, on_delete=models.SET_NULL, null=True, related_name="+")
+    # proxy.simulating.proposal.Proposal, as it was when the run was asked for.
+    proposal = models.JSONField()
+    # The groups at which whoever sees it must be allowed to set limits.
+    group_ids = ArrayField(models.BigIntegerField())
+    span = models.CharField(max_length=12, choices=Span)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED)
+    # Counts the runs: what an earlier one still writes is not heard.
+    run = models.IntegerField(default=1)
+    progress = models.SmallIntegerField(default=0)
+    calls = models.BigIntegerField(default=0)
+    # proxy.simulating.result.Result once it is done.
+    result = models.JSONField(default=dict)
+    error = models.CharField(max_length=300, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(starts_at__lt=F("ends_at")), name="simulation_of_some_time")]
+        indexes = [models.Index(F("organization"), F("created_at").desc(), name="simulations_by_organization")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.status in self.UNFINISHED

@@ -7,6 +7,7 @@ from celery import shared_task
 from gateway_project.lib import lifespan
 from orgs.models import Organization
 from proxy import holds, proving
+from proxy.simulating import running
 
 
 @shared_task
@@ -31,3 +32,9 @@ def prove_counters() -> int:
         proving.correct(organization, proof.differences)
         found += len(proof.differences)
     return found
+
+
+@shared_task
+def simulate(simulation_id: int, number: int) -> None:
+    """Run `number` of a simulation, sent when somebody asks for it. Given to another worker, it begins anew."""
+    running.run(simulation_id, number=number)

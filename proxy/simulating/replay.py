@@ -1,0 +1,290 @@
+"""A period of the ledger, call by call, under limits that were not there. Pure: rows come in, refusals go out.
+
+The same rules as admission (guardrails/lua/admit.lua), with what history knows in place of what an admission knows:
+
+* A budget holds where spent so far + what the call cost stays within it. An admission reckons with the worst case
+  instead, so near a limit it refuses a little earlier, or clamps.
+* A call counts in the budget window in which it was recorded. Requests per day, rates and the order of calls go by the
+  time of admission, which the call's id holds.
+* A call that would have been refused was never made: it counts in no later sum.
+* Rates are the last 60 one-second buckets. They start at nothing.
+* Rules and the bound on output come first, then the budget with least room, then rates; on a tie the most specific.
+* A member's budget counts all of the member's calls, but judges only those below the group that was named.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from guardrails import windows
+from guardrails.rules import Rule, Rules
+from proxy.simulating.proposal import Limit, Proposal
+from proxy.simulating.tally import Tally
+
+# Groups of levels 0 to 4, member, key, application.
+Path = tuple[int | None, ...]
+# Call id; second it was recorded in; nano-dollars; all tokens; output tokens; False for an adjusting entry; model; *Path.
+Row = tuple[UUID, int, int, int, int, bool, str, *Path]
+MEMBER, KEY, APPLICATION = 5, 6, 7
+WHOLE = 0
+KINDS: tuple[windows.Kind, ...] = (*windows.BOUNDED, "total")
+
+
+class Windows:
+    """Starts of the windows of one kind, as seconds; those met are remembered."""
+
+    __slots__ = ("_calendar", "_ends", "_from", "_kind", "_starts", "_until")
+
+    def __init__(self, kind: windows.Kind, calendar: windows.Calendar) -> None:
+        self._kind, self._calendar = kind, calendar
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        # In total there is one window.
+        self._from, self._until = (WHOLE, 1 << 62) if kind == "total" else (0, 0)
+
+    def start(self, second: int) -> int:
+        if self._from <= second < self._until:
+            return self._from
+        at = bisect_right(self._starts, second)
+        if at and second < self._ends[at - 1]:
+            self._from, self._until = self._starts[at - 1], self._ends[at - 1]
+            return self._from
+        found = windows.containing(datetime.fromtimestamp(second, tz=UTC), self._kind, self._calendar)
+        if found.starts_at is None or found.ends_at is None:
+            raise ValueError("every window but the one in total has bounds")
+        self._from, self._until = int(found.starts_at.timestamp()), int(found.ends_at.timestamp())
+        self._starts.insert(at, self._from)
+        self._ends.insert(at, self._until)
+        return self._from
+
+
+class Recent:
+    """A sum over the last 60 seconds, in one-second buckets. Seconds never go back."""
+
+    __slots__ = ("_buckets", "_sum")
+
+    def __init__(self) -> None:
+        self._buckets: deque[list[int]] = deque()
+        self._sum = 0
+
+    def seen(self, second: int) -> int:
+        buckets = self._buckets
+        while buckets and buckets[0][0] <= second - 60:
+            self._sum -= buckets.popleft()[1]
+        return self._sum
+
+    def add(self, second: int, amount: int) -> None:
+        if self._buckets and self._buckets[-1][0] == second:
+            self._buckets[-1][1] += amount
+        else:
+            self._buckets.append([second, amount])
+        self._sum += amount
+
+
+class Verdict(NamedTuple):
+    """Number of the limit or rule, and the subject that it applies to."""
+
+    number: int
+    subject: str
+
+
+class Budget(NamedTuple):
+    verdict: Verdict
+    value: int
+    windows: Windows
+    sums: dict[int, int]
+
+
+class Rate(NamedTuple):
+    """Exactly one of `recent` (rpm, tpm) and `days` (requests per day) is there."""
+
+    verdict: Verdict
+    value: int
+    recent: Recent | None
+    days: dict[int, int] | None
+    of_tokens: bool
+
+
+class Lane(NamedTuple):
+    """Everything that calls with one path are judged by and counted in."""
+
+    budgets: list[Budget]
+    rates: list[Rate]
+    bound: tuple[int, Verdict] | None
+    rules: Rules
+    member_id: int | None
+    models: dict[str, Verdict | None]
+    spends: list[tuple[Windows, dict[int, int]]]
+    days: list[dict[int, int]]
+    recents: list[tuple[Recent, bool]]
+    governed: bool
+
+
+def kinds_of_budgets(proposal: Proposal) -> list[windows.Kind]:
+    found = {limit.window for limit in proposal.limits if limit.kind == "budget"}
+    return [kind for kind in KINDS if kind in found]
+
+
+class Replay:
+    """Feed it history with `count`, then rows in the order of their ids with `judge`; `tally` holds the outcome."""
+
+    def __init__(self, proposal: Proposal, *, calendar: windows.Calendar) -> None:
+        self.proposal = proposal
+        kinds = kinds_of_budgets(proposal)
+        self._windows: dict[str, Windows] = {kind: Windows(kind, calendar) for kind in kinds}
+        self._days = Windows("day", calendar)
+        self._spent: dict[tuple[str, str], dict[int, int]] = {}
+        self._called: dict[str, dict[int, int]] = {}
+        self._recent: dict[tuple[str, str], Recent] = {}
+        self._lanes: dict[Path, Lane] = {}
+        self.tally = Tally()
+
+    def count(self, path: Path, *, recorded: int, charged: int) -> None:
+        """Spend from before the period; `recorded` in seconds."""
+        for window, sums in self._lane(path).spends:
+            start = window.start(recorded)
+            sums[start] = sums.get(start, 0) + charged
+
+    def judge(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            path = row[7:]
+            lane = self._lanes.get(path) or self._lane(path)
+            if not row[5]:
+                self.count(path, recorded=row[1], charged=row[2])
+                continue
+            at = row[0].int >> 80
+            second = at // 1000
+            if lane.governed:
+                day = self._days.start(second)
+                verdict = _against(lane, row, second, day)
+                if verdict is not None:
+                    self.tally.refuse(row, at=at, day=day, verdict=verdict, window=self._window(verdict, row[1], day))
+                    continue
+                self.tally.let_through(row[2], day=day)
+            self._add(lane, row, second)
+
+    def _add(self, lane: Lane, row: Row, second: int) -> None:
+        for window, sums in lane.spends:
+            start = window.start(row[1])
+            sums[start] = sums.get(start, 0) + row[2]
+        for days in lane.days:
+            start = self._days.start(second)
+            days[start] = days.get(start, 0) + 1
+        for recent, of_tokens in lane.recents:
+            recent.add(second, row[3] if of_tokens else 1)
+
+    def _window(self, verdict: Verdict, recorded: int, day: int) -> int:
+        """Start of the window that the limit was judged in; a day for rates, the whole for what has no window."""
+        limits = self.proposal.limits
+        if verdict.number >= len(limits) or limits[verdict.number].kind == "max_tokens":
+            return WHOLE
+        limit = limits[verdict.number]
+        return self._windows[limit.window].start(recorded) if limit.kind == "budget" else day
+
+    def _lane(self, path: Path) -> Lane:
+        lane = self._lanes.get(path)
+        if lane is None:
+            lane = self._lanes[path] = self._built(path)
+        return lane
+
+    def _built(self, path: Path) -> Lane:
+        subjects = self._subjects(path)
+        governing = [name for name, governs in subjects if governs]
+        limits = [(Verdict(number, name), limit) for name in governing for number, limit in enumerate(self.proposal.limits)]
+        rates = [self._rate(verdict, limit) for verdict, limit in limits if limit.kind in ("rpm", "tpm", "rpd")]
+        has_days = any(limit.kind == "rpd" for limit in self.proposal.limits)
+        return Lane(
+            budgets=[self._budget(verdict, limit) for verdict, limit in limits if limit.kind == "budget"],
+            rates=rates,
+            bound=next(((limit.value, verdict) for verdict, limit in limits if limit.kind == "max_tokens"), None),
+            rules=self._rules(governing),
+            member_id=path[MEMBER],
+            models={},
+            spends=[(window, self._sums(name, kind)) for name, _ in subjects for kind, window in self._windows.items()],
+            days=[self._called.setdefault(name, {}) for name, _ in subjects] if has_days else [],
+            recents=[(rate.recent, rate.of_tokens) for rate in rates if rate.recent is not None],
+            governed=bool(governing),
+        )
+
+    def _subjects(self, path: Path) -> list[tuple[str, bool]]:
+        """Those with counters on this path, most specific first, and whether calls with this path are judged by them."""
+        targets: dict[str, set[int | None]] = {"group": set(), "members": set(), "keys": set(), "application": set()}
+        for target in self.proposal.targets:
+            targets[target.kind].add(target.id)
+        groups = {group for group in path[:MEMBER] if group is not None}
+        found = []
+        if path[KEY] is not None and targets["keys"]:
+            found.append((f"k{path[KEY]}", bool(groups & targets["keys"])))
+        if path[APPLICATION] in targets["application"]:
+            found.append((f"a{path[APPLICATION]}", True))
+        if path[MEMBER] is not None and targets["members"]:
+            found.append((f"m{path[MEMBER]}", bool(groups & targets["members"])))
+        found += [(f"g{path[level]}", True) for level in range(4, 0, -1) if path[level] in targets["group"]]
+        return [*found, ("org", True)] if path[0] in targets["group"] else found
+
+    def _sums(self, subject: str, window: str) -> dict[int, int]:
+        return self._spent.setdefault((subject, window), {})
+
+    def _budget(self, verdict: Verdict, limit: Limit) -> Budget:
+        return Budget(verdict, limit.value, self._windows[limit.window], self._sums(verdict.subject, limit.window))
+
+    def _rate(self, verdict: Verdict, limit: Limit) -> Rate:
+        if limit.kind == "rpd":
+            return Rate(verdict, limit.value, None, self._called.setdefault(verdict.subject, {}), False)
+        recent = self._recent.setdefault((verdict.subject, limit.kind), Recent())
+        return Rate(verdict, limit.value, recent, None, limit.kind == "tpm")
+
+    def _rules(self, governing: list[str]) -> Rules:
+        """The node of each says the verdict: "<number> <subject>"."""
+        first = len(self.proposal.limits)
+        return Rules(
+            rules=tuple(
+                Rule(kind=rule.kind, entries=rule.entries, level="", node=f"{first + index} {name}", policy="")
+                for name in governing
+                for index, rule in enumerate(self.proposal.rules)
+            )
+        )
+
+
+def _against(lane: Lane, row: Row, second: int, day: int) -> Verdict | None:
+    """What refuses the call."""
+    model = row[6]
+    if model not in lane.models:
+        lane.models[model] = _ruled_out(lane, model)
+    ruled_out = lane.models[model]
+    if ruled_out is not None:
+        return ruled_out
+    if lane.bound is not None and row[4] > lane.bound[0]:
+        return lane.bound[1]
+    return _short_budget(lane, row) or _full_rate(lane, row, second, day)
+
+
+def _ruled_out(lane: Lane, model: str) -> Verdict | None:
+    rule = lane.rules.against_member(lane.member_id) or lane.rules.against_model(model)
+    if rule is None:
+        return None
+    number, _, subject = rule.node.partition(" ")
+    return Verdict(int(number), subject)
+
+
+def _short_budget(lane: Lane, row: Row) -> Verdict | None:
+    """The one with the least room."""
+    short, least = None, 0
+    for verdict, value, window, sums in lane.budgets:
+        room = value - sums.get(window.start(row[1]), 0)
+        if room < row[2] and (short is None or room < least):
+            short, least = verdict, room
+    return short
+
+
+def _full_rate(lane: Lane, row: Row, second: int, day: int) -> Verdict | None:
+    for verdict, value, recent, days, of_tokens in lane.rates:
+        seen = recent.seen(second) if recent is not None else (days or {}).get(day, 0)
+        if seen + (row[3] if of_tokens else 1) > value:
+            return verdict
+    return None

@@ -1,0 +1,196 @@
+"""Simulations: asked for, sent to a worker, cancelled, run again, deleted. Nothing here changes what may be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+from django.db import transaction
+from django.http import Http404
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from guardrails import windows
+from guardrails.models import Policy
+from orgs.actor import Actor
+from orgs.errors import NotAllowed, Refused
+from orgs.models import Application, Group, Organization
+from orgs.permissions import Permission
+from orgs.selectors import groups_visible_to
+from orgs.services.changes import clean_name
+from proxy import tasks
+from proxy.models import Simulation
+from proxy.simulating import spans
+from proxy.simulating.proposal import Limit, Proposal, Rule, Target
+
+# Each takes a worker for a minute: others must have their turn.
+MOST_UNFINISHED = 3
+MOST_TARGETS = 500
+NO_WORKER = "It could not be handed to a background worker: the message broker did not answer. Run it again in a moment."
+REPLAYED_LIMITS = ("budget", "rpm", "tpm", "rpd", "max_tokens")
+REPLAYED_RULES = ("models", "blocked_models", "members")
+# Of a policy's parts, what the ledger cannot tell; keys and seats judge no call.
+LEFT_OUT = {
+    "parallel": "parallel calls",
+    "providers": "allowed providers (another deployment may have served the call)",
+    "addresses": "allowed addresses (they are not kept)",
+}
+Span = Simulation.Span
+
+
+class Wanted(NamedTuple):
+    """What somebody asks to try. Either `policy`, or `limits` and `rules`."""
+
+    name: str
+    policy: Policy | None
+    limits: tuple[Limit, ...]
+    rules: tuple[Rule, ...]
+    targets: tuple[Target, ...]
+    span: str
+    period: spans.Span
+
+
+def guarded_groups(actor: Actor) -> list[Group]:
+    """The groups whose limits the actor may set, in the order of the tree."""
+    groups = groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS)
+    return [group for group in groups if actor.can(Permission.MANAGE_GUARDRAILS, group)]
+
+
+def visible_to(actor: Actor) -> Any:
+    """Simulations of subjects whose limits the actor may set, newest first."""
+    found = Simulation.objects.filter(organization=actor.organization).select_related("created_by").order_by("-created_at", "-pk")
+    if actor.can_everywhere(Permission.MANAGE_GUARDRAILS):
+        return found
+    return found.filter(group_ids__contained_by=[group.pk for group in guarded_groups(actor)])
+
+
+def access_simulation_by_id(actor: Actor, simulation_id: int) -> Simulation:
+    """Raises Http404."""
+    found: Simulation | None = visible_to(actor).filter(pk=simulation_id).first()
+    if found is None:
+        raise Http404("no such simulation")
+    return found
+
+
+def start(wanted: Wanted, *, by: Actor) -> Simulation:
+    """Raises Refused, NotAllowed."""
+    proposal = _proposal(wanted)
+    groups = _required(wanted.targets, by=by)
+    if wanted.period.ends_at - wanted.period.starts_at > spans.LONGEST:
+        raise Refused(f"At most {spans.LONGEST.days} days at once.", field="first")
+    with transaction.atomic():
+        _refuse_too_many(by.organization)
+        made = Simulation.objects.create(
+            organization=by.organization,
+            name=clean_name(wanted.name),
+            policy=wanted.policy,
+            proposal=msgspec.to_builtins(proposal),
+            group_ids=sorted(groups),
+            span=wanted.span,
+            starts_at=wanted.period.starts_at,
+            ends_at=wanted.period.ends_at,
+            created_by=by.user,
+        )
+        _send(made)
+    return made
+
+
+def start_again(simulation: Simulation, *, by: Actor) -> None:
+    """With the policy as it is now, and the month as it is now. Raises Refused."""
+    with transaction.atomic():
+        fresh = Simulation.objects.select_for_update().select_related("policy").get(pk=simulation.pk)
+        if fresh.is_unfinished:
+            raise Refused("It has not ended yet.")
+        _refuse_too_many(by.organization)
+        if fresh.policy is not None:
+            targets = msgspec.convert(fresh.proposal, Proposal).targets
+            fresh.proposal = msgspec.to_builtins(_of_policy(fresh.policy, targets))
+        fresh.starts_at, fresh.ends_at = period_of(fresh.span, organization=by.organization) or (fresh.starts_at, fresh.ends_at)
+        fresh.status, fresh.run, fresh.progress, fresh.calls = Simulation.Status.QUEUED, fresh.run + 1, 0, 0
+        fresh.result, fresh.error, fresh.started_at, fresh.finished_at = {}, "", None, None
+        fresh.created_at = timezone.now()
+        fresh.save()
+        _send(fresh)
+
+
+def cancel(simulation: Simulation) -> bool:
+    """Its worker stops within a second or so. False where it had ended already."""
+    running = Simulation.objects.filter(pk=simulation.pk, status__in=Simulation.UNFINISHED)
+    return running.update(status=Simulation.Status.CANCELLED, finished_at=timezone.now()) == 1
+
+
+def period_of(span: str, *, organization: Organization) -> spans.Span | None:
+    """None for one whose days are typed."""
+    calendar, now = windows.Calendar.of(organization), timezone.now()
+    if span == Span.LAST_MONTH:
+        return spans.last_month(now=now, calendar=calendar)
+    return spans.this_month(now=now, calendar=calendar) if span == Span.THIS_MONTH else None
+
+
+def _proposal(wanted: Wanted) -> Proposal:
+    if wanted.policy is not None:
+        return _of_policy(wanted.policy, wanted.targets)
+    if not wanted.limits and not wanted.rules:
+        raise Refused("Set at least one limit, or choose a policy.")
+    return Proposal(wanted.limits, wanted.rules, wanted.targets)
+
+
+def _of_policy(policy: Policy, targets: tuple[Target, ...]) -> Proposal:
+    limits, rules = list(policy.limits.order_by("pk")), list(policy.rules.order_by("pk"))
+    proposal = Proposal(
+        tuple(
+            msgspec.convert({"kind": limit.kind, "window": limit.window, "value": limit.value}, Limit)
+            for limit in limits
+            if limit.kind in REPLAYED_LIMITS
+        ),
+        tuple(
+            msgspec.convert({"kind": rule.kind, "entries": rule.entries}, Rule)
+            for rule in rules
+            if rule.kind in REPLAYED_RULES and rule.entries
+        ),
+        targets,
+        tuple(
+            LEFT_OUT[kind]
+            for kind in dict.fromkeys([*(one.kind for one in limits), *(one.kind for one in rules)])
+            if kind in LEFT_OUT
+        ),
+    )
+    if not proposal.limits and not proposal.rules:
+        raise Refused("This policy has nothing that the ledger could be replayed against.", field="policy")
+    return proposal
+
+
+def _required(targets: Iterable[Target], *, by: Actor) -> set[int]:
+    """The groups at which the actor must be allowed to set limits, and is. What is not there is as what may not be touched."""
+    wanted = list(targets)
+    if not wanted:
+        raise Refused("Choose at least one: the organisation, a group, its members or keys, or an application.")
+    if len(wanted) > MOST_TARGETS:
+        raise Refused(f"At most {MOST_TARGETS} at once.")
+    ids = [target.id for target in wanted if target.kind == "application"]
+    homes = dict(Application.objects.filter(organization=by.organization, pk__in=ids).values_list("pk", "group_id"))
+    needed = {homes.get(target.id, 0) if target.kind == "application" else target.id for target in wanted}
+    if not needed <= {group.pk for group in guarded_groups(by)}:
+        raise NotAllowed(Permission.MANAGE_GUARDRAILS)
+    return needed
+
+
+def _refuse_too_many(organization: Organization) -> None:
+    # Two who ask at once: the lock lets one after the other count.
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    if Simulation.objects.filter(organization=organization, status__in=Simulation.UNFINISHED).count() >= MOST_UNFINISHED:
+        raise Refused(f"{MOST_UNFINISHED} simulations have not ended yet. Wait for one, or cancel one.")
+
+
+def _send(simulation: Simulation) -> None:
+    transaction.on_commit(partial(_hand_over, simulation.pk, simulation.run))
+
+
+def _hand_over(simulation_id: int, number: int) -> None:
+    try:
+        tasks.simulate.apply_async((simulation_id, number), retry=False)
+    except OperationalError:
+        waiting = Simulation.objects.filter(pk=simulation_id, run=number, status=Simulation.Status.QUEUED)
+        waiting.update(status=Simulation.Status.FAILED, error=NO_WORKER, finished_at=timezone.now())
