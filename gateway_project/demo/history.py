@@ -29,7 +29,7 @@ from billing.models import UsageRecord
 from gateway_project.demo import workloads
 from gateway_project.demo.past import Day, Origin, PastRow, Rate, Room, Served
 from guardrails import late
-from guardrails.admission import Spend
+from guardrails.loading import Spend
 from guardrails.late import LateRows
 from guardrails.models import Limit
 from orgs.actor import LINEAGE
