@@ -89,6 +89,16 @@ async def _refreshed() -> Catalogue:
     read = await epoch.read(epoch.CATALOGUE)
     if _current is not None and _current.epoch == read.value and not read.dirty and time.time() < _current.expires_at:
         return _current
+    _current = await _read(read.value)
+    return _current
+
+
+async def as_stored() -> Catalogue:
+    """Read for one call, while nobody can tell whether a remembered one still holds. Raises DatabaseUnavailable."""
+    return await _read("")
+
+
+async def _read(epoch_value: str) -> Catalogue:
     rows = await database.rows(CATALOGUE_SQL)
     found = await _prices(rows)
     models: dict[str, Model] = {}
@@ -97,8 +107,7 @@ async def _refreshed() -> Catalogue:
         if deployment is not None:
             models[row["name"]] = _with(models.get(row["name"]) or _model(row), deployment)
     until = [price.valid_until.timestamp() for price in found.values() if price.valid_until is not None]
-    _current = Catalogue(read.value, models, min(until, default=float("inf")))
-    return _current
+    return Catalogue(epoch_value, models, min(until, default=float("inf")))
 
 
 async def _prices(rows: list[dict[str, Any]]) -> dict[int, Price]:

@@ -1,7 +1,10 @@
 """How long the answers of a key and model usually are: what an observed hold covers.
 
-The 95th percentile of the output tokens of the key's latest complete answers from that model, per answer. Where there are
-too few to tell, nothing is said, and the worst case is held.
+The 95th percentile of the output tokens of the key's latest answers from that model. Where there are too few to tell,
+nothing is said, and the worst case is held.
+
+An answer that such a hold cut short would have been longer, by how much nobody knows: it counts twice. So where more
+than one in twenty is cut the next holds grow again; counted as they are, they could only ever shrink.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ MOST_REMEMBERED = 20_000
 USUAL_SQL = """
 SELECT count(*) AS answers, percentile_disc(0.95) WITHIN GROUP (ORDER BY output_tokens) AS usual
 FROM (
-    SELECT output_tokens FROM billing_usagerecord
-    WHERE api_key_id = %(key)s AND call_id >= %(since)s AND requested_model = %(model)s AND status = 'ok'
+    SELECT output_tokens * CASE WHEN finish_reason = 'length' AND decision ? 'observed_cap' THEN 2 ELSE 1 END AS output_tokens
+    FROM billing_usagerecord
+    WHERE api_key_id = %(key)s AND call_id >= %(since)s AND requested_model = %(model)s
+      AND (status = 'ok' OR error_code = 'hold_used_up') AND NOT decision ? 'degraded'
     ORDER BY call_id DESC LIMIT %(latest)s
 ) AS latest
 """

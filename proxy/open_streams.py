@@ -1,7 +1,7 @@
 """Streams under way, and who may still have theirs: a key that is revoked ends its open streams within a second.
 
 Every change of an organisation gives it a fresh epoch. So this worker reads, four times a second, the epochs of the
-organisations it is streaming for, and where one has changed looks up each of their keys again.
+organisations it is streaming for, and looks up again the keys of those streams that were admitted under another one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+import structlog
+
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
@@ -23,12 +25,18 @@ from proxy.errors import CODES, ProxyError
 
 LOOK_SECONDS = 0.25
 
+log = structlog.get_logger(__name__)
+
 
 class OpenStream:
-    """`waiting` bounds the relay's present wait for the provider; None while it waits for the caller."""
+    """`waiting` bounds the present wait for the provider; None while the caller is waited for.
+
+    `epoch`: under which the call's key was last found to be in order.
+    """
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.epoch = call.caller.epoch
         self.waiting: asyncio.Timeout | None = None
 
     def cut(self, error: ProxyError) -> None:
@@ -42,16 +50,11 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._by_organization: defaultdict[int, dict[UUID, OpenStream]] = defaultdict(dict)
-        self._epochs: dict[int, str] = {}
         self._task = asyncio.get_running_loop().create_task(self._watch())
         lifespan.on_shutdown(self._stop)
 
     def add(self, stream: OpenStream) -> None:
-        call = stream.call
-        organization_id = call.principal.organization_id
-        if organization_id not in self._epochs:
-            self._epochs[organization_id] = call.caller.epoch
-        self._by_organization[organization_id][call.id] = stream
+        self._by_organization[stream.call.principal.organization_id][stream.call.id] = stream
 
     def remove(self, stream: OpenStream) -> None:
         organization_id = stream.call.principal.organization_id
@@ -59,7 +62,6 @@ class OpenStreams:
         streams.pop(stream.call.id, None)
         if not streams:
             del self._by_organization[organization_id]
-            self._epochs.pop(organization_id, None)
 
     async def _watch(self) -> None:
         while True:
@@ -69,22 +71,24 @@ class OpenStreams:
                     await self._look(organization_id)
                 except (RedisUnavailable, DatabaseUnavailable):
                     continue  # the next look is near; what it cannot see has not changed what this worker may do
+                except Exception as error:  # whatever it was: the next look may see more
+                    log.error("streams.look_failed", organization=organization_id, error=type(error).__name__)
 
     async def _look(self, organization_id: int) -> None:
         now = (await epoch.read(organization_id)).value
-        if self._epochs.get(organization_id) == now:
-            return
         by_key: defaultdict[str, list[OpenStream]] = defaultdict(list)
         for stream in self._by_organization.get(organization_id, {}).values():
-            by_key[stream.call.caller.key].append(stream)
+            if stream.epoch != now:
+                by_key[stream.call.caller.key].append(stream)
         for key, streams in by_key.items():
             try:
                 await access.principal_of(key)
             except KeyRefused as refusal:
                 for stream in streams:
                     stream.cut(CODES[refusal.code](f"{refusal} The answer was cut."))
-        if organization_id in self._epochs:
-            self._epochs[organization_id] = now
+            else:
+                for stream in streams:
+                    stream.epoch = now
 
     async def _stop(self) -> None:
         self._task.cancel()

@@ -29,6 +29,7 @@ from proxy import (
     errors,
     headers,
     observed,
+    open_streams,
     permits,
     recording,
     refusals,
@@ -87,7 +88,10 @@ async def authenticate(authorization: str | None) -> callers.Caller:
 
 
 async def authenticate_current(authorization: str | None) -> callers.Caller:
-    """For answers that no admission stands behind: the key as it is now, not as this worker remembers it."""
+    """For answers that no admission stands behind: the key as it is now, not as this worker remembers it.
+
+    Raises errors.KeyRefused, GuardrailsUnavailable.
+    """
     try:
         return await callers.current((await authenticate(authorization)).key)
     except KeyRefused as refusal:
@@ -112,17 +116,22 @@ async def admit(call: Call) -> None:
     raise GuardrailsUnavailable("The organization's settings change faster than they can be read.")
 
 
-async def _plan_and_reserve(call: Call) -> None:
+async def _judge(call: Call) -> None:
+    """What needs no counter: who, from where, for what, which model, and where it may go."""
     call.feature = attribution.feature_of(call.principal, call.feature_asked)
     permits.check_caller(call)
     call.degraded = None
     call.plan = await plan_of(call)
+
+
+async def _plan_and_reserve(call: Call) -> None:
+    await _judge(call)
     outcome = await _reserve(call, may_degrade=True)
     if isinstance(outcome, Degrade):
         await degrade(call, outcome)
         outcome = await _reserve(call, may_degrade=False)
     if isinstance(outcome, Refused):
-        raise refusals.error_of(outcome)
+        raise refusals.error_of(outcome, tokens=call.planned.tokens)
     if isinstance(outcome, Degrade):
         raise GuardrailsUnavailable
     call.held, plan = outcome, call.planned
@@ -150,7 +159,7 @@ async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Deg
         raise
     except RedisUnavailable as error:
         if call.principal.admit_unguarded:
-            return await unguarded.admitted(call)
+            return await _reserve_unguarded(call)
         background.run(settling.give_up(call), of="give up an unanswered admission")
         raise GuardrailsUnavailable from error
     except DatabaseUnavailable as error:
@@ -158,35 +167,61 @@ async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Deg
         raise GuardrailsUnavailable from error
 
 
+async def _reserve_unguarded(call: Call) -> Admitted:
+    """Judged anew by what PostgreSQL says now, and let through."""
+    try:
+        call.caller = await unguarded.caller_of(call.caller.key)
+        await _judge(call)
+    except BaseException:
+        # Whether the admission that nobody answered holds something is unknown; an admitted call ends that as it settles.
+        background.run(settling.give_up(call), of="give up an unanswered admission")
+        raise
+    return unguarded.admitted(call)
+
+
 async def degrade(call: Call, outcome: Degrade) -> None:
-    """The call goes to the cheaper model that the policy names, if this caller may use it; else it stays as it is."""
-    catalogue = await _catalogue(outcome.limit.degrade_model)
-    model = catalogue.models.get(outcome.limit.degrade_model)
-    if model is None or model.kind != "chat" or not permits.permits(call.caller, model):
+    """The call goes to the cheaper model that the policy names, if it can and may go there; else it stays as it is."""
+    if outcome.limit.degrade_model == call.asked.model:
         return
     call.degraded = outcome.limit
-    call.plan = await plan_of(call)
+    try:
+        call.plan = await plan_of(call)
+    except ProxyError:
+        call.degraded = None
 
 
 async def plan_of(call: Call) -> routing.Plan:
     """Where the call may go and what it can cost. Raises PermissionRefused, ModelNotFound, BadRequest, ModelUnpriced."""
-    model = routing.find(await _catalogue(call.model), call.model)
+    model = routing.find(await _catalogue(call), call.model)
     permits.check_model(call, model)
-    rules = call.caller.limits.rules
+    limits = call.caller.limits
+    rules = limits.rules
     bounds = routing.Bounds(
         most=permits.most_tokens(call),
         least=rules.clamp_least_tokens if rules.clamp else None,
         usual=await observed.usual_output(call.principal.key_id, model.name) if rules.observed_holds else None,
+        tokens=min((limit.value for limit in limits.limits if limit.kind == "tpm"), default=None),
     )
     return routing.plan(model, call.asked, deployments=permits.allowed_deployments(call, model), bounds=bounds)
 
 
-async def _catalogue(model: str) -> deployments.Catalogue:
+async def _catalogue(call: Call) -> deployments.Catalogue:
     """A model that is missing from this worker's catalogue may have been declared a moment ago."""
     try:
         catalogue = await deployments.catalogue()
-        return catalogue if model in catalogue.models else await deployments.refreshed()
-    except (RedisUnavailable, DatabaseUnavailable) as error:
+        return catalogue if call.model in catalogue.models else await deployments.refreshed()
+    except RedisUnavailable as error:
+        if call.principal.admit_unguarded:
+            return await _catalogue_unguarded()
+        raise GuardrailsUnavailable from error
+    except DatabaseUnavailable as error:
+        raise GuardrailsUnavailable from error
+
+
+async def _catalogue_unguarded() -> deployments.Catalogue:
+    try:
+        return await deployments.as_stored()
+    except DatabaseUnavailable as error:
         raise GuardrailsUnavailable from error
 
 
@@ -206,7 +241,8 @@ async def _is_current(call: Call) -> bool:
     try:
         return await callers.is_current(call.caller)
     except RedisUnavailable:
-        return True
+        # Nobody can tell. Where calls pass unchecked, what refuses one is read from PostgreSQL, too.
+        return not (call.principal.admit_unguarded and call.caller.epoch)
 
 
 async def _whole(call: Call, codec: ModuleType) -> Answer:
@@ -232,13 +268,14 @@ async def _whole(call: Call, codec: ModuleType) -> Answer:
 
 async def _stream(call: Call, codec: ModuleType) -> Answer:
     try:
-        async with asyncio.timeout(call.seconds_left):
-            opened = await attempts.opened_stream(call, call.planned, codec)
+        with open_streams.watched(call) as stream:
+            async with asyncio.timeout(call.seconds_left) as stream.waiting:
+                opened = await attempts.opened_stream(call, call.planned, codec)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise
     except Exception as error:
-        raise _failed(call, error) from error
+        raise _failed(call, call.cut or error) from error
     frames = streams.relay(call, opened, codec)
     await anext(frames)
     return Answer(headers.of_stream(call), frames)

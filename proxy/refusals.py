@@ -38,10 +38,19 @@ _counts: dict[tuple[int, str, int], int] = {}
 _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
 
 
-def error_of(outcome: Refused) -> ProxyError:
-    """The limit, its figures and when it resets, in words and as `error.gatehouse`."""
+def error_of(outcome: Refused, *, tokens: int = 0) -> ProxyError:
+    """The limit, its figures and when it resets, in words and as `error.gatehouse`.
+
+    `tokens`: what the call counts in rates of tokens. More than the limit, and waiting is of no use.
+    """
     limit = outcome.limit
-    return _money(outcome) if limit.kind == "budget" else _rate(outcome, RATES[limit.kind])
+    if limit.kind == "budget":
+        return _money(outcome)
+    error = _rate(outcome, RATES[limit.kind])
+    if limit.kind == "tpm" and tokens > limit.value:
+        error.message = f"{error.message} It may need {tokens}: ask for less, with max_tokens."
+        error.should_retry = False
+    return error
 
 
 class Rate(NamedTuple):

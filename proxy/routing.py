@@ -47,12 +47,14 @@ class Bounds(msgspec.Struct, frozen=True):
     """What policies say of one answer's length, in output tokens.
 
     `most`: allowed at all. `least`: where a budget affords less than that, the call is refused; None: the answer is never
-    shortened. `usual`: what answers of this key and model seldom exceed, where only that shall be held.
+    shortened. `usual`: what answers of this key and model seldom exceed, where only that shall be held. `tokens`: the
+    tightest rate of tokens per minute.
     """
 
     most: int | None = None
     least: int | None = LEAST_OUTPUT
     usual: int | None = None
+    tokens: int | None = None
 
 
 def find(catalogue: Catalogue, name: str) -> Model:
@@ -85,9 +87,15 @@ def plan(model: Model, request: ChatRequest, *, deployments: tuple[Deployment, .
         max_tokens=cap if cap < full or not (asked or model.max_output_tokens) else None,
         worst_case=most(deployments, request, output=cap),
         least=None if asked or bounds.least is None else most(deployments, request, output=min(cap, bounds.least)),
-        tokens=request.input_tokens_estimate + request.n * (cap if asked else min(cap, USUAL_OUTPUT)),
+        tokens=_tokens(request, cap if asked else min(cap, USUAL_OUTPUT), most=None if asked else bounds.tokens),
         observed=bounds.usual is not None and cap == bounds.usual < full,
     )
+
+
+def _tokens(request: ChatRequest, output: int, *, most: int | None) -> int:
+    """What counts until the answer tells; a mere guess is never more than a rate allows at all (`most`)."""
+    needed = request.input_tokens_estimate + request.n * output
+    return needed if most is None else max(request.input_tokens_estimate, min(needed, most))
 
 
 def most(deployments: tuple[Deployment, ...], request: ChatRequest, *, output: int) -> int:

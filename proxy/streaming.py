@@ -33,9 +33,11 @@ from proxy.open_streams import OpenStream
 from proxy.protocols.chat_replies import Frame, StreamReader
 
 END_SECONDS = 0.05
-# A provider that was told the most tokens and sends more text than that many can be has not listened: what was
-# reserved is used up.
+# A provider that was told the most tokens and sends more text than so many can be has not listened: what was reserved is
+# used up. Prose has four or five characters a token, but tokens of 16 blanks or dashes exist, and of more: a sound
+# answer must never be cut, however short it was asked to be, and one that goes on is cut all the same.
 MOST_CHARACTERS_PER_TOKEN = 16
+SPARE_CHARACTERS = 512
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +61,7 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
             row = recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
-            held_back = [codec.render_length_end(reader, include_usage=call.asked.include_usage)]
+            held_back = [_length_end(call, reader, codec)]
         else:
             row = _completed(call, reader)
         open_row = False
@@ -91,7 +93,7 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
     longer relay, and what cut the call.
     """
     call, reader = stream.call, opened.reader
-    most_text = MOST_CHARACTERS_PER_TOKEN * call.asked.n * (call.max_tokens or call.planned.output_cap)
+    most_tokens = call.asked.n * (call.max_tokens or call.planned.output_cap)
     yield opened.first
     while not reader.done:
         if call.cut is not None:
@@ -104,12 +106,24 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
         if not call.unguarded:
             leases.refuse_if_lost()
         yield _sound(reader.feed(chunk))
-        if reader.text_length > most_text and not reader.finish_reasons:
+        if not reader.all_finished and _exceeds(reader, most_tokens):
             call.cut = HoldUsedUp()
             return
     else:
         await _end(opened)
     yield _sound(opened.reader.flush())
+
+
+def _exceeds(reader: StreamReader, most_tokens: int) -> bool:
+    """Whether the provider has written more than it was told to, by its own count if it keeps one, else by the text."""
+    counted = reader.usage is not None and reader.usage.output_total > most_tokens
+    return counted or reader.text_length > MOST_CHARACTERS_PER_TOKEN * most_tokens + SPARE_CHARACTERS
+
+
+def _length_end(call: Call, reader: StreamReader, codec: ModuleType) -> bytes:
+    used = reader.usage or recording.estimated_usage(call, reader.text_length)
+    end: bytes = codec.render_length_end(reader, n=call.asked.n, usage=used if call.asked.include_usage else None)
+    return end
 
 
 async def _end(opened: Opened) -> None:

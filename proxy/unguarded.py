@@ -14,25 +14,29 @@ import structlog
 from gateway_project.lib.database import DatabaseUnavailable
 from guardrails.admission import Admitted
 from orgs.access import KeyRefused
-from proxy import callers, errors, metrics, permits
+from proxy import callers, errors, metrics
 from proxy.call import Call
+from proxy.callers import Caller
 from proxy.errors import GuardrailsUnavailable
 
 log = structlog.get_logger(__name__)
 
 
-async def admitted(call: Call) -> Admitted:
-    """Raises KeyRefused, PermissionRefused, and GuardrailsUnavailable where the organisation does not ask for it."""
+async def caller_of(key: str) -> Caller:
+    """Raises errors.KeyRefused, and GuardrailsUnavailable where the organisation does not ask for it."""
     try:
-        call.caller = await callers.load_unguarded(call.caller.key)
+        caller = await callers.load_unguarded(key)
     except KeyRefused as refusal:
         raise errors.CODES[refusal.code](str(refusal)) from refusal
     except DatabaseUnavailable as error:
         raise GuardrailsUnavailable from error
-    if not call.principal.admit_unguarded:
+    if not caller.principal.admit_unguarded:
         raise GuardrailsUnavailable
-    permits.check_caller(call)
-    permits.check_model(call, call.planned.model)
+    return caller
+
+
+def admitted(call: Call) -> Admitted:
+    """Of a call that was judged and planned by what `caller_of` has read."""
     metrics.UNGUARDED.inc()
     log.warning("call.unguarded", call_id=str(call.id), organization=call.principal.organization_id)
     return Admitted(

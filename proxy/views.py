@@ -41,12 +41,12 @@ def address_of(request: Request) -> str:
 
 class Models(ProxyView):
     async def get(self, request: Request, name: str = "") -> HttpResponseBase:
-        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"), address=address_of(request))
         body = await offered.one(caller, name) if name else await offered.all_models(caller)
         return HttpResponse(body, headers=headers.of_a_question())
 
 
 class Key(ProxyView):
     async def get(self, request: Request) -> HttpResponseBase:
-        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"), address=address_of(request))
         return HttpResponse(msgspec.json.encode(await keycard.describe(caller)), headers=headers.of_a_question())

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical import ChatRequest, text_tokens
+from proxy.canonical import ChatRequest, Usage, text_tokens
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import surrogates
 from proxy.protocols.chat_replies import BrokenReply, Frame, Reply, StreamReader, read_reply
@@ -231,19 +231,32 @@ def render_error(error: ProxyError, *, request_id: str) -> bytes:
     return _write({"error": shown})
 
 
-def render_length_end(reader: StreamReader, *, include_usage: bool) -> bytes:
-    """The end of a stream that the gateway cut because what was reserved for it is used up: as at the maximum length."""
+def render_length_end(reader: StreamReader, *, n: int, usage: Usage | None) -> bytes:
+    """The end of a stream that the gateway cut because what was reserved for it is used up: as at the maximum length.
+
+    Each of the `n` choices that has not ended ends; `usage` follows where the caller asked for it.
+    """
     frame = {
         "id": reader.upstream_id or "chatcmpl-cut",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": reader.model or "",
     }
-    choices = [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in range(n) if index not in reader.finished]
     ends = [frame | {"choices": choices}]
-    if include_usage:
-        ends.append(frame | {"choices": [], "usage": None})
+    if usage is not None:
+        ends.append(frame | {"choices": [], "usage": _usage(usage)})
     return b"".join(b"data: " + _write(end) + b"\n\n" for end in ends) + b"data: [DONE]\n\n"
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.input_total,
+        "completion_tokens": usage.output_total,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
 
 
 def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:

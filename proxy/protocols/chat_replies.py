@@ -155,7 +155,12 @@ class StreamReader:
         return tuple(reason for _, reason in sorted(self._finish.items()))
 
     @property
-    def _all_finished(self) -> bool:
+    def finished(self) -> frozenset[int]:
+        """Choices that have a finish reason, by index."""
+        return frozenset(self._finish)
+
+    @property
+    def all_finished(self) -> bool:
         return len(self._finish) >= self._n
 
     @property
@@ -204,13 +209,13 @@ class StreamReader:
         for choice in answer.choices or ():
             carries |= self._tap_choice(choice)
         if answer.usage is None:
-            self._terminal = self._terminal or self._all_finished
+            self._terminal = self._terminal or self.all_finished
             return self._terminal, False
         usage = usage_of(answer.usage)
         self.usage = usage or self.usage
         # Some send the usage with an empty delta in `choices`, or a running usage with every chunk.
-        usage_only = usage is not None and not carries and (not answer.choices or self._all_finished)
-        self._terminal |= usage_only or self._all_finished
+        usage_only = usage is not None and not carries and (not answer.choices or self.all_finished)
+        self._terminal |= usage_only or self.all_finished
         return self._terminal, usage_only and not self._wants_usage
 
     def _tap_choice(self, choice: _Choice) -> bool:
