@@ -9,7 +9,9 @@ from rest_framework.request import Request
 
 from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
-from proxy import attribution, headers, keycard, offered, pipeline, startup
+from proxy import attribution, headers, keycard, offered, permits, pipeline, startup
+from proxy.call import Call
+from proxy.callers import Caller
 from proxy.protocols import chat_completions
 
 
@@ -39,14 +41,21 @@ def address_of(request: Request) -> str:
     return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES)
 
 
+async def asking(request: Request) -> Caller:
+    """Who asks what its key may do: from where the key may not be used, nobody."""
+    caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+    permits.check_caller(Call("question", caller, address=address_of(request)))
+    return caller
+
+
 class Models(ProxyView):
     async def get(self, request: Request, name: str = "") -> HttpResponseBase:
-        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"), address=address_of(request))
+        caller = await asking(request)
         body = await offered.one(caller, name) if name else await offered.all_models(caller)
         return HttpResponse(body, headers=headers.of_a_question())
 
 
 class Key(ProxyView):
     async def get(self, request: Request) -> HttpResponseBase:
-        caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"), address=address_of(request))
+        caller = await asking(request)
         return HttpResponse(msgspec.json.encode(await keycard.describe(caller)), headers=headers.of_a_question())
