@@ -29,8 +29,8 @@ from billing.models import UsageRecord
 from gateway_project.demo import workloads
 from gateway_project.demo.past import Day, Origin, PastRow, Rate, Room, Served
 from guardrails import late
-from guardrails.loading import Spend
 from guardrails.late import LateRows
+from guardrails.loading import Spend
 from guardrails.models import Limit
 from orgs.actor import LINEAGE
 from orgs.models import ApiKey, Organization
