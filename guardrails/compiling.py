@@ -8,7 +8,7 @@ bound to it; the limits people set on a key's own page are not meant), from the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +20,8 @@ from guardrails.rules import DEFAULT_CLAMP_LEAST_TOKENS, Approval, Rule, Rules
 from guardrails.rules import Kind as RuleKind
 from orgs.access import Principal
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 # Limits that no call is judged by: they bound what may be made in the console.
 OF_THE_CONSOLE = ("keys", "seats")
 
@@ -210,6 +212,8 @@ def _limit(
         window = windows.containing(now, limit.window, calendar)  # type: ignore[arg-type]
     changes = [window.ends_at, *(one.until for one in active), *(one.starts_at for one in own if one.starts_at > now)]
     value = limit.value + sum(one.amount for one in active)
+    forgiven = sum(one.amount for one in active if one.kind == "reset")
+    shown = value - forgiven
     degrades = limit.kind == "budget" and policy.degrade_percent is not None
     return Limit(
         id=limit.id,
@@ -223,8 +227,8 @@ def _limit(
         starts_ms=_milliseconds(window.starts_at),
         ends_ms=_milliseconds(window.ends_at),
         until_ms=min((_milliseconds(moment) for moment in changes if moment is not None), default=0),
-        forgiven=sum(one.amount for one in active if one.kind == "reset"),
-        keep=value - value * (policy.degrade_percent or 0) // 100 if degrades else None,
+        forgiven=forgiven,
+        keep=shown - shown * (policy.degrade_percent or 0) // 100 if degrades else None,
         degrade_model=policy.degrade_model if degrades else "",
     )
 
@@ -244,9 +248,10 @@ def _rules(principal: Principal, placed: list[tuple[Subject, Bound]], approved: 
             DEFAULT_CLAMP_LEAST_TOKENS,
         ),
         observed_holds=next((policy.observed_holds for policy in policies if policy.observed_holds is not None), False),
-        approval=None if since is None else Approval(round(since.timestamp() * 1000), approved),
+        approval=None if since is None else Approval(_milliseconds(since), approved),
     )
 
 
 def _milliseconds(moment: datetime | None) -> int:
-    return 0 if moment is None else round(moment.timestamp() * 1000)
+    """Rounded up: who compares it with a clock of milliseconds finds the moment passed, not about to."""
+    return 0 if moment is None else -((BEGINNING - moment) // MILLISECOND)

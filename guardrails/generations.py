@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -45,6 +47,10 @@ FENCE_AFTER_MS = 3000
 # How long an admission waits for a generation before it is refused as unavailable.
 WAIT_SECONDS = 6.0
 POLL_SECONDS = 0.05
+MAX_ROUNDS = 3
+# Everything counted under a token: counters, rates, holds and tombstones.
+COUNTED = re.compile(r"gh:\{\d+\}:([0-9a-f]+):(?:holds$|[crt]:)")
+SWEEP_COUNT = 500
 
 
 class Workers(Protocol):
@@ -93,17 +99,21 @@ class Generations:
         """The token under which this organisation's counters lie. Raises RedisUnavailable."""
         if not self.token:
             await self.renew()
-        if organization_id not in self._adopted:
-            if not await _adopt(organization_id, self._run_id, self.token):
+        for _ in range(MAX_ROUNDS):
+            if organization_id in self._adopted:
+                return self.token
+            token = self.token
+            if not await _adopt(organization_id, token):
                 await self.renew()
-                return await self.of(organization_id)
-            self._adopted.add(organization_id)
-        return self.token
+            elif token == self.token:
+                self._adopted.add(organization_id)
+        raise redis.RedisUnavailable("Redis does not keep what is written to it")
 
     async def renew(self) -> str:
         """Waits until a generation is in force that is valid for the server as it is now. Raises RedisUnavailable."""
         if self._preparing is None or self._preparing.done():
             self._preparing = asyncio.get_running_loop().create_task(self._renew())
+            self._preparing.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await asyncio.shield(self._preparing)
@@ -127,14 +137,15 @@ class Generations:
                 return
             with contextlib.suppress(DatabaseUnavailable):
                 if await self._prepared(token.decode(), int(age[0])):
-                    await redis.scripts().run(_COMPLETE, keys, (redis.RUN_ID, token))
-                    log.warning("generation.began", token=token.decode(), holds=len(leases.current().holds))
+                    await _complete(token.decode())
                     continue
             await asyncio.sleep(POLL_SECONDS)
 
     async def _prepared(self, token: str, age_ms: int) -> bool:
         """Whether nothing stands in the way of this generation any more."""
         lease = leases.current()
+        # Redis may have lost these too: who resolves dead workers' holds must neither take this one for dead nor miss its own.
+        await lease.renew()
         await self._tell(token, lease)
         keys = (counters.NEXT_GENERATION, counters.asserted(token))
         heard = {worker.decode() for worker in await redis.scripts().run(_ASSERTED, keys, (redis.RUN_ID, token, lease.worker_id))}
@@ -153,15 +164,31 @@ class Generations:
         """What this worker's calls hold; telling twice tells nothing new."""
         told = dict(lease.holds)
         for call_id, hold in told.items():
-            await redis.scripts().run(_ASSERT, _hold_keys(hold, token), (str(call_id), hold.record))
+            await redis.scripts().run(_ASSERT, _hold_keys(call_id, hold, token), (str(call_id), hold.record))
         for call_id, hold in told.items():
             if call_id not in lease.holds:
-                await redis.scripts().run(_RETRACT, _hold_keys(hold, token), (str(call_id),))
+                await redis.scripts().run(_RETRACT, _hold_keys(call_id, hold, token), (str(call_id),))
 
 
-def _hold_keys(hold: leases.Hold, token: str) -> list[str]:
+def _hold_keys(call_id: UUID, hold: leases.Hold, token: str) -> list[str]:
     organization_id = hold.organization_id
-    return [counters.holds(organization_id, token), *counters.counters(organization_id, token, hold.subjects)]
+    return [
+        counters.holds(organization_id, token),
+        counters.tombstone(organization_id, token, call_id),
+        *counters.counters(organization_id, token, hold.subjects),
+    ]
+
+
+async def _complete(token: str) -> None:
+    keys = (counters.GENERATION, counters.NEXT_GENERATION, epochs.keys(epochs.CATALOGUE)[0])
+    if await redis.scripts().run(_COMPLETE, keys, (redis.RUN_ID, token, secrets.token_hex(8))):
+        log.warning("generation.began", token=token, holds=len(leases.current().holds))
+
+
+def _retrieve(preparing: asyncio.Task[None]) -> None:
+    """Whoever waited has gone: its failure is nobody's any more, and the next to ask begins again."""
+    if not preparing.cancelled():
+        preparing.exception()
 
 
 _generations: WeakKeyDictionary[asyncio.AbstractEventLoop, Generations] = WeakKeyDictionary()
@@ -183,8 +210,8 @@ async def of(organization_id: int) -> str:
     generations = _generations.get(asyncio.get_running_loop())
     if generations is not None:
         return await generations.of(organization_id)
-    run_id, token = await _in_force()
-    if not await _adopt(organization_id, run_id, token):
+    token = await _in_force()
+    if not await _adopt(organization_id, token):
         raise redis.RedisUnavailable("what calls hold is being gathered again")
     return token
 
@@ -201,22 +228,47 @@ async def renew() -> None:
         await generations.renew()
 
 
-async def _in_force() -> tuple[str, str]:
+async def _in_force() -> str:
     found = await redis.scripts().command("GET", counters.GENERATION)
     run_id, _, token = (found or b"").decode().partition(":")
     if not token or run_id != redis.scripts().run_id:
         raise redis.RedisUnavailable("what calls hold is being gathered again")
-    return run_id, token
+    return token
 
 
-async def _adopt(organization_id: int, run_id: str, token: str) -> bool:
-    keys = (counters.generation(organization_id), epochs.keys(organization_id)[0])
-    return bool(await redis.scripts().run(_ADOPT, keys, (redis.RUN_ID, run_id, token, secrets.token_hex(8))))
+async def _adopt(organization_id: int, token: str) -> bool:
+    keys = (counters.generation(organization_id), epochs.keys(organization_id)[0], counters.GENERATION)
+    return bool(await redis.scripts().run(_ADOPT, keys, (redis.RUN_ID, token, secrets.token_hex(8))))
 
 
 def known_token(organization_id: int) -> str | None:
     """The same for synchronous code, as this organisation's scripts see it: None where nothing is counted."""
-    found: bytes | None = redis.client().get(counters.generation(organization_id))
+    found: Any = redis.client().get(counters.generation(organization_id))
     run_id, _, token = (found or b"").decode().partition(":")
-    server: dict[str, str] = redis.client().info("server")  # type: ignore[assignment]
+    server: Any = redis.client().info("server")
     return token if token and run_id == server["run_id"] else None
+
+
+def sweep() -> int:
+    """Removes what generations that are over have counted, a few hundred keys at a time → how many keys.
+
+    What is kept is read after the keys were found: one that belongs to a generation begun meanwhile is recognised.
+    """
+    client: Any = redis.client()
+    cursor, removed = 0, 0
+    while True:
+        cursor, found = client.scan(cursor, match="gh:{*}:*:*", count=SWEEP_COUNT)
+        kept = _tokens_kept()
+        over = [key for key in found if (match := COUNTED.match(key.decode())) and match[1] not in kept]
+        if over:
+            removed += int(client.unlink(*over))
+        if not cursor:
+            return removed
+
+
+def _tokens_kept() -> set[str]:
+    pipeline = redis.client().pipeline(transaction=True)
+    pipeline.get(counters.GENERATION)
+    pipeline.hget(counters.NEXT_GENERATION, "token")
+    in_force, being_prepared = pipeline.execute()
+    return {(in_force or b"").decode().partition(":")[2], (being_prepared or b"").decode()}

@@ -120,7 +120,7 @@ def _words(limit: Limit) -> tuple[str, ...]:
         str(limit.value),
         str(limit.starts_ms),
         str(limit.until_ms),
-        "" if limit.keep is None else str(limit.keep),
+        "" if limit.keep is None else str(limit.value - limit.keep),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 import msgspec
@@ -80,6 +81,10 @@ def _within(address: str, networks: tuple[str, ...]) -> bool:
         found = ip_address(address)
     except ValueError:
         return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped or found
-    return any(found in ip_network(network, strict=False) for network in networks)
+    same = {found, getattr(found, "ipv4_mapped", None) or found}
+    return any(one in network for network in _networks(networks) for one in same)
+
+
+@lru_cache(maxsize=1024)
+def _networks(entries: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(entry, strict=False) for entry in entries)

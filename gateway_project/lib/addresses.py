@@ -6,10 +6,13 @@ address that is no trusted proxy's is the caller's; whatever stands before it, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
+# Some proxies append the port of the caller: 192.0.2.1:4711, [2001:db8::1]:4711.
+WITH_PORT = re.compile(r"^(?:(\d+\.\d+\.\d+\.\d+)(?::\d+)?|\[([0-9A-Fa-f:.]+)\](?::\d+)?)$")
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -24,7 +27,7 @@ def client_address(peer: str, *, forwarded_for: str, trusted: Iterable[Network])
         return peer
     address = peer
     for entry in reversed(forwarded_for.split(",")):
-        found = entry.strip()
+        found = WITH_PORT.sub(r"\1\2", entry.strip())
         if not found:
             continue
         address = found

@@ -9,7 +9,7 @@
 --       12 MessagePack: a flat array of 6 words per limit, most specific limit first: kind
 --          (b budget, r requests and t tokens per minute, d requests per day, p parallel calls),
 --          subject number, value, start and end of the time it holds for (ms; '0' = no bound),
---          what must be left of a budget after the call ('' = nothing), else it is sent to a cheaper model
+--          what of a budget may be used with this call ('' = all), else it is sent to a cheaper model
 -- Replies
 --   {'GENERATION'}             the server is new, empty or behind: what it counted is worth nothing
 --   {'STALE'}                  compiled under another epoch, or a change was made and never announced
@@ -101,11 +101,8 @@ local function recent(key, prefix)
     local sum, pruned = tonumber(state[1]), tonumber(state[2])
     local horizon = second - 60
     if pruned >= horizon then return sum end
-    if horizon - pruned > 120 then
-        redis.call('DEL', key)
-        return 0
-    end
-    for s = pruned + 1, horizon do
+    -- Nothing is counted later than a minute after the last pruning: admission prunes before it counts.
+    for s = pruned + 1, math.min(horizon, pruned + 60) do
         local count = redis.call('HGET', key, prefix .. s)
         if count then
             sum = sum - tonumber(count)
@@ -169,7 +166,7 @@ function judge.d(number, subject, value, starts)
     return tonumber(seen) < value
 end
 
-local function judge_budget(number, subject, value, starts, keep)
+local function judge_budget(number, subject, value, starts, near)
     if not spent[subject] then return end
     local baseline = '0'
     if starts ~= '0' then
@@ -186,8 +183,8 @@ local function judge_budget(number, subject, value, starts, keep)
     local short = room < tonumber(worst)
     if room > EXACT then short = headroom(value, baseline, spent[subject], held[subject], worst) < 0 end
     if short and (not refused or room < refused_left) then refused, refused_left = number, room end
-    if keep ~= '' and not degrade then
-        if headroom(value, baseline, spent[subject], held[subject], worst) < tonumber(keep) then degrade = number end
+    if near ~= '' and not degrade then
+        if headroom(near, baseline, spent[subject], held[subject], worst) < 0 then degrade = number end
     end
 end
 

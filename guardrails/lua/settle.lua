@@ -18,7 +18,10 @@ local held, admitted, tokens, tokened, lived
 if record then
     redis.call('HDEL', KEYS[2], call)
     held, admitted, tokens, tokened, lived = string.match(record, '^(%d+)|%a|(%d+)|(%d+)|([%d,]*)|([%d,]*)|')
-    for subject in string.gmatch(lived, '%d+') do redis.call('HINCRBY', KEYS[3 + tonumber(subject)], 'live', -1) end
+    for subject in string.gmatch(lived, '%d+') do
+        local key = KEYS[3 + tonumber(subject)]
+        if redis.call('HEXISTS', key, 'live') == 1 then redis.call('HINCRBY', key, 'live', -1) end
+    end
 end
 -- Tokens count in the second in which they were reserved, as many as were used in the end.
 if tokened and tokened ~= '' and ARGV[6] ~= '' and #KEYS > 3 + subjects then

@@ -129,7 +129,7 @@ class Admissions(RuleBasedStateMachine):
         return Limits(self.organization_id, self.token, subjects, (*rates, *budgets))
 
     @staticmethod
-    def limit(kind: Kind, value: int, at: int, node: str, **window: int) -> Limit:
+    def limit(kind: Kind, value: int, at: int, node: str, **window: Any) -> Limit:
         return Limit(id=0, kind=kind, window="", value=value, subject=at, level=node, node=node, policy="", **window)
 
     def charged(self, rows: list[UUID]) -> int:
