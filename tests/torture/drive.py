@@ -195,7 +195,7 @@ class Drive:
         await asyncio.sleep(self.history.bounds.settle)
         while not (at_rest := await self._is_at_rest()) and time.monotonic() < until:
             await asyncio.sleep(0.5)
-        if self.history.disturbances and at_rest:  # holds may have been legitimate until here
+        if self.history.disturbances and at_rest and not self.options.naive:  # holds may have been legitimate until here
             bounds = self.history.bounds
             last = max(one.ended for one in self.history.disturbances) + bounds.lease + bounds.resolve
             await asyncio.sleep(max(0.0, last - time.time()))
