@@ -5,6 +5,7 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("orgs.urls")),
     path("accounts/", include("allauth.urls")),
+    path("api/v1/", include("proxy.api_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
     path("o/<slug:org>/", include("analytics.urls")),

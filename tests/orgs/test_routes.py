@@ -73,6 +73,7 @@ ROWS = [
     Row("orgs:home", "302 302 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302", method="post"),
+    Row("api:explain", "401 400 400 400 400 400 400"),
     Row("orgs:settings", "302 404 403 403 403 403 200"),
     Row("orgs:settings", "302 404 403 403 403 403 422", method="post"),
     Row("calendar:preview", "302 404 403 403 200 200 200"),

@@ -1,0 +1,52 @@
+"""The question of an explanation, as people type it and scripts send it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.validators import validate_ipv46_address
+
+from proxy.explained import Question
+
+MOST_TOKENS = 100_000_000
+# A prompt of a page or so.
+USUAL_INPUT = 1000
+
+
+class QuestionForm(forms.Form):
+    """`offered`: names that the field suggests; any other may be typed, and is then told not to exist."""
+
+    model = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"list": "offered-models", "autocomplete": "off"}))
+    input_tokens = forms.IntegerField(
+        label="Input tokens", min_value=0, max_value=MOST_TOKENS, required=False, help_text="As the gateway estimates them."
+    )
+    max_tokens = forms.IntegerField(
+        label="Max tokens",
+        min_value=1,
+        max_value=MOST_TOKENS,
+        required=False,
+        help_text="What the request asks for; empty: it sets none.",
+    )
+    address = forms.CharField(label="From address", max_length=45, required=False, help_text="Where the call comes from.")
+    feature = forms.CharField(max_length=60, required=False, help_text="Named in the header x-gatehouse-feature, if any.")
+    stream = forms.BooleanField(label="Streamed", required=False)
+
+    def clean_address(self) -> str:
+        address: str = self.cleaned_data["address"].strip()
+        if address:
+            validate_ipv46_address(address)
+        return address
+
+    def question(self, *, address: str) -> Question:
+        """`address`: where the call is taken to come from, unless one is given."""
+        typed: dict[str, Any] = self.cleaned_data
+        tokens = typed["input_tokens"]
+        return Question(
+            model=typed["model"],
+            input_tokens=USUAL_INPUT if tokens is None else tokens,
+            max_tokens=typed["max_tokens"],
+            stream=typed["stream"],
+            address=typed["address"] or address,
+            feature=typed["feature"].strip(),
+        )
