@@ -6,7 +6,11 @@ class GuardrailsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from guardrails import counted
+        from orgs import checks
         from orgs.navigation import Entry, register
         from orgs.permissions import Permission
 
         register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, position=30))
+        checks.before_key(counted.refuse_surplus_key)
+        checks.before_seat(counted.refuse_surplus_seat)

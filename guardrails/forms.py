@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
 from guardrails.selectors import NO_LIMITS, KeyLimits
-from guardrails.services import MAX_BUDGET_NANO_USD, MAX_RPM
+from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_RPM
 from orgs.actor import Actor
 from orgs.errors import Refused
 from orgs.models import Application, Group, User

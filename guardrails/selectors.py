@@ -9,7 +9,7 @@ from typing import NamedTuple
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from guardrails.models import Limit, Policy
+from guardrails.models import Limit, Policy, Rule
 from orgs.actor import Actor
 from orgs.models import ApiKey
 from orgs.selectors import keys_visible_to
@@ -24,15 +24,34 @@ class KeyLimits(NamedTuple):
     monthly_nano_usd: int | None = None
     total_nano_usd: int | None = None
     rpm: int | None = None
+    weekly_nano_usd: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    parallel: int | None = None
+    max_tokens: int | None = None
+
+
+class KeyRules(NamedTuple):
+    """A key's own lists; an empty one restricts nothing."""
+
+    models: tuple[str, ...] = ()
+    blocked_models: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
 
 
 NO_LIMITS = KeyLimits()
+NO_RULES = KeyRules()
 # Field → (kind, window) of its Limit row.
 WINDOWS: dict[str, tuple[str, str]] = {
     "daily_nano_usd": ("budget", "day"),
     "monthly_nano_usd": ("budget", "month"),
     "total_nano_usd": ("budget", "total"),
     "rpm": ("rpm", "minute"),
+    "weekly_nano_usd": ("budget", "week"),
+    "tpm": ("tpm", "minute"),
+    "rpd": ("rpd", "day"),
+    "parallel": ("parallel", "now"),
+    "max_tokens": ("max_tokens", "call"),
 }
 STATUSES = ("active", "disabled", "expired", "revoked")
 
@@ -54,6 +73,11 @@ def own_limits(key: ApiKey) -> KeyLimits:
     rows = Limit.objects.filter(policy__dedicated=True, policy__bindings__api_key=key)
     values = {(limit.kind, limit.window): limit.value for limit in rows}
     return KeyLimits(**{field: values.get(window) for field, window in WINDOWS.items()})
+
+
+def own_rules(key: ApiKey) -> KeyRules:
+    rows = Rule.objects.filter(policy__dedicated=True, policy__bindings__api_key=key, kind__in=KeyRules._fields)
+    return KeyRules(**{rule.kind: tuple(rule.entries) for rule in rows})
 
 
 def limits_by_key(keys: Iterable[ApiKey]) -> dict[int, list[Limit]]:

@@ -15,7 +15,7 @@ from guardrails import example_call
 from guardrails.forms import LimitsForm, NewKeyForm, show_refusal
 from guardrails.pages import STATUS_WORDS, key_filters, key_rows, key_url, page_urls
 from guardrails.selectors import key_page, own_limits
-from guardrails.services import create_limited_key, set_key_limits
+from guardrails.services.key_limits import create_limited_key, set_key_limits
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id

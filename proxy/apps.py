@@ -7,6 +7,13 @@ class ProxyConfig(AppConfig):
 
     def ready(self) -> None:
         from gateway_project.lib import lifespan
-        from proxy import startup
+        from guardrails import offered, spending
+        from orgs.navigation import Entry, register
+        from orgs.permissions import Permission
+        from proxy import known_models, spend, startup
 
         lifespan.on_startup(startup.ensure)
+        # What guardrails' pages show of the ledger and the catalogue.
+        spending.read_with(spend.spent)
+        offered.read_with(known_models.known_models)
+        register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))

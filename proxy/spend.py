@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from billing import buckets, counts
 from gateway_project.lib import database
+from guardrails import spending
 from guardrails.loading import Spend
 
 # All credit ever given to a pool: what its lifetime spending is held against.
@@ -45,6 +46,16 @@ class LedgerSpend:
 
 
 SOURCE = LedgerSpend()
+
+
+def spent(organization_id: int, asked: Collection[spending.Asked]) -> dict[spending.Asked, int]:
+    """guardrails.spending.Reader over the same books, for the console."""
+    starts = {start for _, start in asked if start is not None}
+    sums = buckets.spend_sums(organization_id, subjects={subject for subject, _ in asked}, starts=starts)
+    return {
+        (subject, start): sums.lifetime[subject].charged - (sums.before[subject, start].charged if start else 0)
+        for subject, start in asked
+    }
 
 
 async def funded(organization_id: int) -> int:

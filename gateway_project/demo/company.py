@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway_project.lib.money import parse_usd
 from guardrails.selectors import NO_LIMITS, KeyLimits
-from guardrails.services import LimitSpec
+from guardrails.services.policies import LimitSpec
 from orgs.permissions import RoleName
 
 NAME = "Northwind Health"

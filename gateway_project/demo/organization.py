@@ -20,7 +20,10 @@ from gateway_project.demo import catalogue, company, credentials
 from gateway_project.demo.company import FOUNDER, PEOPLE, QUICKSTART
 from gateway_project.demo.credentials import Credentials
 from gateway_project.lib.crypto import digest
-from guardrails.services import Subject, bind, create_limited_key, create_policy
+from guardrails.services.bindings import bind
+from guardrails.services.key_limits import create_limited_key
+from guardrails.services.policies import create_policy
+from guardrails.subjects import Subject
 from orgs.actor import Actor
 from orgs.models import ApiKey, Application, Group, Organization, User
 from orgs.permissions import RoleName

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
+from orgs import checks
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
@@ -38,6 +39,7 @@ def create_api_key(
         features = _refuse_foreign_binding(group, application=bound, environment=environment, features=features)
         if expires_at is not None and expires_at <= timezone.now():
             raise Refused("The expiry lies in the past.", field="expires_at")
+        checks.refuse_key(group, member=member, application=bound)
         text = new_key_text()
         key = ApiKey.objects.create(
             organization=by.organization,

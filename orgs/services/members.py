@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.utils import timezone
 
+from orgs import checks
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import audit
 from orgs.errors import Refused
@@ -20,6 +21,7 @@ def add_member(user: User, *, group: Group, by: Actor) -> Membership:
         if Membership.objects.filter(user=user, group=group).exists():
             raise Refused(f"{user} is already a member of {group}.", field="user")
         _refuse_suspended(user, group)
+        checks.refuse_seat(group, user=user)
         membership = Membership.objects.create(user=user, organization=by.organization, group=group)
         audit("member.added", by=by, target=membership, after={"user": user.pk, "group": group.pk})
     return membership

@@ -11,7 +11,8 @@ from analytics.budgets import Bound, Used, budgets_visible_to, limits_on_path, p
 from billing import credits
 from gateway_project.lib import redis
 from guardrails import counters
-from guardrails.services import LimitSpec, bind, create_policy
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, revoke_key
 from orgs.services.organizations import change_settings

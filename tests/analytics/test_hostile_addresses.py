@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.filters import Filters, id_in, text_in, url_with
-from guardrails.services import LimitSpec, bind, create_policy
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member

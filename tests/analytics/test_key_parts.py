@@ -13,7 +13,9 @@ from analytics import budgets, selectors
 from analytics.budgets import Used, limits_on_path, used
 from gateway_project.lib import redis
 from guardrails import counters, windows
-from guardrails.services import LimitSpec, bind, create_policy, set_key_limits
+from guardrails.services.bindings import bind
+from guardrails.services.key_limits import set_key_limits
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World

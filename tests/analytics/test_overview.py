@@ -9,7 +9,9 @@ from django.utils import timezone
 
 from analytics.rollups import roll_up_usage
 from billing import credits
-from guardrails.services import LimitSpec, bind, create_policy, set_key_limits
+from guardrails.services.bindings import bind
+from guardrails.services.key_limits import set_key_limits
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key
 from tests.actors import World
@@ -158,7 +160,9 @@ def test_the_page_takes_at_most_twelve_statements(calls: World, name: str, djang
     alice = calls.actor("alice")
     for subject in (calls.root, calls.sales, calls.platform, calls.mia):
         bind(
-            create_policy(calls.acme, name="P", limits=[LimitSpec("budget", "day", DOLLAR)], by=alice), subject=subject, by=alice
+            create_policy(calls.acme, name=f"P {subject}", limits=[LimitSpec("budget", "day", DOLLAR)], by=alice),
+            subject=subject,
+            by=alice,
         )
     client = Client()
     client.force_login(getattr(calls, name))

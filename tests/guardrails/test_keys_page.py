@@ -10,7 +10,7 @@ from django.utils import timezone
 from gateway_project.lib.crypto import digest
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.selectors import PAGE_SIZE, KeyLimits, own_limits
-from guardrails.services import set_key_limits
+from guardrails.services.key_limits import set_key_limits
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, disable_key, revoke_key
 from proxy.models import Deployment, Model, Provider

@@ -1,0 +1,72 @@
+"""What may stand in the lists of a rule: names of models and providers, networks, members.
+
+People write one entry per line, or several with commas between; members by their e-mail addresses. Kept are ids of
+members, and networks in their usual form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from guardrails import patterns
+from guardrails.models import Rule
+from orgs.errors import Refused
+from orgs.models import Membership, Organization, User
+
+# As the names of models are, and the two wildcards.
+NAME = re.compile(r"[\w.:/@+*?-]{1,200}", re.ASCII)
+MOST_ENTRIES = 200
+
+Entries = Mapping[str, Iterable[str]]
+
+
+def typed(text: str) -> list[str]:
+    """Entries as people type them, each once, in their order."""
+    return list(dict.fromkeys(part for part in re.split(r"[\s,;]+", text) if part))
+
+
+def clean(entries: Entries, *, organization: Organization) -> dict[str, list[str]]:
+    """Rules by kind, empty lists left out. Raises Refused, whose field is the kind."""
+    cleaned = {kind: _clean_kind(kind, list(wanted), organization) for kind, wanted in entries.items()}
+    return {kind: found for kind, found in cleaned.items() if found}
+
+
+def people(rules: Iterable[Rule]) -> dict[str, str]:
+    """Ids in lists of members → their e-mail addresses."""
+    ids = {int(entry) for rule in rules if rule.kind == Rule.Kind.MEMBERS for entry in rule.entries if entry.isdigit()}
+    return {str(pk): email for pk, email in User.objects.filter(pk__in=ids).values_list("pk", "email")}
+
+
+def _clean_kind(kind: str, entries: list[str], organization: Organization) -> list[str]:
+    if kind not in Rule.Kind.values:
+        raise Refused(f"There are no rules of the kind “{kind[:40]}”.")
+    entries = list(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+    if len(entries) > MOST_ENTRIES:
+        raise Refused(f"A list has at most {MOST_ENTRIES} entries.", field=kind)
+    if kind == Rule.Kind.MEMBERS:
+        return _members(entries, organization)
+    return [_network(entry) if kind == Rule.Kind.ADDRESSES else _name(entry, kind) for entry in entries]
+
+
+def _name(entry: str, kind: str) -> str:
+    if not NAME.fullmatch(entry):
+        raise Refused(f"“{entry[:80]}” is no name: use letters, digits, . : / @ + _ - and the wildcards * and ?.", field=kind)
+    return entry
+
+
+def _network(entry: str) -> str:
+    try:
+        network = patterns.networks([entry])[0]
+    except ValueError:
+        raise Refused(f"“{entry[:80]}” is no address or network, such as 192.0.2.7 or 10.0.0.0/8.", field="addresses") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _members(entries: list[str], organization: Organization) -> list[str]:
+    """By e-mail address, or by the id that is kept."""
+    members = Membership.objects.filter(organization=organization).values_list("user_id", "user__email")
+    known = {email: str(pk) for pk, email in members} | {str(pk): str(pk) for pk, _ in members}
+    if unknown := [entry for entry in entries if entry.lower() not in known]:
+        raise Refused(f"“{unknown[0][:80]}” is not the e-mail address of a member.", field="members")
+    return list(dict.fromkeys(known[entry.lower()] for entry in entries))

@@ -1,0 +1,138 @@
+"""What limits are set on: groups (the root group stands for the organisation), members, keys, applications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from django.db.models import Q
+
+from guardrails.compiling import subject_name
+from guardrails.models import Binding, Policy
+from orgs.actor import ABOVE, LINEAGE, Actor
+from orgs.models import ApiKey, Application, Group, Membership, Organization, User
+from orgs.permissions import Permission
+from orgs.selectors import within
+
+Subject = Group | User | ApiKey | Application
+
+COLUMNS: dict[type[Subject], str] = {Group: "group", User: "member", ApiKey: "api_key", Application: "application"}
+WORDS = {"group": "group", "member": "member", "api_key": "key", "application": "application"}
+LETTERS = {"g": "group", "m": "member", "k": "api_key", "a": "application"}
+MOST_FOUND = 8
+
+
+class Found(NamedTuple):
+    """One subject as pages show it. `token` names it in forms: g7, m7, k7, a7; `where` says more than its name."""
+
+    token: str
+    name: str
+    where: str
+    word: str
+
+
+def column_of(subject: Subject) -> str:
+    """Its column in the tables of bindings and overrides."""
+    return COLUMNS[type(subject)]
+
+
+def token_of(subject: Subject) -> str:
+    return f"{column_of(subject).replace('api_key', 'key')[0]}{subject.pk}"
+
+
+def counter_of(subject: Subject) -> str:
+    """The name of its counter."""
+    ids = {f"{column}_id": None for column in COLUMNS.values()} | {f"{column_of(subject)}_id": subject.pk}
+    root = subject.pk if isinstance(subject, Group) and subject.parent_id is None else 0
+    return subject_name(ids, root_group_id=root)
+
+
+def nodes_of(subject: Subject, *, organization: Organization) -> list[Group]:
+    """Where it stands in the tree. A member's limits count all its keys, so: at every node it belongs to."""
+    if isinstance(subject, Group):
+        return [subject]
+    if isinstance(subject, User):
+        members = Membership.objects.filter(user=subject, organization=organization).select_related(LINEAGE)
+        return [member.group for member in members]
+    return [subject.group]
+
+
+def nodes_governed(policy: Policy) -> list[Group]:
+    """Every node at which something is that this policy is bound to."""
+    bindings = list(Binding.objects.filter(policy=policy).select_related("api_key", "application"))
+    ids = {binding.group_id or _home(binding) for binding in bindings}
+    members = [binding.member_id for binding in bindings if binding.member_id]
+    if members:
+        belongs = Membership.objects.filter(user__in=members, organization=policy.organization_id)
+        ids |= set(belongs.values_list("group_id", flat=True))
+    return list(Group.objects.filter(pk__in=ids - {None}).select_related(ABOVE))
+
+
+def _home(binding: Binding) -> int | None:
+    thing = binding.api_key or binding.application
+    return thing.group_id if thing else None
+
+
+def find(actor: Actor, token: str) -> Subject | None:
+    """What a token of a form names, if the actor may manage its guardrails."""
+    column, number = LETTERS.get(token[:1]), token[1:]
+    if column is None or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        return None
+    found = _rows(column, actor, pk=Q(pk=int(number)))
+    return found[0] if found else None
+
+
+def search(actor: Actor, words: str) -> list[Found]:
+    """Groups, members, keys and applications whose guardrails the actor may manage, by any part of their names."""
+    found: list[Subject] = []
+    for column in LETTERS.values():
+        found += _rows(column, actor, pk=_matching(column, words))[:MOST_FOUND]
+    homes = _homes([subject for subject in found if isinstance(subject, User)], actor.organization)
+    return [described(subject, homes) for subject in found]
+
+
+def described(subject: Subject, homes: Mapping[int, list[str]] | None = None) -> Found:
+    """`homes`: the groups of members, by their id."""
+    if isinstance(subject, Group):
+        path = " / ".join(node.name for node in subject.path()[:-1])
+        return Found(token_of(subject), subject.name, path or "the whole organisation", "group")
+    if isinstance(subject, User):
+        where = ", ".join((homes or {}).get(subject.pk, [])) or subject.email
+        return Found(token_of(subject), subject.display_name, where, "member")
+    return Found(token_of(subject), subject.name, subject.group.name, WORDS[column_of(subject)])
+
+
+def _homes(users: Iterable[User], organization: Organization) -> dict[int, list[str]]:
+    homes: dict[int, list[str]] = {}
+    members = Membership.objects.filter(user__in=list(users), organization=organization)
+    for user_id, name in members.values_list("user_id", "group__name"):
+        homes.setdefault(user_id, []).append(name)
+    return homes
+
+
+def _rows(column: str, actor: Actor, *, pk: Q) -> list[Subject]:
+    """Rows of one kind that the actor may set guardrails on, the first ones that match."""
+    scope, organization = actor.scope(Permission.MANAGE_GUARDRAILS), actor.organization
+    if not scope:
+        return []
+    if column == "group":
+        groups = Group.objects.filter(pk, within(scope), organization=organization, archived_at=None)
+        return list(groups.select_related(ABOVE).order_by("lft")[:MOST_FOUND])
+    if column == "member":
+        below = Membership.objects.filter(within(scope, field="group"), organization=organization)
+        above = Membership.objects.filter(organization=organization).exclude(pk__in=below.values("pk"))
+        users = User.objects.filter(pk, memberships__in=below).exclude(pk__in=above.values("user"))
+        return list(users.distinct().order_by("name", "email")[:MOST_FOUND])
+    if column == "api_key":
+        keys = ApiKey.objects.filter(pk, within(scope, field="group"), organization=organization, revoked_at=None)
+        return list(keys.select_related("member", LINEAGE).order_by("name", "pk")[:MOST_FOUND])
+    applications = Application.objects.filter(pk, within(scope, field="group"), organization=organization, archived_at=None)
+    return list(applications.select_related(LINEAGE).order_by("name", "pk")[:MOST_FOUND])
+
+
+def _matching(column: str, words: str) -> Q:
+    if column == "member":
+        return Q(name__icontains=words) | Q(email__icontains=words)
+    if column == "api_key":
+        return Q(name__icontains=words) | Q(last_four=words[-4:]) if words else Q()
+    return Q(name__icontains=words)

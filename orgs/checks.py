@@ -1,0 +1,47 @@
+"""What must be asked before a key is made or somebody gets a seat: a registry that the apps above fill at start-up.
+
+A check raises Refused, with words for whoever asked. It runs inside the change, under the organisation's lock, so that
+two people cannot both take what is left for one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orgs.models import Application, Group, User
+
+
+class KeyCheck(Protocol):
+    def __call__(self, group: Group, *, member: User | None, application: Application | None) -> None: ...
+
+
+class SeatCheck(Protocol):
+    def __call__(self, group: Group, *, user: User | None) -> None:
+        """`user` None: somebody without an account yet, who is invited."""
+        ...
+
+
+_key_checks: list[KeyCheck] = []
+_seat_checks: list[SeatCheck] = []
+
+
+def before_key(check: KeyCheck) -> None:
+    if check not in _key_checks:
+        _key_checks.append(check)
+
+
+def before_seat(check: SeatCheck) -> None:
+    if check not in _seat_checks:
+        _seat_checks.append(check)
+
+
+def refuse_key(group: Group, *, member: User | None, application: Application | None) -> None:
+    """Raises Refused."""
+    for check in _key_checks:
+        check(group, member=member, application=application)
+
+
+def refuse_seat(group: Group, *, user: User | None) -> None:
+    """Raises Refused."""
+    for check in _seat_checks:
+        check(group, user=user)

@@ -1,0 +1,121 @@
+"""What policies are bound to: by whom, as what, and how it ends."""
+
+import pytest
+
+from guardrails.models import Binding, Policy
+from guardrails.services.bindings import bind, unbind
+from guardrails.services.key_limits import set_key_limits
+from guardrails.services.policies import LimitSpec, create_policy
+from orgs.errors import NotAllowed, Refused
+from orgs.models import AuditEvent
+from orgs.services.keys import revoke_key
+from orgs.services.members import add_member
+from tests.actors import World
+
+CENT = 10_000_000
+
+
+def made(world: World, *, by: str = "alice") -> Policy:
+    return create_policy(world.acme, name="Team", limits=[LimitSpec("budget", "day", CENT)], by=world.actor(by))
+
+
+def test_a_policy_binds_groups_members_keys_and_applications(world: World) -> None:
+    alice = world.actor("alice")
+    policy = create_policy(world.acme, name="  Fair   use ", limits=[LimitSpec("budget", "day", CENT)], by=alice)
+    for subject in (world.root, world.platform, world.mia, world.key, world.assistant):
+        bind(policy, subject=subject, by=alice)
+        bind(policy, subject=subject, by=alice)
+    assert policy.name == "Fair use"
+    assert policy.bindings.count() == 5
+    assert AuditEvent.objects.filter(organization=world.acme, action="policy.bound").count() == 5
+
+
+def test_an_admin_binds_below_its_own_node_only(world: World) -> None:
+    policy = create_policy(world.acme, name="Team", limits=[LimitSpec("budget", "day", CENT)], by=world.actor("sam"))
+    bind(policy, subject=world.gateway, by=world.actor("sam"))
+    bind(policy, subject=world.mia, by=world.actor("sam"))
+    for subject in (world.platform, world.root, world.noah, world.sam, world.other.root):
+        with pytest.raises((NotAllowed, Refused)):
+            bind(policy, subject=subject, by=world.actor("sam"))
+
+
+def test_a_keys_own_policy_binds_nothing_else(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("mia"), rpm=5)
+    own = Policy.objects.get(dedicated=True, bindings__api_key=world.key)
+    with pytest.raises(Refused):
+        bind(own, subject=world.platform, by=world.actor("alice"))
+
+
+def test_nothing_of_another_organisation_is_bound(world: World) -> None:
+    policy = made(world)
+    with pytest.raises(Refused):
+        bind(policy, subject=world.other.root, by=world.actor("charlie"))
+    with pytest.raises(Refused, match="not a member"):
+        bind(policy, subject=world.charlie, by=world.actor("alice"))
+
+
+@pytest.mark.parametrize("reach", ["members", "keys"])
+def test_a_default_stands_beside_the_same_policy_on_the_group(world: World, reach: str) -> None:
+    policy, alice = made(world), world.actor("alice")
+    bind(policy, subject=world.platform, by=alice)
+    for _ in range(2):
+        bind(policy, subject=world.platform, reach=reach, by=alice)
+    assert sorted(policy.bindings.values_list("reach", flat=True)) == sorted(["self", reach])
+    event = AuditEvent.objects.filter(organization=world.acme, action="policy.bound").latest("pk")
+    assert event.after["reach"] == reach
+
+
+@pytest.mark.parametrize("subject", ["mia", "key", "assistant"])
+def test_only_a_group_has_something_below_it(world: World, subject: str) -> None:
+    with pytest.raises(Refused) as refused:
+        bind(made(world), subject=getattr(world, subject), reach="members", by=world.actor("alice"))
+    assert refused.value.field == "reach"
+
+
+def test_an_unknown_reach_is_refused(world: World) -> None:
+    with pytest.raises(Refused):
+        bind(made(world), subject=world.platform, reach="everything", by=world.actor("alice"))
+
+
+def test_what_is_gone_is_bound_no_more(world: World) -> None:
+    revoke_key(world.key, by=world.actor("mia"))
+    world.key.refresh_from_db()
+    with pytest.raises(Refused, match="deleted"):
+        bind(made(world), subject=world.key, by=world.actor("alice"))
+
+
+def test_a_deleted_policy_is_bound_no_more(world: World) -> None:
+    policy = made(world)
+    Policy.objects.filter(pk=policy.pk).delete()
+    with pytest.raises(Refused):
+        bind(policy, subject=world.platform, by=world.actor("alice"))
+
+
+def test_unbinding_is_audited_and_needs_the_same_right(world: World) -> None:
+    policy, alice = made(world), world.actor("alice")
+    binding = bind(policy, subject=world.platform, by=alice)
+    for name in ("sam", "mia", "noah"):
+        with pytest.raises(NotAllowed):
+            unbind(binding, by=world.actor(name))
+    with pytest.raises(Refused):
+        unbind(binding, by=world.actor("charlie"))
+    unbind(binding, by=world.actor("lena"))
+    assert not Binding.objects.filter(pk=binding.pk).exists()
+    event = AuditEvent.objects.filter(organization=world.acme, action="policy.unbound").latest("pk")
+    assert (event.object_id, event.before["name"]) == (str(policy.pk), "platform")
+    with pytest.raises(Refused, match="not bound any more"):
+        unbind(binding, by=alice)
+
+
+def test_a_keys_own_policy_stays_bound(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("mia"), rpm=5)
+    with pytest.raises(Refused):
+        unbind(Binding.objects.get(api_key=world.key), by=world.actor("alice"))
+
+
+def test_a_member_of_two_groups_needs_the_right_at_both(world: World) -> None:
+    add_member(world.mia, group=world.field, by=world.actor("alice"))
+    policy = made(world)
+    with pytest.raises(NotAllowed):
+        bind(policy, subject=world.mia, by=world.actor("lena"))
+    bind(policy, subject=world.mia, by=world.actor("alice"))
