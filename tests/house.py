@@ -21,11 +21,13 @@ from billing.pricing import Rates
 from gateway_project.lib import redis
 from gateway_project.lib.money import NANO
 from guardrails import counters, generations
-from guardrails.models import Binding, Limit, Policy
+from guardrails.models import Binding, Limit, Policy, Rule
 from orgs import epoch
 from orgs.actor import Actor
 from orgs.models import ApiKey, Organization
+from orgs.services.changes import changing
 from orgs.services.keys import create_api_key
+from orgs.services.members import add_member
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, make_world
 
@@ -79,6 +81,36 @@ class House:
             Binding.objects.create(policy=policy, organization=self.organization, **(subject or {"api_key": self.key}))
             epoch.changing(self.organization.pk)
         return limit
+
+    def policy(
+        self,
+        *limits: tuple[str, str, int],
+        rules: dict[str, list[str]] | None = None,
+        to: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Policy:
+        """Binds a new policy of (kind, window, value) limits, rules and settings; without `to`, to the key."""
+        with changing(self.organization):
+            policy = Policy.objects.create(organization=self.organization, name="A policy", **settings)
+            for kind, window, value in limits:
+                Limit.objects.create(policy=policy, kind=kind, window=window, value=value)
+            for kind, entries in (rules or {}).items():
+                Rule.objects.create(policy=policy, kind=kind, entries=entries)
+            Binding.objects.create(policy=policy, organization=self.organization, **(to or {"api_key": self.key}))
+        return policy
+
+    def change(self, **settings: Any) -> None:
+        """Settings of the organisation."""
+        with changing(self.organization):
+            Organization.objects.filter(pk=self.organization.pk).update(**settings)
+
+    def deep_key(self) -> tuple[str, dict[str, dict[str, Any]]]:
+        """A key with every kind of subject on its path → its text, and what a binding on each looks like."""
+        world = self.world
+        add_member(world.mia, group=world.core, by=world.actor("alice"))
+        key, text = self.new_key(group=world.core, application=world.assistant, environment="production", features=["chat"])
+        levels = self.subjects() | {"level 4": {"group": world.core}, "application": {"application": world.assistant}}
+        return text, levels | {"key": {"api_key": key}}
 
     def subjects(self) -> dict[str, dict[str, Any]]:
         """What a binding on each level of the key's path looks like."""
