@@ -145,10 +145,10 @@ class Company:
         (enable_key if on else disable_key)(self.keys[name].row, by=self.owner_acts)
 
     def replace(self, name: str) -> None:
-        """Revokes the key, and makes one like it."""
+        """Makes a key like it, and revokes it: in this order there is always one, whatever breaks in between."""
         old = self.keys[name]
-        revoke_key(old.row, by=self.owner_acts)
         self.add_key(name, home=self.HOMES["noah"], member="noah")
+        revoke_key(old.row, by=self.owner_acts)
 
     def _bind(self, name: str, value: int, window: str, bound: dict[str, Any], *, kind: str = "budget") -> int:
         policy = Policy.objects.create(organization=self.organization, name=name)
