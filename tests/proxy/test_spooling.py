@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,7 @@ class Programs:
     stop: threading.Event = field(default_factory=threading.Event)
     complete: list[str] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
+    running: list[Future[None]] = field(default_factory=list)
 
     def loop(self, number: int) -> None:
         while not self.stop.is_set():
@@ -120,6 +121,11 @@ class Programs:
             else:
                 self.refused[got.status_code] += 1
 
+    def end(self) -> None:
+        """Returns when the last of them has its answer."""
+        self.stop.set()
+        wait(self.running, timeout=30)
+
     def complete_more(self, calls: int, *, seconds: float = 15) -> bool:
         wanted = len(self.complete) + calls
         return bool(eventually(lambda: len(self.complete) >= wanted, seconds=seconds))
@@ -130,9 +136,9 @@ def programs(worker: Gateway, house: House, quick_calls: None) -> Iterator[Progr
     made = Programs(worker.url, house.key_text)
     with ThreadPoolExecutor(6) as pool:
         for number in range(6):
-            pool.submit(made.loop, number)
+            made.running.append(pool.submit(made.loop, number))
         yield made
-        made.stop.set()
+        made.end()
 
 
 def readiness(gateway: Gateway) -> tuple[int, dict[str, Any]]:
@@ -172,7 +178,7 @@ def test_answers_keep_coming_and_nothing_is_lost(
     assert shown["spooled_rows"] > 0
     cable.cut("through")
     assert programs.complete_more(50)
-    programs.stop.set()
+    programs.end()
 
     assert eventually(lambda: waiting(folder) == 0, seconds=15)
     assert len(during) >= 100
@@ -189,7 +195,7 @@ def test_a_worker_killed_with_a_spool_is_drained_by_another(
     cable.cut("refused")
     assert programs.complete_more(40)
     worker.kill()
-    programs.stop.set()
+    programs.stop.set()  # some wait at the port until it answers again
     assert waiting(folder) > 0
 
     another = start_gateway("draining", SPOOL_FOLDER=str(folder), DATABASE_URL=database_url_of_tests())
@@ -197,7 +203,8 @@ def test_a_worker_killed_with_a_spool_is_drained_by_another(
         assert eventually(lambda: waiting(folder) == 0, seconds=15)
     finally:
         another.stop()
-        worker.start()  # its port is taken until it answers: callers would wait
+        worker.start()
+        programs.end()
     assert_each_answer_is_in_the_ledger_once(house, programs.complete)
     assert eventually(lambda: resolve_holds() == 0 and not house.held(), seconds=10)
     assert_counters_equal_the_ledger(house)
