@@ -46,6 +46,8 @@ SECURE = PUBLIC_URL.startswith("https://")
 DATABASE_URL = ENV.get("DATABASE_URL", "postgresql://gatehouse@127.0.0.1/gatehouse")
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 DATABASES["default"]["OPTIONS"] = {
+    # A server that says nothing must not hold a page.
+    "connect_timeout": 5,
     **DATABASES["default"].get("OPTIONS", {}),
     # The bound that the policy epoch relies on: no console transaction outlives it (orgs/epoch.py).
     # No JIT: compiling takes longer than any statement of a page. Memory for hashing what the overview sums.

@@ -44,7 +44,14 @@ async def pool() -> Pool:
     loop = asyncio.get_running_loop()
     if loop not in _pools:
         fresh: Pool = AsyncConnectionPool(
-            conninfo(), min_size=1, max_size=8, timeout=5, kwargs={"autocommit": True, "connect_timeout": 5}, open=False
+            conninfo(),
+            min_size=1,
+            max_size=8,
+            timeout=5,
+            # A server that was started anew has broken them all: a call must not be what finds out.
+            check=AsyncConnectionPool.check_connection,
+            kwargs={"autocommit": True, "connect_timeout": 5},
+            open=False,
         )
         _pools[loop] = fresh
         await fresh.open()
