@@ -61,15 +61,17 @@ async def load(key: str, *, now: datetime | None = None) -> Caller:
     try:
         return await _load(key, now)
     except RedisUnavailable:
-        caller = await load_unguarded(key)
-        if not caller.principal.admit_unguarded:
-            raise
-        return caller
+        return await load_unguarded(key)
 
 
 async def load_unguarded(key: str) -> Caller:
-    """The caller as PostgreSQL has it at this moment, for one call. Raises KeyRefused, DatabaseUnavailable."""
+    """The caller as PostgreSQL has it at this moment, for one call.
+
+    Raises KeyRefused, DatabaseUnavailable, and RedisUnavailable where its organisation lets no call pass unchecked.
+    """
     principal = await access.principal_of(key)
+    if not principal.admit_unguarded:
+        raise RedisUnavailable("limits cannot be checked, and this organisation lets no call pass unchecked")
     compiled = await compiling.compile_for(principal, generation="", pool_nano_usd=0, now=datetime.now(UTC))
     return Caller(key, "", principal, compiled)
 

@@ -43,7 +43,12 @@ def check_model(call: Call, model: Model) -> None:
     if rule is not None:
         raise ModelNotAllowed(f"{_where(rule)} does not allow the model {model.name}.", param="model", detail=_detail(rule))
     if rules.needs_approval(model.name, first_offered_ms=model.created_at.timestamp() * 1000):
-        detail: dict[str, object] = {"level": "organization", "node": call.principal.organization_name, "ask": ASK_APPROVAL}
+        detail: dict[str, object] = {
+            "level": "organization",
+            "node": call.principal.organization_name,
+            "kind": "approval",
+            "ask": ASK_APPROVAL,
+        }
         raise ModelNotApproved(
             f"{call.principal.organization_name} has not approved the model {model.name} yet.", param="model", detail=detail
         )
@@ -69,7 +74,15 @@ def most_tokens(call: Call) -> int | None:
         raise MaxTokensExceeded(
             f"The policy {bound.policy!r} on {where} allows {bound.value} output tokens per call, this one asks for "
             f"{call.asked.max_tokens}.",
-            detail={"level": bound.level, "node": bound.node, "policy": bound.policy, "limit": bound.value, "ask": ASK},
+            detail={
+                "level": bound.level,
+                "node": bound.node,
+                "policy": bound.policy,
+                "kind": bound.kind,
+                "window": bound.window,
+                "limit": bound.value,
+                "ask": ASK,
+            },
         )
     return bound.value
 
@@ -89,4 +102,4 @@ def _where(rule: Rule) -> str:
 
 
 def _detail(rule: Rule) -> dict[str, Any]:
-    return {"level": rule.level, "node": rule.node, "policy": rule.policy, "ask": ASK}
+    return {"level": rule.level, "node": rule.node, "policy": rule.policy, "kind": rule.kind, "ask": ASK}

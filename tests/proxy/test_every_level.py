@@ -71,8 +71,10 @@ def test_it_refuses_and_says_where_it_stands(gateway: Gateway, house: House, ups
     assert told["node"] == NODES.get(level, house.organization.name)
     assert told["ask"]
     assert len(upstream.received) == case.passing
-    if case.limit is not None and case.code != "max_tokens_exceeded":
+    if case.limit is not None:
         assert (told["kind"], told["window"]) == case.limit[:2]
+    else:
+        assert told["kind"] in case.rules
     expected = {"retry-after"} if case.status == 429 else {"x-should-retry"}
     assert expected <= set(got.headers)
     row = house.row_of(got.headers["x-request-id"])
