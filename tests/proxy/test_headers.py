@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,3 +102,24 @@ def test_what_is_ascii_stays_as_it_is() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(node="R&D: core/3 (EU)\r\nx-evil: 1 é"))
     assert headers.of_whole(call, charged=0)["x-gatehouse-budget"] == "key R&D: core/3 (EU)??x-evil: 1 ? month"
+
+
+def test_tokens_left_in_the_minute_are_told_and_never_negative() -> None:
+    call = served(planned_call())
+    call.held = held(token_rate=limit(kind="tpm", window="minute", value=500), tokens_left=-3)
+    found = headers.of_whole(call, charged=0)
+    assert (found["x-ratelimit-limit-tokens"], found["x-ratelimit-remaining-tokens"]) == ("500", "0")
+
+
+def test_what_the_guardrails_changed_is_told() -> None:
+    call = served(planned_call())
+    call.max_tokens, call.degraded = 55, limit(degrade_model="m")
+    call.plan = msgspec.structs.replace(call.planned, observed=True)
+    call.held = held()
+    found = headers.of_stream(call)
+    assert (found["x-gatehouse-max-tokens"], found["x-gatehouse-hold"]) == ("55", "observed")
+    assert found["x-gatehouse-degraded-from"] == "scripted"
+    assert "x-gatehouse-guardrails" not in found
+
+    call.held = held(unguarded=True)
+    assert headers.of_stream(call)["x-gatehouse-guardrails"] == "unchecked"

@@ -13,7 +13,7 @@ from orgs.access import Node
 from proxy import recording
 from proxy.call import Call
 from proxy.canonical import Usage
-from proxy.errors import BudgetExceeded, GuardrailsUnavailable, ProviderFailed
+from proxy.errors import BudgetExceeded, GuardrailsUnavailable, HoldUsedUp, KeyRevoked, ProviderFailed
 from tests.proxy.calls import caller, deployment, held, limit, planned_call
 
 USAGE = Usage(input_uncached=100, cache_read=50, output=20, reasoning=5)
@@ -147,3 +147,33 @@ def test_the_context_of_a_hold_makes_a_row_again() -> None:
 )
 def test_names_that_others_made_up_fit_the_database(given: str, kept: str) -> None:
     assert recording.storable(given) == kept
+
+
+@pytest.mark.parametrize(("amount", "charged", "absorbed"), [(COST, COST, 0), (COST - 1, COST - 1, 1), (10 * COST, COST, 0)])
+def test_who_is_cut_pays_for_what_was_delivered_and_never_more_than_was_held(amount: int, charged: int, absorbed: int) -> None:
+    call = served()
+    call.held = held(amount_nano_usd=amount)
+    row = recording.cut(call, USAGE, text_length=0, error=HoldUsedUp())
+    assert money(row) == (charged, COST, absorbed)
+    assert (row.status, row.http_status, row.error_code, row.finish_reason) == ("cut", 200, "hold_used_up", "length")
+
+
+def test_a_call_that_held_nothing_pays_for_what_was_delivered() -> None:
+    call = served()
+    call.held = held(amount_nano_usd=0, unguarded=True)
+    row = recording.cut(call, USAGE, text_length=0, error=KeyRevoked())
+    assert (money(row), row.status, row.error_code, row.finish_reason) == ((COST, COST, 0), "cut", "key_revoked", "")
+    assert row.decision == {"unguarded": True}
+
+
+def test_the_decision_names_the_cheaper_model_and_the_observed_hold() -> None:
+    call = served()
+    call.degraded = limit(value=10, forgiven=4, degrade_model="cheap", policy="Savings")
+    call.plan = msgspec.structs.replace(call.planned, observed=True, output_cap=55)
+    assert recording.cancelled(call).decision == {
+        "observed_cap": 55,
+        "degraded": {
+            "from": "scripted", "to": "cheap", "level": "key", "node": "Mia's key", "policy": "Savings", "window": "month",
+            "limit": 6,
+        },
+    }  # fmt: skip

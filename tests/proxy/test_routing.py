@@ -16,7 +16,7 @@ from proxy.canonical import ChatRequest, Usage
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols import chat_completions
-from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, Bounds, Plan
+from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, USUAL_OUTPUT, Bounds, Plan
 from tests.proxy.calls import body, deployment, model
 
 CHEAP = Rates(input=10**9, output=4 * 10**9)
@@ -179,3 +179,48 @@ def test_the_reason_of_the_route_is_told() -> None:
 def test_the_whole_call_is_bounded_by_the_first_deployments_time() -> None:
     found = plan(deployment())
     assert found.total_seconds == found.deployments[0].target.timeouts.total > 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "members", "cap", "written", "observed"),
+    [
+        ({"most": 500}, {}, 500, 500, False),
+        ({"most": 500}, {"max_tokens": 200}, 200, None, False),
+        ({"usual": 300}, {}, 300, 300, True),
+        ({"usual": 300}, {"max_tokens": 900}, 300, 300, True),
+        ({"usual": 300}, {"max_tokens": 200}, 200, None, False),
+        ({"usual": 300, "most": 100}, {}, 100, 100, False),
+        ({"usual": 9000}, {}, 4096, None, False),
+    ],
+)
+def test_policies_bound_the_output_and_the_hold(
+    bounds: dict[str, int], members: dict[str, Any], cap: int, written: int | None, observed: bool
+) -> None:
+    found = planned(model(), request(**members), **bounds)
+
+    assert (found.output_cap, found.max_tokens, found.observed) == (cap, written, observed)
+    assert found.worst_case == plan(max_tokens=cap).worst_case
+
+
+@pytest.mark.parametrize(("least", "shortest"), [(None, None), (50, 50), (9000, 4096)])
+def test_the_least_useful_answer_is_what_the_policy_says(least: int | None, shortest: int | None) -> None:
+    found = planned(model(), request(), least=least)
+    assert found.least == (None if shortest is None else plan(max_tokens=shortest).worst_case)
+
+
+@pytest.mark.parametrize(
+    ("members", "rate", "counted"),
+    [
+        ({}, None, USUAL_OUTPUT),
+        ({"max_tokens": 5}, None, 5),
+        ({"max_tokens": 3000}, 200, 3000),
+        ({}, 200, 200 - request().input_tokens_estimate),
+        ({}, 1, 0),
+        ({"n": 2}, None, 2 * USUAL_OUTPUT),
+    ],
+)
+def test_a_guess_of_the_answer_is_never_more_than_a_minute_allows(
+    members: dict[str, Any], rate: int | None, counted: int
+) -> None:
+    asked = request(**members)
+    assert planned(model(), asked, tokens=rate).tokens == asked.input_tokens_estimate + counted
