@@ -8,6 +8,8 @@ urlpatterns = [
     path("api/v1/", include("proxy.api_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
+    path("o/<slug:org>/guardrails/explain/", include("proxy.explain_urls")),
+    path("o/<slug:org>/guardrails/requests/", include("guardrails.request_urls")),
     path("o/<slug:org>/", include("analytics.urls")),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from django.urls import reverse
@@ -15,7 +15,8 @@ from orgs.permissions import Permission
 class Entry:
     """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first.
 
-    `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only.
+    `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `count`: how many
+    things wait there for the actor, by one statement at most.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Entry:
     position: int
     section: str = ""
     everywhere: bool = False
+    count: Callable[[Actor], int] | None = None
 
     def may_be_seen_by(self, actor: Actor) -> bool:
         return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
@@ -37,6 +39,7 @@ class Link:
     icon: str
     section: str
     active: bool
+    waiting: int = 0
 
 
 ENTRIES: list[Entry] = []
@@ -53,4 +56,9 @@ def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) ->
     seen = [entry for entry in found if entry.may_be_seen_by(actor)]
     urls = [reverse(entry.url_name, kwargs={"org": actor.organization.slug}) for entry in seen]
     active = max((url for url in urls if path.startswith(url)), key=len, default=None)
-    return [Link(entry.label, url, entry.icon, entry.section, url == active) for entry, url in zip(seen, urls, strict=True)]
+    return [_link(entry, url, actor=actor, active=url == active) for entry, url in zip(seen, urls, strict=True)]
+
+
+def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:
+    waiting = entry.count(actor) if entry.count is not None else 0
+    return Link(entry.label, url, entry.icon, entry.section, active, waiting)

@@ -7,13 +7,15 @@ class ProxyConfig(AppConfig):
 
     def ready(self) -> None:
         from gateway_project.lib import lifespan
-        from guardrails import offered, spending
+        from guardrails import new_models, offered, spending
         from orgs.navigation import Entry, register
         from orgs.permissions import Permission
-        from proxy import known_models, spend, startup
+        from proxy import known_models, newly_offered, spend, startup
 
         lifespan.on_startup(startup.ensure)
         # What guardrails' pages show of the ledger and the catalogue.
         spending.read_with(spend.spent)
         offered.read_with(known_models.known_models)
+        new_models.read_with(newly_offered.newly_offered)
+        register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44))
         register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))

@@ -1,0 +1,90 @@
+"""What the explain page shows of an explanation, put together for its template: nodes, lines, and one sentence on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+from gateway_project.lib.money import display_usd
+from guardrails import limit_words
+from orgs.actor import Actor
+from orgs.models import ApiKey
+from orgs.selectors import keys_visible_to
+from proxy.explained import Explanation, Line, Verdict
+
+OFFERED_KEYS = 200
+PILLS: dict[Verdict, tuple[str, str]] = {
+    "passes": ("passes", "ok"),
+    "refuses": ("refuses", "bad"),
+    "clamps": ("shortens", "warn"),
+    "degrades": ("other model", "warn"),
+    "counts": ("only counts", "muted"),
+    "unjudged": ("not reached", "muted"),
+}
+
+
+class Shown(NamedTuple):
+    """One line: `unit` for its meter, empty where it has no figures to draw."""
+
+    line: Line
+    title: str
+    pill: str
+    tone: str
+    unit: str
+
+
+class Node(NamedTuple):
+    """One node of the path with its lines; `tone` is that of its strictest line."""
+
+    level: str
+    name: str
+    lines: list[Shown]
+    tone: str
+
+
+class Summary(NamedTuple):
+    title: str
+    text: str
+    tone: str
+    icon: str
+
+
+def nodes_of(explanation: Explanation) -> list[Node]:
+    return [
+        Node(limit_words.level(level), name, lines := [_shown(line) for line in found], _strictest(lines))
+        for (level, name), found in groupby(explanation.lines, key=lambda line: line.where)
+    ]
+
+
+def summary_of(explanation: Explanation) -> Summary:
+    """The answer in one sentence, and which line gives it."""
+    refusal, plan = explanation.refusal, explanation.plan
+    if refusal is not None:
+        return Summary(f"Refused: {refusal.code}", refusal.message, "bad", "circle-x")
+    held = display_usd(explanation.reserves_nano_usd or 0)
+    model = plan.model.name if plan is not None else ""
+    if explanation.degraded is not None:
+        words = f"It goes to {model} instead of {explanation.question.model}: a budget is near its cap. {held} would be held."
+        return Summary("Passes, on another model", words, "warn", "route")
+    if explanation.clamped:
+        words = f"The budget affords no more than {explanation.max_tokens:,} output tokens. {held} would be held."
+        return Summary("Passes, shortened", words, "warn", "adjustments")
+    return Summary("Passes", f"{held} would be held until the answer tells what it cost.", "ok", "circle-check")
+
+
+def key_choices(actor: Actor) -> list[ApiKey]:
+    """Newest first; what is older is found by its public id."""
+    return list(keys_visible_to(actor).filter(revoked_at=None)[:OFFERED_KEYS])
+
+
+def _shown(line: Line) -> Shown:
+    pill, tone = PILLS[line.verdict]
+    unit = limit_words.unit(line.kind) if line.used is not None else ""
+    title = "No limit here" if line.kind == "none" else limit_words.title(line.kind, line.window)
+    return Shown(line, title, pill, tone, unit)
+
+
+def _strictest(lines: Iterable[Shown]) -> str:
+    tones = {shown.tone for shown in lines}
+    return next((tone for tone in ("bad", "warn", "ok") if tone in tones), "muted")

@@ -1,0 +1,63 @@
+"""The page "Why may this key do this?": a key, a call that could be made, and every limit and rule in its way."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from orgs.doors import OrgRequest, org_view
+from orgs.models import ApiKey
+from orgs.permissions import Permission
+from orgs.selectors import keys_visible_to
+from proxy.errors import GuardrailsUnavailable
+from proxy.explain_api import address_of, explanation_of
+from proxy.explain_forms import QuestionForm
+from proxy.explain_pages import key_choices, nodes_of, summary_of
+from proxy.models import Model
+
+PUBLIC_ID = re.compile(r"(?:gh_sk_)?([a-z0-9]{6,16})(?:_.*|….*)?")
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def explain(request: OrgRequest) -> HttpResponse:
+    key = _chosen(request)
+    asked = bool(key and request.GET.get("model"))
+    form = QuestionForm(request.GET if asked else None, initial=_initial(request))
+    context: dict[str, Any] = {
+        "form": form,
+        "key": key,
+        "key_typed": request.GET.get("key", "")[:80],
+        "keys": key_choices(request.actor),
+        "models": Model.objects.filter(kind=Model.Kind.CHAT, enabled=True).order_by("name").values_list("name", flat=True),
+    }
+    if key is not None and form.is_valid():
+        context |= _answer(key, form, address=address_of(request))
+    return render(request, "proxy/explain.html", context)
+
+
+def _answer(key: ApiKey, form: QuestionForm, *, address: str) -> dict[str, Any]:
+    try:
+        explanation = explanation_of(key, form.question(address=address))
+    except GuardrailsUnavailable:
+        return {"unavailable": True}
+    return {"explanation": explanation, "nodes": nodes_of(explanation), "summary": summary_of(explanation)}
+
+
+def _chosen(request: OrgRequest) -> ApiKey | None:
+    """By its public id, alone or in what is shown or copied of the key; None where there is none to see."""
+    typed = request.GET.get("key", "").strip()
+    if not typed:
+        return None
+    found = PUBLIC_ID.fullmatch(typed)
+    key: ApiKey | None = keys_visible_to(request.actor).filter(public_id=found[1]).first() if found else None
+    return key
+
+
+def _initial(request: OrgRequest) -> dict[str, Any]:
+    given = {name: request.GET[name] for name in QuestionForm.base_fields if request.GET.get(name)}
+    return {"input_tokens": 1000, "address": address_of(request), **given}

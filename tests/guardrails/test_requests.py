@@ -1,0 +1,238 @@
+"""Requests through HTTP: asking for a model, who may decide, what an approval reaches, and what is left in the audit trail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from guardrails.models import Request
+from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, count_waiting_for
+from orgs.models import AuditEvent, Group
+from orgs.services.organizations import change_settings
+from proxy.models import Deployment, Model, Provider
+from tests.actors import World
+
+HTMX = {"hx-request": "true"}
+MODEL = "brand-new-model"
+
+
+@pytest.fixture
+def asking(world: World) -> World:
+    """A model offered yesterday, in an organisation where models of the last week need an approval."""
+    provider = Provider.objects.create(name="provider-of-requests", kind="sandbox")
+    model = Model.objects.create(name=MODEL, created_at=datetime.now(UTC) - timedelta(days=1))
+    Deployment.objects.create(model=model, provider=provider, upstream_model=MODEL)
+    change_settings(world.acme, by=world.actor("alice"), approval_since=datetime.now(UTC) - timedelta(days=7))
+    world.acme.refresh_from_db()
+    return world
+
+
+def signed_in(world: World, name: str) -> Client:
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
+
+
+def url(world: World, path: str = "") -> str:
+    return f"/o/{world.acme.slug}/guardrails/requests/{path}"
+
+
+def shown(world: World, name: str) -> str:
+    text: str = signed_in(world, name).get(url(world)).content.decode()
+    return text
+
+
+def ask(world: World, name: str = "mia", *, group: str = "gateway", model: str = MODEL, reason: str = "For the search") -> Any:
+    return signed_in(world, name).post(url(world, "new/"), {"model": model, "group": getattr(world, group).pk, "reason": reason})
+
+
+def asked(world: World) -> Request:
+    found: Request = Request.objects.get(organization=world.acme, status=OPEN)
+    return found
+
+
+def decide(world: World, name: str, what: str, request: Request, **typed: Any) -> Any:
+    return signed_in(world, name).post(url(world, f"{request.pk}/{what}/"), typed)
+
+
+# --- asking --------------------------------------------------------------------------------------
+def test_a_member_asks_and_the_admins_above_see_it(asking: World) -> None:
+    assert ask(asking).status_code == 302
+    request = asked(asking)
+    assert (request.model, request.group, request.requested_by, request.reason) == (
+        MODEL, asking.gateway, asking.mia, "For the search",
+    )  # fmt: skip
+    for name in ("sam", "lena", "alice"):
+        assert "For the search" in shown(asking, name), name
+        assert count_waiting_for(asking.actor(name)) == 1
+    assert "For the search" in shown(asking, "mia")
+    assert "For the search" not in shown(asking, "noah")
+    assert (count_waiting_for(asking.actor("mia")), count_waiting_for(asking.actor("noah"))) == (0, 0)
+
+
+def test_the_menu_counts_what_waits_for_whoever_can_decide(asking: World) -> None:
+    ask(asking)
+    assert 'class="gh-nav-badge">1' in shown(asking, "lena")
+    assert "gh-nav-badge" not in shown(asking, "mia")
+
+
+def test_the_same_is_not_asked_twice_nor_what_is_approved_above(asking: World) -> None:
+    ask(asking)
+    again = ask(asking)
+    assert (again.status_code, "asked for already" in again.content.decode()) == (422, True)
+    decide(asking, "alice", "approve", asked(asking), group=asking.root.pk)
+    after = ask(asking)
+    assert (after.status_code, "is approved for" in after.content.decode()) == (422, True)
+
+
+@pytest.mark.parametrize(("model", "group"), [("gpt-old", "gateway"), ("", "gateway"), (MODEL, "sales"), (MODEL, "engineering")])
+def test_only_a_model_that_waits_for_a_group_of_ones_own(asking: World, model: str, group: str) -> None:
+    assert ask(asking, model=model, group=group).status_code == 422
+    assert not Request.objects.filter(organization=asking.acme).exists()
+
+
+def test_an_old_model_and_one_that_nobody_serves_need_no_approval(asking: World) -> None:
+    old = Model.objects.create(name="old-model", created_at=datetime.now(UTC) - timedelta(days=30))
+    Deployment.objects.create(model=old, provider=Provider.objects.get(name="provider-of-requests"), upstream_model="o")
+    Model.objects.create(name="unserved-model", created_at=datetime.now(UTC))
+    page = shown(asking, "mia")
+    assert MODEL in page
+    assert "old-model" not in page
+    assert "unserved-model" not in page
+
+
+def test_the_dialog_takes_the_model_from_the_address(asking: World) -> None:
+    page = signed_in(asking, "mia").get(url(asking, "new/"), {"model": MODEL}, headers=HTMX).content.decode()
+    assert f'<option value="{MODEL}" selected>' in page
+
+
+def test_whoever_asked_may_withdraw_until_it_is_decided(asking: World) -> None:
+    ask(asking)
+    request = asked(asking)
+    assert decide(asking, "sam", "withdraw", request).status_code == 403
+    decide(asking, "mia", "withdraw", request)
+    request.refresh_from_db()
+    assert request.status == WITHDRAWN
+    ask(asking)
+    decide(asking, "sam", "approve", asked(asking), group=asking.gateway.pk)
+    decide(asking, "mia", "withdraw", Request.objects.get(status=APPROVED, organization=asking.acme))
+    assert Request.objects.filter(status=APPROVED, organization=asking.acme).exists()
+
+
+# --- deciding ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "status"), [("charlie", 404), ("noah", 404), ("mia", 403), ("sam", 302), ("alice", 302)])
+def test_who_manages_the_guardrails_there_decides(asking: World, name: str, status: int) -> None:
+    ask(asking)
+    response = decide(asking, name, "approve", asked(asking), group=asking.gateway.pk)
+    assert response.status_code in ({403, 404} if name == "noah" else {status})
+    assert Request.objects.filter(organization=asking.acme, status=APPROVED).exists() is (status == 302)
+
+
+def test_an_admin_does_not_approve_for_its_own_node(asking: World) -> None:
+    ask(asking)
+    assert decide(asking, "sam", "approve", asked(asking), group=asking.platform.pk).status_code == 422
+    assert asked(asking).group == asking.gateway
+
+
+def test_an_approval_may_be_wider_than_what_was_asked_and_takes_in_what_waits_below(asking: World) -> None:
+    ask(asking)
+    ask(asking, "sam", group="platform")
+    request = Request.objects.get(organization=asking.acme, group=asking.gateway)
+
+    decide(asking, "lena", "approve", request, group=asking.platform.pk, answer="Use it")
+
+    found = Request.objects.filter(organization=asking.acme).order_by("group__level")
+    assert [(one.group, one.status, one.answer) for one in found] == [
+        (asking.platform, APPROVED, "Use it"),
+        (asking.gateway, APPROVED, "Use it"),
+    ]
+    assert "Use it" in shown(asking, "mia")
+
+
+def test_a_wider_approval_moves_the_request_up(asking: World) -> None:
+    ask(asking)
+    decide(asking, "alice", "approve", asked(asking), group=asking.root.pk)
+    (found,) = Request.objects.filter(organization=asking.acme)
+    assert (found.group, found.status, found.decided_by) == (asking.root, APPROVED, asking.alice)
+
+
+def test_declining_wants_a_word_and_the_requester_reads_it(asking: World) -> None:
+    ask(asking)
+    request = asked(asking)
+    assert decide(asking, "sam", "decline", request, answer=" ").status_code == 422
+    assert decide(asking, "sam", "decline", request, answer="Use the small one").status_code == 302
+    request.refresh_from_db()
+    assert (request.status, request.decided_by) == (DECLINED, asking.sam)
+    assert "Use the small one" in shown(asking, "mia")
+    assert ask(asking).status_code == 302
+
+
+def test_the_second_to_decide_is_told_that_it_is_decided(asking: World) -> None:
+    ask(asking)
+    request = asked(asking)
+    decide(asking, "sam", "approve", request, group=asking.gateway.pk)
+    late = decide(asking, "alice", "decline", request, answer="No")
+    assert (late.status_code, "approved by now" in late.content.decode()) == (422, True)
+
+
+def test_an_admin_approves_without_being_asked(asking: World) -> None:
+    response = signed_in(asking, "lena").post(url(asking, "approve/"), {"model": MODEL, "group": asking.platform.pk})
+    assert response.status_code == 302
+    (found,) = Request.objects.filter(organization=asking.acme)
+    assert (found.status, found.group, found.requested_by) == (APPROVED, asking.platform, asking.lena)
+    refused = signed_in(asking, "lena").post(url(asking, "approve/"), {"model": MODEL, "group": asking.root.pk})
+    assert refused.status_code == 422
+
+
+def test_ending_an_approval_ends_those_below_it(asking: World) -> None:
+    ask(asking)
+    decide(asking, "sam", "approve", asked(asking), group=asking.gateway.pk)
+    signed_in(asking, "lena").post(url(asking, "approve/"), {"model": MODEL, "group": asking.platform.pk})
+    wide = Request.objects.get(organization=asking.acme, group=asking.platform)
+
+    assert decide(asking, "sam", "revoke", wide).status_code in (403, 404)
+    assert decide(asking, "lena", "revoke", wide, answer="Too dear").status_code == 302
+
+    assert set(Request.objects.filter(organization=asking.acme).values_list("status", "answer")) == {(DECLINED, "Too dear")}
+
+
+def test_every_step_is_in_the_audit_trail(asking: World) -> None:
+    ask(asking)
+    request = asked(asking)
+    decide(asking, "sam", "approve", request, group=asking.gateway.pk)
+    decide(asking, "sam", "revoke", request)
+    events = AuditEvent.objects.filter(organization=asking.acme, object_type="request").order_by("pk")
+    assert [(event.action, event.actor, event.after["status"]) for event in events] == [
+        ("request.made", asking.mia, "open"),
+        ("request.approved", asking.sam, "approved"),
+        ("request.revoked", asking.sam, "declined"),
+    ]
+
+
+# --- the page ------------------------------------------------------------------------------------
+def test_the_page_costs_the_same_for_many_requests(asking: World, django_assert_max_num_queries: Any) -> None:
+    for number in range(30):
+        Request.objects.create(
+            organization=asking.acme, kind="model", group=asking.gateway, model=f"m{number}", requested_by=asking.mia
+        )
+    for name in ("alice", "mia"):
+        client = signed_in(asking, name)
+        client.get(url(asking))
+        with django_assert_max_num_queries(12):
+            assert client.get(url(asking)).status_code == 200
+
+
+def test_where_nothing_needs_an_approval_the_page_says_how_to_ask_for_it(world: World) -> None:
+    assert "Nothing needs an approval" in shown(world, "mia")
+    assert "/settings/" in shown(world, "alice")
+
+
+@pytest.mark.parametrize("path", ["approve", "decline", "revoke", "withdraw"])
+def test_a_request_of_elsewhere_is_not_found(asking: World, path: str) -> None:
+    ask(asking)
+    other = signed_in(asking, "charlie")
+    assert other.post(f"/o/{asking.other.slug}/guardrails/requests/{asked(asking).pk}/{path}/").status_code == 404
+    assert Group.objects.filter(pk=asking.gateway.pk).exists()

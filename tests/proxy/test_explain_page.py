@@ -1,0 +1,72 @@
+"""The explain page through a real gateway: the answer, the line that decides, and whose keys may be asked about."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from django.test import Client
+
+from gateway_project.lib.money import NANO
+from orgs.models import User
+from tests.gateways import Gateway
+from tests.house import House
+
+
+def page(gateway: Gateway, house: House, *, user: User | None = None, **question: Any) -> str:
+    client = Client()
+    client.force_login(user or house.world.mia)
+    cookies = {name: morsel.value for name, morsel in client.cookies.items()}
+    address = f"{gateway.url}/o/{house.organization.slug}/guardrails/explain/"
+    found = httpx.get(address, params=question, cookies=cookies, timeout=30, trust_env=False)
+    assert found.status_code == 200
+    return found.text
+
+
+def test_it_begins_with_a_choice_of_the_keys_one_may_see(gateway: Gateway, house: House) -> None:
+    assert house.key.public_id in page(gateway, house)
+    assert house.key.public_id in page(gateway, house, user=house.world.sam)
+    assert house.key.public_id not in page(gateway, house, user=house.world.noah)
+    assert "Which key, and which call?" in page(gateway, house)
+
+
+def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: Gateway, house: House) -> None:
+    house.limit("budget", NANO // 1000, group=house.world.platform)
+    house.limit("rpm", 60, window="minute")
+
+    text = page(gateway, house, key=house.key.public_id, model="scripted", max_tokens=4000)
+
+    assert "Refused: budget_exceeded" in text
+    assert text.count("is-deciding") == 1
+    deciding = text[text.index("is-deciding") :]
+    assert "Budget this month" in deciding[:1500]
+    assert "Policy: budget month" in deciding[:2500]
+    nodes = re.findall(r'gh-path-node"><span class="text-secondary">(\w[\w ]*)</span> <strong>([^<]+)</strong>', text)
+    assert [name for _, name in nodes][:4] == ["Mia&#x27;s key", "Mia", "gateway", "platform"]
+    assert nodes[-1][0] == "Credit pool"
+
+
+@pytest.mark.parametrize("typed", ["gh_sk_{0}", "gh_sk_{0}…abcd", "gh_sk_{0}_secret", " {0} "])
+def test_a_key_is_found_by_whatever_is_pasted_of_it(gateway: Gateway, house: House, typed: str) -> None:
+    text = page(gateway, house, key=typed.format(house.key.public_id), model="scripted")
+    assert "Passes" in text
+
+
+def test_somebody_elses_key_is_as_unknown_as_none(gateway: Gateway, house: House) -> None:
+    for typed in (house.key.public_id, "nothing-like-it"):
+        assert "No such key" in page(gateway, house, user=house.world.noah, key=typed, model="scripted")
+
+
+def test_what_was_typed_wrongly_is_said_beside_its_field(gateway: Gateway, house: House) -> None:
+    text = page(gateway, house, key=house.key.public_id, model="scripted", address="somewhere")
+    assert "valid IPv4 or IPv6 address" in text
+    assert "gh-verdict" not in text
+
+
+def test_a_shortened_call_says_to_what(gateway: Gateway, house: House) -> None:
+    house.limit("budget", NANO // 100)
+    text = page(gateway, house, key=house.key.public_id, model="scripted")
+    assert "Passes, shortened" in text
+    assert re.search(r"affords no more than 2,\d{3} output tokens", text)
