@@ -70,6 +70,11 @@ class Call:
         return self.degraded.degrade_model if self.degraded is not None else self.asked.model
 
     @property
+    def most_output(self) -> int:
+        """Tokens that the provider was told to write at most, over all choices."""
+        return self.asked.n * (self.max_tokens or self.planned.output_cap)
+
+    @property
     def unguarded(self) -> bool:
         return self.held is not None and self.held.unguarded
 

@@ -78,9 +78,16 @@ def refused(call: Call, error: ProxyError) -> Row:
 
 
 def estimated_usage(call: Call, text_length: int) -> Usage:
-    """Where the provider reports nothing: four characters a token, as ordinary text has them."""
+    """Where the provider reports nothing: four characters a token, as ordinary text has them.
+
+    That is never more than the provider was told to write: what was reserved for is not passed by a guess. Unless it did
+    not listen.
+    """
     bound = call.request.input_tokens_estimate if call.request is not None else 0
-    return Usage(input_uncached=bound * 3 // 4, output=-(-text_length // 4), estimated=True)
+    output = -(-text_length // 4)
+    if call.plan is not None and not isinstance(call.cut, HoldUsedUp):
+        output = min(output, call.most_output)
+    return Usage(input_uncached=bound * 3 // 4, output=output, estimated=True)
 
 
 def context(call: Call) -> dict[str, Any]:

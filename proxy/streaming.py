@@ -93,7 +93,7 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
     longer relay, and what cut the call.
     """
     call, reader = stream.call, opened.reader
-    most_tokens = call.asked.n * (call.max_tokens or call.planned.output_cap)
+    most_tokens = call.most_output
     yield opened.first
     while not reader.done:
         if call.cut is not None:

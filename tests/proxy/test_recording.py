@@ -177,3 +177,14 @@ def test_the_decision_names_the_cheaper_model_and_the_observed_hold() -> None:
             "limit": 6,
         },
     }  # fmt: skip
+
+
+def test_a_guess_is_never_more_than_the_provider_was_told_to_write() -> None:
+    call = served(n=2)
+    call.max_tokens = 5
+    assert recording.hung_up(call, None, text_length=400).output_tokens == 10
+    assert recording.hung_up(call, None, text_length=8).output_tokens == 2
+    assert recording.hung_up(call, USAGE, text_length=400).output_tokens == 20
+
+    call.cut = HoldUsedUp()
+    assert recording.cut(call, None, text_length=400, error=call.cut).output_tokens == 100
