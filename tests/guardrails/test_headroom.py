@@ -7,7 +7,7 @@ from gateway_project.lib.money import NANO
 from guardrails import counters, headroom
 from guardrails.headroom import Headroom
 from tests.coroutines import with_lease
-from tests.guardrails.books import DAY_MS, Books, Desk, budget, now_ms, rpm, settle
+from tests.guardrails.books import DAY_MS, Books, Desk, budget, limit, now_ms, rpm, settle
 
 
 async def of(desk: Desk) -> list[Headroom]:
@@ -69,3 +69,43 @@ def test_requests_are_those_of_the_last_minute() -> None:
 def test_limits_stand_in_the_order_of_the_path() -> None:
     found = with_lease(of(Desk(budget(1, "pool"), rpm(1, "m1"), budget(1, "k1"))))
     assert [one.limit.node for one in found] == ["k1", "m1", "pool"]
+
+
+def test_every_kind_tells_what_is_used() -> None:
+    starts = now_ms() - 1000
+    ends = starts + DAY_MS
+    day = limit("rpd", 5, "k1", window="day", starts_ms=starts, ends_ms=ends, until_ms=ends)
+    desk = Desk(
+        rpm(10), limit("tpm", 100, "k1"), day, limit("parallel", 3, "k1"), limit("max_tokens", 50, "k1"), budget(9, "org")
+    )
+    desk.books.counted["k1", starts] = 2
+
+    async def work() -> None:
+        used = {one.limit.kind: (one.used, one.held, one.left) for one in await of(desk)}
+        assert used["rpd"] == (2, 0, 3)
+        assert used["parallel"] == (0, 0, 3)
+        held = await desk.admitted(4, tokens=30)
+        used = {one.limit.kind: (one.used, one.held, one.left) for one in await of(desk)}
+        assert used == {
+            "rpm": (1, 0, 9),
+            "tpm": (30, 0, 70),
+            "rpd": (3, 0, 2),
+            "parallel": (1, 0, 2),
+            "max_tokens": (0, 0, 50),
+            "budget": (0, 4, 5),
+        }
+        await settle(held, 3, tokens=12)
+        found = await of(desk)
+        used = {one.limit.kind: (one.used, one.held, one.left) for one in found}
+        assert (used["tpm"], used["parallel"], used["rpd"], used["budget"]) == ((12, 0, 88), (0, 0, 3), (3, 0, 2), (3, 0, 6))
+        assert {one.limit.kind for one in found if one.resets_at} == {"rpd"}
+
+    with_lease(work())
+
+
+def test_what_a_reset_forgave_is_not_spent() -> None:
+    forgiving = limit("budget", 150, "k1", forgiven=50)
+    (key,) = with_lease(of(Desk(forgiving, books=Books({"k1": 70}))))
+    assert (key.spent, key.left, key.limit.shown_value) == (20, 80, 100)
+    (key,) = with_lease(of(Desk(forgiving, books=Books({"k1": 30}))))
+    assert key.spent == 0

@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from gateway_project.lib import lifespan, redis
-from guardrails import counters, leases
+from guardrails import admission, counters, leases
 from guardrails.leases import LeaseLost
 from tests.coroutines import with_lease
 from tests.guardrails.books import Desk, budget
@@ -104,3 +104,51 @@ def test_a_loop_without_a_lease_may_not_admit() -> None:
 
     with pytest.raises(KeyError):
         asyncio.run(work())
+
+
+def test_checks_run_with_every_renewal_one_round_at_a_time_and_keep_none_waiting() -> None:
+    async def work() -> None:
+        begun, gate = 0, asyncio.Event()
+
+        async def check() -> None:
+            nonlocal begun
+            begun += 1
+            if begun == 1:
+                raise redis.RedisUnavailable
+            await gate.wait()
+
+        leases.current().on_renewal(check)
+        redis.client().delete(counters.worker(leases.worker_id()))
+        await asyncio.sleep(3.3)
+        assert begun == 2  # the first failed, the second waits
+        assert time_left_ms(leases.worker_id()) > 8_900
+        gate.set()
+        await asyncio.sleep(1.1)
+        assert begun == 3
+
+    with_lease(work())
+
+
+def test_organisations_that_redis_forgot_are_announced_again() -> None:
+    async def work() -> None:
+        lease = leases.current()
+        await lease.announce(4_000_002)
+        redis.client().srem(counters.ACTIVE_ORGANIZATIONS, 4_000_002)
+        await lease.renew()
+        assert redis.client().sismember(counters.ACTIVE_ORGANIZATIONS, "4000002")
+
+    with_lease(work())
+
+
+def test_what_a_call_holds_is_known_until_it_ends() -> None:
+    async def work() -> None:
+        desk = Desk(budget(100))
+        held = await desk.admitted(30)
+        hold = leases.current().holds[held.call_id]
+        assert (hold.organization_id, hold.subjects) == (desk.organization_id, desk.limits.subjects)
+        assert hold.record == desk.holds()[str(held.call_id)]
+        await admission.release(held)
+        assert leases.current().holds == {}
+        leases.forget(held.call_id)
+
+    with_lease(work())
