@@ -60,7 +60,11 @@ def guarded_groups(actor: Actor) -> list[Group]:
 
 def visible_to(actor: Actor) -> Any:
     """Simulations of subjects whose limits the actor may set, newest first."""
-    found = Simulation.objects.filter(organization=actor.organization).select_related("created_by").order_by("-created_at", "-pk")
+    found = (
+        Simulation.objects.filter(organization=actor.organization)
+        .select_related("created_by", "organization")
+        .order_by("-created_at", "-pk")
+    )
     if actor.can_everywhere(Permission.MANAGE_GUARDRAILS):
         return found
     return found.filter(group_ids__contained_by=[group.pk for group in guarded_groups(actor)])
@@ -81,6 +85,7 @@ def start(wanted: Wanted, *, by: Actor) -> Simulation:
     if wanted.period.ends_at - wanted.period.starts_at > spans.LONGEST:
         raise Refused(f"At most {spans.LONGEST.days} days at once.", field="first")
     with transaction.atomic():
+        _lock(by.organization)
         _refuse_too_many(by.organization)
         made = Simulation.objects.create(
             organization=by.organization,
@@ -100,7 +105,8 @@ def start(wanted: Wanted, *, by: Actor) -> Simulation:
 def start_again(simulation: Simulation, *, by: Actor) -> None:
     """With the policy as it is now, and the month as it is now. Raises Refused."""
     with transaction.atomic():
-        fresh = Simulation.objects.select_for_update().select_related("policy").get(pk=simulation.pk)
+        _lock(by.organization)
+        fresh = Simulation.objects.select_for_update(of=("self",)).select_related("policy").get(pk=simulation.pk)
         if fresh.is_unfinished:
             raise Refused("It has not ended yet.")
         _refuse_too_many(by.organization)
@@ -177,9 +183,12 @@ def _required(targets: Iterable[Target], *, by: Actor) -> set[int]:
     return needed
 
 
-def _refuse_too_many(organization: Organization) -> None:
-    # Two who ask at once: the lock lets one after the other count.
+def _lock(organization: Organization) -> None:
+    """Of two who ask at once, one counts after the other."""
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+
+
+def _refuse_too_many(organization: Organization) -> None:
     if Simulation.objects.filter(organization=organization, status__in=Simulation.UNFINISHED).count() >= MOST_UNFINISHED:
         raise Refused(f"{MOST_UNFINISHED} simulations have not ended yet. Wait for one, or cancel one.")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
-from django.db import connection
+from django.db import connection, transaction
 
 from gateway_project.lib.ids import first_id_at
 from guardrails import windows
@@ -84,7 +84,9 @@ def spent_before(period: Period, *, kinds: Iterable[windows.Kind], calendar: win
         "starts": starts,
     }
     seconds = [int(start.timestamp()) for start in starts]
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        # All of the ledger, for a budget in total: more than a page may take.
+        cursor.execute("SET LOCAL statement_timeout = '300s'")
         cursor.execute(BEFORE_SQL, parameters)
         for segment, charged, *path in cursor:
             yield tuple(path), seconds[segment - 1] if segment else seconds[0] - 1, charged

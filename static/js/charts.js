@@ -44,7 +44,7 @@
       type: chart.kind === "bar" ? "bar" : "line",
       stack: stacked ? "all" : undefined,
       data: series.values.map((value) => (value === null ? null : value * unit.scale)),
-      color: css(`chart-${(index % 8) + 1}`),
+      color: css(`chart-${series.colour ?? (index % 8) + 1}`),
       barMaxWidth: 28,
       barCategoryGap: "32%",
       showSymbol: false,
