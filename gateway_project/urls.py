@@ -8,6 +8,7 @@ urlpatterns = [
     path("api/v1/", include("proxy.api_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
+    path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
     path("o/<slug:org>/guardrails/explain/", include("proxy.explain_urls")),
     path("o/<slug:org>/guardrails/requests/", include("guardrails.request_urls")),

@@ -33,7 +33,8 @@ class Found(NamedTuple):
 
 def column_of(subject: Subject) -> str:
     """Its column in the tables of bindings and overrides."""
-    return COLUMNS[type(subject)]
+    # Not by `type`: the user of a request is loaded when it is first looked at.
+    return next(column for kind, column in COLUMNS.items() if isinstance(subject, kind))
 
 
 def token_of(subject: Subject) -> str:

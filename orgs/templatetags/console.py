@@ -164,6 +164,23 @@ def limit_meter(
 
 
 @register.simple_tag
+def usage_bar(spent: int, limit: int, label: object) -> SafeString:
+    """A thin bar of nano-dollars spent of a limit, for rows; `limit_meter` says the same in full."""
+    meter = formatting.meter(spent=spent, held=0, limit=limit)
+    return format_html(
+        '<div class="gh-bar is-thin" data-level="{}" role="meter" aria-label="{}" aria-valuemin="0" aria-valuemax="{}"'
+        ' aria-valuenow="{}" aria-valuetext="{} of {}"><i style="width: {}%"></i></div>',
+        meter.level,
+        label,
+        str(limit),
+        str(spent),
+        usd(spent),
+        usd(limit),
+        meter.spent_percent,
+    )
+
+
+@register.simple_tag
 def in_dialog(url: str) -> SafeString:
     """Attributes of a link: with JavaScript its page opens as a dialog, without it as a page."""
     return format_html('hx-get="{}" hx-target="#dialog-body" hx-swap="innerHTML" aria-haspopup="dialog"', url)

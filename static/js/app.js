@@ -85,6 +85,12 @@
   });
   addEventListener("pageshow", () => document.querySelectorAll(".is-busy").forEach((button) => button.classList.remove("is-busy")));
 
+  // data-remove="selector" takes the part of the page around the button away; a click beside an open menu closes it.
+  on("click", "[data-remove]", (button) => button.closest(button.dataset.remove)?.remove());
+  document.addEventListener("click", (event) =>
+    document.querySelectorAll("details.gh-menu[open]").forEach((menu) => menu.contains(event.target) || (menu.open = false)),
+  );
+
   // --- a name to be typed before something is deleted -------------------------------------------
   // Without script the button is enabled and the server compares; it does so in any case.
   const confirmButton = (input) => input.closest("form")?.querySelector("[data-confirm-button]");

@@ -3,13 +3,18 @@
 A new page is one line in ROWS; a route without a line fails.
 """
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from guardrails.services.bindings import bind
+from guardrails.services.overrides import add_override
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
@@ -60,7 +65,8 @@ class Row(NamedTuple):
     """`codes` are the answers to PEOPLE, all in the organisation Acme of tests/actors.py; Noah is a member beside Mia.
 
     Arguments of the path named org, key_id, group_id, application_id, member_id and call_id are filled in: Mia's key, her
-    group and membership, Sam's application, a call that never was. `method` is sent with the form `data`.
+    group and membership, Sam's application, a call that never was;
+    below guardrails a policy on Sam's own node, and an exception there. `method` is sent with the form `data`.
     """
 
     name: str
@@ -103,6 +109,26 @@ ROWS = [
     Row("simulations:again", "302 404 403 403 404 404 404", method="post"),
     Row("simulations:delete", "302 404 403 403 404 404 404"),
     Row("simulations:delete", "302 404 403 403 404 404 404", method="post"),
+    Row("policies:policies", "302 404 200 200 200 200 200"),
+    Row("policies:mine", "302 404 200 200 200 200 200"),
+    Row("policies:new", "302 404 403 403 200 200 200"),
+    Row("policies:new", "302 404 403 403 422 422 422", method="post"),
+    Row("policies:limit_row", "302 404 403 403 200 200 200"),
+    Row("policies:policy", "302 404 403 403 200 200 200"),
+    Row("policies:oddities", "302 404 403 403 200 200 200"),
+    Row("policies:edit", "302 404 403 403 403 200 200"),
+    Row("policies:edit", "302 404 403 403 403 422 422", method="post"),
+    Row("policies:copy", "302 404 403 403 302 302 302", method="post"),
+    Row("policies:delete", "302 404 403 403 403 200 200"),
+    Row("policies:delete", "302 404 403 403 403 422 422", method="post"),
+    Row("policies:bind", "302 404 403 403 200 200 200"),
+    Row("policies:bind", "302 404 403 403 422 422 422", method="post"),
+    Row("policies:subjects", "302 404 403 403 200 200 200"),
+    Row("policies:override", "302 404 403 403 404 404 404"),
+    Row("policies:reset", "302 404 403 403 404 404 404"),
+    Row("policies:unbind", "302 404 403 403 403 302 404", method="post"),
+    Row("policies:end", "302 404 403 403 403 302 302", method="post"),
+    Row("policies:resume", "302 404 403 403 403 302 302", method="post"),
     Row("analytics:overview", "302 404 200 200 200 200 200"),
     Row("analytics:calls", "302 404 200 200 200 200 200"),
     Row("analytics:call", "302 404 404 404 404 404 404"),
@@ -167,7 +193,8 @@ def test_every_route_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
 def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
-    url = reverse(row.name, kwargs={name: value for name, value in _arguments(world).items() if name in route.arguments})
+    arguments = _arguments(world) | (_guardrails(world) if row.name.startswith("policies:") else {})
+    url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
     codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
     assert codes == row.codes
 
@@ -192,3 +219,12 @@ def _arguments(world: World) -> dict[str, Any]:
         "simulation_id": 7 * 10**15,
         "request_id": 0,
     }
+
+
+def _guardrails(world: World) -> dict[str, Any]:
+    alice = world.actor("alice")
+    policy = create_policy(world.acme, name="Team", limits=[LimitSpec("rpm", "minute", 5)], by=alice)
+    binding = bind(policy, subject=world.platform, by=alice)
+    until = timezone.now() + timedelta(days=1)
+    override = add_override(policy.limits.get(), subject=world.platform, amount=5, until=until, by=alice)
+    return {"policy_id": policy.pk, "binding_id": binding.pk, "override_id": override.pk}

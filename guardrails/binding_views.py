@@ -1,0 +1,184 @@
+"""What a policy governs, and exceptions to it: each a dialog, and taken back where that is possible."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from gateway_project.lib.money import display_usd
+from guardrails.models import Binding, Limit, Override, Policy
+from guardrails.policy_forms import CHOICES, OverrideForm
+from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
+from guardrails.policy_views import PAGE, visible
+from guardrails.services import bindings, overrides
+from guardrails.subjects import Subject, find, search
+from orgs.doors import OrgRequest, org_view
+from orgs.errors import Refused
+from orgs.permissions import Permission
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
+    found, error = visible(request, policy_id), ""
+    if request.method == "POST":
+        try:
+            subject = _chosen(request)
+            bindings.bind(found, subject=subject, reach=request.POST.get("reach", "self"), by=request.actor)
+            messages.success(request, f"{found} governs {subject} from the next call on.")
+            return _done(request, found)
+        except Refused as refused:
+            error = refused.message
+    context = {
+        "policy": found,
+        "form_action": request.path,
+        "back_url": policy_url(found, org=request.organization.slug),
+        "found": search(request.actor, ""),
+        "reaches": Binding.Reach.choices,
+        "error": error,
+    }
+    return render(request, "guardrails/bind.html", context, status=422 if error else 200)
+
+
+@require_safe
+@org_view(Permission.MANAGE_GUARDRAILS)
+def subjects(request: OrgRequest, policy_id: int) -> HttpResponse:
+    """What the search of the dialog finds."""
+    words = " ".join(request.GET.get("q", "").split())[:80]
+    context = {"policy": visible(request, policy_id), "found": search(request.actor, words if words.isprintable() else "")}
+    return render(request, "guardrails/partials/_subjects.html", context)
+
+
+@require_POST
+@org_view(Permission.MANAGE_GUARDRAILS)
+def unbind(request: OrgRequest, binding_id: int) -> HttpResponse:
+    found = Binding.objects.filter(pk=binding_id, organization=request.organization, policy__dedicated=False)
+    binding = found.select_related("policy", "group", "member", "api_key__group", "application__group").first()
+    if binding is None:
+        raise Http404("no such binding")
+    policy = visible(request, binding.policy_id)
+    values = bind_values(binding)
+    try:
+        bindings.unbind(binding, by=request.actor)
+    except Refused as refused:
+        messages.error(request, refused.message)
+    else:
+        again = reverse("policies:bind", kwargs={"org": request.organization.slug, "policy_id": policy.pk})
+        messages.success(request, with_undo(f"{policy} governs {binding.subject} no more.", url=again, **values))
+    return _done(request, policy)
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def override(request: OrgRequest, policy_id: int) -> HttpResponse:
+    """So much more for one subject, until a day."""
+    found, limit, subject = _of_limit(request, policy_id)
+    form = OverrideForm(request.POST if request.method == "POST" else None, limit=limit)
+    if form.is_valid():
+        typed = form.cleaned_data
+        try:
+            overrides.add_override(
+                limit, subject=subject, amount=typed["amount"], until=form.ends_at, reason=typed["reason"], by=request.actor
+            )
+        except Refused as refused:
+            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+        else:
+            messages.success(request, f"{limit_words(limit.kind, limit.window, typed['amount'])} more for {subject}.")
+            return _done(request, found)
+    context = _limit_context(request, found, limit, subject) | {"form": form, "money": limit.kind == Limit.Kind.BUDGET}
+    return render(request, "guardrails/override.html", context, status=422 if form.is_bound else 200)
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def reset(request: OrgRequest, policy_id: int) -> HttpResponse:
+    found, limit, subject = _of_limit(request, policy_id)
+    error = ""
+    if request.method == "POST":
+        try:
+            made = overrides.reset_usage(limit, subject=subject, reason=request.POST.get("reason", ""), by=request.actor)
+            messages.success(request, f"{subject} starts anew: {display_usd(made.amount)} no longer counts in this budget.")
+            return _done(request, found)
+        except Refused as refused:
+            error = refused.message
+    context = _limit_context(request, found, limit, subject) | {"error": error}
+    return render(request, "guardrails/reset.html", context, status=422 if error else 200)
+
+
+@require_POST
+@org_view(Permission.MANAGE_GUARDRAILS)
+def end(request: OrgRequest, override_id: int) -> HttpResponse:
+    found = _override(request, override_id)
+    try:
+        overrides.end_override(found, by=request.actor)
+    except Refused as refused:
+        messages.error(request, refused.message)
+    else:
+        again = reverse("policies:resume", kwargs={"org": request.organization.slug, "override_id": found.pk})
+        messages.success(request, with_undo(f"The exception for {found.subject} is ended.", url=again))
+    return _done(request, found.limit.policy)
+
+
+@require_POST
+@org_view(Permission.MANAGE_GUARDRAILS)
+def resume(request: OrgRequest, override_id: int) -> HttpResponse:
+    found = _override(request, override_id)
+    try:
+        overrides.resume_override(found, by=request.actor)
+        messages.success(request, f"The exception for {found.subject} counts again.")
+    except Refused as refused:
+        messages.error(request, refused.message)
+    return _done(request, found.limit.policy)
+
+
+def _override(request: OrgRequest, override_id: int) -> Override:
+    found = Override.objects.filter(pk=override_id, organization=request.organization, limit__policy__dedicated=False)
+    override = found.select_related("limit__policy", "group", "member", "api_key", "application").first()
+    if override is None:
+        raise Http404("no such exception")
+    visible(request, override.limit.policy_id)
+    return override
+
+
+def _chosen(request: OrgRequest) -> Subject:
+    """Raises Refused."""
+    subject = find(request.actor, request.POST.get("subject", ""))
+    if subject is None:
+        raise Refused("Choose a group, a member, a key or an application of yours.", field="subject")
+    return subject
+
+
+def _of_limit(request: OrgRequest, policy_id: int) -> tuple[Policy, Limit, Subject]:
+    """Which limit, and for whom, stand in the address. Raises Http404."""
+    policy = visible(request, policy_id)
+    number = request.GET.get("limit", "")
+    wanted = int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0
+    limit = next((limit for limit in policy.limits.all() if limit.pk == wanted), None)
+    subject = find(request.actor, request.GET.get("subject", ""))
+    if limit is None or subject is None:
+        raise Http404("no such limit")
+    return policy, limit, subject
+
+
+def _limit_context(request: OrgRequest, policy: Policy, limit: Limit, subject: Subject) -> dict[str, object]:
+    return {
+        "policy": policy,
+        "limit": limit,
+        "limit_label": CHOICES[f"{limit.kind} {limit.window}"],
+        "limit_words": limit_words(limit.kind, limit.window, limit.value),
+        "subject": subject,
+        "form_action": request.get_full_path(),
+        "back_url": policy_url(policy, org=request.organization.slug),
+        "now": timezone.now(),
+    }
+
+
+def _done(request: HttpRequest, policy: Policy) -> HttpResponse:
+    """Back to the policy, from a dialog or from a page."""
+    url = policy_url(policy, org=policy.organization.slug)
+    return HttpResponseClientRedirect(url) if getattr(request, "htmx", False) else redirect(url)

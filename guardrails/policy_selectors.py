@@ -1,0 +1,248 @@
+"""What the pages of policies read, cut to what the actor may see; and what is odd about a policy where it is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Prefetch, Q, QuerySet
+
+from guardrails import coherence, offered, spending, windows
+from guardrails.coherence import Placed, Shape
+from guardrails.in_force import InForce, placed
+from guardrails.models import Binding, Limit, Override, Policy
+from guardrails.services.overrides import running
+from guardrails.subjects import Subject, counter_of
+from orgs.actor import ABOVE, LINEAGE, Actor
+from orgs.models import ApiKey, Application, AuditEvent, Group, Membership, Organization, User
+from orgs.permissions import Permission
+from orgs.selectors import within
+
+MOST_EVENTS = 12
+PLAIN_SUBJECTS = ("group", "member", "api_key", "application")
+SUBJECTS = ("member", f"group__{ABOVE}", f"api_key__{LINEAGE}", f"application__{LINEAGE}")
+
+
+class Use(NamedTuple):
+    """A budget of one subject: nano-dollars spent of its limit, exceptions included, and when its window ends."""
+
+    limit: Limit
+    subject: Subject
+    spent: int
+    value: int
+    resets_at: datetime | None
+
+
+def policies_visible_to(actor: Actor) -> QuerySet[Policy]:
+    """Those bound to something the actor may see; whoever manages guardrails somewhere sees those bound to nothing, too."""
+    seen = Q(bindings__in=bindings_visible_to(actor).values("pk"))
+    if actor.can_anywhere(Permission.MANAGE_GUARDRAILS):
+        seen |= Q(bindings=None)
+    policies = Policy.objects.filter(seen, organization=actor.organization, dedicated=False).distinct().order_by("name", "pk")
+    return policies.prefetch_related("limits", "rules")
+
+
+def listed_policies(actor: Actor) -> list[Policy]:
+    """With the kinds of their rules as `rule_kinds`."""
+    kinds = ArrayAgg("rules__kind", distinct=True, filter=Q(rules__isnull=False), default=[])
+    found = policies_visible_to(actor).values("pk")
+    policies = Policy.objects.filter(pk__in=found).annotate(rule_kinds=kinds).prefetch_related("limits")
+    return list(policies.order_by("name", "pk"))
+
+
+def bindings_visible_to(actor: Actor) -> QuerySet[Binding]:
+    """Of shared policies: below the nodes whose usage the actor sees, and on the way up from where it belongs."""
+    scope = actor.scope(Permission.VIEW_USAGE)
+    own = {node.pk for membership in actor.memberships for node in membership.group.path()}
+    seen = Q(group__in=own) | Q(member=actor.user) | Q(api_key__member=actor.user)
+    if scope:
+        members = Membership.objects.filter(within(scope, field="group"), organization=actor.organization)
+        seen |= within(scope, field="group") | within(scope, field="application__group") | within(scope, field="api_key__group")
+        seen |= Q(member__in=members.values("user"))
+    found = Binding.objects.filter(seen, organization=actor.organization, policy__dedicated=False)
+    return found.exclude(api_key__revoked_at__isnull=False).order_by("pk")
+
+
+def bindings_of(policies: Iterable[Policy], *, actor: Actor) -> list[Binding]:
+    found = bindings_visible_to(actor).filter(policy__in=[policy.pk for policy in policies]).distinct()
+    return list(found.select_related(*SUBJECTS, "policy").order_by("pk"))
+
+
+def uses_of(
+    bindings: Iterable[Binding], *, organization: Organization, now: datetime, overrides: Iterable[Override] | None = None
+) -> dict[int, list[Use]]:
+    """By binding; budgets of what a policy is bound to itself, not of those whom a default comes to. Two statements.
+
+    The limits of each `binding.policy` must be loaded. `overrides`: those running, where they are loaded already.
+    """
+    calendar = windows.Calendar.of(organization)
+    wanted = [
+        (binding.pk, limit, binding.subject)
+        for binding in bindings
+        if binding.reach == Binding.Reach.SELF
+        for limit in binding.policy.limits.all()
+        if limit.kind == Limit.Kind.BUDGET
+    ]
+    starts = {limit.window: windows.containing(now, _kind(limit), calendar) for _, limit, _ in wanted}
+    asked = {(counter_of(subject), starts[limit.window].starts_at) for _, limit, subject in wanted}
+    spent = spending.spent(organization.pk, asked)
+    if overrides is None:
+        limits = [limit.pk for _, limit, _ in wanted]
+        overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*PLAIN_SUBJECTS)
+    more, forgiven = _exceptions(overrides, now=now)
+    found: dict[int, list[Use]] = {}
+    for pk, limit, subject in wanted:
+        window, name = starts[limit.window], counter_of(subject)
+        counted = max(0, spent[name, window.starts_at] - forgiven.get((limit.pk, name), 0))
+        value = limit.value + more.get((limit.pk, name), 0)
+        found.setdefault(pk, []).append(Use(limit, subject, counted, value, window.ends_at))
+    return found
+
+
+def _exceptions(overrides: Iterable[Override], *, now: datetime) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
+    """(limit, counter's name) → what exceptions add now, and what resets have forgiven."""
+    more: dict[tuple[int, str], int] = {}
+    forgiven: dict[tuple[int, str], int] = {}
+    for one in overrides:
+        if one.starts_at > now:
+            continue
+        sums = forgiven if one.kind == Override.Kind.RESET else more
+        place = (one.limit_id, counter_of(one.subject))
+        sums[place] = sums.get(place, 0) + one.amount
+    return more, forgiven
+
+
+def homes_of(rows: Iterable[Binding | Override], *, organization: Organization) -> dict[int, list[Group]]:
+    """The groups of the members named, by the member's id."""
+    members = {row.member_id for row in rows if row.member_id is not None}
+    found: dict[int, list[Group]] = {}
+    if members:
+        belongs = Membership.objects.filter(user__in=members, organization=organization).select_related(LINEAGE)
+        for membership in belongs:
+            found.setdefault(membership.user_id, []).append(membership.group)
+    return found
+
+
+def overrides_of(policy: Policy, *, now: datetime) -> list[Override]:
+    """Those that count or are still to begin, the first to end first."""
+    found = Override.objects.filter(running(now), limit__policy=policy).select_related("limit", "created_by", *SUBJECTS)
+    return sorted(found, key=lambda one: (one.until is None, one.until or now, one.pk))
+
+
+def history_of(policy: Policy) -> list[AuditEvent]:
+    events = AuditEvent.objects.filter(
+        organization=policy.organization_id, object_type="policy", object_id=str(policy.pk), action__startswith="policy."
+    )
+    return list(events.select_related("actor").order_by("-at", "-pk")[:MOST_EVENTS])
+
+
+def applying_to(actor: Actor) -> list[tuple[str, list[InForce]]]:
+    """The actor's own memberships and keys, each with the policies that apply to it; a handful of statements for all."""
+    live = ApiKey.objects.filter(organization=actor.organization, member=actor.user, revoked_at=None)
+    keys = list(live.select_related("application", LINEAGE).order_by("name", "pk")[:MOST_EVENTS])
+    paths = [membership.group.path() for membership in actor.memberships]
+    bindings = _bindings_on([*paths, *(key.group.path() for key in keys)], keys, actor=actor)
+    found = [(path[-1].name, _placed_on(bindings, path, member=actor.user)) for path in paths]
+    return [entry for entry in [*found, *((key.name, _of_key(bindings, key)) for key in keys)] if entry[1]]
+
+
+def _bindings_on(paths: Iterable[list[Group]], keys: Iterable[ApiKey], *, actor: Actor) -> list[Binding]:
+    keys = list(keys)
+    on = Q(group__in={node.pk for path in paths for node in path}) | Q(member=actor.user) | Q(api_key__in=keys)
+    on |= Q(application__in={key.application_id for key in keys if key.application_id})
+    found = Binding.objects.filter(on, organization=actor.organization).order_by("pk")
+    related = found.select_related("policy", "group", "member", "api_key", "application")
+    return list(related.prefetch_related("policy__limits", "policy__rules"))
+
+
+def _placed_on(
+    bindings: Iterable[Binding], path: list[Group], *, member: User | None = None, key: ApiKey | None = None
+) -> list[InForce]:
+    ids = {node.pk for node in path}
+    on = [
+        one
+        for one in bindings
+        if one.group_id in ids
+        or (member is not None and one.member_id == member.pk)
+        or (key is not None and (one.api_key_id == key.pk or (one.application_id and one.application_id == key.application_id)))
+    ]
+    return placed(on, path, member, key)
+
+
+def _of_key(bindings: Iterable[Binding], key: ApiKey) -> list[InForce]:
+    """What is set on the key and its application: the rest it has from its group and member."""
+    return [one for one in _placed_on(bindings, key.group.path(), key=key) if isinstance(one.subject, ApiKey | Application)]
+
+
+# --- what is odd ----------------------------------------------------------------------------------
+
+
+def warnings_about(policy: Policy) -> list[str]:
+    """By itself, and at the groups it is bound to against the policies above and below. A handful of statements."""
+    known = offered.models()
+    found = coherence.of_itself(_shape(policy), known)
+    everywhere = Binding.objects.filter(organization=policy.organization_id, group__isnull=False, policy__dedicated=False)
+    bound = list(
+        everywhere.select_related("policy", f"group__{ABOVE}").prefetch_related(Prefetch("policy__limits"), "policy__rules")
+    )
+    elsewhere = [one for one in bound if one.policy_id != policy.pk]
+    own = Binding.objects.filter(policy=policy).select_related(*SUBJECTS)
+    for binding in own:
+        found += _at(binding, _shape(policy), elsewhere, known)
+    return list(dict.fromkeys(found))
+
+
+def _at(binding: Binding, shape: Shape, elsewhere: list[Binding], known: list[offered.OfferedModel]) -> list[str]:
+    subject = binding.subject
+    home = _home(binding)
+    lineage = home.lineage() if home else []
+    # What stands on its own group is above a member, key or application, and beside a group.
+    above_ids = lineage[:-1] if isinstance(subject, Group) and binding.reach == Binding.Reach.SELF else lineage
+    own = Placed(shape, str(subject))
+    same = [one for one in elsewhere if one.reach == binding.reach]
+    if binding.reach != Binding.Reach.SELF:
+        above, below = _around(same, lineage[:-1], home)
+        hidden = coherence.hidden_default(own, above=above, below=below, what=binding.reach)
+        above, _ = _around([one for one in elsewhere if one.reach == Binding.Reach.SELF], above_ids, None)
+        return hidden + coherence.at_a_place(own, above=above, below=[], offered=known)
+    above, below = _around(same, above_ids, home if isinstance(subject, Group) else None)
+    return coherence.at_a_place(own, above=above, below=below, offered=known)
+
+
+def _around(bindings: Iterable[Binding], above: Iterable[int], home: Group | None) -> tuple[list[Placed], list[Placed]]:
+    """Policies on the groups `above`, and on those below `home`."""
+    ids = set(above)
+    bindings = [(one, one.group) for one in bindings]
+    return (
+        [Placed(_shape(one.policy), group.name) for one, group in bindings if group and group.pk in ids],
+        [
+            Placed(_shape(one.policy), group.name)
+            for one, group in bindings
+            if home and group and group.pk != home.pk and home.contains(group)
+        ],
+    )
+
+
+def _home(binding: Binding) -> Group | None:
+    """A member has one where it belongs to one group only: else no path is its own."""
+    if binding.member_id is None:
+        thing = binding.api_key or binding.application
+        return thing.group if thing else binding.group
+    members = Membership.objects.filter(user=binding.member_id, organization=binding.organization_id).select_related(LINEAGE)
+    homes = [membership.group for membership in members[:2]]
+    return homes[0] if len(homes) == 1 else None
+
+
+def _shape(policy: Policy) -> Shape:
+    return Shape(
+        name=policy.name,
+        limits={(limit.kind, limit.window): limit.value for limit in policy.limits.all()},
+        rules={rule.kind: rule.entries for rule in policy.rules.all()},
+        degrade_model=policy.degrade_model,
+    )
+
+
+def _kind(limit: Limit) -> windows.Kind:
+    return next((kind for kind in windows.BOUNDED if kind == limit.window), "total")

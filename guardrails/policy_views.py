@@ -1,0 +1,250 @@
+"""Policies: the list, one policy, and what can be done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from guardrails import offered
+from guardrails.models import Binding, Policy
+from guardrails.policy_forms import CHOICES, PolicyForm, Row
+from guardrails.policy_pages import (
+    applied_rows,
+    binding_rows,
+    events,
+    may_change,
+    override_rows,
+    policy_rows,
+    policy_url,
+    rule_lists,
+    switch_words,
+    words_of_limits,
+)
+from guardrails.policy_selectors import (
+    applying_to,
+    bindings_of,
+    history_of,
+    homes_of,
+    listed_policies,
+    overrides_of,
+    policies_visible_to,
+    uses_of,
+    warnings_about,
+)
+from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy
+from guardrails.subjects import nodes_governed
+from orgs.doors import OrgRequest, org_view
+from orgs.errors import Refused
+from orgs.permissions import Permission
+
+PAGE = ["GET", "HEAD", "POST"]
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def policies(request: OrgRequest) -> HttpResponse:
+    """Whoever sees nothing beyond itself sees what applies to it."""
+    actor = request.actor
+    if not actor.can_anywhere(Permission.VIEW_USAGE):
+        return mine(request)
+    found = listed_policies(actor)
+    bindings = _with_limits(bindings_of(found, actor=actor), found)
+    uses = uses_of(bindings, organization=request.organization, now=timezone.now())
+    context = {
+        "rows": policy_rows(found, bindings, uses, org=request.organization.slug),
+        "may_create": actor.can_anywhere(Permission.MANAGE_GUARDRAILS),
+    }
+    return render(request, "guardrails/policies.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN)
+def own(request: OrgRequest) -> HttpResponse:
+    return mine(request)
+
+
+def mine(request: OrgRequest) -> HttpResponse:
+    """What applies to the viewer and its keys."""
+    context = {
+        "places": [(name, applied_rows(applied)) for name, applied in applying_to(request.actor)],
+        "sees_others": request.actor.can_anywhere(Permission.VIEW_USAGE),
+    }
+    return render(request, "guardrails/my_policies.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_USAGE)
+def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
+    found, now = visible(request, policy_id), timezone.now()
+    bindings = _with_limits(bindings_of([found], actor=request.actor), [found])
+    overrides = overrides_of(found, now=now)
+    homes = homes_of([*bindings, *overrides], organization=request.organization)
+    uses = uses_of(bindings, organization=request.organization, now=now, overrides=overrides)
+    rows = binding_rows(bindings, uses, homes, actor=request.actor)
+    context = {
+        "policy": found,
+        "limits": words_of_limits(found),
+        "rules": rule_lists(found),
+        "switches": switch_words(found),
+        "bindings": rows,
+        "overrides": override_rows(overrides, homes, actor=request.actor),
+        "events": events(history_of(found)),
+        "may_change": may_change(found, rows, actor=request.actor),
+        "may_bind": request.actor.can_anywhere(Permission.MANAGE_GUARDRAILS),
+    }
+    return render(request, "guardrails/policy.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_USAGE)
+def oddities(request: OrgRequest, policy_id: int) -> HttpResponse:
+    """What is worth a look about it, for its page: it is compared with every policy on its paths."""
+    context = {"warnings": warnings_about(visible(request, policy_id))}
+    return render(request, "guardrails/partials/_oddities.html", context)
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def new_policy(request: OrgRequest) -> HttpResponse:
+    form = PolicyForm(request.POST if request.method == "POST" else None, rows=[Row("budget month", "")])
+    if form.is_valid():
+        try:
+            wanted = form.wanted
+            made = create_policy(
+                request.organization, limits=wanted.pop("limits"), name=wanted.pop("name"), by=request.actor, **wanted
+            )
+        except Refused as refused:
+            show_refusal(form, refused)
+        else:
+            messages.success(request, f"{made} is made. It governs nobody until you bind it.")
+            return redirect(policy_url(made, org=request.organization.slug))
+    return _form_page(request, form, back=_list_url(request))
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
+    found = changeable(request, policy_id)
+    form = PolicyForm.showing(found, request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        try:
+            change_policy(found, by=request.actor, **form.wanted)
+        except Refused as refused:
+            show_refusal(form, refused)
+        else:
+            messages.success(request, "Saved. It counts from the next call on; what was spent stays spent.")
+            return redirect(policy_url(found, org=request.organization.slug))
+    return _form_page(request, form, back=policy_url(found, org=request.organization.slug), policy=found)
+
+
+@require_safe
+@org_view(Permission.MANAGE_GUARDRAILS)
+def limit_row(request: OrgRequest) -> HttpResponse:
+    """One row of the form: a new one, or the same with the unit of what is chosen."""
+    what = request.GET.get("limit", "")
+    row = Row(what if what in CHOICES else "budget day", request.GET.get("value", "")[:30])
+    return render(request, "guardrails/partials/_limit_row.html", {"row": row})
+
+
+@require_POST
+@org_view(Permission.MANAGE_GUARDRAILS)
+def copy(request: OrgRequest, policy_id: int) -> HttpResponse:
+    found = visible(request, policy_id)
+    try:
+        made = copy_policy(found, by=request.actor)
+    except Refused as refused:
+        messages.error(request, refused.message)
+        return redirect(policy_url(found, org=request.organization.slug))
+    messages.success(request, f"{made} is a copy that governs nobody yet.")
+    return redirect(policy_url(made, org=request.organization.slug))
+
+
+@require_http_methods(PAGE)
+@org_view(Permission.MANAGE_GUARDRAILS)
+def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
+    """What it governs is named, and the name is typed."""
+    found = changeable(request, policy_id)
+    error = ""
+    if request.method == "POST":
+        error = _deleted(found, request)
+        if not error:
+            messages.success(request, f"{found.name} is deleted.")
+            back = _list_url(request)
+            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+    context = {
+        "form_action": request.path,
+        "back_url": policy_url(found, org=request.organization.slug),
+        "confirm_title": "Delete this policy?",
+        "confirm_name": found.name,
+        "confirm_losses": _losses(found),
+        "confirm_verb": "Delete policy",
+        "confirm_error": error,
+    }
+    return render(request, "components/confirm.html", context, status=422 if error else 200)
+
+
+def visible(request: OrgRequest, policy_id: int) -> Policy:
+    """The same 404 for absent, another organisation's and out of reach. Raises Http404."""
+    found = policies_visible_to(request.actor).filter(pk=policy_id).first()
+    if found is None:
+        raise Http404("no such policy")
+    return found
+
+
+def changeable(request: OrgRequest, policy_id: int) -> Policy:
+    """Raises Http404; NotAllowed where it governs something out of the actor's reach."""
+    found = visible(request, policy_id)
+    for node in nodes_governed(found):
+        request.actor.require(Permission.MANAGE_GUARDRAILS, node)
+    return found
+
+
+def show_refusal(form: PolicyForm, refused: Refused) -> None:
+    if not form.refuse_row(refused.field or "", refused.message):
+        form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+
+
+def _form_page(request: OrgRequest, form: PolicyForm, *, back: str, policy: Policy | None = None) -> HttpResponse:
+    context: dict[str, Any] = {"form": form, "policy": policy, "back_url": back, "models": offered.models()}
+    return render(request, "guardrails/policy_form.html", context, status=422 if form.is_bound else 200)
+
+
+def _list_url(request: OrgRequest) -> str:
+    return reverse("policies:policies", kwargs={"org": request.organization.slug})
+
+
+def _deleted(found: Policy, request: OrgRequest) -> str:
+    """Empty, or why it is not deleted."""
+    if request.POST.get("confirm", "").strip() != found.name:
+        return "The name is not the same."
+    try:
+        delete_policy(found, by=request.actor, confirmed=True)
+    except Refused as refused:
+        return refused.message
+    return ""
+
+
+def _losses(found: Policy) -> list[str]:
+    bindings = found.bindings.select_related("group", "member", "api_key", "application")
+    bound = sorted(str(binding.subject) for binding in bindings)
+    governs = f"It governs {', '.join(bound[:8])}{f' and {len(bound) - 8} more' if len(bound) > 8 else ''}: from the next call on"
+    return [
+        f"{governs} its limits and rules hold no more." if bound else "It governs nobody at present.",
+        "Exceptions made to it go with it.",
+        "The audit trail keeps what it said; what was spent stays in the ledger.",
+    ]
+
+
+def _with_limits(bindings: list[Binding], policies: list[Policy]) -> list[Binding]:
+    """Each binding with the policy that is loaded already, limits included."""
+    by_id = {policy.pk: policy for policy in policies}
+    for binding in bindings:
+        binding.policy = by_id[binding.policy_id]
+    return bindings

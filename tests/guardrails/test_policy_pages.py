@@ -1,0 +1,505 @@
+"""The pages of policies through HTTP: who sees and changes what, forms, dialogs, undo."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from guardrails.models import Binding, Override, Policy
+from guardrails.services.bindings import bind
+from guardrails.services.key_limits import set_key_limits
+from guardrails.services.overrides import add_override, end_override
+from guardrails.services.policies import LimitSpec, create_policy
+from guardrails.subjects import token_of
+from orgs.services.members import add_member
+from tests.actors import World
+from tests.ledger_rows import call_row, insert_calls
+
+CENT = 10_000_000
+DOLLAR = 10**9
+HTMX = {"hx-request": "true"}
+
+
+def signed_in(world: World, name: str) -> Client:
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
+
+
+def url(world: World, path: str = "") -> str:
+    return f"/o/{world.acme.slug}/guardrails/{path}"
+
+
+def shown(response: Any) -> str:
+    text: str = response.content.decode()
+    return text
+
+
+def made(world: World, name: str = "Team", *subjects: str, **options: Any) -> Policy:
+    limits = options.pop("limits", [LimitSpec("budget", "month", DOLLAR)])
+    policy = create_policy(world.acme, name=name, limits=limits, by=world.actor("alice"), **options)
+    for subject in subjects:
+        bind(policy, subject=getattr(world, subject), by=world.actor("alice"))
+    return policy
+
+
+def typed(*limits: tuple[str, str], **fields: Any) -> dict[str, Any]:
+    return {"name": "Crew", "limit": [what for what, _ in limits], "value": [value for _, value in limits], **fields}
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+def listed(world: World, name: str) -> set[str]:
+    return {row.policy.name for row in signed_in(world, name).get(url(world)).context["rows"]}
+
+
+def test_everyone_sees_its_part_of_the_tree(world: World) -> None:
+    made(world, "company", "root")
+    made(world, "engineers", "engineering")
+    made(world, "sellers", "field")
+    made(world, "mias", "mia")
+    made(world, "noahs", "noah")
+    made(world, "app", "assistant")
+    made(world, "nobody")
+    assert listed(world, "alice") == {"company", "engineers", "sellers", "mias", "noahs", "app", "nobody"}
+    assert listed(world, "lena") == {"company", "engineers", "mias", "app", "nobody"}
+    assert listed(world, "sam") == {"company", "engineers", "mias", "app", "nobody"}
+
+
+def test_a_keys_own_limits_are_no_policy_of_the_list(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("mia"), rpm=5)
+    assert listed(world, "alice") == set()
+
+
+def test_a_row_says_what_how_much_and_where(world: World) -> None:
+    made(world, "Team", "mia", "key", limits=[LimitSpec("budget", "month", DOLLAR), LimitSpec("rpm", "minute", 60)])
+    insert_calls(call_row(world.key, charged_nano_usd=25 * CENT))
+    page = shown(signed_in(world, "alice").get(url(world)))
+    for words in ("$1.00 per month", "60 requests/min", "Mia, Mia&#x27;s key", "$0.2500"):
+        assert words in page
+
+
+def test_the_first_policy_is_offered_to_those_who_may_make_it(world: World) -> None:
+    assert "Make the first policy" in shown(signed_in(world, "lena").get(url(world)))
+    assert "Make the first policy" not in shown(signed_in(world, "mia").get(url(world)))
+
+
+def test_the_pages_cost_the_same_for_few_and_many(world: World, django_assert_max_num_queries: Any) -> None:
+    policies = [made(world, f"P{number}", "root", "platform", "mia", "noah", "key", "assistant") for number in range(5)]
+    client = signed_in(world, "alice")
+    client.get(url(world))
+    with django_assert_max_num_queries(12):
+        client.get(url(world))
+    limit = policies[0].limits.get()
+    for subject in (world.mia, world.platform):
+        add_override(limit, subject=subject, amount=1, until=timezone.now() + timedelta(days=1), by=world.actor("alice"))
+    with django_assert_max_num_queries(17):
+        client.get(url(world, f"{policies[0].pk}/"))
+    mia = signed_in(world, "mia")
+    mia.get(url(world))
+    with django_assert_max_num_queries(12):
+        mia.get(url(world))
+
+
+# --- what applies to me ---------------------------------------------------------------------------
+
+
+def test_a_member_sees_what_applies_to_it_and_nothing_to_change(world: World) -> None:
+    for name, subject in (("company", "root"), ("hers", "mia"), ("keys", "key"), ("his", "noah"), ("sellers", "sales")):
+        made(world, name, subject)
+    bind(made(world, "usual"), subject=world.engineering, reach="keys", by=world.actor("alice"))
+    set_key_limits(world.key, by=world.actor("mia"), rpm=7)
+    page = shown(signed_in(world, "mia").get(url(world)))
+    for words in ("company", "hers", "keys", "7 requests/min"):
+        assert words in page
+    for words in ("his", "sellers", "New policy", "usual"):
+        assert f">{words}<" not in page
+
+
+def test_a_default_says_whose_it_is(world: World) -> None:
+    bind(made(world, "usual"), subject=world.engineering, reach="members", by=world.actor("alice"))
+    assert "the default of engineering" in shown(signed_in(world, "mia").get(url(world, "mine/")))
+
+
+def test_without_any_policy_it_says_so(world: World) -> None:
+    assert "Nothing limits you" in shown(signed_in(world, "mia").get(url(world)))
+
+
+# --- one policy -----------------------------------------------------------------------------------
+
+
+def test_the_page_shows_limits_rules_bindings_exceptions_and_history(world: World) -> None:
+    policy = made(
+        world,
+        "Team",
+        "mia",
+        rules={"models": ["gpt-*"], "members": [world.mia.email]},
+        degrade_percent=90,
+        degrade_model="gpt-small",
+    )
+    until = timezone.now() + timedelta(days=1)
+    add_override(policy.limits.get(), subject=world.mia, amount=5 * CENT, until=until, reason="launch", by=world.actor("sam"))
+    insert_calls(call_row(world.key, charged_nano_usd=25 * CENT))
+    page = shown(signed_in(world, "lena").get(url(world, f"{policy.pk}/")))
+    for words in (
+        "$1.00 per month",
+        "gpt-*",
+        world.mia.email,
+        "From 90% of a budget on calls go to gpt-small",
+        "$0.0500 per month more",
+        "“launch”",
+        "$0.2500",
+        "of $1.05",
+        "made an exception for",
+    ):
+        assert words in page
+
+
+def test_a_binding_out_of_reach_is_not_shown(world: World) -> None:
+    policy = made(world, "Team", "platform", "sales")
+    bound = signed_in(world, "lena").get(url(world, f"{policy.pk}/")).context["bindings"]
+    assert [(row.found.name, row.may_manage) for row in bound] == [("platform", True)]
+
+
+def test_ones_own_node_is_shown_but_not_managed(world: World) -> None:
+    policy = made(world, "Team", "platform", "gateway")
+    bound = signed_in(world, "sam").get(url(world, f"{policy.pk}/")).context["bindings"]
+    assert [(row.found.name, row.may_manage) for row in bound] == [("platform", False), ("gateway", True)]
+
+
+@pytest.mark.parametrize("path", ["", "edit/", "copy/", "delete/", "bind/", "subjects/", "except/", "reset/"])
+def test_another_organisations_policy_and_one_out_of_reach_do_not_exist(world: World, path: str) -> None:
+    policy = made(world, "Team", "sales")
+    method = "post" if path == "copy/" else "get"
+    assert getattr(signed_in(world, "charlie"), method)(url(world, f"{policy.pk}/{path}")).status_code == 404
+    own = f"/o/{world.other.slug}/guardrails/{policy.pk}/{path}"
+    assert getattr(signed_in(world, "charlie"), method)(own).status_code == 404
+    assert getattr(signed_in(world, "sam"), method)(url(world, f"{policy.pk}/{path}")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["new/", "{}/edit/", "{}/delete/", "{}/bind/"])
+def test_a_member_changes_nothing(world: World, path: str) -> None:
+    policy = made(world, "Team", "mia")
+    assert signed_in(world, "mia").get(url(world, path.format(policy.pk))).status_code == 403
+
+
+def test_what_is_odd_is_said_and_stands_in_nobodys_way(world: World) -> None:
+    made(world, "Division", "engineering", limits=[LimitSpec("budget", "month", DOLLAR)])
+    client = signed_in(world, "alice")
+    response = client.post(url(world, "new/"), typed(("budget month", "100"), ("budget day", "200")))
+    policy = Policy.objects.get(organization=world.acme, name="Crew")
+    assert response.status_code == 302
+    bind(policy, subject=world.platform, by=world.actor("alice"))
+    page = shown(client.get(url(world, f"{policy.pk}/oddities/")))
+    assert "$200.00 per day is more than $100.00 per month" in page
+    assert "is more than “Division” allows all of engineering" in page
+
+
+# --- the form -------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_made_of_rows_lists_and_switches(world: World) -> None:
+    fields = typed(
+        ("budget month", "1,000.50"),
+        ("rpm minute", "60"),
+        ("tpm minute", ""),
+        ("seats now", "0"),
+        description="For the crew",
+        models="gpt-*, claude-5\n",
+        addresses="10.0.0.0/8",
+        members=world.mia.email,
+        clamp="off",
+        observed_holds="on",
+        clamp_least_tokens="64",
+        degrade_percent="80",
+        degrade_model="gpt-small",
+    )
+    response = signed_in(world, "lena").post(url(world, "new/"), fields)
+    policy = Policy.objects.get(organization=world.acme, name="Crew")
+    assert response["location"] == url(world, f"{policy.pk}/")
+    assert set(policy.limits.values_list("kind", "value")) == {("budget", 1_000_500_000_000), ("rpm", 60), ("seats", 0)}
+    assert {rule.kind: rule.entries for rule in policy.rules.all()} == {
+        "models": ["gpt-*", "claude-5"],
+        "addresses": ["10.0.0.0/8"],
+        "members": [str(world.mia.pk)],
+    }
+    assert (policy.clamp, policy.observed_holds, policy.clamp_least_tokens) == (False, True, 64)
+    assert (policy.degrade_percent, policy.degrade_model) == (80, "gpt-small")
+
+
+def test_what_the_form_shows_it_saves_again(world: World) -> None:
+    policy = made(
+        world,
+        "Team",
+        limits=[LimitSpec("budget", "day", 123_456_789), LimitSpec("max_tokens", "call", 4096)],
+        rules={"models": ["a*", "b"], "members": [world.mia.email]},
+        clamp=True,
+    )
+    client = signed_in(world, "alice")
+    form = client.get(url(world, f"{policy.pk}/edit/")).context["form"]
+    again = typed(*((row.what, row.text) for row in form.rows), **{name: form[name].value() or "" for name in form.fields})
+    assert client.post(url(world, f"{policy.pk}/edit/"), again).status_code == 302
+    fresh = Policy.objects.get(pk=policy.pk)
+    assert fresh.clamp is True
+    assert set(fresh.limits.values_list("pk", "value")) == set(policy.limits.values_list("pk", "value"))
+    assert {rule.kind: rule.entries for rule in fresh.rules.all()} == {"models": ["a*", "b"], "members": [str(world.mia.pk)]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "says"),
+    [
+        ({"name": ""}, "name", "required"),
+        ({"models": "gpt 5,[x]"}, "models", "is no name"),
+        ({"addresses": "10.0.0.0/99"}, "addresses", "no address or network"),
+        ({"members": "nobody@nowhere.test"}, "members", "not the e-mail address of a member"),
+        ({"clamp": "perhaps"}, "clamp", "valid choice"),
+        ({"clamp_least_tokens": "0"}, "clamp_least_tokens", "greater than or equal to 1"),
+        ({"degrade_percent": "101"}, "degrade_percent", "less than or equal to 100"),
+        ({"degrade_percent": "80"}, "degrade_model", "Name the model"),
+    ],
+)
+def test_bad_input_is_named_and_kept(world: World, fields: dict[str, str], field: str, says: str) -> None:
+    response = signed_in(world, "alice").post(url(world, "new/"), typed(("budget month", "5")) | fields)
+    assert response.status_code == 422
+    form = response.context["form"]
+    assert says in " ".join(form.errors[field])
+    assert [(row.what, row.text) for row in form.rows] == [("budget month", "5")]
+    assert not Policy.objects.filter(organization=world.acme).exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ([("budget month", "lots")], "amount in US dollars"),
+        ([("budget month", "-1")], "more than zero"),
+        ([("rpm minute", "2.5")], "whole number"),
+        ([("rpm minute", "-1")], "greater than or equal to 0"),
+        ([("rpm minute", "1000001")], "out of range"),
+        ([("luck day", "1")], "Choose what is limited"),
+        ([("rpm minute", "1"), ("rpm minute", "2")], "such a limit already"),
+    ],
+)
+def test_a_bad_limit_is_named_in_its_row(world: World, limits: list[tuple[str, str]], says: str) -> None:
+    response = signed_in(world, "alice").post(url(world, "new/"), typed(*limits))
+    assert response.status_code == 422
+    assert says in response.context["form"].rows[-1].error
+    assert not Policy.objects.filter(organization=world.acme).exists()
+
+
+def test_a_row_follows_what_is_chosen(world: World) -> None:
+    client = signed_in(world, "alice")
+    money = shown(client.get(url(world, "limit-row/"), {"limit": "budget day", "value": "7"}))
+    count = shown(client.get(url(world, "limit-row/"), {"limit": "tpm minute", "value": "7"}))
+    assert ">$<" in money
+    assert ">tokens<" in count
+    assert 'value="7"' in count
+    assert client.get(url(world, "limit-row/"), {"limit": "<x>"}).status_code == 200
+
+
+def test_an_admin_does_not_edit_what_governs_its_own_node(world: World) -> None:
+    policy = made(world, "Team", "platform")
+    client = signed_in(world, "sam")
+    assert "Edit" not in shown(client.get(url(world, f"{policy.pk}/"))).split("gh-actions")[1].split("</div>")[0]
+    assert client.post(url(world, f"{policy.pk}/edit/"), typed()).status_code == 403
+    assert client.post(url(world, f"{policy.pk}/delete/"), {"confirm": "Team"}).status_code == 403
+    assert Policy.objects.get(pk=policy.pk).name == "Team"
+
+
+def test_a_copy_is_opened(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    response = signed_in(world, "sam").post(url(world, f"{policy.pk}/copy/"))
+    copied = Policy.objects.get(organization=world.acme, name="Team (copy)")
+    assert response["location"] == url(world, f"{copied.pk}/")
+
+
+def test_deleting_names_what_it_governs_and_wants_the_name(world: World) -> None:
+    policy = made(world, "Team", "mia", "platform")
+    client, address = signed_in(world, "alice"), url(world, f"{policy.pk}/delete/")
+    assert "It governs Mia, platform" in shown(client.get(address))
+    assert client.post(address, {"confirm": "team"}).status_code == 422
+    assert Policy.objects.filter(pk=policy.pk).exists()
+    assert client.post(address, {"confirm": "Team"}, headers=HTMX)["HX-Redirect"] == url(world)
+    assert not Policy.objects.filter(pk=policy.pk).exists()
+
+
+# --- bindings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["platform", "mia", "key", "assistant"])
+def test_it_is_bound_to_what_is_chosen(world: World, name: str) -> None:
+    policy, subject = made(world), getattr(world, name)
+    client, address = signed_in(world, "lena"), url(world, f"{policy.pk}/bind/")
+    assert token_of(subject) in shown(client.get(address))
+    assert client.post(address, {"subject": token_of(subject), "reach": "self"}).status_code == 302
+    assert Binding.objects.get(policy=policy).subject == subject
+
+
+def test_a_default_is_bound_to_a_group(world: World) -> None:
+    policy = made(world)
+    address = url(world, f"{policy.pk}/bind/")
+    client = signed_in(world, "alice")
+    client.post(address, {"subject": token_of(world.platform), "reach": "members"})
+    assert Binding.objects.get(policy=policy).reach == "members"
+    refused = client.post(address, {"subject": token_of(world.mia), "reach": "members"})
+    assert refused.status_code == 422
+    assert "Only a group" in shown(refused)
+    assert "each member below, by default" in shown(client.get(url(world, f"{policy.pk}/")))
+
+
+@pytest.mark.parametrize("token", ["", "g0", "nonsense"])
+def test_nothing_is_bound_without_a_choice(world: World, token: str) -> None:
+    policy = made(world)
+    response = signed_in(world, "alice").post(url(world, f"{policy.pk}/bind/"), {"subject": token})
+    assert response.status_code == 422
+    assert not policy.bindings.exists()
+
+
+def test_what_is_out_of_reach_is_no_choice(world: World) -> None:
+    policy = made(world)
+    client = signed_in(world, "sam")
+    assert client.post(url(world, f"{policy.pk}/bind/"), {"subject": token_of(world.platform)}).status_code == 422
+    assert "field" not in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "fie"}))
+    assert token_of(world.gateway) in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "gate"}))
+
+
+def test_unbinding_can_be_undone(world: World) -> None:
+    policy = made(world, "Team", "platform")
+    client = signed_in(world, "alice")
+    binding = policy.bindings.get()
+    page = shown(client.post(url(world, f"bindings/{binding.pk}/unbind/"), follow=True))
+    assert not policy.bindings.exists()
+    assert f'hx-post="{url(world, f"{policy.pk}/bind/")}"' in page
+    assert f"&quot;subject&quot;: &quot;{token_of(world.platform)}&quot;" in page
+    client.post(url(world, f"{policy.pk}/bind/"), {"subject": token_of(world.platform), "reach": "self"}, headers=HTMX)
+    assert policy.bindings.get().subject == world.platform
+
+
+def test_unbinding_needs_the_right_at_the_node(world: World) -> None:
+    binding = made(world, "Team", "platform").bindings.get()
+    path = url(world, f"bindings/{binding.pk}/unbind/")
+    assert signed_in(world, "sam").post(path).status_code == 403
+    assert signed_in(world, "mia").post(path).status_code == 403
+    assert signed_in(world, "charlie").post(path).status_code == 404
+    assert signed_in(world, "alice").get(path).status_code == 405
+    assert signed_in(world, "alice").post(url(world, "bindings/0/unbind/")).status_code == 404
+    assert Binding.objects.filter(pk=binding.pk).exists()
+
+
+# --- exceptions -----------------------------------------------------------------------------------
+
+
+def exception_url(world: World, policy: Policy, what: str, subject: str = "mia") -> str:
+    limit = policy.limits.order_by("pk").first()
+    assert limit is not None
+    return url(world, f"{policy.pk}/{what}/?limit={limit.pk}&subject={token_of(getattr(world, subject))}")
+
+
+def test_more_is_allowed_until_the_end_of_a_day(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    client, address = signed_in(world, "sam"), exception_url(world, policy, "except")
+    assert "“Team” allows $1.00 per month" in shown(client.get(address, headers=HTMX))
+    day = timezone.localdate() + timedelta(days=3)
+    response = client.post(address, {"amount": "0.50", "until": f"{day:%Y-%m-%d}", "reason": "launch"}, headers=HTMX)
+    assert response["HX-Redirect"] == url(world, f"{policy.pk}/")
+    override = Override.objects.get(limit__policy=policy)
+    assert (override.amount, override.reason, override.member) == (50 * CENT, "launch", world.mia)
+    assert override.until is not None
+    assert override.until.date() == day + timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"amount": ""}, "amount"),
+        ({"amount": "$"}, "amount"),
+        ({"amount": "-1"}, "amount"),
+        ({"amount": "much"}, "amount"),
+        ({"until": ""}, "until"),
+        ({"until": "2001-01-01"}, "until"),
+        ({"until": "9999-01-01"}, "until"),
+        ({"reason": "x" * 301}, "reason"),
+    ],
+)
+def test_a_bad_exception_is_named(world: World, fields: dict[str, str], field: str) -> None:
+    policy = made(world, "Team", "mia")
+    good = {"amount": "5", "until": f"{timezone.localdate() + timedelta(days=1):%Y-%m-%d}"}
+    response = signed_in(world, "sam").post(exception_url(world, policy, "except"), good | fields)
+    assert response.status_code == 422
+    assert field in response.context["form"].errors
+    assert not Override.objects.filter(limit__policy=policy).exists()
+
+
+def test_a_count_is_widened_by_a_count(world: World) -> None:
+    policy = made(world, "Team", "mia", limits=[LimitSpec("rpm", "minute", 60)])
+    fields = {"amount": "40", "until": f"{timezone.localdate():%Y-%m-%d}"}
+    assert signed_in(world, "sam").post(exception_url(world, policy, "except"), fields).status_code == 302
+    assert Override.objects.get(limit__policy=policy).amount == 40
+
+
+def test_a_budget_starts_anew(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    client, address = signed_in(world, "sam"), exception_url(world, policy, "reset")
+    assert "counts anew for Mia" in shown(client.get(address))
+    nothing = client.post(address)
+    assert nothing.status_code == 422
+    assert "nothing to reset" in shown(nothing)
+    insert_calls(call_row(world.key, charged_nano_usd=25 * CENT))
+    page = shown(client.post(address, {"reason": "agreed"}, follow=True))
+    assert "$0.2500 no longer counts" in page
+    assert "of $1.00" in page
+    assert Override.objects.get(limit__policy=policy).amount == 25 * CENT
+
+
+@pytest.mark.parametrize("query", ["", "?limit=x", "?limit=1&subject=m1", "?limit=99999999999999999999"])
+@pytest.mark.parametrize("what", ["except", "reset"])
+def test_an_exception_to_nothing_does_not_exist(world: World, what: str, query: str) -> None:
+    policy = made(world, "Team", "mia")
+    assert signed_in(world, "alice").get(url(world, f"{policy.pk}/{what}/{query}")).status_code == 404
+
+
+@pytest.mark.parametrize("what", ["except", "reset"])
+def test_nobody_excepts_itself(world: World, what: str) -> None:
+    policy = made(world, "Team", "platform", "sam")
+    for subject in ("platform", "sam"):
+        assert signed_in(world, "sam").get(exception_url(world, policy, what, subject)).status_code == 404
+        assert signed_in(world, "lena").get(exception_url(world, policy, what, subject)).status_code == 200
+
+
+def test_ending_an_exception_can_be_undone(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    until = timezone.now() + timedelta(days=1)
+    override = add_override(policy.limits.get(), subject=world.mia, amount=1, until=until, by=world.actor("sam"))
+    client = signed_in(world, "sam")
+    page = shown(client.post(url(world, f"exceptions/{override.pk}/end/"), follow=True))
+    assert f'hx-post="{url(world, f"exceptions/{override.pk}/resume/")}"' in page
+    override.refresh_from_db()
+    assert override.revoked_at is not None
+    client.post(url(world, f"exceptions/{override.pk}/resume/"), headers=HTMX)
+    override.refresh_from_db()
+    assert override.revoked_at is None
+
+
+def test_exceptions_are_ended_by_those_who_may(world: World) -> None:
+    policy = made(world, "Team", "sam")
+    until = timezone.now() + timedelta(days=1)
+    override = add_override(policy.limits.get(), subject=world.sam, amount=1, until=until, by=world.actor("lena"))
+    end_override(override, by=world.actor("lena"))
+    for path in ("end", "resume"):
+        address = url(world, f"exceptions/{override.pk}/{path}/")
+        assert signed_in(world, "sam").post(address).status_code == 403
+        assert signed_in(world, "charlie").post(address).status_code == 404
+        assert signed_in(world, "noah").post(address).status_code == 403
+        assert signed_in(world, "lena").get(address).status_code == 405
+        assert signed_in(world, "lena").post(url(world, f"exceptions/0/{path}/")).status_code == 404
+    override.refresh_from_db()
+    assert override.revoked_at is not None
+
+
+def test_a_member_elsewhere_too_is_managed_from_above_both(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    add_member(world.mia, group=world.field, by=world.actor("alice"))
+    bound = signed_in(world, "sam").get(url(world, f"{policy.pk}/")).context["bindings"]
+    assert [row.may_manage for row in bound] == [False]
