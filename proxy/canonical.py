@@ -4,6 +4,9 @@ A request keeps its members as raw JSON, so what the gateway does not read goes 
 byte for byte. Usage counts each token in exactly one kind; reasoning alone is an "of which".
 """
 
+from collections.abc import Iterable
+from zlib import adler32
+
 import msgspec
 
 
@@ -43,7 +46,7 @@ class ChatRequest(msgspec.Struct):
     """One chat call as the caller asked for it.
 
     `fields` holds the top-level members as raw JSON in the caller's order (of a name given twice, the last
-    value: what the gateway checked is what the provider gets). `input_tokens_estimate` is an upper bound.
+    value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound.
     """
 
     protocol: str
@@ -61,6 +64,59 @@ class ChatRequest(msgspec.Struct):
     metadata: dict[str, object] | None = None
 
 
-def text_tokens(byte_count: int) -> int:
-    """An upper bound for ordinary text in any vocabulary: one token per three bytes, rounded up."""
-    return -(-byte_count // 3)
+# --- estimate of input tokens ------------------------------------------------------------------
+UNIT = 16  # of a token: what the weights below count in
+_LETTERS = {b"th": 2, b"enosri": 3, b"adglmupc": 8, b"bfjkqvwxyz": 14}
+_ASCII = {b" ": 1, b"\\": 5, b'"': 6, b":{}[]": 11, b",": 15, b"0123456789": 19}
+_CAPITAL, _OTHER_ASCII = 17, 17
+# By the first byte of a character: Latin-1, further Latin, Greek to Arabic (Armenian apart), the scripts of India and
+# South-East Asia, Georgian and Ethiopic, signs, the rest of the first plane, emoji. Bytes that follow weigh nothing.
+_LEADS = ((0xC0, 46), (0xC4, 38), (0xCE, 22), (0xD2, 38), (0xD6, 22), (0xE0, 39), (0xE1, 46), (0xE2, 30), (0xE3, 22), (0xF0, 62))
+
+
+def _weights() -> bytes:
+    weights = bytearray([_OTHER_ASCII] * 128 + [0] * 128)
+    weights[ord("A") : ord("Z") + 1] = bytes([_CAPITAL] * 26)
+    for characters, weight in (_LETTERS | _ASCII).items():
+        for character in characters:
+            weights[character] = weight
+    for first, weight in _LEADS:
+        weights[first:] = bytes([weight] * (256 - first))
+    return bytes(weights)
+
+
+WEIGHTS = _weights()
+# Adler-32 adds bytes up (its lower half, modulo 65,521) faster than anything else in the standard library.
+_STRETCH = 65_520 // max(WEIGHTS)
+_HEAD = 256  # bytes to search for: a whole picture would be slow to look for
+
+
+def text_tokens(text: bytes, *, without: Iterable[str] = ()) -> int:
+    """More tokens than a piece of JSON makes in nearly every vocabulary, and never negative.
+
+    Each byte has a weight, fitted to text of twenty kinds in 90 languages under seven vocabularies (`make bench`
+    measures the error): what is cut finely (digits, capitals, rare letters, signs, dense scripts) weighs more. `without` are
+    texts inside that are no text to a model, such as an encoded picture. Takes time proportional to the length.
+    """
+    weight = 0
+    for data in (shown.encode(errors="replace") for shown in without):
+        begin = text.find(data[:_HEAD])
+        if begin >= 0 and text[begin : begin + len(data)] == data:
+            text = text[:begin] + text[begin + len(data) :]
+        else:  # written with escapes: what it weighs without them
+            weight -= _weight(data)
+    if text.isascii() and b"\\u" in text:
+        text = _unescaped(text)
+    weight += _weight(text)
+    return max(0, -(-weight // UNIT))
+
+
+def _weight(text: bytes) -> int:
+    weights = text.translate(WEIGHTS)
+    return sum(adler32(weights[begin : begin + _STRETCH], 0) & 0xFFFF for begin in range(0, len(weights), _STRETCH))
+
+
+def _unescaped(text: bytes) -> bytes:
+    """Clients that write plain ASCII send six bytes for a letter of two; a model is given the letter."""
+    characters = text.decode("raw_unicode_escape", "replace").encode("utf-16", "surrogatepass")
+    return characters.decode("utf-16", "replace").encode()

@@ -105,8 +105,8 @@ def parse(body: bytes) -> ChatRequest:
         raise BadRequest("The request must name a model.", param="model")
     if not read.messages:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
-    images, sounds, data_characters, sound_tokens = _parts(read.messages)
-    prompt_bytes = sum(len(memoryview(fields[name])) for name in PROMPT_FIELDS if name in fields) - data_characters
+    images, sounds, inline, sound_tokens = _parts(read.messages)
+    prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
     return ChatRequest(
         protocol=NAME,
         model=read.model,
@@ -116,7 +116,7 @@ def parse(body: bytes) -> ChatRequest:
         max_tokens=max((read.max_tokens or 0, read.max_completion_tokens or 0)) or None,
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
-        input_tokens_estimate=text_tokens(prompt_bytes) + images * IMAGE_TOKENS + sound_tokens,
+        input_tokens_estimate=text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + sound_tokens,
         fields=fields,
         messages=len(read.messages),
         image_parts=images,
@@ -192,16 +192,15 @@ def _decode_with_surrogates(body: bytes) -> tuple[_Body, dict[str, Raw]]:
 
 
 # --- token estimate ----------------------------------------------------------------------------
-def _parts(messages: list[_Message]) -> tuple[int, int, int, int]:
-    """Pictures, sounds, how many characters their inline data takes, and tokens for the sounds."""
+def _parts(messages: list[_Message]) -> tuple[int, int, list[str], int]:
+    """Pictures, sounds, the inline data that holds them, and tokens for the sounds."""
     parts = [part for message in messages if type(message.content) is list for part in message.content if type(part) is _Part]
     if not parts:
-        return 0, 0, 0, 0
+        return 0, 0, [], 0
     urls = [part.image_url if type(part.image_url) is str else part.image_url.url for part in parts if part.image_url]  # type: ignore[union-attr]
-    sounds = [len(part.input_audio.data) for part in parts if part.input_audio]
-    characters = sum(len(url) for url in urls if url.startswith("data:")) + sum(sounds)
-    tokens = sum(AUDIO_TOKENS + length // AUDIO_CHARACTERS_PER_TOKEN for length in sounds)
-    return len(urls), len(sounds), characters, tokens
+    sounds = [part.input_audio.data for part in parts if part.input_audio]
+    tokens = sum(AUDIO_TOKENS + len(sound) // AUDIO_CHARACTERS_PER_TOKEN for sound in sounds)
+    return len(urls), len(sounds), [url for url in urls if url.startswith("data:")] + sounds, tokens
 
 
 # --- what the gateway answers ------------------------------------------------------------------

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gateway_project.bench import figures, processes, table
+from gateway_project.bench import estimate, figures, processes, table
 from gateway_project.bench.figures import BenchFailed
 from gateway_project.bench.stage import stage
 from gateway_project.embedded.errors import StartError
@@ -17,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--runs", type=int, default=3)
         parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
         parser.add_argument("--no-start", action="store_true", help="leave out the start times")
+        parser.add_argument("--no-estimate", action="store_true", help="leave out the error of the estimate of input tokens")
         parser.add_argument("--peer", help="base URL (…/v1) of another gateway on this machine, for the same load")
         parser.add_argument("--peer-key", default="none")
         parser.add_argument("--peer-model", default="bench")
@@ -40,3 +41,5 @@ class Command(BaseCommand):
         except (BenchFailed, StartError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(table.render(rows, machine=processes.machine()))
+        if not options["no_estimate"]:
+            self.stdout.write("\n" + estimate.report())
