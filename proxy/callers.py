@@ -6,7 +6,9 @@ loads again. Whoever answers without admission asks `current`, which compares ep
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -27,6 +29,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 _cache: dict[str, Caller] = {}
+_reading: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Caller]]] = WeakKeyDictionary()
 
 
 async def cached(key: str) -> Caller:
@@ -50,6 +53,29 @@ async def current(key: str) -> Caller:
 
 async def is_current(caller: Caller) -> bool:
     return (await epoch.read(caller.principal.organization_id)).value == caller.epoch
+
+
+async def renewed(caller: Caller, *, now: datetime | None = None) -> Caller:
+    """A caller in place of one that was found to be out of date. Admission judges it again, so it may be shared.
+
+    After a change all running calls of a key come here at once: one reads, the others take what it has read. Whoever
+    joins a reading that began before the change is told so by the next admission.
+    """
+    known = _cache.get(caller.key)
+    if known is not None and known is not caller and not (now and known.limits.is_over(now.timestamp() * 1000)):
+        return known
+    reading = _reading.setdefault(asyncio.get_running_loop(), {})
+    task = reading.get(caller.key)
+    if task is None:
+        task = reading[caller.key] = asyncio.get_running_loop().create_task(load(caller.key, now=now))
+        task.add_done_callback(lambda done: _finished(reading, caller.key, done))
+    return await asyncio.shield(task)
+
+
+def _finished(reading: dict[str, asyncio.Task[Caller]], key: str, done: asyncio.Task[Caller]) -> None:
+    reading.pop(key, None)
+    if not done.cancelled():
+        done.exception()  # whoever waited has heard of it; nobody else need
 
 
 async def load(key: str, *, now: datetime | None = None) -> Caller:

@@ -225,7 +225,7 @@ async def _catalogue_unguarded() -> deployments.Catalogue:
 async def _reload(call: Call, now: datetime | None) -> callers.Caller:
     """Raises errors.KeyRefused where the key has been refused since."""
     try:
-        return await callers.load(call.caller.key, now=now)
+        return await callers.renewed(call.caller, now=now)
     except KeyRefused as refusal:
         error = errors.CODES[refusal.code](str(refusal))
         refusals.record(call, error)
