@@ -92,7 +92,9 @@ class Generations:
         self.token = ""
         self._workers = workers
         self._run_id = ""
+        # Organisations that count under this token, and all that this worker ever knew something of.
         self._adopted: set[int] = set()
+        self._met: set[int] = set()
         self._preparing: asyncio.Task[None] | None = None
 
     async def of(self, organization_id: int) -> str:
@@ -107,6 +109,7 @@ class Generations:
                 await self.renew()
             elif token == self.token:
                 self._adopted.add(organization_id)
+                self._met.add(organization_id)
         raise redis.RedisUnavailable("Redis does not keep what is written to it")
 
     async def renew(self) -> str:
@@ -133,13 +136,21 @@ class Generations:
         while True:
             state, run_id, token, *age = await redis.scripts().run(_BEGIN, keys, (redis.RUN_ID, secrets.token_hex(4)))
             if state == b"CURRENT":
-                self._run_id, self.token = run_id.decode(), token.decode()
+                await self._enter(run_id.decode(), token.decode())
                 return
             with contextlib.suppress(DatabaseUnavailable):
                 if await self._prepared(token.decode(), int(age[0])):
                     await _complete(token.decode())
                     continue
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _enter(self, run_id: str, token: str) -> None:
+        """What this worker knows of an organisation it knows under an epoch; one that came back must not be met again."""
+        known, self._run_id, self.token = self.token, run_id, token
+        if token != known:
+            met = list(self._met)
+            adopted = await asyncio.gather(*(_adopt(organization_id, token) for organization_id in met))
+            self._adopted.update(organization_id for organization_id, done in zip(met, adopted, strict=True) if done)
 
     async def _prepared(self, token: str, age_ms: int) -> bool:
         """Whether nothing stands in the way of this generation any more."""
