@@ -7,6 +7,8 @@ for approved. A kind that grants something else (more budget, say) makes it in `
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import or_
 
 from django.db.models import Q, QuerySet
 from django.http import Http404
@@ -18,7 +20,7 @@ from guardrails.new_models import NewModel
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
-from orgs.models import Group
+from orgs.models import MAX_LEVEL, Group
 from orgs.permissions import Permission
 from orgs.selectors import key_homes, within
 from orgs.services.changes import changing, fresh_group, refuse_archived
@@ -40,21 +42,28 @@ _REVOKE: dict[str, Callable[[Request, Actor], None]] = {}
 # --- what is there -----------------------------------------------------------------------------
 def requests_visible_to(actor: Actor) -> QuerySet[Request]:
     """One's own, and those of the groups whose guardrails one manages; newest first."""
-    seen = within(actor.scope(Permission.MANAGE_GUARDRAILS), field="group") | Q(requested_by=actor.user)
+    seen = _decided_by(actor) | Q(requested_by=actor.user)
     found = Request.objects.filter(seen, organization=actor.organization)
     return found.select_related("requested_by", "decided_by", LINEAGE).order_by("-created_at", "-pk")
 
 
 def waiting_for(actor: Actor) -> QuerySet[Request]:
     """Open ones that the actor may decide."""
-    managed = within(actor.scope(Permission.MANAGE_GUARDRAILS), field="group")
-    found = Request.objects.filter(managed, organization=actor.organization, status=OPEN)
+    found = Request.objects.filter(_decided_by(actor), organization=actor.organization, status=OPEN)
     return found.select_related("requested_by", LINEAGE).order_by("created_at", "pk")
 
 
 def count_waiting_for(actor: Actor) -> int:
     """For the menu: nothing is asked of the database where the actor can decide nothing."""
     return waiting_for(actor).count() if actor.can_anywhere(Permission.MANAGE_GUARDRAILS) else 0
+
+
+def _decided_by(actor: Actor) -> Q:
+    """Requests for nodes whose guardrails the actor manages; asks the database nothing, for it stands in every page's menu."""
+    here = [grant.group for grant in actor.grants if actor.can(Permission.MANAGE_GUARDRAILS, grant.group)]
+    above = [grant.group_id for grant in actor.grants if actor.can_below(Permission.MANAGE_GUARDRAILS, grant.group)]
+    below = (Q(**{"__".join(["group", *["parent"] * up, "in"]): above}) for up in range(1, MAX_LEVEL + 1))
+    return reduce(or_, below, within(here, field="group"))
 
 
 def access_request_by_id(actor: Actor, request_id: int) -> Request:

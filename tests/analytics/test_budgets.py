@@ -11,6 +11,7 @@ from analytics.budgets import Bound, Used, budgets_visible_to, limits_on_path, p
 from billing import credits
 from gateway_project.lib import redis
 from guardrails import counters
+from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.services.bindings import bind
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
@@ -95,7 +96,7 @@ def test_the_path_of_an_applications_key_passes_its_budget(everywhere: World) ->
         everywhere.platform, name="App", application=everywhere.assistant, environment="staging", features=["chat"],
         by=everywhere.actor("alice"),
     )  # fmt: skip
-    assert [limit.policy for limit in limits_on_path(key)] == ["assistant", "engineering", "platform", "root"]
+    assert [limit.policy for limit in limits_on_path(key)] == ["assistant", "platform", "engineering", "root"]
     assert {limit.level for limit in limits_on_path(key)} == {"application", "group", "organization"}
 
 
@@ -194,3 +195,118 @@ def test_those_that_are_full_come_first_then_the_fullest() -> None:
 
     budgets = [of("half", 5, 0, 10), of("none", 0, 0, 10), of("full", 4, 6, 10), of("over", 30, 0, 10), of("closed", 0, 0, 0)]
     assert [found.limit.node for found in sorted(budgets, key=Used.is_further_than)] == ["over", "full", "closed", "half", "none"]
+
+
+# --- every kind, defaults, overrides -------------------------------------------------------------
+KINDS = [("rpm", "minute"), ("tpm", "minute"), ("rpd", "day"), ("parallel", "now"), ("max_tokens", "call")]
+
+
+def give(world: World, group: Any, reach: str, *, name: str = "D", value: int = DOLLAR) -> Policy:
+    """A default budget of what lies below a group."""
+    policy = create_policy(world.acme, name=name, limits=[LimitSpec("budget", "month", value)], by=world.actor("alice"))
+    Binding.objects.create(policy=policy, organization=world.acme, group=group, reach=reach)
+    return policy
+
+
+def override(world: World, limit: Limit, kind: str, amount: int, **subject: Any) -> None:
+    Override.objects.create(
+        organization=world.acme, limit=limit, kind=kind, amount=amount, created_by=world.alice,
+        starts_at=NOW - timedelta(days=400), until=datetime(2100, 1, 1, tzinfo=UTC), **subject,
+    )  # fmt: skip
+
+
+def test_every_kind_is_counted_in_its_own_unit(world: World) -> None:
+    for kind, window in KINDS:
+        budget(world, world.key, name=kind, kind=kind, window=window, value=100)
+    subject, now = f"k{world.key.pk}", datetime.now(UTC)
+    token, second = announced(world.acme.pk), int(now.timestamp())
+    midnight = round(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+    client = redis.client()
+    client.hset(counters.counter(world.acme.pk, token, subject), mapping={"live": 2, f"q:{midnight}": 7, "spent": 0})
+    client.hset(counters.rate(world.acme.pk, token, subject), mapping={str(second): 3, f"t{second}": 40, "sum": 3, "tsum": 40})
+
+    found = {one.limit.kind: one for one in used(world.acme, limits_on_path(world.key), now=now)}
+
+    assert {kind: one.spent for kind, one in found.items()} == {"rpm": 3, "tpm": 40, "rpd": 7, "parallel": 2, "max_tokens": 0}
+    units = {kind: one.unit for kind, one in found.items()}
+    assert units == {"rpm": "count", "tpm": "tokens", "rpd": "count", "parallel": "count", "max_tokens": "tokens"}
+    assert [one.limit.kind for one in found.values() if one.resets_at is not None] == ["rpd"]
+    assert [one.limit.kind for one in found.values() if not one.has_meter] == ["max_tokens"]
+    assert {one.label for one in found.values()} == {
+        "Mia's key · requests per minute", "Mia's key · tokens per minute", "Mia's key · requests per day",
+        "Mia's key · parallel calls", "Mia's key · output tokens per call",
+    }  # fmt: skip
+
+
+def test_calls_of_the_day_are_the_ledgers_until_a_call_has_counted_them(world: World) -> None:
+    budget(world, world.key, name="rpd", kind="rpd", window="day", value=100)
+    now = datetime.now(UTC)
+    insert_calls(*(call_row(world.key, at=now) for _ in range(3)))
+    announced(world.acme.pk)
+    (found,) = used(world.acme, limits_on_path(world.key), now=now)
+    assert found.spent == 3
+
+
+def test_limits_of_what_may_be_made_are_none_of_a_call(world: World) -> None:
+    for kind in ("keys", "seats"):
+        budget(world, world.platform, name=kind, kind=kind, window="now", value=3)
+    assert limits_on_path(world.key) == []
+
+
+def test_a_default_is_on_the_path_of_a_member_without_a_policy_and_of_none_with_one(world: World) -> None:
+    give(world, world.engineering, "members")
+    give(world, world.gateway, "keys", name="K")
+    found = {limit.policy: limit for limit in limits_on_path(world.key)}
+    assert (found["D"].subject, found["D"].level, found["D"].given_by) == (f"m{world.mia.pk}", "member", "engineering")
+    assert (found["K"].subject, found["K"].node, found["K"].given_by) == (f"k{world.key.pk}", "Mia's key", "gateway")
+    assert Used(found["D"], 0, 0, None).where == "engineering, as a default"
+    budget(world, world.mia, name="Own")
+    assert {limit.policy for limit in limits_on_path(world.key)} == {"Own", "K"}
+
+
+def test_a_default_is_no_budget_of_the_group_it_is_bound_to(world: World) -> None:
+    give(world, world.engineering, "members")
+    assert budgets_visible_to(world.actor("alice")) == []
+    (own,) = budgets_visible_to(world.actor("mia"))
+    assert (own.subject, own.node, own.given_by) == (f"m{world.mia.pk}", "Mia", "engineering")
+
+
+def test_of_several_defaults_the_nearest_is_ones_own(world: World) -> None:
+    give(world, world.root, "members", name="Far")
+    give(world, world.gateway, "members", name="Near")
+    assert [limit.policy for limit in budgets_visible_to(world.actor("mia"))] == ["Near"]
+    assert [limit.policy for limit in budgets_visible_to(world.actor("sam"))] == ["Far"]
+    budget(world, world.mia, name="Own")
+    assert [limit.policy for limit in budgets_visible_to(world.actor("mia"))] == ["Own"]
+
+
+@pytest.mark.parametrize("seen", ["path", "overview"])
+def test_an_exception_raises_the_limit_and_a_reset_forgives_what_was_spent(world: World, seen: str) -> None:
+    budget(world, world.key)
+    limit = Limit.objects.get(policy__organization=world.acme)
+    override(world, limit, "extra", 5 * DOLLAR, api_key=world.key)
+    override(world, limit, "reset", 2 * COST, api_key=world.key)
+    override(world, limit, "extra", 99 * DOLLAR, group=world.platform)
+    insert_calls(*(call_row(world.key, at=NOW) for _ in range(3)))
+    limits = limits_on_path(world.key) if seen == "path" else budgets_visible_to(world.actor("mia"))
+    (found,) = used(world.acme, limits, now=NOW)
+    assert (found.limit.value, found.limit.extra, found.spent) == (6 * DOLLAR, 5 * DOLLAR, COST)
+
+
+def test_an_exception_that_is_over_or_ended_changes_nothing(world: World) -> None:
+    budget(world, world.key)
+    limit = Limit.objects.get(policy__organization=world.acme)
+    override(world, limit, "extra", DOLLAR, api_key=world.key)
+    Override.objects.update(until=NOW - timedelta(days=300))
+    override(world, limit, "extra", DOLLAR, api_key=world.key)
+    Override.objects.filter(until__year=2100).update(revoked_at=NOW)
+    assert [one.value for one in limits_on_path(world.key)] == [DOLLAR]
+    assert [one.value for one in budgets_visible_to(world.actor("mia"))] == [DOLLAR]
+
+
+def test_an_exception_to_a_default_is_of_its_member_alone(world: World) -> None:
+    policy = give(world, world.engineering, "members")
+    override(world, policy.limits.get(), "extra", DOLLAR, member=world.mia)
+    assert [one.value for one in budgets_visible_to(world.actor("mia"))] == [2 * DOLLAR]
+    assert [one.value for one in budgets_visible_to(world.actor("sam"))] == [DOLLAR]
+    assert [one.value for one in limits_on_path(world.key)] == [2 * DOLLAR]
