@@ -101,7 +101,8 @@ def test_a_typed_one_is_asked_for_and_its_page_says_so(world: World) -> None:
 
 
 def test_it_is_handed_to_a_worker_once_it_is_saved(world: World, django_capture_on_commit_callbacks: Any) -> None:
-    with app.connection_for_write() as connection:
+    connected: Any = app.connection_for_write()
+    with connected as connection:
         connection.default_channel.queue_purge("celery")
         with django_capture_on_commit_callbacks(execute=True):
             sent(world)
@@ -117,11 +118,12 @@ def test_it_is_handed_to_a_worker_once_it_is_saved(world: World, django_capture_
 @contextmanager
 def broker_at(address: str) -> Iterator[None]:
     """Celery keeps its connections: they are made anew, there and back."""
-    known = app.conf.broker_write_url
-    for url in (address, known):
-        app.conf.broker_write_url = url
-        app._pool = app.amqp._producer_pool = None
-        if url == address:
+    celery: Any = app
+    known = celery.conf.broker_write_url
+    for broker in (address, known):
+        celery.conf.broker_write_url = broker
+        celery._pool = celery.amqp._producer_pool = None
+        if broker == address:
             yield
 
 
