@@ -13,8 +13,9 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
-from guardrails.selectors import NO_LIMITS, KeyLimits
-from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_RPM
+from guardrails import entries
+from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
+from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
 from orgs.errors import Refused
 from orgs.models import Application, Group, User
@@ -61,6 +62,23 @@ class RateField(forms.IntegerField):
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, min_value=1, max_value=MAX_RPM, label="Requests per minute", **options)
         self.widget.attrs.update({"placeholder": "No limit"})
+
+
+class CountField(forms.IntegerField):
+    def __init__(self, label: str) -> None:
+        super().__init__(required=False, min_value=1, max_value=MAX_COUNT, label=label)
+        self.widget.attrs.update({"placeholder": "No limit"})
+
+
+class ListField(forms.CharField):
+    """Entries of a rule, one per line or with commas between → a list."""
+
+    def __init__(self, label: str, *, help_text: str, placeholder: str) -> None:
+        attrs = {"rows": 3, "placeholder": placeholder, "spellcheck": "false", "class": "gh-mono"}
+        super().__init__(label=label, help_text=help_text, required=False, max_length=20_000, widget=forms.Textarea(attrs=attrs))
+
+    def clean(self, value: Any) -> Any:
+        return entries.typed(super().clean(value))
 
 
 class GroupChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -163,19 +181,36 @@ class NewKeyForm(forms.Form):
 
 
 class LimitsForm(forms.Form):
+    """A key's own limits and lists, all at once."""
+
     daily_nano_usd = DollarField(label="Budget per day")
+    weekly_nano_usd = DollarField(label="Budget per week")
     monthly_nano_usd = DollarField(label="Budget per month")
     total_nano_usd = DollarField(label="Budget in total")
     rpm = RateField()
+    tpm = CountField("Tokens per minute")
+    rpd = CountField("Requests per day")
+    parallel = CountField("Parallel calls")
+    max_tokens = CountField("Output tokens per call")
+    models = ListField("Allowed models", help_text="Left empty: every model. * and ? are wildcards.", placeholder="gpt-5*")
+    blocked_models = ListField("Blocked models", help_text="Blocked whatever allows them.", placeholder="*-preview")
+    addresses = ListField(
+        "Allowed addresses", help_text="IP addresses or networks. Left empty: from anywhere.", placeholder="10.0.0.0/8"
+    )
 
     @classmethod
-    def showing(cls, limits: KeyLimits) -> LimitsForm:
-        amounts = {field: exact_usd(value) for field, value in limits._asdict().items() if value is not None and field != "rpm"}
-        return cls(initial={**amounts, "rpm": limits.rpm})
+    def showing(cls, limits: KeyLimits, rules: KeyRules = NO_RULES) -> LimitsForm:
+        found = {field: value for field, value in limits._asdict().items() if value is not None}
+        shown = {field: exact_usd(value) if field.endswith("_nano_usd") else value for field, value in found.items()}
+        return cls(initial={**shown, **{kind: "\n".join(names) for kind, names in rules._asdict().items()}})
 
     @property
     def limits(self) -> KeyLimits:
-        return KeyLimits(**self.cleaned_data)
+        return KeyLimits(**{field: self.cleaned_data[field] for field in KeyLimits._fields})
+
+    @property
+    def rules(self) -> dict[str, list[str]]:
+        return {kind: self.cleaned_data[kind] for kind in KeyRules._fields}
 
 
 def show_refusal(form: forms.Form, refused: Refused, *, fields: dict[str, str] | None = None) -> None:

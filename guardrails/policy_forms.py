@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from gateway_project.lib.money import exact_usd
 from guardrails import entries
-from guardrails.forms import LAST_YEAR, DollarField
+from guardrails.forms import LAST_YEAR, DollarField, ListField
 from guardrails.models import Limit, Policy, Rule
 from guardrails.services.policies import DESCRIPTION_LENGTH, MAX_COUNT, MAX_TOKENS, MODEL_LENGTH, Changes, LimitSpec
 from orgs.services.changes import NAME_LENGTH
@@ -69,17 +69,6 @@ class Row(NamedTuple):
 def row_of(limit: Limit) -> Row:
     text = exact_usd(limit.value) if limit.kind == Limit.Kind.BUDGET else str(limit.value)
     return Row(f"{limit.kind} {limit.window}", text)
-
-
-class ListField(forms.CharField):
-    """Entries of a rule, one per line or with commas between → a list."""
-
-    def __init__(self, label: str, *, help_text: str, placeholder: str) -> None:
-        attrs = {"rows": 3, "placeholder": placeholder, "spellcheck": "false", "class": "gh-mono"}
-        super().__init__(label=label, help_text=help_text, required=False, max_length=20_000, widget=forms.Textarea(attrs=attrs))
-
-    def clean(self, value: Any) -> Any:
-        return entries.typed(super().clean(value))
 
 
 class PolicyForm(forms.Form):

@@ -14,7 +14,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from guardrails import example_call
 from guardrails.forms import LimitsForm, NewKeyForm, show_refusal
 from guardrails.pages import STATUS_WORDS, key_filters, key_rows, key_url, page_urls
-from guardrails.selectors import key_page, own_limits
+from guardrails.selectors import key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
@@ -78,7 +78,7 @@ def attribution(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def key(request: OrgRequest, key_id: int) -> HttpResponse:
     found = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
-    return _key_page(request, found, LimitsForm.showing(own_limits(found)))
+    return _key_page(request, found, LimitsForm.showing(own_limits(found), own_rules(found)))
 
 
 @require_POST
@@ -88,7 +88,7 @@ def limits(request: OrgRequest, key_id: int) -> HttpResponse:
     form = LimitsForm(request.POST)
     if form.is_valid():
         try:
-            set_key_limits(found, by=request.actor, **form.limits._asdict())
+            set_key_limits(found, by=request.actor, rules=form.rules, **form.limits._asdict())
         except Refused as refused:
             show_refusal(form, refused)
         else:

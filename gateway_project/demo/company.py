@@ -5,6 +5,8 @@ Only names and figures stand here; `organization` makes them through the service
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway_project.lib.money import parse_usd
@@ -69,6 +71,13 @@ class Rule(NamedTuple):
     members: tuple[str, ...] = ()
     applications: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    # Defaults for the members, and for the keys, below these groups.
+    default_members: tuple[str, ...] = ()
+    default_keys: tuple[str, ...] = ()
+    about: str = ""
+    lists: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    degrade_percent: int | None = None
+    degrade_model: str = ""
 
 
 def budget(usd: str, window: str) -> LimitSpec:
@@ -147,7 +156,7 @@ KEYS = (
 )
 
 RULES = (
-    Rule("Company budget", (budget("1000", "month"),), groups=("",)),
+    Rule("Company budget", (budget("1000", "month"), LimitSpec("seats", "now", 50)), groups=("",), about="All that we spend."),
     Rule("Division budget", (budget("100", "month"),), groups=("Clinical Products", "Technology", "Operations")),
     Rule("Mobile App budget", (budget("35", "month"),), groups=("Mobile App",)),
     Rule(
@@ -157,5 +166,24 @@ RULES = (
     ),
     Rule("Claims pilot", (budget("10", "total"),), applications=("Claims Extraction",)),
     Rule("Public endpoint", (LimitSpec("rpm", "minute", 120),), keys=("Symptom Checker production",)),
+    Rule(
+        "New colleagues",
+        (budget("10", "month"), LimitSpec("keys", "now", 3), LimitSpec("max_tokens", "call", 16_000)),
+        default_members=("",),
+        about="What everybody gets who has no policy of their own.",
+    ),
+    Rule(
+        "Fair share of a key",
+        (LimitSpec("parallel", "now", 20), LimitSpec("tpm", "minute", 500_000)),
+        default_keys=("Technology",),
+    ),
+    Rule(
+        "Thrift near the end",
+        (budget("60", "quarter"),),
+        groups=("Decision Support",),
+        degrade_percent=90,
+        degrade_model="sandbox-fast",
+        about="From nine tenths of the budget on, the small model answers.",
+    ),
     Rule("Staging", (budget("2", "day"), LimitSpec("rpm", "minute", 30)), keys=("Symptom Checker staging",)),
 )

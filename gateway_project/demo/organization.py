@@ -191,7 +191,16 @@ def _create_key(key: company.Key, made: _Made, *, by: Actor) -> tuple[ApiKey, st
 
 def _create_rules(organization: Organization, made: _Made, *, by: Actor) -> None:
     for rule in company.RULES:
-        policy = create_policy(organization, name=rule.name, limits=rule.limits, by=by)
+        policy = create_policy(
+            organization,
+            name=rule.name,
+            description=rule.about,
+            limits=rule.limits,
+            rules=rule.lists,
+            degrade_percent=rule.degrade_percent,
+            degrade_model=rule.degrade_model,
+            by=by,
+        )
         subjects: list[Subject] = [
             *(made.groups[name] for name in rule.groups),
             *(made.users[name] for name in rule.members),
@@ -200,6 +209,9 @@ def _create_rules(organization: Organization, made: _Made, *, by: Actor) -> None
         ]
         for subject in subjects:
             bind(policy, subject=subject, by=by)
+        for reach, names in (("members", rule.default_members), ("keys", rule.default_keys)):
+            for name in names:
+                bind(policy, subject=made.groups[name], reach=reach, by=by)
 
 
 def _renew(organization: Organization) -> Credentials:

@@ -123,8 +123,16 @@ def test_limits_stand_on_every_level(northwind: Organization) -> None:
         assert bound.filter(**{f"{subject}__gte": 1}).exists(), subject
     limits = Limit.objects.filter(policy__organization=northwind)
     assert set(limits.values_list("kind", "window")) == {
-        ("budget", "day"), ("budget", "month"), ("budget", "total"), ("rpm", "minute"),
+        ("budget", "day"), ("budget", "month"), ("budget", "quarter"), ("budget", "total"), ("rpm", "minute"), ("tpm", "minute"),
+        ("parallel", "now"), ("max_tokens", "call"), ("keys", "now"), ("seats", "now"),
     }  # fmt: skip
+
+
+def test_members_and_keys_have_defaults_and_one_policy_degrades(northwind: Organization) -> None:
+    defaults = Binding.objects.filter(organization=northwind).exclude(reach="self")
+    assert set(defaults.values_list("reach", flat=True)) == {"members", "keys"}
+    (thrift,) = northwind.policies.exclude(degrade_percent=None)
+    assert (thrift.degrade_percent, thrift.degrade_model) == (90, "sandbox-fast")
 
 
 def test_the_quickstart_key_has_an_attribution_and_no_limit_of_its_own(northwind: Organization) -> None:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
 from guardrails.forms import LimitsForm, NewKeyForm
-from guardrails.selectors import PAGE_SIZE, KeyLimits, own_limits
+from guardrails.selectors import PAGE_SIZE, KeyLimits, KeyRules, own_limits, own_rules
 from guardrails.services.key_limits import set_key_limits
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, disable_key, revoke_key
@@ -363,3 +363,41 @@ def test_changes_are_posted(world: World, path: str) -> None:
 def test_others_keys_do_not_exist(world: World, name: str, path: str) -> None:
     assert signed_in(world, name).post(key_url(world, path)).status_code == 404
     assert ApiKey.objects.get(pk=world.key.pk).status == "active"
+
+
+def test_every_limit_and_list_of_a_key_is_set_on_its_page(world: World) -> None:
+    fields = {
+        "weekly_nano_usd": "7",
+        "tpm": "1000",
+        "rpd": "200",
+        "parallel": "3",
+        "max_tokens": "4096",
+        "models": "gpt-5*, claude-5",
+        "blocked_models": "gpt-5-pro",
+        "addresses": "10.0.0.1/8",
+    }
+    client = signed_in(world, "mia")
+    assert client.post(key_url(world, "limits/"), fields).status_code == 302
+    limits = KeyLimits(weekly_nano_usd=7 * 10**9, tpm=1000, rpd=200, parallel=3, max_tokens=4096)
+    assert own_limits(world.key) == limits
+    assert own_rules(world.key) == KeyRules(("gpt-5*", "claude-5"), ("gpt-5-pro",), ("10.0.0.0/8",))
+    form = client.get(key_url(world)).context["form"]
+    again = LimitsForm({field.name: field.value() for field in form if field.value() is not None})
+    assert again.is_valid()
+    assert again.limits == limits
+    assert again.rules["models"] == ["gpt-5*", "claude-5"]
+
+
+@pytest.mark.parametrize(("field", "text"), [("models", "a b!"), ("addresses", "300.1.1.1"), ("parallel", "0"), ("tpm", "x")])
+def test_a_senseless_limit_or_list_is_named_beside_its_field(world: World, field: str, text: str) -> None:
+    response = signed_in(world, "mia").post(key_url(world, "limits/"), {field: text})
+    assert response.status_code == 422
+    assert field in response.context["form"].errors
+    assert own_rules(world.key) == KeyRules()
+
+
+def test_a_member_does_not_widen_an_admins_list_on_the_page(world: World) -> None:
+    set_key_limits(world.key, by=world.actor("sam"), rules={"models": ["gpt-*"]})
+    response = signed_in(world, "mia").post(key_url(world, "limits/"), {"models": "*"})
+    assert response.status_code == 422
+    assert "narrow the list" in " ".join(response.context["form"].errors["models"])
