@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import formatting
-from gateway_project.lib.money import cost_of, exact_usd
+from gateway_project.lib.money import cost_of, exact_usd, parse_usd
+from guardrails import limit_words
+from guardrails.limits import WINDOW_WORDS
 from orgs.models import Group
 
 # Part of a bill → the column that counts its tokens, and what people call it.
@@ -19,16 +21,44 @@ KINDS = {
     "output": ("output_tokens", "Output"),
 }
 ROUTES = {"only": "the only deployment of this model", "order": "first in the order of its deployments"}
-WINDOWS = {"day": "today", "month": "this month", "total": "in total", "minute": "in the last minute"}
+# Besides the words of limits: a rate looks back over the minute before a refusal.
+WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
+# Why the gateway ended an answer, by the code of its row.
+CUTS = {
+    "hold_used_up": "The answer grew longer than what was reserved for it, so it ended there, as if it had reached its maximum.",
+    "key_revoked": "The key was deleted while the answer was on its way.",
+    "key_disabled": "The key was disabled while the answer was on its way.",
+    "key_expired": "The key's time ended while the answer was on its way.",
+    "account_frozen": "The key's member was suspended while the answer was on its way.",
+}
+
+
+class Gauge(NamedTuple):
+    """A limit as it stood when it was judged, for the limit meter."""
+
+    label: str
+    spent: int
+    held: int
+    limit: int
+    unit: str
+
+
+class Switch(NamedTuple):
+    """The model asked for, and the one that the call went to."""
+
+    asked: str
+    sent_to: str
 
 
 class Step(NamedTuple):
-    """One entry of the timeline; `tone` is ok, warn, bad or muted."""
+    """One entry of the timeline; `tone` is ok, warn, bad or muted. `gauge` and `switch` are pictures."""
 
     title: str
     text: str
     tone: str = "muted"
     when: str = ""
+    gauge: Gauge | None = None
+    switch: Switch | None = None
 
 
 class Part(NamedTuple):
@@ -69,33 +99,98 @@ def _asked(call: UsageRecord) -> str:
 def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
-        return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad")]
+        return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad", gauge=_gauge(decision))]
     if not decision:
         return []
-    steps = [Step("Admitted", _limit(decision), "ok")]
+    if decision.get("unguarded"):
+        words = "Limits could not be checked at that moment, and this organisation lets calls pass then: nothing was held for it."
+        return [Step("Let through unchecked", words, "bad"), *_changes(decision)]
+    return [Step("Admitted", _limit(decision), "ok", gauge=_gauge(decision)), *_changes(decision)]
+
+
+def _changes(decision: dict[str, Any]) -> list[Step]:
+    """What the guardrails changed of a call that they let through."""
+    steps = []
+    if isinstance(degraded := decision.get("degraded"), dict):
+        steps.append(_degraded(degraded))
     if "clamped_to" in decision:
-        words = f"The budget affords {decision['clamped_to']:,} output tokens: the answer was bounded by that."
+        budget = f"the budget of the {_where(decision)}" if "level" in decision else "a budget"
+        words = f"Answer shortened to {decision['clamped_to']:,} output tokens: {budget} affords no more."
         steps.append(Step("Shortened", words, "warn"))
+    elif "observed_cap" in decision:
+        words = f"Held for {decision['observed_cap']:,} output tokens, which answers of this key and model seldom exceed."
+        steps.append(Step("Held by experience", words, "ok"))
     return steps
 
 
+def _degraded(near: dict[str, Any]) -> Step:
+    budget = f"the budget of {_figure(near.get('limit', 0), 'budget')} {WINDOWS.get(str(near.get('window')), '')}".strip()
+    words = f"Sent to {near.get('to')} instead of {near.get('from')}: {budget} on the {_where(near)} is near its cap."
+    return Step("Other model", words, "warn", switch=Switch(str(near.get("from")), str(near.get("to"))))
+
+
 def _limit(decision: dict[str, Any]) -> str:
-    """Budgets of admitted calls are nano-dollars, of refused ones dollars as text; rates are counts."""
+    """Budgets of admitted calls are nano-dollars, of refused ones dollars as text; all other kinds are counts."""
     if "limit" not in decision:
-        return ""
-    rate = decision.get("window") == "minute"
-    figure = {name: _figure(decision[name], rate) for name in ("limit", "left", "spent", "held") if name in decision}
-    window = WINDOWS.get(str(decision.get("window")), "")
-    where = f"{decision.get('level')} {decision.get('node')}"
+        return _rule(decision)
+    kind = _kind(decision)
+    figure = {name: _figure(decision[name], kind) for name in ("limit", "left", "spent", "held") if name in decision}
+    window, where = WINDOWS.get(str(decision.get("window")), ""), _where(decision)
     if "left" in figure:
         return f"Tightest limit: {figure['limit']} on the {where}, {figure['left']} left {window} after this call's hold."
-    return f"The {where} has used {figure.get('spent')}, with {figure.get('held')} held, of {figure['limit']} {window}."
+    if "spent" not in figure:
+        return f"The {where} allows {figure['limit']} {window or 'per call'}."
+    if kind != "budget":
+        return f"The {where} has used {figure['spent']} of {figure['limit']} {window}."
+    return f"The {where} has used {figure['spent']}, with {figure.get('held')} held, of {figure['limit']} {window}."
 
 
-def _figure(value: object, rate: bool) -> str:
+def _rule(decision: dict[str, Any]) -> str:
+    """A refusal without figures: a rule, or the approval of a model."""
+    if "node" not in decision or "policy" not in decision:
+        return ""
+    return f"The policy {decision['policy']} on the {_where(decision)} says so."
+
+
+def _where(decision: dict[str, Any]) -> str:
+    return f"{decision.get('level')} {decision.get('node')}"
+
+
+def _kind(decision: dict[str, Any]) -> str:
+    """Rows of earlier versions do not name it: then only requests were counted by the minute."""
+    found = decision.get("kind")
+    if found is None:
+        found = {"minute": "rpm"}.get(str(decision.get("window")), "budget" if "window" in decision else "max_tokens")
+    return str(found)
+
+
+def _gauge(decision: dict[str, Any]) -> Gauge | None:
+    """Spent and held of a refusal; of an admitted call all that was used with its own hold, which is drawn as spent."""
+    kind = _kind(decision)
+    values = {name: _number(decision[name], kind) for name in ("limit", "left", "spent", "held") if name in decision}
+    if None in values.values() or not ({"limit", "spent"} <= values.keys() or {"limit", "left"} <= values.keys()):
+        return None
+    number = {name: value or 0 for name, value in values.items()}
+    spent = number["spent"] if "spent" in number else number["limit"] - number["left"]
+    label = f"{decision.get('node')} · {limit_words.title(kind, str(decision.get('window'))).lower()}"
+    return Gauge(label, max(0, spent), number.get("held", 0), number["limit"], limit_words.unit(kind))
+
+
+def _number(value: object, kind: str) -> int | None:
+    """Nano-dollars, or a count; None for what is neither."""
     if isinstance(value, int):
-        return f"{value:,} requests" if rate else _dollars(exact_usd(value))
-    return _dollars(str(value))
+        return value
+    try:
+        return parse_usd(str(value)) if kind == "budget" else int(str(value))
+    except ValueError:
+        return None
+
+
+def _figure(value: object, kind: str) -> str:
+    if kind != "budget":
+        number = _number(value, kind)
+        return f"{number:,} {limit_words.NOUNS.get(kind, '')}".strip() if number is not None else str(value)
+    return _dollars(exact_usd(value) if isinstance(value, int) else str(value))
 
 
 def _dollars(exact: str) -> str:
@@ -116,6 +211,8 @@ def _ended(call: UsageRecord) -> Step:
     why = call.finish_reason and f"finish reason {call.finish_reason}"
     words = ", ".join(part for part in (f"HTTP {call.http_status}", call.error_code.replace("_", " "), why) if part)
     when = f"after {formatting.duration(call.latency_ms)}" if call.latency_ms is not None else ""
+    if call.status == UsageRecord.Status.CUT and call.error_code in CUTS:
+        words = f"{CUTS[call.error_code]} What was delivered is charged, at most what was held."
     return Step(call.get_status_display(), words, tone, when)
 
 

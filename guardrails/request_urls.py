@@ -7,6 +7,7 @@ from guardrails import request_views
 app_name = "requests"
 urlpatterns = [
     path("", request_views.page, name="page"),
+    path("waiting/", request_views.waiting, name="waiting"),
     path("new/", request_views.new, name="new"),
     path("approve/", request_views.approve_model, name="approve_model"),
     path("<int:request_id>/approve/", request_views.approve, name="approve"),

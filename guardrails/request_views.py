@@ -40,6 +40,13 @@ def page(request: OrgRequest) -> HttpResponse:
     return render(request, "guardrails/requests.html", context)
 
 
+@require_safe
+@org_view(Permission.MANAGE_GUARDRAILS)
+def waiting(request: OrgRequest) -> HttpResponse:
+    """For the menu of every page: how many wait for this very person."""
+    return render(request, "guardrails/partials/_waiting.html", {"waiting": requests.waiting_for(request.actor).count()})
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.MANAGE_OWN_KEYS)
 def new(request: OrgRequest) -> HttpResponse:

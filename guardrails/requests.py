@@ -53,13 +53,8 @@ def waiting_for(actor: Actor) -> QuerySet[Request]:
     return found.select_related("requested_by", LINEAGE).order_by("created_at", "pk")
 
 
-def count_waiting_for(actor: Actor) -> int:
-    """For the menu: nothing is asked of the database where the actor can decide nothing."""
-    return waiting_for(actor).count() if actor.can_anywhere(Permission.MANAGE_GUARDRAILS) else 0
-
-
 def _decided_by(actor: Actor) -> Q:
-    """Requests for nodes whose guardrails the actor manages; asks the database nothing, for it stands in every page's menu."""
+    """Requests for nodes whose guardrails the actor manages."""
     here = [grant.group for grant in actor.grants if actor.can(Permission.MANAGE_GUARDRAILS, grant.group)]
     above = [grant.group_id for grant in actor.grants if actor.can_below(Permission.MANAGE_GUARDRAILS, grant.group)]
     below = (Q(**{"__".join(["group", *["parent"] * up, "in"]): above}) for up in range(1, MAX_LEVEL + 1))

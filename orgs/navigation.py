@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.urls import reverse
@@ -15,8 +15,8 @@ from orgs.permissions import Permission
 class Entry:
     """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first.
 
-    `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `count`: how many
-    things wait there for the actor, by one statement at most.
+    `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `badge`: the
+    page that answers how many things wait there, loaded after the page, for whoever has `badge_permission` somewhere.
     """
 
     label: str
@@ -26,7 +26,8 @@ class Entry:
     position: int
     section: str = ""
     everywhere: bool = False
-    count: Callable[[Actor], int] | None = None
+    badge: str = ""
+    badge_permission: Permission = Permission.VIEW_OWN
 
     def may_be_seen_by(self, actor: Actor) -> bool:
         return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
@@ -39,7 +40,7 @@ class Link:
     icon: str
     section: str
     active: bool
-    waiting: int = 0
+    badge_url: str = ""
 
 
 ENTRIES: list[Entry] = []
@@ -60,5 +61,6 @@ def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) ->
 
 
 def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:
-    waiting = entry.count(actor) if entry.count is not None else 0
-    return Link(entry.label, url, entry.icon, entry.section, active, waiting)
+    has_badge = entry.badge and actor.can_anywhere(entry.badge_permission)
+    badge_url = reverse(entry.badge, kwargs={"org": actor.organization.slug}) if has_badge else ""
+    return Link(entry.label, url, entry.icon, entry.section, active, badge_url)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from analytics.call_story import Step, story_of
+from analytics.call_story import Gauge, Step, Switch, story_of
 from billing.models import CallAttempt, UsageRecord
 from orgs.models import Group
 
@@ -93,7 +93,7 @@ def test_an_admitted_call_names_its_tightest_limit(decision: dict[str, Any], tex
             "rate_limit_exceeded",
             RATE,
             "Refused: rate limit exceeded",
-            "The key k has used 6,000 requests, with 0 requests held, of 6,000 requests in the last minute.",
+            "The key k has used 6,000 requests of 6,000 requests in the last minute.",
         ),
         ("model_not_found", {}, "Refused: model not found", ""),
         ("attribution_required", {"level": "organization", "missing": ["feature"]}, "Refused: attribution required", ""),
@@ -108,7 +108,7 @@ def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any
 
 def test_a_shortened_answer_says_so() -> None:
     told = {step.title: step for step in steps(call(decision={**BUDGET, "clamped_to": 12_345}))}
-    assert told["Shortened"].text == "The budget affords 12,345 output tokens: the answer was bounded by that."
+    assert told["Shortened"].text == "Answer shortened to 12,345 output tokens: the budget of the key Mia's key affords no more."
     assert told["Shortened"].tone == "warn"
 
 
@@ -149,3 +149,96 @@ def test_a_kind_that_this_version_does_not_know_is_still_part_of_the_sum() -> No
     story = story_of(call(cost_parts={"input": 5, "video_output": 7}, unit_prices={"video_output": 3}), attempts=[], path=[])
     assert [(part.kind, part.cost_nano_usd) for part in story.parts] == [("Input", 5), ("Video output", 7)]
     assert story.total == 12
+
+
+# --- what the guardrails changed -----------------------------------------------------------------
+DEGRADED = {
+    "from": "big",
+    "to": "small",
+    "level": "group",
+    "node": "Platform",
+    "policy": "P",
+    "window": "week",
+    "limit": 90 * 10**9,
+}
+
+
+def test_a_call_sent_to_a_cheaper_model_names_both_and_the_budget() -> None:
+    told = {step.title: step for step in steps(call(decision={**BUDGET, "degraded": DEGRADED}))}
+    text = "Sent to small instead of big: the budget of $90 this week on the group Platform is near its cap."
+    assert (told["Other model"].text, told["Other model"].tone) == (text, "warn")
+    assert told["Other model"].switch == Switch("big", "small")
+
+
+def test_a_degraded_call_may_be_shortened_too() -> None:
+    told = titles(call(decision={**BUDGET, "degraded": DEGRADED, "clamped_to": 9}))
+    assert told[1:4] == ["Admitted", "Other model", "Shortened"]
+
+
+def test_an_observed_hold_says_what_it_covers() -> None:
+    told = {step.title: step for step in steps(call(decision={**BUDGET, "observed_cap": 1234}))}
+    assert told["Held by experience"].text.startswith("Held for 1,234 output tokens")
+
+
+def test_a_call_that_nothing_was_checked_for_is_red() -> None:
+    told = steps(call(decision={"unguarded": True}))
+    assert (told[1].title, told[1].tone, told[1].gauge) == ("Let through unchecked", "bad", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("hold_used_up", "longer than what was reserved"),
+        ("key_revoked", "key was deleted"),
+        ("key_disabled", "disabled"),
+        ("account_frozen", "suspended"),
+    ],
+)
+def test_an_answer_that_the_gateway_cut_says_why(code: str, words: str) -> None:
+    last = steps(call(status="cut", error_code=code, decision=BUDGET))[-1]
+    assert words in last.text
+    assert "What was delivered is charged" in last.text
+    assert (last.title, last.tone) == ("Cut by the gateway", "warn")
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "text"),
+    [
+        ("rpm", "minute", "has used 5 requests of 5 requests in the last minute."),
+        ("tpm", "minute", "has used 5 tokens of 5 tokens in the last minute."),
+        ("rpd", "day", "has used 5 requests of 5 requests today."),
+        ("parallel", "now", "has used 5 calls of 5 calls at the same time."),
+    ],
+)
+def test_each_kind_of_refusal_has_its_noun_and_meter(kind: str, window: str, text: str) -> None:
+    decision = {**RATE, "kind": kind, "window": window, "limit": 5, "spent": 5}
+    refused = steps(call(status="refused", error_code="x", decision=decision))[1]
+    assert refused.text == f"The key k {text}"
+    assert refused.gauge is not None
+    assert (refused.gauge.spent, refused.gauge.limit) == (5, 5)
+
+
+def test_the_meter_of_a_refused_budget_has_its_exact_figures() -> None:
+    gauge = steps(call(status="refused", error_code="budget_exceeded", decision=REFUSAL))[1].gauge
+    assert gauge == Gauge("Platform · budget today", 999_999_999_999, 500_000_000, 1000 * 10**9, "usd")
+
+
+def test_the_meter_of_an_admitted_call_stands_where_its_hold_left_it() -> None:
+    gauge = steps(call(decision=BUDGET))[1].gauge
+    assert gauge is not None
+    assert (gauge.spent, gauge.held, gauge.limit) == (5 * 10**9 - 1_234_567_891, 0, 5 * 10**9)
+
+
+def test_a_rule_that_refused_names_its_policy_and_a_length_its_bound() -> None:
+    rule = {"level": "group", "node": "Platform", "policy": "Models", "ask": "an admin"}
+    told = steps(call(status="refused", error_code="model_not_allowed", decision=rule))[1]
+    assert (told.text, told.gauge) == ("The policy Models on the group Platform says so.", None)
+    told = steps(call(status="refused", error_code="max_tokens_exceeded", decision={**rule, "limit": 500}))[1]
+    assert (told.text, told.gauge) == ("The group Platform allows 500 tokens per call.", None)
+
+
+@pytest.mark.parametrize("value", ["much", None, "1.0000000000001"])
+def test_figures_that_make_no_sense_are_shown_as_they_are(value: object) -> None:
+    told = steps(call(status="refused", error_code="budget_exceeded", decision={**REFUSAL, "spent": value}))[1]
+    assert told.gauge is None
+    assert "has used" in told.text

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from guardrails.models import Request
-from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, count_waiting_for
+from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, waiting_for
 from orgs.models import AuditEvent, Group
 from orgs.services.organizations import change_settings
 from proxy.models import Deployment, Model, Provider
@@ -67,16 +67,21 @@ def test_a_member_asks_and_the_admins_above_see_it(asking: World) -> None:
     )  # fmt: skip
     for name in ("sam", "lena", "alice"):
         assert "For the search" in shown(asking, name), name
-        assert count_waiting_for(asking.actor(name)) == 1
+        assert waiting_for(asking.actor(name)).count() == 1
     assert "For the search" in shown(asking, "mia")
     assert "For the search" not in shown(asking, "noah")
-    assert (count_waiting_for(asking.actor("mia")), count_waiting_for(asking.actor("noah"))) == (0, 0)
+    assert not waiting_for(asking.actor("mia")).exists()
+    assert not waiting_for(asking.actor("noah")).exists()
 
 
 def test_the_menu_counts_what_waits_for_whoever_can_decide(asking: World) -> None:
     ask(asking)
-    assert 'class="gh-nav-badge">1' in shown(asking, "lena")
-    assert "gh-nav-badge" not in shown(asking, "mia")
+    badge = url(asking, "waiting/")
+    assert f'hx-get="{badge}"' in shown(asking, "lena")
+    assert f'hx-get="{badge}"' not in shown(asking, "mia")
+    assert 'class="gh-nav-badge">1<' in signed_in(asking, "lena").get(badge).content.decode()
+    decide(asking, "sam", "decline", asked(asking), answer="No")
+    assert "gh-nav-badge" not in signed_in(asking, "lena").get(badge).content.decode()
 
 
 def test_the_same_is_not_asked_twice_nor_what_is_approved_above(asking: World) -> None:

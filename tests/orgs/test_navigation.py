@@ -118,12 +118,12 @@ def test_the_whole_frame_costs_at_most_four_queries(world: World, django_assert_
 def test_a_page_with_its_frame_costs_few_queries(
     world: World, settings: Settings, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """Session, person, organisation, memberships, grants, organisations of the switcher, requests that wait."""
+    """Session, person, organisation, memberships, grants, organisations of the switcher."""
     settings.USERSESSIONS_TRACK_ACTIVITY = False
     client = Client()
     client.force_login(world.alice)
     client.get(f"/o/{world.acme.slug}/doors/chrome/")
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(6):
         page = client.get(f"/o/{world.acme.slug}/doors/chrome/").content.decode()
     assert world.acme.name in page
     assert "Super Admin" in page

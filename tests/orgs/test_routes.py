@@ -82,6 +82,7 @@ ROWS = [
     Row("api:explain", "401 400 400 400 400 400 400"),
     Row("explain:page", "302 404 200 200 200 200 200"),
     Row("requests:page", "302 404 200 200 200 200 200"),
+    Row("requests:waiting", "302 404 403 403 200 200 200"),
     Row("requests:new", "302 404 200 200 200 200 200"),
     Row("requests:approve_model", "302 404 403 403 200 200 200"),
     Row("requests:approve", "302 404 403 403 404 404 404"),
