@@ -83,7 +83,7 @@ def override(request: OrgRequest, policy_id: int) -> HttpResponse:
         typed = form.cleaned_data
         try:
             overrides.add_override(
-                limit, subject=subject, amount=typed["amount"], until=form.ends_at, reason=typed["reason"], by=request.actor
+                limit, subject=subject, amount=typed["amount"], until=form.ends_at(), reason=typed["reason"], by=request.actor
             )
         except Refused as refused:
             form.add_error(refused.field if refused.field in form.fields else None, refused.message)

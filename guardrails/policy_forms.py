@@ -177,7 +177,6 @@ class PolicyForm(forms.Form):
                 self.specs.append(LimitSpec(kind, window, value))
             yield row._replace(error=error)
 
-    @property
     def wanted(self) -> Changes:
         """What `create_policy` and `change_policy` take, of a valid form."""
         typed = self.cleaned_data
@@ -242,7 +241,6 @@ class OverrideForm(forms.Form):
             raise forms.ValidationError("Choose a day that is still to come.")
         return day
 
-    @property
     def ends_at(self) -> datetime:
         """The first moment of the day after."""
         return timezone.make_aware(datetime.combine(self.cleaned_data["until"] + timedelta(days=1), time()))

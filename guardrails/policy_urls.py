@@ -12,6 +12,7 @@ urlpatterns = [
     path("limit-row/", policy_views.limit_row, name="limit_row"),
     path("<int:policy_id>/", policy_views.policy, name="policy"),
     path("<int:policy_id>/oddities/", policy_views.oddities, name="oddities"),
+    path("<int:policy_id>/history/", policy_views.history, name="history"),
     path("<int:policy_id>/edit/", policy_views.edit, name="edit"),
     path("<int:policy_id>/copy/", policy_views.copy, name="copy"),
     path("<int:policy_id>/delete/", policy_views.delete, name="delete"),

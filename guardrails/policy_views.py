@@ -95,7 +95,6 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
         "switches": switch_words(found),
         "bindings": rows,
         "overrides": override_rows(overrides, homes, actor=request.actor),
-        "events": events(history_of(found)),
         "may_change": may_change(found, rows, actor=request.actor),
         "may_bind": request.actor.can_anywhere(Permission.MANAGE_GUARDRAILS),
     }
@@ -110,13 +109,21 @@ def oddities(request: OrgRequest, policy_id: int) -> HttpResponse:
     return render(request, "guardrails/partials/_oddities.html", context)
 
 
+@require_safe
+@org_view(Permission.VIEW_USAGE)
+def history(request: OrgRequest, policy_id: int) -> HttpResponse:
+    """Who changed it, from the audit trail, for its page."""
+    context = {"events": events(history_of(visible(request, policy_id)))}
+    return render(request, "guardrails/partials/_history.html", context)
+
+
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GUARDRAILS)
 def new_policy(request: OrgRequest) -> HttpResponse:
     form = PolicyForm(request.POST if request.method == "POST" else None, rows=[Row("budget month", "")])
     if form.is_valid():
         try:
-            wanted = form.wanted
+            wanted = form.wanted()
             made = create_policy(
                 request.organization, limits=wanted.pop("limits"), name=wanted.pop("name"), by=request.actor, **wanted
             )
@@ -135,7 +142,7 @@ def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
     form = PolicyForm.showing(found, request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            change_policy(found, by=request.actor, **form.wanted)
+            change_policy(found, by=request.actor, **form.wanted())
         except Refused as refused:
             show_refusal(form, refused)
         else:

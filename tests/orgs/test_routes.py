@@ -117,6 +117,7 @@ ROWS = [
     Row("policies:limit_row", "302 404 403 403 200 200 200"),
     Row("policies:policy", "302 404 403 403 200 200 200"),
     Row("policies:oddities", "302 404 403 403 200 200 200"),
+    Row("policies:history", "302 404 403 403 200 200 200"),
     Row("policies:edit", "302 404 403 403 403 200 200"),
     Row("policies:edit", "302 404 403 403 403 422 422", method="post"),
     Row("policies:copy", "302 404 403 403 302 302 302", method="post"),
