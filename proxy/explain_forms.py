@@ -15,11 +15,16 @@ USUAL_INPUT = 1000
 
 
 class QuestionForm(forms.Form):
-    """`offered`: names that the field suggests; any other may be typed, and is then told not to exist."""
+    """Any name of a model may be typed; of one that is not offered the answer says so."""
 
     model = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"list": "offered-models", "autocomplete": "off"}))
     input_tokens = forms.IntegerField(
-        label="Input tokens", min_value=0, max_value=MOST_TOKENS, required=False, help_text="As the gateway estimates them."
+        label="Input tokens",
+        min_value=0,
+        max_value=MOST_TOKENS,
+        required=False,
+        widget=forms.NumberInput(attrs={"placeholder": USUAL_INPUT}),
+        help_text="As the gateway estimates them.",
     )
     max_tokens = forms.IntegerField(
         label="Max tokens",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
+from django.urls import reverse
+
 from gateway_project.lib.money import display_usd
 from guardrails import limit_words
+from guardrails.models import Policy
 from orgs.actor import Actor
 from orgs.models import ApiKey
+from orgs.permissions import Permission
 from orgs.selectors import keys_visible_to
 from proxy.explained import Explanation, Line, Verdict
 
@@ -25,13 +29,14 @@ PILLS: dict[Verdict, tuple[str, str]] = {
 
 
 class Shown(NamedTuple):
-    """One line: `unit` for its meter, empty where it has no figures to draw."""
+    """One line: `unit` for its meter, empty where it has no figures to draw; `url` of its policy, where it may be seen."""
 
     line: Line
     title: str
     pill: str
     tone: str
     unit: str
+    url: str
 
 
 class Node(NamedTuple):
@@ -50,9 +55,10 @@ class Summary(NamedTuple):
     icon: str
 
 
-def nodes_of(explanation: Explanation) -> list[Node]:
+def nodes_of(explanation: Explanation, *, actor: Actor) -> list[Node]:
+    urls = _policy_urls(explanation, actor=actor)
     return [
-        Node(limit_words.level(level), name, lines := [_shown(line) for line in found], _strictest(lines))
+        Node(limit_words.level(level), name, lines := [_shown(line, urls) for line in found], _strictest(lines))
         for (level, name), found in groupby(explanation.lines, key=lambda line: line.where)
     ]
 
@@ -78,11 +84,21 @@ def key_choices(actor: Actor) -> list[ApiKey]:
     return list(keys_visible_to(actor).filter(revoked_at=None)[:OFFERED_KEYS])
 
 
-def _shown(line: Line) -> Shown:
+def _policy_urls(explanation: Explanation, *, actor: Actor) -> dict[str, str]:
+    """By name, for whoever may see policies; limits set on an object's own page have none."""
+    if not actor.can_anywhere(Permission.VIEW_USAGE):
+        return {}
+    names = {line.policy for line in explanation.lines if line.policy}
+    found = Policy.objects.filter(organization=actor.organization, dedicated=False, name__in=names).values_list("name", "pk")
+    slug = actor.organization.slug
+    return {name: reverse("policies:policy", kwargs={"org": slug, "policy_id": pk}) for name, pk in found}
+
+
+def _shown(line: Line, urls: Mapping[str, str]) -> Shown:
     pill, tone = PILLS[line.verdict]
     unit = limit_words.unit(line.kind) if line.used is not None else ""
     title = "No limit here" if line.kind == "none" else limit_words.title(line.kind, line.window)
-    return Shown(line, title, pill, tone, unit)
+    return Shown(line, title, pill, tone, unit, urls.get(line.policy, ""))
 
 
 def _strictest(lines: Iterable[Shown]) -> str:

@@ -28,6 +28,7 @@ def explain(request: OrgRequest) -> HttpResponse:
     key = _chosen(request)
     asked = bool(key and request.GET.get("model"))
     form = QuestionForm(request.GET if asked else None, initial=_initial(request))
+    form.fields["address"].widget.attrs["placeholder"] = address_of(request)
     context: dict[str, Any] = {
         "form": form,
         "key": key,
@@ -36,16 +37,16 @@ def explain(request: OrgRequest) -> HttpResponse:
         "models": Model.objects.filter(kind=Model.Kind.CHAT, enabled=True).order_by("name").values_list("name", flat=True),
     }
     if key is not None and form.is_valid():
-        context |= _answer(key, form, address=address_of(request))
+        context |= _answer(request, key, form)
     return render(request, "proxy/explain.html", context)
 
 
-def _answer(key: ApiKey, form: QuestionForm, *, address: str) -> dict[str, Any]:
+def _answer(request: OrgRequest, key: ApiKey, form: QuestionForm) -> dict[str, Any]:
     try:
-        explanation = explanation_of(key, form.question(address=address))
+        explanation = explanation_of(key, form.question(address=address_of(request)))
     except GuardrailsUnavailable:
         return {"unavailable": True}
-    return {"explanation": explanation, "nodes": nodes_of(explanation), "summary": summary_of(explanation)}
+    return {"explanation": explanation, "nodes": nodes_of(explanation, actor=request.actor), "summary": summary_of(explanation)}
 
 
 def _chosen(request: OrgRequest) -> ApiKey | None:

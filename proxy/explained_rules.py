@@ -38,7 +38,7 @@ def _ruled(call: Call, model: Model | None, rule: Rule, alone: Rules) -> tuple[b
         case "addresses":
             refuses = alone.against_address(call.address) is not None
             shown = call.address or "an unknown address"
-            return refuses, errors.IpNotAllowed.code, f"{shown} is {'not ' if refuses else ''}in the list"
+            return refuses, errors.IpNotAllowed.code, f"{'does not list' if refuses else 'lists'} {shown}"
         case "members":
             refuses = alone.against_member(call.principal.member_id) is not None
             shown = call.principal.member_name or "a key of an application has no member"
@@ -48,7 +48,7 @@ def _ruled(call: Call, model: Model | None, rule: Rule, alone: Rules) -> tuple[b
         case _:
             refuses = alone.against_model(call.asked.model) is not None
             listed = refuses == (rule.kind == "blocked_models")
-            return refuses, errors.ModelNotAllowed.code, f"{call.asked.model} is {'' if listed else 'not '}in the list"
+            return refuses, errors.ModelNotAllowed.code, f"{'lists' if listed else 'does not list'} {call.asked.model}"
 
 
 def _provided(call: Call, model: Model | None, alone: Rules) -> tuple[bool, str, str]:
@@ -91,10 +91,10 @@ def _of_the_organization(call: Call, model: Model | None) -> list[Line]:
 def _approval(call: Call, model: Model) -> tuple[bool, str]:
     rules, offered_ms = call.caller.limits.rules, model.created_at.timestamp() * 1000
     if rules.needs_approval(model.name, first_offered_ms=offered_ms):
-        return True, f"{model.name} is new since {_moment(model.created_at)}, and not approved for this path"
+        return True, f"new since {_moment(model.created_at)}, and {model.name} is not approved for this path"
     if rules.approval is not None and offered_ms > rules.approval.since_ms:
-        return False, f"{model.name} is new, and approved"
-    return False, f"{model.name} was offered before approvals began"
+        return False, "new, and approved"
+    return False, "offered before approvals began"
 
 
 def _moment(moment: datetime) -> str:

@@ -158,8 +158,8 @@ def _longest(limit: Limit, call: Call, plan: routing.Plan | None) -> tuple[Verdi
         return "passes", "the call asks for no number"
     full = plan.model.max_output_tokens or routing.DEFAULT_MAX_OUTPUT
     if limit.value < full:
-        return "clamps", f"{plan.model.name} could answer with {full:,} tokens, so it is told this bound"
-    return "passes", f"{plan.model.name} answers with at most {full:,}"
+        return "clamps", f"the model could answer with {full:,} tokens, so it is told this bound"
+    return "passes", f"the model answers with at most {full:,} anyway"
 
 
 def _decisive(judged: list[Judged], verdict: Verdict) -> Judged | None:

@@ -43,6 +43,7 @@ def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: G
     deciding = text[text.index("is-deciding") :]
     assert "Budget this month" in deciding[:1500]
     assert "Policy: budget month" in deciding[:2500]
+    assert ">budget month</a>" in page(gateway, house, user=house.world.alice, key=house.key.public_id, model="scripted")
     nodes = re.findall(r'gh-path-node"><span class="text-secondary">(\w[\w ]*)</span> <strong>([^<]+)</strong>', text)
     assert [name for _, name in nodes][:4] == ["Mia&#x27;s key", "Mia", "gateway", "platform"]
     assert nodes[-1][0] == "Credit pool"

@@ -309,7 +309,7 @@ def test_a_model_that_waits_for_approval_is_refused_until_it_is_approved(gateway
         )  # fmt: skip
         epoch.changing(house.organization.pk)
     told = explained(gateway, house)
-    assert (told["verdict"], line(told, "approval")["text"]) == ("passes", "scripted is new, and approved")
+    assert (told["verdict"], line(told, "approval")["text"]) == ("passes", "new, and approved")
 
 
 def test_where_the_call_has_no_plan_limits_show_their_figures_unjudged(gateway: Gateway, house: House) -> None:
