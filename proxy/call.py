@@ -38,7 +38,6 @@ class Call:
     degraded: Limit | None = None
     # Why the gateway ends the answer before the provider does.
     cut: ProxyError | None = None
-    tokens_used: int = 0
     served_by: Deployment | None = None
     first_token: float | None = None
     attempts: list[Attempt] = field(default_factory=list)

@@ -83,7 +83,8 @@ async def measure(*, calls: int = CALLS) -> dict[str, float]:
     organization_id = secrets.randbelow(1 << 40) + (1 << 40)
     limits = nine_limits(organization_id, await generations.of(organization_id))
     now = await epoch.read(organization_id)
-    source, held = NothingSpent(), []
+    source = NothingSpent()
+    held: list[admission.Admitted] = []
 
     async def admit(call_id: UUID) -> None:
         outcome = await admission.admit(
@@ -97,6 +98,8 @@ async def measure(*, calls: int = CALLS) -> dict[str, float]:
             context="{}",
             source=source,
         )
+        if not isinstance(outcome, admission.Admitted):
+            raise RuntimeError(f"the benchmark's own limits refuse a call: {outcome}")
         held.append(outcome)
 
     async def settle(one: admission.Admitted) -> None:

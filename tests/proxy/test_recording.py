@@ -49,7 +49,7 @@ def test_an_answer_without_usage_costs_a_marked_estimate() -> None:
     row = recording.completed(call, None, text_length=41, finish_reason="stop", has_output=True)
     assert row.usage_estimated
     assert row.output_tokens == 11  # four characters a token, rounded up
-    assert row.input_tokens == call.asked.input_tokens_estimate * 3 // 4
+    assert row.input_tokens == call.asked.input_tokens_estimate * 3 // 5
     assert row.charged_nano_usd == row.list_nano_usd > 0
 
 
@@ -188,3 +188,18 @@ def test_a_guess_is_never_more_than_the_provider_was_told_to_write() -> None:
 
     call.cut = HoldUsedUp()
     assert recording.cut(call, None, text_length=400, error=call.cut).output_tokens == 100
+
+
+@pytest.mark.parametrize(("written", "paid_for"), [(9, 9), (10, 10), (11, 10), (100_000, 10)])
+def test_what_a_provider_writes_beyond_what_it_was_told_is_absorbed(written: int, paid_for: int) -> None:
+    call = served()
+    call.max_tokens = 10
+    row = recording.completed(
+        call, Usage(input_uncached=100, output=written), text_length=1, finish_reason="stop", has_output=True
+    )
+    told = recording.completed(
+        call, Usage(input_uncached=100, output=paid_for), text_length=1, finish_reason="stop", has_output=True
+    )
+    assert row.output_tokens == written
+    assert row.charged_nano_usd == told.charged_nano_usd
+    assert row.charged_nano_usd + row.absorbed_nano_usd == row.list_nano_usd
