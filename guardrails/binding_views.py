@@ -11,8 +11,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.money import display_usd
+from guardrails.limit_rows import CHOICES
 from guardrails.models import Binding, Limit, Override, Policy
-from guardrails.policy_forms import CHOICES, OverrideForm
+from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
@@ -83,7 +84,7 @@ def override(request: OrgRequest, policy_id: int) -> HttpResponse:
         typed = form.cleaned_data
         try:
             overrides.add_override(
-                limit, subject=subject, amount=typed["amount"], until=form.ends_at(), reason=typed["reason"], by=request.actor
+                limit, subject=subject, amount=typed["amount"], until=form.ends_at, reason=typed["reason"], by=request.actor
             )
         except Refused as refused:
             form.add_error(refused.field if refused.field in form.fields else None, refused.message)

@@ -4,71 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django import forms
 from django.http import QueryDict
 from django.utils import timezone
 
-from gateway_project.lib.money import exact_usd
 from guardrails import entries
 from guardrails.forms import LAST_YEAR, DollarField, ListField
+from guardrails.limit_rows import CHOICES, Row, row_of
 from guardrails.models import Limit, Policy, Rule
-from guardrails.services.policies import DESCRIPTION_LENGTH, MAX_COUNT, MAX_TOKENS, MODEL_LENGTH, Changes, LimitSpec
+from guardrails.services.policies import DESCRIPTION_LENGTH, MAX_COUNT, MAX_TOKENS, MODEL_LENGTH, Contents, LimitSpec
 from orgs.services.changes import NAME_LENGTH
 
 AS_ABOVE = (("", "As the policy above says"), ("on", "On"), ("off", "Off"))
-UNITS = {
-    Limit.Kind.RPM: "requests",
-    Limit.Kind.TPM: "tokens",
-    Limit.Kind.RPD: "requests",
-    Limit.Kind.PARALLEL: "calls",
-    Limit.Kind.MAX_TOKENS: "tokens",
-    Limit.Kind.KEYS: "keys",
-    Limit.Kind.SEATS: "members",
-}
-
-
-def _label(kind: str, window: str) -> str:
-    if kind == Limit.Kind.BUDGET:
-        return f"Budget {Limit.Window(window).label}"
-    return {Limit.Kind.KEYS: "Number of API keys", Limit.Kind.SEATS: "Number of members"}.get(
-        Limit.Kind(kind), Limit.Kind(kind).label
-    )
-
-
-# What a row may be: "budget month" → "Budget per month".
-CHOICES = {f"{kind} {window}": _label(kind, window) for kind, windows in Limit.WINDOWS.items() for window in windows}
-
-
-class Row(NamedTuple):
-    """One limit as it stands in the form. `text` is what was typed: dollars or a count."""
-
-    what: str
-    text: str
-    error: str = ""
-
-    @property
-    def is_budget(self) -> bool:
-        return self.what.startswith("budget")
-
-    @property
-    def unit(self) -> str:
-        kind = self.what.partition(" ")[0]
-        return UNITS[Limit.Kind(kind)] if kind in UNITS else ""
-
-    @property
-    def label(self) -> str:
-        return CHOICES.get(self.what, "")
-
-    @property
-    def choices(self) -> list[tuple[str, str]]:
-        return list(CHOICES.items())
-
-
-def row_of(limit: Limit) -> Row:
-    text = exact_usd(limit.value) if limit.kind == Limit.Kind.BUDGET else str(limit.value)
-    return Row(f"{limit.kind} {limit.window}", text)
 
 
 class PolicyForm(forms.Form):
@@ -177,7 +126,8 @@ class PolicyForm(forms.Form):
                 self.specs.append(LimitSpec(kind, window, value))
             yield row._replace(error=error)
 
-    def wanted(self) -> Changes:
+    @property
+    def wanted(self) -> Contents:
         """What `create_policy` and `change_policy` take, of a valid form."""
         typed = self.cleaned_data
         choice: dict[str, bool | None] = {"on": True, "off": False}
@@ -241,6 +191,7 @@ class OverrideForm(forms.Form):
             raise forms.ValidationError("Choose a day that is still to come.")
         return day
 
+    @property
     def ends_at(self) -> datetime:
         """The first moment of the day after."""
         return timezone.make_aware(datetime.combine(self.cleaned_data["until"] + timedelta(days=1), time()))

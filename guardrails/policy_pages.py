@@ -16,9 +16,9 @@ from django.utils.safestring import SafeString
 from gateway_project.lib.money import display_usd
 from guardrails import entries
 from guardrails.in_force import InForce
+from guardrails.limit_rows import CHOICES
 from guardrails.limits import WINDOW_WORDS
 from guardrails.models import Binding, Limit, Override, Policy, Rule
-from guardrails.policy_forms import CHOICES
 from guardrails.policy_selectors import Use
 from guardrails.subjects import WORDS, Found, column_of, described, token_of
 from orgs.actor import Actor

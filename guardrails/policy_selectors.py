@@ -214,12 +214,12 @@ def _at(binding: Binding, shape: Shape, elsewhere: list[Binding], known: list[of
 def _around(bindings: Iterable[Binding], above: Iterable[int], home: Group | None) -> tuple[list[Placed], list[Placed]]:
     """Policies on the groups `above`, and on those below `home`."""
     ids = set(above)
-    bindings = [(one, one.group) for one in bindings]
+    grouped = [(one, one.group) for one in bindings]
     return (
-        [Placed(_shape(one.policy), group.name) for one, group in bindings if group and group.pk in ids],
+        [Placed(_shape(one.policy), group.name) for one, group in grouped if group and group.pk in ids],
         [
             Placed(_shape(one.policy), group.name)
-            for one, group in bindings
+            for one, group in grouped
             if home and group and group.pk != home.pk and home.contains(group)
         ],
     )

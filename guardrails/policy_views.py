@@ -13,8 +13,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect
 
 from guardrails import offered
+from guardrails.limit_rows import CHOICES, Row
 from guardrails.models import Binding, Policy
-from guardrails.policy_forms import CHOICES, PolicyForm, Row
+from guardrails.policy_forms import PolicyForm
 from guardrails.policy_pages import (
     applied_rows,
     binding_rows,
@@ -123,10 +124,7 @@ def new_policy(request: OrgRequest) -> HttpResponse:
     form = PolicyForm(request.POST if request.method == "POST" else None, rows=[Row("budget month", "")])
     if form.is_valid():
         try:
-            wanted = form.wanted()
-            made = create_policy(
-                request.organization, limits=wanted.pop("limits"), name=wanted.pop("name"), by=request.actor, **wanted
-            )
+            made = create_policy(request.organization, by=request.actor, **form.wanted)
         except Refused as refused:
             show_refusal(form, refused)
         else:
@@ -142,7 +140,7 @@ def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
     form = PolicyForm.showing(found, request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            change_policy(found, by=request.actor, **form.wanted())
+            change_policy(found, by=request.actor, **form.wanted)
         except Refused as refused:
             show_refusal(form, refused)
         else:

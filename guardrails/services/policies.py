@@ -52,6 +52,15 @@ class Changes(Switches, total=False):
     rules: entries.Entries
 
 
+class Contents(Switches):
+    """All that a policy says."""
+
+    name: str
+    description: str
+    limits: Iterable[LimitSpec]
+    rules: entries.Entries
+
+
 SWITCHES = ("clamp", "clamp_least_tokens", "observed_holds", "degrade_percent", "degrade_model")
 
 
@@ -83,7 +92,6 @@ def change_policy(policy: Policy, *, by: Actor, **wanted: Unpack[Changes]) -> Po
     with changing(by.organization):
         fresh = changeable(policy, by=by)
         before = facts(fresh)
-        # Whoever can take everything it governs out of a policy's reach may also change it: see `changeable`.
         columns = {name: value for name, value in wanted.items() if name not in ("limits", "rules")}
         for column, value in _cleaned(columns, by.organization, policy=fresh).items():
             setattr(fresh, column, value)
