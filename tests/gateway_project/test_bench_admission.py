@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_each_figure_is_some_microseconds(figures: dict[str, float]) -> None:
 
 
 def test_every_call_was_admitted_settled_and_holds_nothing(figures: dict[str, float]) -> None:
-    client = redis.client()
+    client: Any = redis.client()
     token = str(client.get(counters.GENERATION).decode().partition(":")[2])
     found = [key for key in client.scan_iter(match=f"gh:*:{token}:c:g2", count=1000) if client.hget(key, "spent") == b"180900000"]
     assert found
