@@ -61,7 +61,8 @@ def test_a_figure_that_is_off_by_anything_is_found(used: House, amount: int) -> 
 def test_a_baseline_that_is_off_is_found_with_its_moment(used: House) -> None:
     subject = f"k{used.key.pk}"
     key = counters.counter(used.organization.pk, used.token, subject)
-    field = next(name.decode() for name in redis.client().hkeys(key) if name.startswith(b"b:"))
+    names: Any = redis.client().hkeys(key)
+    field = next(name.decode() for name in names if name.startswith(b"b:"))
     add(used, subject, field, 7)
     (found,) = figures(used)
     assert (found[0], found[2]) == (subject, 7)
