@@ -12,6 +12,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.money import display_usd
 from guardrails.limit_rows import CHOICES
+from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
@@ -58,10 +59,7 @@ def subjects(request: OrgRequest, policy_id: int) -> HttpResponse:
 @require_POST
 @org_view(Permission.MANAGE_GUARDRAILS)
 def unbind(request: OrgRequest, binding_id: int) -> HttpResponse:
-    found = Binding.objects.filter(pk=binding_id, organization=request.organization, policy__dedicated=False)
-    binding = found.select_related("policy", "group", "member", "api_key__group", "application__group").first()
-    if binding is None:
-        raise Http404("no such binding")
+    binding = access_binding_by_id(request.actor, binding_id)
     policy = visible(request, binding.policy_id)
     values = bind_values(binding)
     try:
@@ -138,10 +136,7 @@ def resume(request: OrgRequest, override_id: int) -> HttpResponse:
 
 
 def _override(request: OrgRequest, override_id: int) -> Override:
-    found = Override.objects.filter(pk=override_id, organization=request.organization, limit__policy__dedicated=False)
-    override = found.select_related("limit__policy", "group", "member", "api_key", "application").first()
-    if override is None:
-        raise Http404("no such exception")
+    override = access_override_by_id(request.actor, override_id)
     visible(request, override.limit.policy_id)
     return override
 

@@ -17,7 +17,7 @@ from proxy.errors import GuardrailsUnavailable
 from proxy.explain_api import address_of, explanation_of
 from proxy.explain_forms import QuestionForm
 from proxy.explain_pages import key_choices, nodes_of, summary_of
-from proxy.models import Model
+from proxy.known_models import chat_model_names
 
 PUBLIC_ID = re.compile(r"(?:gh_sk_)?([a-z0-9]{6,16})(?:_.*|….*)?")
 
@@ -34,7 +34,7 @@ def explain(request: OrgRequest) -> HttpResponse:
         "key": key,
         "key_typed": request.GET.get("key", "")[:80],
         "keys": key_choices(request.actor),
-        "models": Model.objects.filter(kind=Model.Kind.CHAT, enabled=True).order_by("name").values_list("name", flat=True),
+        "models": chat_model_names(),
     }
     if key is not None and form.is_valid():
         context |= _answer(request, key, form)

@@ -20,6 +20,11 @@ def known_models() -> list[OfferedModel]:
     return [_offered(model, served[model.name], known) for model in found]
 
 
+def chat_model_names() -> list[str]:
+    """Of the models that may be asked for, by name."""
+    return list(Model.objects.filter(kind=Model.Kind.CHAT, enabled=True).order_by("name").values_list("name", flat=True))
+
+
 def _offered(model: Model, served: list[Deployment], known: dict[str, Price]) -> OfferedModel:
     priced = [next((known[sku] for sku in _skus(model, one) if sku in known), None) for one in served]
     rates = [price.rates for price in priced if price is not None]

@@ -156,6 +156,11 @@ def spent_on(northwind: Organization, binding: Binding, limit: Limit, moment: da
         found = found.filter(recorded_at__gte=window.starts_at)
     if binding.group is not None:
         found = found.filter(**{f"group{binding.group.level}_id": binding.group.pk})
+    if binding.reach != "self":
+        column = "api_key" if binding.reach == "keys" else "member"
+        governed = Binding.objects.filter(organization=northwind, policy__dedicated=False, **{f"{column}__isnull": False})
+        each = found.exclude(**{column: None}).exclude(**{f"{column}__in": governed.values(column)}).values(column)
+        return max((one["total"] for one in each.annotate(total=Sum("charged_nano_usd"))), default=0)
     for column in ("member", "api_key", "application"):
         if (subject := getattr(binding, column)) is not None:
             found = found.filter(**{column: subject})
