@@ -13,6 +13,7 @@ from guardrails import windows
 from guardrails.entries import NAME, typed
 from guardrails.forms import DollarField
 from guardrails.models import Policy
+from guardrails.policy_selectors import policies_visible_to
 from orgs.actor import Actor
 from orgs.models import Application, Group
 from proxy.models import Simulation
@@ -104,10 +105,9 @@ class SimulationForm(forms.Form):
         self._choose("application", [(str(one.pk), one.name) for one in homes.order_by("name")])
         for name in ("group", "members", "keys"):
             self._choose(name, ids)
-        policies = Policy.objects.filter(organization=actor.organization, dedicated=False).order_by("name", "pk")
         field = self.fields["policy"]
         if isinstance(field, forms.ModelChoiceField):
-            field.queryset = policies
+            field.queryset = policies_visible_to(actor)
         self._begin_with(asked or QueryDict())
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:

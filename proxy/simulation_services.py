@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from guardrails import windows
 from guardrails.models import Policy
+from guardrails.policy_selectors import policies_visible_to
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import Application, Group, Organization
@@ -80,7 +81,7 @@ def access_simulation_by_id(actor: Actor, simulation_id: int) -> Simulation:
 
 def start(wanted: Wanted, *, by: Actor) -> Simulation:
     """Raises Refused, NotAllowed."""
-    proposal = _proposal(wanted)
+    proposal = _proposal(wanted, by=by)
     groups = _required(wanted.targets, by=by)
     if wanted.period.ends_at - wanted.period.starts_at > spans.LONGEST:
         raise Refused(f"At most {spans.LONGEST.days} days at once.", field="first")
@@ -112,7 +113,7 @@ def start_again(simulation: Simulation, *, by: Actor) -> None:
         _refuse_too_many(by.organization)
         if fresh.policy is not None:
             targets = msgspec.convert(fresh.proposal, Proposal).targets
-            fresh.proposal = msgspec.to_builtins(_of_policy(fresh.policy, targets))
+            fresh.proposal = msgspec.to_builtins(_of_policy(fresh.policy, targets, by=by))
         fresh.starts_at, fresh.ends_at = period_of(fresh.span, organization=by.organization) or (fresh.starts_at, fresh.ends_at)
         fresh.status, fresh.run, fresh.progress, fresh.calls = Simulation.Status.QUEUED, fresh.run + 1, 0, 0
         fresh.result, fresh.error, fresh.started_at, fresh.finished_at = {}, "", None, None
@@ -135,15 +136,17 @@ def period_of(span: str, *, organization: Organization) -> spans.Span | None:
     return spans.this_month(now=now, calendar=calendar) if span == Span.THIS_MONTH else None
 
 
-def _proposal(wanted: Wanted) -> Proposal:
+def _proposal(wanted: Wanted, *, by: Actor) -> Proposal:
     if wanted.policy is not None:
-        return _of_policy(wanted.policy, wanted.targets)
+        return _of_policy(wanted.policy, wanted.targets, by=by)
     if not wanted.limits and not wanted.rules:
         raise Refused("Set at least one limit, or choose a policy.")
     return Proposal(wanted.limits, wanted.rules, wanted.targets)
 
 
-def _of_policy(policy: Policy, targets: tuple[Target, ...]) -> Proposal:
+def _of_policy(policy: Policy, targets: tuple[Target, ...], *, by: Actor) -> Proposal:
+    if not policies_visible_to(by).filter(pk=policy.pk).exists():
+        raise Refused("You may not see this policy, or it is gone.", field="policy")
     limits, rules = list(policy.limits.order_by("pk")), list(policy.rules.order_by("pk"))
     proposal = Proposal(
         tuple(

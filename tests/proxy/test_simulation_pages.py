@@ -16,7 +16,9 @@ from gateway_project.demo import history
 from gateway_project.demo.company import FOUNDER
 from guardrails.models import Limit as LimitRow
 from guardrails.models import Policy
+from guardrails.services.bindings import bind
 from orgs.actor import Actor
+from orgs.errors import Refused
 from orgs.models import Organization, User
 from proxy import simulation_services as services
 from proxy.models import Simulation
@@ -210,6 +212,33 @@ def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field:
 def test_another_organisations_policy_or_one_of_a_single_key_cannot_be_tried(world: World) -> None:
     for policy in (policy_of(world.other), policy_of(world.acme, dedicated=True)):
         assert sent(world, source="policy", policy=policy.pk).status_code == 422
+
+
+def test_a_policy_of_those_beside_can_neither_be_chosen_nor_tried(world: World) -> None:
+    secret, own = policy_of(world.acme), Policy.objects.create(organization=world.acme, name="Ours")
+    LimitRow.objects.create(policy=own, kind="budget", window="week", value=DOLLAR)
+    bind(secret, subject=world.sales, by=world.actor("alice"))
+    bind(own, subject=world.gateway, by=world.actor("alice"))
+    page = signed_in(world, "sam").get(url(world, "new/"))
+    assert list(page.context["form"].fields["policy"].queryset) == [own]
+    assert "House rules" not in shown(page)
+    asked = {"source": "policy", "budget_month": "", "group": [world.gateway.pk]}
+    assert sent(world, "sam", **asked, policy=secret.pk).status_code == 422
+    assert sent(world, "sam", **asked, policy=own.pk).status_code == 302
+    with pytest.raises(Refused, match="may not see"):
+        services.start(wanted(world, policy=secret, targets=(Target("group", world.gateway.pk),)), by=world.actor("sam"))
+
+
+def test_a_policy_that_was_taken_out_of_sight_is_not_read_again(world: World) -> None:
+    policy = policy_of(world.acme)
+    made = services.start(wanted(world, policy=policy, targets=(Target("group", world.gateway.pk),)), by=world.actor("sam"))
+    running.run(made.pk, number=1)
+    bind(policy, subject=world.sales, by=world.actor("alice"))
+    LimitRow.objects.filter(policy=policy, kind="budget").update(value=9 * DOLLAR)
+    page = shown(signed_in(world, "sam").post(one_url(world, made, "again/"), follow=True))
+    assert "You may not see this policy" in page
+    assert "$9.00" not in page
+    assert signed_in(world, "alice").post(one_url(world, made, "again/"), follow=True).context["simulation"].status == "queued"
 
 
 def test_a_fourth_one_at_once_is_refused_in_words(world: World) -> None:
