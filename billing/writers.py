@@ -38,6 +38,7 @@ ALIVE_SQL = """
 SELECT id FROM billing_ledgerwriter
 WHERE fenced_at IS NULL AND closed_at IS NULL AND seen_at > now() - make_interval(secs => %s) ORDER BY id
 """
+OPEN_SQL = "SELECT id FROM billing_ledgerwriter WHERE fenced_at IS NULL AND closed_at IS NULL ORDER BY id"
 # One that was never registered is fenced before it can be.
 UNKNOWN_SQL = """
 INSERT INTO billing_ledgerwriter (id, host, started_at, seen_at, fenced_at)
@@ -47,7 +48,7 @@ ON CONFLICT (id) DO NOTHING RETURNING id
 # FOR UPDATE is the one lock that waits for the KEY SHARE of a running insert; an UPDATE alone would not.
 FENCE_SQL = """
 WITH locked AS (
-    SELECT id FROM billing_ledgerwriter WHERE fenced_at IS NULL AND {condition} ORDER BY id FOR UPDATE
+    SELECT id FROM billing_ledgerwriter WHERE fenced_at IS NULL AND id = ANY(%s) ORDER BY id FOR UPDATE
 )
 UPDATE billing_ledgerwriter AS writer SET fenced_at = now() FROM locked WHERE writer.id = locked.id RETURNING writer.id
 """
@@ -87,19 +88,21 @@ class Writer:
         await connection.execute(CLOSE_SQL, (self.id,))
 
 
+async def open_writers() -> list[str]:
+    """Whoever may still write: neither fenced nor closed in good order, however long it was silent.
+
+    After PostgreSQL was away the living have not shown themselves yet. Raises DatabaseUnavailable, as those below.
+    """
+    return [row["id"] for row in await database.rows(OPEN_SQL)]
+
+
 async def alive(within_seconds: float) -> list[str]:
-    """Writers seen so recently, neither fenced nor closed. Raises DatabaseUnavailable, as those below."""
+    """Writers seen so recently, neither fenced nor closed."""
     return [row["id"] for row in await database.rows(ALIVE_SQL, (within_seconds,))]
 
 
 async def fence(ids: Collection[str]) -> list[str]:
     """Nothing of these writers is written from now on → those that were not fenced before."""
     unknown = await database.rows(UNKNOWN_SQL, (sorted(ids),))
-    known = await database.rows(FENCE_SQL.format(condition="id = ANY(%s)"), (sorted(ids),))
+    known = await database.rows(FENCE_SQL, (sorted(ids),))
     return sorted(row["id"] for row in [*unknown, *known])
-
-
-async def fence_silent(older_than_seconds: float) -> list[str]:
-    """Fences whoever has not been seen for so long and has not closed in good order → their ids."""
-    condition = "closed_at IS NULL AND seen_at < now() - make_interval(secs => %s)"
-    return sorted(row["id"] for row in await database.rows(FENCE_SQL.format(condition=condition), (older_than_seconds,)))

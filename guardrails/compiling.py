@@ -67,6 +67,10 @@ class Override(msgspec.Struct, frozen=True):
     starts_at: datetime
     until: datetime | None
 
+    def forgives_before(self, window_starts_at: datetime | None) -> bool:
+        """Whether it is a reset of a window that is over: the calendar has changed since."""
+        return self.kind == "reset" and window_starts_at is not None and self.starts_at < window_starts_at
+
 
 BOUND_SQL = """
 SELECT b.group_id, b.member_id, b.api_key_id, b.application_id, b.reach,
@@ -206,10 +210,10 @@ def _limit(
     now: datetime,
 ) -> Limit:
     own = [one for one in overrides if one.limit_id == limit.id and one.subject == subject.name]
-    active = [one for one in own if one.starts_at <= now]
     window = windows.Window(None, None)
     if limit.kind in ("budget", "rpd"):
         window = windows.containing(now, limit.window, calendar)  # type: ignore[arg-type]
+    active = [one for one in own if one.starts_at <= now and not one.forgives_before(window.starts_at)]
     changes = [window.ends_at, *(one.until for one in active), *(one.starts_at for one in own if one.starts_at > now)]
     value = limit.value + sum(one.amount for one in active)
     forgiven = sum(one.amount for one in active if one.kind == "reset")

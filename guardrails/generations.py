@@ -6,8 +6,8 @@ writes. Every script that admits or settles compares both, so the first to meet 
 generation, under whose token nothing is counted yet:
 
 1. every worker tells it what it holds (`assert.lua`), then that it has done so;
-2. workers that PostgreSQL knows as living are waited for; one that stays silent is fenced there: what it still
-   writes is refused, so what it holds may be forgotten;
+2. workers that PostgreSQL knows and that have not ended in good order are waited for; one that has told nothing in
+   three seconds is fenced there: what it still writes is refused, so what it holds may be forgotten;
 3. rows that dead workers left in spools of this host are written;
 4. the generation comes into force. Counters are loaded from the ledger as they are asked for; rates begin at 0.
 
@@ -56,14 +56,11 @@ SWEEP_COUNT = 500
 class Workers(Protocol):
     """The registry of workers in PostgreSQL, given by the app that owns the ledger."""
 
-    async def alive(self) -> Collection[str]:
-        """Ids of workers that may write to the ledger and were heard of lately."""
+    async def unfenced(self) -> Collection[str]:
+        """Ids of workers that may write to the ledger: all but those that were fenced or ended in good order."""
 
     async def fence(self, workers: Collection[str]) -> None:
         """From its return on the ledger refuses what these write; rows being written are waited for."""
-
-    async def fence_silent(self) -> None:
-        """The same for all that were not heard of lately."""
 
     async def spools_are_drained(self) -> bool:
         """Whether no dead worker of this host left rows that are not in the ledger yet."""
@@ -72,13 +69,10 @@ class Workers(Protocol):
 class Alone:
     """No registry: this worker is the only one there is."""
 
-    async def alive(self) -> Collection[str]:
+    async def unfenced(self) -> Collection[str]:
         return ()
 
     async def fence(self, workers: Collection[str]) -> None:
-        return None
-
-    async def fence_silent(self) -> None:
         return None
 
     async def spools_are_drained(self) -> bool:
@@ -162,13 +156,12 @@ class Generations:
         heard = {worker.decode() for worker in await redis.scripts().run(_ASSERTED, keys, (redis.RUN_ID, token, lease.worker_id))}
         if not heard:
             return False
-        missing = set(await self._workers.alive()) - heard
+        missing = set(await self._workers.unfenced()) - heard
         if missing and age_ms < FENCE_AFTER_MS:
             return False
         if missing:
             log.warning("generation.fences", workers=len(missing))
             await self._workers.fence(missing)
-        await self._workers.fence_silent()
         return await self._workers.spools_are_drained()
 
     async def _tell(self, token: str, lease: leases.Lease) -> None:

@@ -7,6 +7,7 @@ loads again. Whoever answers without admission asks `current`, which compares ep
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
@@ -40,6 +41,8 @@ async def cached(key: str) -> Caller:
     caller = _cache.get(key)
     if caller is None:
         return await load(key)
+    if caller.limits.is_over(time.time() * 1000):
+        caller = await renewed(caller, now=datetime.now(UTC))
     caller.principal.refuse_expired(datetime.now(UTC))
     return caller
 

@@ -69,9 +69,14 @@ def failed(call: Call, usage: Usage | None = None, *, text_length: int = 0, erro
 
 
 def withhold(row: Row) -> None:
-    """The answer of this row, not written yet, could not be given out: nothing is charged, the cost is absorbed."""
+    """The answer of this row, not written yet, could not be given out: nothing is charged, the cost is absorbed.
+
+    Once is enough: a row that charges nothing stays as it is, with the reason it has.
+    """
+    if not row.charged_nano_usd and row.status == "failed":
+        return
     row.status, row.http_status, row.error_code = "failed", GuardrailsUnavailable.status, GuardrailsUnavailable.code
-    row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = row.list_nano_usd, 0, 0
+    row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = max(row.list_nano_usd, row.absorbed_nano_usd), 0, 0
 
 
 def refused(call: Call, error: ProxyError) -> Row:

@@ -68,6 +68,8 @@ RATES = {
 
 def _rate(outcome: Refused, rate: Rate) -> ProxyError:
     limit, retry_ms = outcome.limit, outcome.retry_after_ms
+    if limit.kind == "rpd":  # an exception that ends before the day does makes the limit lower, not free
+        retry_ms = limit.ends_ms - outcome.at_ms
     figures = {"limit": limit.value, "spent": outcome.used, "held": 0}
     return rate.error(
         rate.sentence.format(value=limit.value, where=_where(limit)),

@@ -15,9 +15,6 @@ from gateway_project.lib import database, lifespan, redis
 from guardrails import generations, leases
 from proxy import background, draining, refusals
 
-# A writer says every second that it lives.
-SILENT_SECONDS = 5.0
-
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _started: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
@@ -25,14 +22,11 @@ _started: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 class Registry:
     """guardrails.generations.Workers over the ledger's writers."""
 
-    async def alive(self) -> Collection[str]:
-        return await writers.alive(SILENT_SECONDS)
+    async def unfenced(self) -> Collection[str]:
+        return await writers.open_writers()
 
     async def fence(self, workers: Collection[str]) -> None:
         await writers.fence(workers)
-
-    async def fence_silent(self) -> None:
-        await writers.fence_silent(SILENT_SECONDS)
 
     async def spools_are_drained(self) -> bool:
         return not spool.pending_of_the_dead()
@@ -63,5 +57,7 @@ async def _open() -> None:
 
 
 def _rename(writer_id: str) -> None:
-    """Fenced: what was held under the old name is resolved by others."""
-    leases.current().worker_id = writer_id
+    """Fenced: what was held under the old name is resolved by others. The new one is known before it holds anything."""
+    lease = leases.current()
+    lease.worker_id = writer_id
+    background.run(lease.renew(), of="show the lease of a renamed worker")

@@ -101,7 +101,12 @@ def _limit_of(limit: Limit, subject: Subject, *, by: Actor) -> Limit:
 
 
 def _forgiven(limit: Limit, subject: Subject, *, now: datetime) -> int:
+    """Of the running window: a reset of one that a change of the calendar has ended forgives nothing any more."""
     own = limit.overrides.filter(running(now), kind=Override.Kind.RESET, starts_at__lte=now, **{column_of(subject): subject})
+    kind: windows.Kind = next((kind for kind in windows.BOUNDED if kind == limit.window), "total")
+    starts_at = windows.containing(now, kind, windows.Calendar.of(limit.policy.organization)).starts_at
+    if starts_at is not None:
+        own = own.filter(starts_at__gte=starts_at)
     return own.aggregate(total=Sum("amount"))["total"] or 0
 
 

@@ -80,7 +80,7 @@ class Registry:
         self.drained = True
         self.away: Exception | None = None
 
-    async def alive(self) -> Collection[str]:
+    async def unfenced(self) -> Collection[str]:
         if self.away is not None:
             raise self.away
         return set(self.workers) - set(self.fenced)
@@ -88,9 +88,6 @@ class Registry:
     async def fence(self, workers: Collection[str]) -> None:
         for worker in workers:
             self.fenced.setdefault(worker, time.monotonic())
-
-    async def fence_silent(self) -> None:
-        return None
 
     async def spools_are_drained(self) -> bool:
         return self.drained

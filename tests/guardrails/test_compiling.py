@@ -282,6 +282,17 @@ def test_a_reset_forgives_without_being_shown_as_a_higher_limit() -> None:
     assert (limit.value, limit.shown_value, limit.forgiven) == (190, 130, 60)
 
 
+def test_a_reset_forgives_nothing_of_a_window_that_began_after_it() -> None:
+    """As where the calendar was changed since: its end, fixed then, may lie in another window."""
+    begins = datetime(2026, 10, 31, 18, 15, tzinfo=UTC)
+    long = NOW + 400 * HOUR
+    assert one(override(60, kind="reset", starts_at=begins, until=long)).forgiven == 60
+    before = override(60, kind="reset", starts_at=begins - timedelta(seconds=1), until=long)
+    assert (one(before).forgiven, one(before).value) == (0, 100)
+    # More is more, whatever window runs.
+    assert one(override(60, starts_at=begins - timedelta(seconds=1), until=long)).value == 160
+
+
 def test_rates_and_running_calls_can_be_overridden_too() -> None:
     found = bound(("parallel", "now", 2), member_id=40)
     limit = one(override(3), found=found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing import credits
 from gateway_project.lib.money import NANO
+from guardrails.models import Override
 from orgs import epoch
 from orgs.access import KeyRefused
 from orgs.models import ApiKey, Membership
@@ -188,3 +190,49 @@ def test_a_model_that_is_not_offered_is_not_found_and_its_name_is_not_repeated_a
     with pytest.raises(ModelNotFound) as refused:
         as_worker(ask())
     assert len(refused.value.message) < 300
+
+
+def test_what_changes_by_the_passing_of_time_alone_is_read_anew_at_the_next_call(house: House) -> None:
+    """A bound on one call's length is judged by no script: nobody else would notice that an exception to it is over."""
+    limit = house.limit("max_tokens", 100, window="call")
+    until = datetime.now(UTC) + timedelta(seconds=1.5)
+    with transaction.atomic():
+        Override.objects.create(
+            organization=house.organization,
+            limit=limit,
+            api_key=house.key,
+            kind="extra",
+            amount=50,
+            until=until,
+            created_by=house.world.alice,
+        )
+        epoch.changing(house.organization.pk)
+
+    async def most() -> list[int]:
+        seen = []
+        for wait in (0.0, 1.6):
+            time.sleep(wait)
+            bound = (await callers.cached(house.key_text)).limits.max_tokens
+            seen.append(bound.value if bound else 0)
+        return seen
+
+    assert as_worker(most()) == [150, 100]
+
+
+def test_after_a_change_those_who_come_together_read_once(house: House) -> None:
+    async def ask() -> list[int]:
+        first = await callers.load(house.key_text)
+        await asyncio.to_thread(rename_in_thread, house)
+        renewed = await asyncio.gather(*(callers.renewed(first) for _ in range(30)))
+        assert {caller.principal.key_name for caller in renewed} == {"Renamed"}
+        again = await callers.renewed(first)
+        return [len({id(caller) for caller in renewed}), int(again is renewed[0])]
+
+    assert as_worker(ask()) == [1, 1]
+
+
+def rename_in_thread(house: House) -> None:
+    try:
+        rename(house)
+    finally:
+        connection.close()

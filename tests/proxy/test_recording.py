@@ -203,3 +203,17 @@ def test_what_a_provider_writes_beyond_what_it_was_told_is_absorbed(written: int
     assert row.output_tokens == written
     assert row.charged_nano_usd == told.charged_nano_usd
     assert row.charged_nano_usd + row.absorbed_nano_usd == row.list_nano_usd
+
+
+def test_withholding_twice_loses_nothing_of_what_was_absorbed() -> None:
+    row = recording.completed(served(), USAGE, text_length=1, finish_reason="stop", has_output=True)
+    recording.withhold(row)
+    once = (row.status, row.error_code, *money(row))
+    recording.withhold(row)
+    assert (row.status, row.error_code, *money(row)) == once == ("failed", "guardrails_unavailable", 0, 0, COST)
+
+
+def test_a_failed_row_that_is_withheld_keeps_its_own_reason() -> None:
+    row = recording.failed(served(), USAGE, error=ProviderFailed())
+    recording.withhold(row)
+    assert (row.error_code, *money(row)) == ("provider_error", 0, 0, COST)
