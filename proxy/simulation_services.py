@@ -1,4 +1,4 @@
-"""Simulations: asked for, sent to a worker, cancelled, run again, deleted. Nothing here changes what may be spent."""
+"""Simulations: asked for, sent to a worker, cancelled, run again, deleted; each audited. Nothing here changes what is spent."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from guardrails import windows
 from guardrails.models import Policy
 from guardrails.policy_selectors import policies_visible_to
 from orgs.actor import Actor
+from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
 from orgs.models import Application, Group, Organization
 from orgs.permissions import Permission
@@ -25,6 +26,7 @@ from proxy import tasks
 from proxy.models import Simulation
 from proxy.simulating import spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target
+from proxy.simulating.wording import words
 
 # Each takes a worker for a minute: others must have their turn.
 MOST_UNFINISHED = 3
@@ -99,6 +101,7 @@ def start(wanted: Wanted, *, by: Actor) -> Simulation:
             ends_at=wanted.period.ends_at,
             created_by=by.user,
         )
+        audit("simulation.started", by=by, target=made, after=_facts(made))
         _send(made)
     return made
 
@@ -107,7 +110,8 @@ def start_again(simulation: Simulation, *, by: Actor) -> None:
     """With the policy as it is now, and the month as it is now. Raises Refused."""
     with transaction.atomic():
         _lock(by.organization)
-        fresh = Simulation.objects.select_for_update(of=("self",)).select_related("policy").get(pk=simulation.pk)
+        fresh = _fresh(simulation, by=by)
+        before = _facts(fresh)
         if fresh.is_unfinished:
             raise Refused("It has not ended yet.")
         _refuse_too_many(by.organization)
@@ -119,13 +123,29 @@ def start_again(simulation: Simulation, *, by: Actor) -> None:
         fresh.result, fresh.error, fresh.started_at, fresh.finished_at = {}, "", None, None
         fresh.created_at = timezone.now()
         fresh.save()
+        audit("simulation.run_again", by=by, target=fresh, before=before, after=_facts(fresh))
         _send(fresh)
 
 
-def cancel(simulation: Simulation) -> bool:
-    """Its worker stops within a second or so. False where it had ended already."""
-    running = Simulation.objects.filter(pk=simulation.pk, status__in=Simulation.UNFINISHED)
-    return running.update(status=Simulation.Status.CANCELLED, finished_at=timezone.now()) == 1
+def cancel(simulation: Simulation, *, by: Actor) -> bool:
+    """Its worker stops within a second or so. False where it had ended already. Raises Refused."""
+    with transaction.atomic():
+        fresh = _fresh(simulation, by=by)
+        if not fresh.is_unfinished:
+            return False
+        before = {"status": fresh.status}
+        fresh.status, fresh.finished_at = Simulation.Status.CANCELLED, timezone.now()
+        fresh.save(update_fields=["status", "finished_at"])
+        audit("simulation.cancelled", by=by, target=fresh, before=before, after={"status": fresh.status})
+    return True
+
+
+def delete(simulation: Simulation, *, by: Actor) -> None:
+    """With its result; the worker of one that runs stops. Raises Refused."""
+    with transaction.atomic():
+        fresh = _fresh(simulation, by=by)
+        audit("simulation.deleted", by=by, target=fresh, before=_facts(fresh))
+        fresh.delete()
 
 
 def period_of(span: str, *, organization: Organization) -> spans.Span | None:
@@ -189,6 +209,29 @@ def _required(targets: Iterable[Target], *, by: Actor) -> set[int]:
 def _lock(organization: Organization) -> None:
     """Of two who ask at once, one counts after the other."""
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+
+
+def _fresh(simulation: Simulation, *, by: Actor) -> Simulation:
+    """As it is now, locked against its worker. Raises Refused where it is gone, or out of reach."""
+    found: Simulation | None = visible_to(by).select_for_update(of=("self",)).filter(pk=simulation.pk).first()
+    if found is None:
+        raise Refused("There is no such simulation any more.")
+    return found
+
+
+def _facts(simulation: Simulation) -> dict[str, Value]:
+    """For the audit trail: what is tried, on how many, over which days."""
+    proposal = msgspec.convert(simulation.proposal, Proposal)
+    return {
+        "name": simulation.name,
+        "policy": simulation.policy.name if simulation.policy else None,
+        "tries": words(proposal),
+        "targets": [f"{target.kind} {target.id}" for target in proposal.targets],
+        "from": simulation.starts_at.isoformat(),
+        "to": simulation.ends_at.isoformat(),
+        "run": simulation.run,
+        "status": simulation.status,
+    }
 
 
 def _refuse_too_many(organization: Organization) -> None:

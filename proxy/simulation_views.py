@@ -62,10 +62,13 @@ def progress(request: OrgRequest, simulation_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GUARDRAILS)
 def cancel(request: OrgRequest, simulation_id: int) -> HttpResponse:
     found = services.access_simulation_by_id(request.actor, simulation_id)
-    if services.cancel(found):
-        messages.success(request, f"{found.name} is cancelled.")
-    else:
-        messages.info(request, f"{found.name} had ended already.")
+    try:
+        if services.cancel(found, by=request.actor):
+            messages.success(request, f"{found.name} is cancelled.")
+        else:
+            messages.info(request, f"{found.name} had ended already.")
+    except Refused as refused:
+        messages.error(request, refused.message)
     return redirect(_url(found))
 
 
@@ -85,8 +88,12 @@ def again(request: OrgRequest, simulation_id: int) -> HttpResponse:
 def delete(request: OrgRequest, simulation_id: int) -> HttpResponse:
     found = services.access_simulation_by_id(request.actor, simulation_id)
     if request.method == "POST":
-        found.delete()
-        messages.success(request, f"{found.name} is deleted.")
+        try:
+            services.delete(found, by=request.actor)
+        except Refused as refused:
+            messages.error(request, refused.message)
+        else:
+            messages.success(request, f"{found.name} is deleted.")
         back = reverse("simulations:list", kwargs={"org": request.organization.slug})
         return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
     context = {

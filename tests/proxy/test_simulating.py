@@ -297,7 +297,7 @@ def test_it_takes_the_permission_at_every_node(world: World, name: str, group: s
         asked = wanted(world, budget(5), targets=(Target(kind, getattr(world, group).pk),))
         if allowed:
             made = services.start(asked, by=world.actor(name))
-            services.cancel(made)
+            services.cancel(made, by=world.actor(name))
         else:
             with pytest.raises(NotAllowed):
                 services.start(asked, by=world.actor(name))
@@ -328,12 +328,12 @@ def test_no_more_than_a_few_at_once(world: World) -> None:
     running_ones = [services.start(wanted(world, budget(5)), by=alice) for _ in range(services.MOST_UNFINISHED)]
     with pytest.raises(Refused, match="have not ended"):
         services.start(wanted(world, budget(5)), by=alice)
-    assert services.cancel(running_ones[0])
-    assert not services.cancel(running_ones[0])
+    assert services.cancel(running_ones[0], by=alice)
+    assert not services.cancel(running_ones[0], by=alice)
     with pytest.raises(Refused, match="It has not ended yet"):
         services.start_again(running_ones[1], by=alice)
     services.start_again(running_ones[0], by=alice)
-    services.cancel(running_ones[0])
+    services.cancel(running_ones[0], by=alice)
     services.start(wanted(world, budget(5)), by=alice)
     with pytest.raises(Refused, match="have not ended"):
         services.start_again(running_ones[0], by=alice)

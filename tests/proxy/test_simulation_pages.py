@@ -19,7 +19,7 @@ from guardrails.models import Policy
 from guardrails.services.bindings import bind
 from orgs.actor import Actor
 from orgs.errors import Refused
-from orgs.models import Organization, User
+from orgs.models import AuditEvent, Organization, User
 from proxy import simulation_services as services
 from proxy.models import Simulation
 from proxy.simulating import running, spans
@@ -349,6 +349,36 @@ def test_cancelled_run_again_and_deleted(world: World) -> None:
     assert "Delete Try me?" in shown(client.get(one_url(world, made, "delete/")))
     assert client.post(one_url(world, made, "delete/"), headers=HTMX).headers["HX-Redirect"] == url(world)
     assert client.get(one_url(world, made)).status_code == 404
+
+
+def test_the_trail_says_who_asked_cancelled_ran_again_and_deleted(world: World) -> None:
+    client = signed_in(world, "sam")
+    sent(world, "sam", group=[world.gateway.pk], name="Try me")
+    made = Simulation.objects.get(organization=world.acme)
+    for path in ("cancel/", "cancel/", "again/", "again/", "delete/"):
+        client.post(one_url(world, made, path))
+    found = AuditEvent.objects.filter(organization=world.acme, object_type="simulation", object_id=str(made.pk))
+    events = list(found.order_by("pk"))
+    assert [event.action.partition(".")[2] for event in events] == ["started", "cancelled", "run_again", "deleted"]
+    assert {(event.actor, event.object_label) for event in events} == {(world.sam, "Try me")}
+    started, cancelled, again, deleted = events
+    assert started.after["tries"] == ["$5.00 per month"]
+    assert started.after["targets"] == [f"group {world.gateway.pk}"]
+    assert (cancelled.before["status"], cancelled.after["status"]) == ("queued", "cancelled")
+    assert (again.before["run"], again.after["run"]) == (1, 2)
+    assert (deleted.before["name"], deleted.before["status"], deleted.after) == ("Try me", "queued", {})
+
+
+@pytest.mark.parametrize("change", [services.cancel, services.delete, services.start_again])
+def test_what_is_out_of_reach_is_neither_changed_nor_audited(world: World, change: Any) -> None:
+    made = services.start(wanted(world, budget(5), targets=(Target("group", world.field.pk),)), by=world.actor("alice"))
+    for name in ("sam", "charlie"):
+        with pytest.raises(Refused, match="no such simulation"):
+            change(made, by=world.actor(name))
+    made.refresh_from_db()
+    assert (made.status, made.run) == ("queued", 1)
+    found = AuditEvent.objects.filter(object_type="simulation", object_id=str(made.pk))
+    assert [event.action for event in found] == ["simulation.started"]
 
 
 def test_a_running_one_may_be_deleted(world: World) -> None:
