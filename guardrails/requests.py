@@ -76,9 +76,11 @@ def models_to_approve(actor: Actor) -> list[NewModel]:
 
 
 def approvals_of(actor: Actor) -> dict[str, list[Request]]:
-    """Every approval of the organisation, by model."""
+    """By model: what counts on the actor's own paths, and what stands where it manages guardrails."""
     found: dict[str, list[Request]] = {}
-    approved = Request.objects.filter(organization=actor.organization, kind=Request.Kind.MODEL, status=APPROVED)
+    own = {node for membership in actor.memberships for node in membership.group.lineage()}
+    seen = _decided_by(actor) | Q(group__in=own)
+    approved = Request.objects.filter(seen, organization=actor.organization, kind=Request.Kind.MODEL, status=APPROVED)
     for request in approved.select_related("decided_by", LINEAGE).order_by("group__level", "pk"):
         found.setdefault(request.model, []).append(request)
     return found

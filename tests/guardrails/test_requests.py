@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from guardrails.models import Request
-from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, waiting_for
+from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, approve_model, waiting_for
 from orgs.models import AuditEvent, Group
 from orgs.services.organizations import change_settings
 from proxy.models import Deployment, Model, Provider
@@ -241,3 +241,22 @@ def test_a_request_of_elsewhere_is_not_found(asking: World, path: str) -> None:
     other = signed_in(asking, "charlie")
     assert other.post(f"/o/{asking.other.slug}/guardrails/requests/{asked(asking).pk}/{path}/").status_code == 404
     assert Group.objects.filter(pk=asking.gateway.pk).exists()
+
+
+# --- whose approvals are shown --------------------------------------------------------------------
+
+
+def approved_for(world: World, name: str) -> list[str]:
+    models = signed_in(world, name).get(url(world)).context["models"]
+    return next(row.approved_for for row in models if row.name == MODEL)
+
+
+def test_approvals_are_shown_on_ones_own_paths_and_where_one_manages(asking: World) -> None:
+    for name in ("core", "platform", "field"):
+        approve_model(MODEL, group=getattr(asking, name), by=asking.actor("alice"))
+    assert approved_for(asking, "alice") == ["platform", "field", "core"]
+    assert approved_for(asking, "lena") == ["platform", "core"]
+    assert approved_for(asking, "sam") == ["platform", "core"]
+    assert approved_for(asking, "mia") == ["platform"]
+    assert approved_for(asking, "noah") == ["field"]
+    assert "platform" not in shown(asking, "noah")
