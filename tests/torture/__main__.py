@@ -52,6 +52,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--postgres-stops", type=int, default=1, help="stops of PostgreSQL, clean or by SIGKILL, for some seconds"
     )
+    parser.add_argument(
+        "--joint", type=int, default=1, help="of these, how many end with a FLUSHALL just before PostgreSQL is back"
+    )
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--seconds", type=float, default=400.0, help="how long calls are issued at least")
     parser.add_argument("--concurrency", type=int, default=48)
@@ -70,7 +73,7 @@ async def _run(stage: Stage, arguments: argparse.Namespace) -> int:
     options = Options(
         calls=arguments.calls, workers=arguments.workers, kills=arguments.kills, flushes=arguments.flushes,
         restarts=arguments.restarts, stops=arguments.postgres_stops, seed=arguments.seed, seconds=arguments.seconds,
-        concurrency=arguments.concurrency, naive=arguments.naive,
+        concurrency=arguments.concurrency, naive=arguments.naive, joint=arguments.joint,
     )  # fmt: skip
     zones = stage.home / "zones"
     midnight.look_in(zones)

@@ -34,7 +34,7 @@ REST_SECONDS, NAIVE_REST_SECONDS = 45.0, 2.0  # rows that were lost do not come 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is made of. `seconds`: how long calls are issued at least."""
+    """What a run is made of. `seconds`: how long calls are issued at least. `joint`: stops that end with a flush."""
 
     calls: int = 20_000
     workers: int = 4
@@ -42,6 +42,7 @@ class Options:
     flushes: int = 2
     restarts: int = 1
     stops: int = 1
+    joint: int = 0
     seed: int = 1
     seconds: float = 400.0
     concurrency: int = 48
@@ -51,6 +52,7 @@ class Options:
 class Drive:
     def __init__(self, stage: Stage, company: Company, options: Options, *, zone: tzinfo) -> None:
         self.stage, self.company, self.options = stage, company, options
+        self._joint_left = options.joint
         self.history = History(zone, bounds=Bounds(lease=LEASE_SECONDS))
         self.callers = Callers(
             company,
@@ -136,6 +138,9 @@ class Drive:
         began = time.time()
         await self._in(self._breaking, lambda: self.stage.stop_postgres(at_once=at_once))
         await asyncio.sleep(STOP_SECONDS)
+        if self._joint_left > 0:  # workers must begin anew while their rows are in spools and nobody has shown that it lives
+            self._joint_left -= 1
+            await self._flush()
         await self._in(self._breaking, self.stage.start_postgres)
         self._note("stop", began)
 
