@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -148,14 +148,6 @@ def _share(use: Use) -> tuple[float, int]:
 def _name(binding: Binding) -> str:
     name = binding.subject.display_name if isinstance(binding.subject, User) else str(binding.subject)
     return name if binding.reach == Binding.Reach.SELF else f"{binding.reach} of {name}"
-
-
-def may_change(policy: Policy, rows: Collection[BindingRow], *, actor: Actor) -> bool:
-    """Where it governs nothing out of sight, and nothing that the actor may not manage."""
-    if actor.can_everywhere(Permission.MANAGE_GUARDRAILS):
-        return True
-    managed = [row for row in rows if row.may_manage]
-    return actor.can_anywhere(Permission.MANAGE_GUARDRAILS) and len(managed) == policy.bindings.count()
 
 
 def binding_rows(

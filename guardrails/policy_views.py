@@ -20,7 +20,6 @@ from guardrails.policy_pages import (
     applied_rows,
     binding_rows,
     events,
-    may_change,
     override_rows,
     policy_rows,
     policy_url,
@@ -39,8 +38,7 @@ from guardrails.policy_selectors import (
     uses_of,
     warnings_about,
 )
-from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy
-from guardrails.subjects import nodes_governed
+from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -96,7 +94,7 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
         "switches": switch_words(found),
         "bindings": rows,
         "overrides": override_rows(overrides, homes, actor=request.actor),
-        "may_change": may_change(found, rows, actor=request.actor),
+        "may_change": may_change(found, by=request.actor),
         "may_bind": request.actor.can_anywhere(Permission.MANAGE_GUARDRAILS),
     }
     return render(request, "guardrails/policy.html", context)
@@ -204,10 +202,9 @@ def visible(request: OrgRequest, policy_id: int) -> Policy:
 
 
 def changeable(request: OrgRequest, policy_id: int) -> Policy:
-    """Raises Http404; NotAllowed where it governs something out of the actor's reach."""
+    """Raises Http404; NotAllowed where it governs something out of the actor's reach, or nobody and is another's."""
     found = visible(request, policy_id)
-    for node in nodes_governed(found):
-        request.actor.require(Permission.MANAGE_GUARDRAILS, node)
+    require_change(found, by=request.actor)
     return found
 
 

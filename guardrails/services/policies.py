@@ -11,7 +11,7 @@ from guardrails.subjects import nodes_governed
 from orgs.actor import Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
-from orgs.models import Organization
+from orgs.models import AuditEvent, Organization, User
 from orgs.permissions import Permission
 from orgs.services.changes import NAME_LENGTH, changing, clean_name
 
@@ -136,15 +136,40 @@ def delete_policy(policy: Policy, *, by: Actor, confirmed: bool = False) -> None
 
 
 def changeable(policy: Policy, *, by: Actor) -> Policy:
-    """As it is now, if `by` may manage guardrails of everything that it governs. Raises Refused, NotAllowed."""
+    """As it is now, if `by` may change it (see `require_change`). Raises Refused, NotAllowed."""
     fresh = Policy.objects.filter(pk=policy.pk, organization=by.organization, dedicated=False).first()
     if fresh is None:
         raise Refused("There is no such policy any more.")
-    if not by.can_anywhere(Permission.MANAGE_GUARDRAILS):
-        raise NotAllowed(Permission.MANAGE_GUARDRAILS)
-    for node in nodes_governed(fresh):
-        by.require(Permission.MANAGE_GUARDRAILS, node)
+    require_change(fresh, by=by)
     return fresh
+
+
+def require_change(policy: Policy, *, by: Actor) -> None:
+    """Everything that it governs must be `by`'s to manage. What governs nobody is whose it was made by: others may be about
+    to bind it. Whoever manages guardrails of the whole organisation may change any. Raises NotAllowed."""
+    if by.organization.pk == policy.organization_id and by.can_everywhere(Permission.MANAGE_GUARDRAILS):
+        return
+    nodes = nodes_governed(policy)
+    for node in nodes:
+        by.require(Permission.MANAGE_GUARDRAILS, node)
+    if not by.can_anywhere(Permission.MANAGE_GUARDRAILS) or not (nodes or _made_by(policy, by.user)):
+        raise NotAllowed(Permission.MANAGE_GUARDRAILS)
+
+
+def may_change(policy: Policy, *, by: Actor) -> bool:
+    try:
+        require_change(policy, by=by)
+    except NotAllowed:
+        return False
+    return True
+
+
+def _made_by(policy: Policy, user: User) -> bool:
+    """By the audit trail, which no one rewrites."""
+    made = AuditEvent.objects.filter(
+        organization=policy.organization_id, object_type="policy", object_id=str(policy.pk), action="policy.created"
+    )
+    return made.filter(actor=user).exists()
 
 
 def write_limits(policy: Policy, specs: list[LimitSpec]) -> None:

@@ -11,7 +11,7 @@ from guardrails.models import Binding, Override, Policy
 from guardrails.services.bindings import bind
 from guardrails.services.key_limits import set_key_limits
 from guardrails.services.overrides import add_override, end_override
-from guardrails.services.policies import LimitSpec, change_policy, create_policy
+from guardrails.services.policies import LimitSpec, change_policy, copy_policy, create_policy
 from guardrails.subjects import token_of
 from orgs.services.members import add_member
 from tests.actors import World
@@ -527,3 +527,36 @@ def test_a_member_elsewhere_too_is_managed_from_above_both(world: World) -> None
     add_member(world.mia, group=world.field, by=world.actor("alice"))
     bound = signed_in(world, "sam").get(url(world, f"{policy.pk}/")).context["bindings"]
     assert [row.may_manage for row in bound] == [False]
+
+
+# --- what governs nobody --------------------------------------------------------------------------
+
+
+def test_what_governs_nobody_is_changed_by_whoever_made_or_copied_it_or_stands_above_all(world: World) -> None:
+    own = create_policy(world.acme, name="Draft", limits=[], by=world.actor("sam"))
+    others = made(world, "Of alice")
+    mine = copy_policy(others, by=world.actor("sam"))
+    for name, policy, status in (
+        ("sam", own, 200),
+        ("sam", mine, 200),
+        ("sam", others, 403),
+        ("lena", own, 403),
+        ("lena", mine, 403),
+        ("alice", own, 200),
+        ("alice", others, 200),
+    ):
+        client = signed_in(world, name)
+        assert [client.get(url(world, f"{policy.pk}/{path}")).status_code for path in ("edit/", "delete/")] == [status] * 2
+        assert client.get(url(world, f"{policy.pk}/")).context["may_change"] == (status == 200)
+    lena = signed_in(world, "lena")
+    assert lena.post(url(world, f"{own.pk}/edit/"), typed(("rpm minute", "5"))).status_code == 403
+    assert lena.post(url(world, f"{own.pk}/delete/"), {"confirm": "Draft"}).status_code == 403
+    own.refresh_from_db()
+    assert own.name == "Draft"
+
+
+def test_once_bound_it_is_whose_it_governs(world: World) -> None:
+    policy = create_policy(world.acme, name="Draft", limits=[], by=world.actor("sam"))
+    bind(policy, subject=world.platform, by=world.actor("lena"))
+    assert signed_in(world, "sam").get(url(world, f"{policy.pk}/edit/")).status_code == 403
+    assert signed_in(world, "lena").get(url(world, f"{policy.pk}/edit/")).status_code == 200

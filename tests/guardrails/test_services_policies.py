@@ -137,7 +137,7 @@ def test_what_is_not_given_stays(world: World) -> None:
 
 
 def test_a_change_says_what_was_and_what_is_and_nothing_else(world: World) -> None:
-    policy = made(world, limits=[DAILY, LimitSpec("rpm", "minute", 5)], rules={"models": ["a"]})
+    policy = made(world, by="lena", limits=[DAILY, LimitSpec("rpm", "minute", 5)], rules={"models": ["a"]})
     change_policy(
         policy,
         by=world.actor("lena"),
