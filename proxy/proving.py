@@ -1,6 +1,6 @@
 """Counters against the ledger: each figure in Redis is what PostgreSQL says, or it is shown, and corrected if wanted.
 
-`held` is compared at any time: counter and holds are read in one step, and must agree. What was spent is compared for
+`held` and `live` are compared at any time: counter and holds are read in one step, and must agree. What was spent is compared for
 subjects that are at rest: nothing held, nothing changed while the ledger was read. A difference counts only if it stays:
 a row that was committed a moment ago may be settled a moment later.
 """
@@ -8,8 +8,10 @@ a row that was committed a moment ago may be settled a moment later.
 from __future__ import annotations
 
 import time
+from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,6 +24,9 @@ from orgs.models import Organization
 
 ROUNDS = 4
 PAUSE_SECONDS = 0.5
+# Of holds: what the ledger does not know.
+HELD, LIVE = "held", "live"
+_RECOUNT = redis.Script(Path(loading.__file__).with_name("lua") / "recount.lua")
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +34,9 @@ DIFFERENCES = Counter("gatehouse_counter_differences", "Counters found to differ
 
 
 class Difference(NamedTuple):
-    """One figure of one counter (nano-dollars). `figure` is spent, held, or `before <moment>` for a window's baseline."""
+    """One figure of one counter. `figure` is spent, held, or `before <moment>` for a window's baseline, in nano-dollars;
+    or live, the number of running calls, where that is limited.
+    """
 
     organization: str
     subject: str
@@ -50,7 +57,8 @@ class _Seen(NamedTuple):
     """What Redis holds of an organisation, read in one step."""
 
     counters: dict[str, dict[str, int]]
-    held: dict[str, int]
+    held: Tally[str]
+    live: Tally[str]
 
 
 def prove(organization: Organization) -> Proof:
@@ -71,14 +79,22 @@ def prove(organization: Organization) -> Proof:
 
 
 def correct(organization: Organization, differences: Iterable[Difference]) -> None:
-    """Makes the counters that differ cold: the next call reads them from the ledger."""
+    """Counts holds anew, and makes counters cold whose spend differs: the next call reads them from the ledger."""
     token = generations.known_token(organization.pk)
-    unload = redis.client().register_script(loading.UNLOAD.source)
-    for subject in sorted({difference.subject for difference in differences}):
+    unload, recount = (redis.client().register_script(script.source) for script in (loading.UNLOAD, _RECOUNT))
+    figures: dict[str, set[str]] = {}
+    for difference in differences:
+        figures.setdefault(difference.subject, set()).add(difference.figure)
+    for subject, differing in sorted(figures.items()):
         DIFFERENCES.inc()
-        log.error("counter.corrected", organization=organization.pk, subject=subject)
-        if token is not None:
-            unload(keys=[counters.counter(organization.pk, token, subject)])
+        log.error("counter.corrected", organization=organization.pk, subject=subject, figures=sorted(differing))
+        if token is None:
+            continue
+        key = counters.counter(organization.pk, token, subject)
+        if differing & {HELD, LIVE}:
+            recount(keys=[counters.holds(organization.pk, token), key], args=[subject])
+        if differing - {HELD, LIVE}:
+            unload(keys=[key])
 
 
 def _subjects(organization_id: int, token: str) -> list[str]:
@@ -92,15 +108,11 @@ def _compared(organization: Organization, token: str, subjects: list[str]) -> tu
     moments = {start: datetime.fromtimestamp(start / 1000, tz=UTC) for start in starts}
     ledger = spend_sums(organization.pk, subjects=subjects, starts=moments.values())
     after = _read(organization.pk, token, subjects)
-    busy = {
-        subject
-        for subject in subjects
-        if before.held.get(subject) is not None or before.counters[subject] != after.counters[subject]
-    }
+    busy = {subject for subject in subjects if subject in before.held or before.counters[subject] != after.counters[subject]}
     found = []
     for subject in subjects:
-        expected = {"held": after.held.get(subject, 0)}
         counted = after.counters[subject]
+        expected = {HELD: after.held[subject]} | ({LIVE: after.live[subject]} if LIVE in counted else {})
         if subject not in busy and "spent" in counted:
             expected |= _expected(subject, counted, ledger, moments)
         found += [
@@ -126,15 +138,16 @@ def _read(organization_id: int, token: str, subjects: list[str]) -> _Seen:
     for key in counters.counters(organization_id, token, subjects):
         pipeline.hgetall(key)
     holds, *found = pipeline.execute()
-    held: dict[str, int] = {}
+    held, live = Tally[str](), Tally[str]()
     for record in holds.values():
-        amount, _, _, _, _, _, _, on, _ = record.decode().split("|", 8)
-        for subject in on.split(","):
-            held[subject] = held.get(subject, 0) + int(amount)
-    return _Seen({subject: _figures(fields) for subject, fields in zip(subjects, found, strict=True)}, held)
+        amount, state, _, _, _, lived, _, on, _ = record.decode().split("|", 8)
+        for position, subject in enumerate(on.split(","), start=1):
+            held[subject] += int(amount)
+            live[subject] += state != "s" and str(position) in lived.split(",")
+    return _Seen({subject: _figures(fields) for subject, fields in zip(subjects, found, strict=True)}, held, live)
 
 
 def _figures(fields: Mapping[bytes, Any]) -> dict[str, int]:
     """The amounts among a counter's fields (lua/load.lua names them all)."""
     named = {name.decode(): value for name, value in fields.items()}
-    return {name: int(value) for name, value in named.items() if name in ("spent", "held") or name.startswith("b:")}
+    return {name: int(value) for name, value in named.items() if name in ("spent", HELD, LIVE) or name.startswith("b:")}
