@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Prefetch, Q, QuerySet
@@ -21,6 +21,8 @@ from orgs.permissions import Permission
 from orgs.selectors import within
 
 MOST_EVENTS = 12
+# So many are looked at for those that may be shown.
+MOST_READ = 300
 PLAIN_SUBJECTS = ("group", "member", "api_key", "application")
 SUBJECTS = ("member", f"group__{ABOVE}", f"api_key__{LINEAGE}", f"application__{LINEAGE}")
 
@@ -53,16 +55,24 @@ def listed_policies(actor: Actor) -> list[Policy]:
 
 
 def bindings_visible_to(actor: Actor) -> QuerySet[Binding]:
-    """Of shared policies: below the nodes whose usage the actor sees, and on the way up from where it belongs."""
-    scope = actor.scope(Permission.VIEW_USAGE)
-    own = {node.pk for membership in actor.memberships for node in membership.group.path()}
-    seen = Q(group__in=own) | Q(member=actor.user) | Q(api_key__member=actor.user)
+    """Of shared policies, with the subjects that the actor may see."""
+    found = Binding.objects.filter(about_seen(actor), organization=actor.organization, policy__dedicated=False)
+    return found.exclude(api_key__revoked_at__isnull=False).order_by("pk")
+
+
+def about_seen(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> Q:
+    """Bindings and exceptions: below the nodes where the actor has the permission, and on the way up from where it belongs."""
+    scope = actor.scope(permission)
+    seen = Q(group__in=_own_path(actor)) | Q(member=actor.user) | Q(api_key__member=actor.user)
     if scope:
         members = Membership.objects.filter(within(scope, field="group"), organization=actor.organization)
         seen |= within(scope, field="group") | within(scope, field="application__group") | within(scope, field="api_key__group")
         seen |= Q(member__in=members.values("user"))
-    found = Binding.objects.filter(seen, organization=actor.organization, policy__dedicated=False)
-    return found.exclude(api_key__revoked_at__isnull=False).order_by("pk")
+    return seen
+
+
+def _own_path(actor: Actor) -> set[int]:
+    return {node for membership in actor.memberships for node in membership.group.lineage()}
 
 
 def bindings_of(policies: Iterable[Policy], *, actor: Actor) -> list[Binding]:
@@ -125,17 +135,50 @@ def homes_of(rows: Iterable[Binding | Override], *, organization: Organization) 
     return found
 
 
-def overrides_of(policy: Policy, *, now: datetime) -> list[Override]:
-    """Those that count or are still to begin, the first to end first."""
-    found = Override.objects.filter(running(now), limit__policy=policy).select_related("limit", "created_by", *SUBJECTS)
-    return sorted(found, key=lambda one: (one.until is None, one.until or now, one.pk))
+def overrides_of(policy: Policy, *, actor: Actor, now: datetime) -> list[Override]:
+    """Those that count or are still to begin, of subjects that the actor may see; the first to end first."""
+    found = Override.objects.filter(running(now), about_seen(actor), limit__policy=policy)
+    rows = found.select_related("limit", "created_by", *SUBJECTS)
+    return sorted(rows, key=lambda one: (one.until is None, one.until or now, one.pk))
 
 
-def history_of(policy: Policy) -> list[AuditEvent]:
-    events = AuditEvent.objects.filter(
+def history_of(policy: Policy, *, actor: Actor) -> list[AuditEvent]:
+    """The latest, without what happened to subjects whose audit trail the actor may not read."""
+    found = AuditEvent.objects.filter(
         organization=policy.organization_id, object_type="policy", object_id=str(policy.pk), action__startswith="policy."
     )
-    return list(events.select_related("actor").order_by("-at", "-pk")[:MOST_EVENTS])
+    events = found.select_related("actor").order_by("-at", "-pk")
+    if actor.can_everywhere(Permission.VIEW_AUDIT):
+        return list(events[:MOST_EVENTS])
+    read = [(event, _named_in(event)) for event in events[:MOST_READ]]
+    seen = _audited_by(actor, {named for _, named in read if named})
+    return [event for event, named in read if named is None or named in seen][:MOST_EVENTS]
+
+
+def _named_in(event: AuditEvent) -> tuple[str, int] | None:
+    """The subject that an event is about: its column and id. None: it is about the policy itself."""
+    facts = event.after or event.before
+    return (str(facts["subject"]), int(facts["id"])) if "subject" in facts else None
+
+
+def _audited_by(actor: Actor, named: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the subjects that are the actor's own, on its way up, or below a node whose audit trail it may read."""
+    scope, organization = actor.scope(Permission.VIEW_AUDIT), actor.organization
+    members = Membership.objects.filter(within(scope, field="group"), organization=organization)
+    below = within(scope, field="group")
+    sets: dict[str, QuerySet[Any]] = {
+        "group": Group.objects.filter(within(scope) | Q(pk__in=_own_path(actor)), organization=organization),
+        "member": User.objects.filter(Q(pk=actor.user.pk) | Q(pk__in=members.values("user"))),
+        "api_key": ApiKey.objects.filter(below | Q(member=actor.user), organization=organization),
+        "application": Application.objects.filter(below, organization=organization),
+    }
+    ids = {column: {pk for kind, pk in named if kind == column} for column in sets}
+    return {
+        (column, pk)
+        for column, rows in sets.items()
+        if ids[column]
+        for pk in rows.filter(pk__in=ids[column]).values_list("pk", flat=True)
+    }
 
 
 def applying_to(actor: Actor) -> list[tuple[str, list[InForce]]]:
@@ -179,16 +222,18 @@ def _of_key(bindings: Iterable[Binding], key: ApiKey) -> list[InForce]:
 # --- what is odd ----------------------------------------------------------------------------------
 
 
-def warnings_about(policy: Policy) -> list[str]:
-    """By itself, and at the groups it is bound to against the policies above and below. A handful of statements."""
+def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
+    """By itself, and where the actor sees it bound against the policies above and below that it sees. A handful of statements."""
     known = offered.models()
     found = coherence.of_itself(_shape(policy), known)
-    everywhere = Binding.objects.filter(organization=policy.organization_id, group__isnull=False, policy__dedicated=False)
+    visible = bindings_visible_to(actor)
     bound = list(
-        everywhere.select_related("policy", f"group__{ABOVE}").prefetch_related(Prefetch("policy__limits"), "policy__rules")
+        visible.filter(group__isnull=False)
+        .select_related("policy", f"group__{ABOVE}")
+        .prefetch_related(Prefetch("policy__limits"), "policy__rules")
     )
     elsewhere = [one for one in bound if one.policy_id != policy.pk]
-    own = Binding.objects.filter(policy=policy).select_related(*SUBJECTS)
+    own = visible.filter(policy=policy).select_related(*SUBJECTS)
     for binding in own:
         found += _at(binding, _shape(policy), elsewhere, known)
     return list(dict.fromkeys(found))

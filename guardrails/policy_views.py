@@ -83,7 +83,7 @@ def mine(request: OrgRequest) -> HttpResponse:
 def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
     found, now = visible(request, policy_id), timezone.now()
     bindings = _with_limits(bindings_of([found], actor=request.actor), [found])
-    overrides = overrides_of(found, now=now)
+    overrides = overrides_of(found, actor=request.actor, now=now)
     homes = homes_of([*bindings, *overrides], organization=request.organization)
     uses = uses_of(bindings, organization=request.organization, now=now, overrides=overrides)
     rows = binding_rows(bindings, uses, homes, actor=request.actor)
@@ -96,6 +96,7 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
         "overrides": override_rows(overrides, homes, actor=request.actor),
         "may_change": may_change(found, by=request.actor),
         "may_bind": request.actor.can_anywhere(Permission.MANAGE_GUARDRAILS),
+        "may_read_history": request.actor.can_anywhere(Permission.VIEW_AUDIT),
     }
     return render(request, "guardrails/policy.html", context)
 
@@ -104,15 +105,15 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
 @org_view(Permission.VIEW_USAGE)
 def oddities(request: OrgRequest, policy_id: int) -> HttpResponse:
     """What is worth a look about it, for its page: it is compared with every policy on its paths."""
-    context = {"warnings": warnings_about(visible(request, policy_id))}
+    context = {"warnings": warnings_about(visible(request, policy_id), actor=request.actor)}
     return render(request, "guardrails/partials/_oddities.html", context)
 
 
 @require_safe
-@org_view(Permission.VIEW_USAGE)
+@org_view(Permission.VIEW_AUDIT)
 def history(request: OrgRequest, policy_id: int) -> HttpResponse:
     """Who changed it, from the audit trail, for its page."""
-    context = {"events": events(history_of(visible(request, policy_id)))}
+    context = {"events": events(history_of(visible(request, policy_id), actor=request.actor))}
     return render(request, "guardrails/partials/_history.html", context)
 
 
