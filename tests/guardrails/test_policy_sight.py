@@ -8,6 +8,7 @@ from guardrails.models import Policy
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec
+from guardrails.subjects import Subject
 from orgs.permissions import RoleName
 from orgs.services.keys import create_api_key
 from orgs.services.members import grant_role
@@ -20,7 +21,7 @@ def everybodys(world: World) -> Policy:
     policy = made(world, "Everybody", "root", "engineering")
     noahs_key = create_api_key(world.field, name="Noah's key", member=world.noah, by=world.actor("noah"))[0]
     until = timezone.now() + timedelta(days=1)
-    subjects = (world.sales, world.noah, noahs_key, world.mia, world.key, world.assistant)
+    subjects: tuple[Subject, ...] = (world.sales, world.noah, noahs_key, world.mia, world.key, world.assistant)
     for subject in subjects:
         bind(policy, subject=subject, by=world.actor("alice"))
     for number, subject in enumerate(subjects, start=1):
