@@ -5,7 +5,8 @@ One append-only file per writer. Guarantees:
 2. a line is read back whole or not at all: each carries its checksum, and a torn tail is dropped;
 3. who writes a file holds its lock (flock), and the lock ends with the process. A file whose lock is free belongs to the
    dead, and to whoever takes the lock next;
-4. a file goes only when all of its rows are in the ledger and settled. Replaying one twice changes nothing.
+4. a file goes only when all of its rows are in the ledger and settled. Replaying one twice changes nothing;
+5. a file that cannot be read (of another user, on a broken disk) stays where it is and is told in the log; nobody waits for it.
 
 A row whose answer was withheld after all is named by a line of its own (`W`): whoever replays makes it free.
 What becomes of the holds is not known here: proxy.draining replays and settles.
@@ -14,9 +15,9 @@ What becomes of the holds is not known here: proxy.draining replays and settles.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
+import time
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 OWN, LEFT, WRITTEN = ".spool", ".left", ".written"
 ROW, WITHHELD = b"R", b"W"
 BATCH = 500
+TELL_SECONDS = 60.0
 
 
 class SpoolFull(OSError):
@@ -251,8 +253,23 @@ def leftovers() -> Generator[Leftover, None, None]:
 
 
 def pending_of_the_dead() -> bool:
-    """Whether dead writers of this host left rows that may not be in the ledger yet."""
-    return any(path.suffix == LEFT or (path.suffix == OWN and _is_free(path)) for path in _files() if _size(path))
+    """Whether dead writers of this host left rows that may not be in the ledger yet.
+
+    What cannot be read does not count: it would keep counters from coming into force until a person removes it.
+    """
+    return any(_is_pending(path) for path in _files() if path.suffix != WRITTEN and _size(path))
+
+
+def skipped(path: Path, error: OSError) -> None:
+    """Tells of a file that is left as it is, once a minute."""
+    now = time.monotonic()
+    if now - _told.get(path, -TELL_SECONDS) >= TELL_SECONDS:
+        _told[path] = now
+        log.error("spool.unreadable", file=path.name, error=type(error).__name__, reason=str(error))
+
+
+# When each was last told of.
+_told: dict[Path, float] = {}
 
 
 def backlog() -> Backlog:
@@ -278,13 +295,23 @@ def takes_rows() -> bool:
 def _files() -> list[Path]:
     """In the order in which they were begun, as far as names tell: any order is right."""
     folder = Path(settings.SPOOL_FOLDER)
-    return sorted(path for path in folder.glob("*") if path.suffix in (OWN, LEFT, WRITTEN)) if folder.is_dir() else []
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if Path(name).suffix in (OWN, LEFT, WRITTEN))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        skipped(folder, error)
+        return []
 
 
 def _size(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         return path.stat().st_size
-    return 0
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        skipped(path, error)
+        return 0
 
 
 def _create(path: Path) -> int:
@@ -318,8 +345,11 @@ def _cut(descriptor: int, size: int) -> None:
 def _take_over(path: Path) -> Leftover | None:
     """Under its lock the file gets the name of one that was left: so it stays one, should this process die as well."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _open_to_read(path)
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        skipped(path, error)
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -327,21 +357,39 @@ def _take_over(path: Path) -> Leftover | None:
             raise BlockingIOError
         left = path if path.suffix == WRITTEN else path.with_suffix(LEFT)
         path.rename(left)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
+        if not isinstance(error, (BlockingIOError, FileNotFoundError)):
+            skipped(path, error)
         return None
     return Leftover(left, descriptor)
 
 
-def _is_free(path: Path) -> bool:
+def _open_to_read(path: Path) -> int:
+    """Raises OSError for what is no file that can be read."""
+    # Of a named pipe nobody writes to, opening would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        os.pread(descriptor, 1, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_pending(path: Path) -> bool:
+    try:
+        descriptor = _open_to_read(path)
     except FileNotFoundError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        skipped(path, error)
         return False
+    try:
+        if path.suffix == OWN:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # its writer lives
     finally:
         os.close(descriptor)
     return True
@@ -370,6 +418,9 @@ def _count(path: Path) -> int:
             rows += sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
     except FileNotFoundError:
         return 0
+    except OSError as error:
+        skipped(path, error)
+        return 0
     _forget(keep=path)
     _counted[path] = (status.st_ino, status.st_size, rows)
     return rows
@@ -386,7 +437,7 @@ def _began(path: Path) -> float:
         with path.open("rb") as file:
             first = decode(file.readline())
             return first.row.admitted_at.timestamp() if isinstance(first, Entry) else os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
+    except OSError:  # gone, or told of already
         return datetime.now(UTC).timestamp()
 
 

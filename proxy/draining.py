@@ -82,20 +82,28 @@ async def drain_own() -> int:
 
 
 async def drain_the_dead() -> int:
-    """What dead workers of this host left → how many rows. Raises DatabaseUnavailable, RedisUnavailable, OSError.
+    """What dead workers of this host left → how many rows. Raises DatabaseUnavailable, RedisUnavailable.
 
     All of a file is written before any of it is settled: settling waits for a generation of counters to come into force,
-    and that waits for these rows.
+    and that waits for these rows. A file that cannot be read, or not be written to, stays as it is: the others do not wait.
     """
     drained = 0
     for left in spool.leftovers():
-        await left.find_withheld()
-        if not left.is_written:
-            left.withheld |= await _never_answered(left)
-            await _each_batch(left, _written)
-            left.written()
-        drained += await _drain(left, until=left.size)
-        left.remove()
+        try:
+            drained += await _drain_leftover(left)
+        except OSError as error:
+            spool.skipped(left.path, error)
+    return drained
+
+
+async def _drain_leftover(left: Leftover) -> int:
+    await left.find_withheld()
+    if not left.is_written:
+        left.withheld |= await _never_answered(left)
+        await _each_batch(left, _written)
+        left.written()
+    drained = await _drain(left, until=left.size)
+    left.remove()
     return drained
 
 

@@ -41,10 +41,21 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 async def resolve_all() -> int:
-    """Resolves every hold of a dead worker → how many there were. What the dead left in spools comes first."""
+    """Resolves every hold of a dead worker → how many there were. What the dead left in spools comes first.
+
+    Where an organisation's cannot be resolved the others' are; then the first failure is raised.
+    """
     await draining.drain_the_dead()
-    organizations = await redis.scripts().command("SMEMBERS", counters.ACTIVE_ORGANIZATIONS)
-    return sum([await resolve(int(organization)) for organization in organizations])
+    resolved, failures = 0, []
+    for organization in sorted(map(int, await redis.scripts().command("SMEMBERS", counters.ACTIVE_ORGANIZATIONS))):
+        try:
+            resolved += await resolve(organization)
+        except Exception as error:  # whatever it was: it is this organisation's alone
+            log.error("holds.not_resolved", organization=organization, error=type(error).__name__, reason=str(error))
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return resolved
 
 
 async def resolve(organization_id: int) -> int:

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -382,3 +384,78 @@ def test_rows_that_the_ledger_refuses_are_kept_for_a_person(folder: Path) -> Non
     spool.keep_refused(entries(2))
     lines = (folder / "refused.lines").read_bytes().splitlines(keepends=True)
     assert [spool.decode(line) for line in lines] == entries(2)
+
+
+# --- what cannot be read -----------------------------------------------------------------------
+@pytest.fixture
+def others(settings: Settings) -> Iterator[Path]:
+    """A spool folder that everybody may use, and the process no longer the superuser, who may read everything."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        settings.SPOOL_FOLDER = folder
+        yield folder
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_file_of_another_user_is_told_of_and_skipped(others: Path, caplog: pytest.LogCaptureFixture) -> None:
+    left_behind("w1").chmod(0)
+    with as_nobody():
+        left_behind("w2")
+        left_behind("w3").chmod(0)
+        assert [one.path.name for one in spool.leftovers()] == ["w2.left"]
+        assert spool.pending_of_the_dead(), "the one that can be read still is"
+        for one in spool.leftovers():
+            one.remove()
+        assert not spool.pending_of_the_dead()
+        assert spool.backlog().rows == 0
+    assert sorted(path.name for path in others.iterdir()) == ["w1.spool", "w3.spool"], "nothing is lost"
+    assert caplog.text.count("spool.unreadable") == 2, "told once a minute each"
+    assert "PermissionError" in caplog.text
+
+
+def test_a_file_that_can_be_read_again_is_pending_again(others: Path) -> None:
+    path = left_behind("w1")
+    path.chmod(0)
+    with as_nobody():
+        assert not spool.pending_of_the_dead()
+    path.chmod(0o600)
+    assert spool.pending_of_the_dead()
+    (found,) = [asyncio.run(read(one)) for one in spool.leftovers()]
+    assert found == entries(2)
+
+
+@pytest.mark.parametrize("suffix", [".spool", ".left", ".written"])
+@pytest.mark.parametrize("kind", ["folder", "loop", "pipe"])
+def test_what_is_no_file_is_in_nobodys_way(folder: Path, kind: str, suffix: str) -> None:
+    folder.mkdir()
+    path = folder / f"w1{suffix}"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "loop":
+            path.symlink_to(path)
+        case _:
+            os.mkfifo(path)
+    assert not spool.pending_of_the_dead()
+    left_behind("w2")
+    assert [one.path.name for one in spool.leftovers()] == ["w2.left"]
+    assert spool.backlog().rows == 2
+    assert spool.pending_of_the_dead()
+
+
+def test_a_folder_that_is_none_has_no_files(settings: Settings, tmp_path: Path) -> None:
+    settings.SPOOL_FOLDER = tmp_path / "file"
+    settings.SPOOL_FOLDER.touch()
+    assert list(spool.leftovers()) == []
+    assert not spool.pending_of_the_dead()

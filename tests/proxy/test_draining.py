@@ -324,6 +324,34 @@ def _one_more(house: House) -> Any:
     return work
 
 
+def test_a_file_that_cannot_be_drained_keeps_no_other_waiting(
+    house: House, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its refused row finds no place to be kept in: it waits for a person, and the rest goes on."""
+    left_by_an_orderly_end(house)
+    gone = left_by_a_dead_worker(house)
+    bad = recording.cancelled(gone)
+    bad.latency_ms = 10**12  # beyond the column
+    stuck = folder / "0.left"
+    stuck.write_bytes(spool.encode(spool.Entry(bad, [])))
+    (folder / "refused.lines").mkdir()
+
+    assert resolve_holds() == 1
+
+    assert all_is_settled(house)
+    assert sorted((row.call_id != gone.id, row.status) for row in house.rows()) == [(False, "abandoned"), (True, "cancelled")]
+    assert stuck.exists()
+    assert "IsADirectoryError" in caplog.text
+
+    (folder / "refused.lines").rmdir()
+    as_worker(until(lambda: not stuck.exists()))
+
+
+def left_by_a_dead_worker(house: House) -> Call:
+    call: Call = as_worker(admitted(house))
+    return call
+
+
 # --- killed at each step -----------------------------------------------------------------------
 # A process that kills itself, as the kernel would, the moment the named function is entered (or left).
 PROGRAM = """

@@ -184,6 +184,23 @@ def test_one_that_cannot_be_closed_keeps_no_other_open(house: House) -> None:
     redis.client().delete(counters.holds(house.organization.pk, house.token))
 
 
+def test_an_organisation_that_cannot_be_resolved_keeps_no_other_open(house: House) -> None:
+    call = left_behind(house)
+    nobody = 0  # comes before every other
+    broken = counters.holds(nobody, house.token)
+    redis.client().hset(broken, str(call.id), "no record")
+    redis.client().sadd(counters.ACTIVE_ORGANIZATIONS, nobody)
+    try:
+        with pytest.raises(ValueError, match="not enough values"):
+            resolve_holds()
+    finally:
+        redis.client().srem(counters.ACTIVE_ORGANIZATIONS, nobody)
+        redis.client().delete(broken)
+
+    assert row_status(house, call) == "abandoned"
+    assert house.held() == {}
+
+
 def test_without_postgresql_nothing_is_forgotten(house: House) -> None:
     """Where a row cannot be written the hold stays, and still counts."""
     left_behind(house)
