@@ -2,6 +2,7 @@
 
 Every change of an organisation gives it a fresh epoch. So this worker reads, four times a second, the epochs of the
 organisations it is streaming for, and looks up again the keys of those streams that were admitted under another one.
+All at once: hundreds of keys one after another would take longer than that second.
 """
 
 from __future__ import annotations
@@ -66,32 +67,47 @@ class OpenStreams:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for organization_id in list(self._by_organization):
-                try:
-                    await self._look(organization_id)
-                except (RedisUnavailable, DatabaseUnavailable):
-                    continue  # the next look is near; what it cannot see has not changed what this worker may do
-                except Exception as error:  # whatever it was: the next look may see more
-                    log.error("streams.look_failed", organization=organization_id, error=type(error).__name__)
+            await asyncio.gather(*(self._look(organization_id) for organization_id in list(self._by_organization)))
 
     async def _look(self, organization_id: int) -> None:
-        now = (await epoch.read(organization_id)).value
+        with _left_to_the_next_look(organization_id):
+            now = (await epoch.read(organization_id)).value
+            by_key = self._admitted_under_another(organization_id, now)
+            await asyncio.gather(*(_judge(key, streams, now) for key, streams in by_key.items()))
+
+    def _admitted_under_another(self, organization_id: int, now: str) -> dict[str, list[OpenStream]]:
         by_key: defaultdict[str, list[OpenStream]] = defaultdict(list)
         for stream in self._by_organization.get(organization_id, {}).values():
             if stream.epoch != now:
                 by_key[stream.call.caller.key].append(stream)
-        for key, streams in by_key.items():
-            try:
-                await access.principal_of(key)
-            except KeyRefused as refusal:
-                for stream in streams:
-                    stream.cut(CODES[refusal.code](f"{refusal} The answer was cut."))
-            else:
-                for stream in streams:
-                    stream.epoch = now
+        return by_key
 
     async def _stop(self) -> None:
         self._task.cancel()
+
+
+async def _judge(key: str, streams: list[OpenStream], now: str) -> None:
+    """The streams of one key: cut, or in order under this epoch."""
+    with _left_to_the_next_look(streams[0].call.principal.organization_id):
+        try:
+            await access.principal_of(key)
+        except KeyRefused as refusal:
+            for stream in streams:
+                stream.cut(CODES[refusal.code](f"{refusal} The answer was cut."))
+        else:
+            for stream in streams:
+                stream.epoch = now
+
+
+@contextmanager
+def _left_to_the_next_look(organization_id: int) -> Iterator[None]:
+    """One look-up that fails stops no other."""
+    try:
+        yield
+    except (RedisUnavailable, DatabaseUnavailable):
+        pass  # the next look is near; what it cannot see has not changed what this worker may do
+    except Exception as error:  # whatever it was: the next look may see more
+        log.error("streams.look_failed", organization=organization_id, error=type(error).__name__)
 
 
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, OpenStreams] = WeakKeyDictionary()
