@@ -23,6 +23,7 @@ from guardrails import counters
 
 RENEW_SECONDS = 1.0
 MARGIN_SECONDS = 2.0
+LATE_SECONDS = 2.5
 
 
 class LeaseLost(redis.RedisUnavailable):
@@ -59,6 +60,11 @@ class Lease:
     @property
     def lost(self) -> bool:
         return time.monotonic() - self.renewed_at > settings.LEASE_SECONDS - MARGIN_SECONDS
+
+    @property
+    def is_late(self) -> bool:
+        """Redis has not answered the last few renewals: whoever may do without it need not wait for it."""
+        return time.monotonic() - self.renewed_at > LATE_SECONDS
 
     async def renew(self) -> None:
         asked_at = time.monotonic()

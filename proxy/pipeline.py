@@ -17,7 +17,7 @@ import msgspec
 
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
-from guardrails import admission
+from guardrails import admission, leases
 from guardrails.admission import Admitted, Degrade, Refused, Stale
 from orgs.access import KeyRefused, bearer
 from proxy import (
@@ -142,6 +142,8 @@ async def _plan_and_reserve(call: Call) -> None:
 
 async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Degrade:
     plan = call.planned
+    if call.principal.admit_unguarded and leases.current().is_late:
+        return await _reserve_unguarded(call)
     try:
         return await admission.admit(
             call.caller.limits,

@@ -42,7 +42,10 @@ async def close(call: Call, row: Row) -> None:
     try:
         outcome = await ledger.confirmed(done)
         if isinstance(outcome, Recorded):
-            await _settle(call, row, outcome)
+            if call.unguarded:  # Redis did not answer a moment ago: its charge is added when it does
+                background.run(_settle_after(call, row, done), of="add the charge of an unchecked call")
+            else:
+                await _settle(call, row, outcome)
             return
     except asyncio.CancelledError:
         background.run(_settle_after(call, row, done), of="settle a cancelled call")

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 
 from gateway_project.lib.money import NANO
+from guardrails.leases import LATE_SECONDS
 from orgs.models import Membership
 from orgs.services.keys import disable_key, revoke_key
 from orgs.services.members import suspend_member
@@ -145,7 +146,8 @@ def test_with_the_switch_calls_pass_marked_and_charged_and_the_books_agree_after
     line.cut("through")
     assert books_agree(house)
     assert house.counter("org")["spent"] == before + 4 * COST
-    assert "x-gatehouse-guardrails" not in raw(remote.url, house.key_text, body()).headers
+    # The next renewal of the lease finds out that limits can be checked again.
+    assert eventually(lambda: "x-gatehouse-guardrails" not in raw(remote.url, house.key_text, body()).headers)
 
 
 def test_a_key_that_this_worker_never_saw_passes_as_well(remote: Gateway, line: Cable, house: House) -> None:
@@ -326,4 +328,24 @@ def test_a_call_is_free_where_its_provider_fails_checked_or_not(
     assert got.status_code == 502
     assert house.row_of(got.headers["x-request-id"]).charged_nano_usd == 0
     line.cut("through")
+    assert books_agree(house)
+
+
+def test_a_redis_that_says_nothing_holds_up_the_first_moments_only(
+    start_gateway: Callable[..., Gateway], cable: Cable, house: House, upstream: Upstream
+) -> None:
+    cable.cut("through")
+    patient = start_gateway("patient", REDIS_URL=cable.url, GUARDRAILS_TIMEOUT_SECONDS="3")
+    house.change(admit_unguarded=True)
+    assert raw(patient.url, house.key_text, body()).status_code == 200
+    try:
+        cable.cut("silent")
+        time.sleep(LATE_SECONDS + 0.5)
+        for _ in range(3):
+            began = time.monotonic()
+            answered = raw(patient.url, house.key_text, body())
+            assert (answered.status_code, answered.headers["x-gatehouse-guardrails"]) == (200, "unchecked")
+            assert time.monotonic() - began < 2.5
+    finally:
+        cable.cut("through")
     assert books_agree(house)
