@@ -68,7 +68,7 @@ def unbind(request: OrgRequest, binding_id: int) -> HttpResponse:
         messages.error(request, refused.message)
     else:
         again = reverse("policies:bind", kwargs={"org": request.organization.slug, "policy_id": policy.pk})
-        messages.success(request, with_undo(f"{policy} governs {binding.subject} no more.", url=again, **values))
+        messages.success(request, with_undo(f"{policy} no longer governs {binding.subject}.", url=again, **values))
     return _done(request, policy)
 
 
@@ -119,7 +119,7 @@ def end(request: OrgRequest, override_id: int) -> HttpResponse:
         messages.error(request, refused.message)
     else:
         again = reverse("policies:resume", kwargs={"org": request.organization.slug, "override_id": found.pk})
-        messages.success(request, with_undo(f"The exception for {found.subject} is ended.", url=again))
+        messages.success(request, with_undo(f"The exception for {found.subject} was ended.", url=again))
     return _done(request, found.limit.policy)
 
 
@@ -129,7 +129,7 @@ def resume(request: OrgRequest, override_id: int) -> HttpResponse:
     found = _override(request, override_id)
     try:
         overrides.resume_override(found, by=request.actor)
-        messages.success(request, f"The exception for {found.subject} counts again.")
+        messages.success(request, f"The exception for {found.subject} applies again.")
     except Refused as refused:
         messages.error(request, refused.message)
     return _done(request, found.limit.policy)

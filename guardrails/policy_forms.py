@@ -49,7 +49,7 @@ class PolicyForm(forms.Form):
         help_text="Where a call names no maximum of its own, it gets as many output tokens as are left, not a refusal.",
     )
     clamp_least_tokens = forms.IntegerField(
-        label="But not below",
+        label="Shorten to no less than",
         required=False,
         min_value=1,
         max_value=MAX_TOKENS,
@@ -70,7 +70,7 @@ class PolicyForm(forms.Form):
         widget=forms.NumberInput(attrs={"placeholder": "never"}),
     )
     degrade_model = forms.CharField(
-        label="calls go to",
+        label="Calls go to",
         required=False,
         max_length=MODEL_LENGTH,
         widget=forms.TextInput(attrs={"list": "offered-models", "autocomplete": "off", "placeholder": "a cheaper model"}),

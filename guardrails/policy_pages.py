@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.urls import reverse
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -22,7 +19,7 @@ from guardrails.models import Binding, Limit, Override, Policy, Rule
 from guardrails.policy_selectors import Use
 from guardrails.subjects import WORDS, Found, column_of, described, token_of
 from orgs.actor import Actor
-from orgs.models import AuditEvent, Group, User
+from orgs.models import Group, User
 from orgs.permissions import Permission
 
 SHORT = {
@@ -34,18 +31,17 @@ SHORT = {
     "keys": "API keys",
     "seats": "members",
 }
-REACH_WORDS = {"members": "each member below, by default", "keys": "each key below, by default"}
-ACTIONS = {
-    "policy.created": "created it",
-    "policy.changed": "changed it",
-    "policy.deleted": "deleted it",
-    "policy.bound": "bound it to",
-    "policy.unbound": "took it off",
-    "policy.override_added": "made an exception for",
-    "policy.override_ended": "ended the exception for",
-    "policy.override_resumed": "brought back the exception for",
-    "policy.usage_reset": "reset the usage of",
+# Of exactly one.
+SHORT_ONE = {
+    "rpm": "request/min",
+    "tpm": "token/min",
+    "rpd": "request/day",
+    "parallel": "parallel call",
+    "max_tokens": "token/call",
+    "keys": "API key",
+    "seats": "member",
 }
+REACH_WORDS = {"members": "each member below, by default", "keys": "each key below, by default"}
 
 
 class PolicyRow(NamedTuple):
@@ -87,14 +83,6 @@ class OverrideRow(NamedTuple):
     may_manage: bool
 
 
-class Event(NamedTuple):
-    who: str
-    did: str
-    what: str
-    at: datetime
-    changes: list[tuple[str, str, str]]
-
-
 class Rulelist(NamedTuple):
     label: str
     entries: list[str]
@@ -109,7 +97,7 @@ def limit_words(kind: str, window: str, value: int) -> str:
     """ "$25.00 per month", "60 requests/min"."""
     if kind == Limit.Kind.BUDGET:
         return f"{display_usd(value)} {Limit.Window(window).label}"
-    return f"{value:,} {SHORT[kind]}"
+    return f"{value:,} {(SHORT_ONE if value == 1 else SHORT)[kind]}"
 
 
 def words_of_limits(policy: Policy) -> list[str]:
@@ -232,7 +220,7 @@ def switch_words(policy: Policy) -> list[str]:
             "Answers are shortened to what the budget affords." if policy.clamp else "Answers are never shortened to fit."
         )
     if policy.clamp_least_tokens:
-        found.append(f"Not below {policy.clamp_least_tokens:,} tokens.")
+        found.append(f"Not below {policy.clamp_least_tokens:,} token{'' if policy.clamp_least_tokens == 1 else 's'}.")
     if policy.observed_holds is not None:
         found.append(
             "Calls hold what answers usually need." if policy.observed_holds else "Calls hold the longest possible answer."
@@ -254,63 +242,6 @@ def applied_rows(applied: Iterable[InForce]) -> list[dict[str, Any]]:
         }
         for one in applied
     ]
-
-
-# --- history --------------------------------------------------------------------------------------
-
-
-def events(found: Iterable[AuditEvent]) -> list[Event]:
-    return [
-        Event(
-            who=str(event.actor or "Gatehouse"),
-            did=ACTIONS.get(event.action, event.action),
-            what=_what(event),
-            at=event.at,
-            changes=_changes(event) if event.action == "policy.changed" else [],
-        )
-        for event in found
-    ]
-
-
-def _what(event: AuditEvent) -> str:
-    facts = event.after or event.before
-    if event.action in ("policy.created", "policy.changed", "policy.deleted"):
-        return ""
-    name = str(facts.get("name", ""))
-    if facts.get("reach"):
-        return f"{name}: {REACH_WORDS.get(facts['reach'], facts['reach'])}"
-    if not facts.get("limit"):
-        return name
-    kind, _, window = str(facts["limit"]).partition(" ")
-    until = parse_datetime(str(facts.get("until") or ""))
-    words = limit_words(kind, window, int(facts.get("amount", 0)))
-    return f"{name}: {words}" + (f", until {timezone.localtime(until):%b %d, %Y, %H:%M}" if until else "")
-
-
-def _changes(event: AuditEvent) -> list[tuple[str, str, str]]:
-    """(what, before, after) in words."""
-    return [
-        (_fact_label(name), _fact(name, event.before.get(name)), _fact(name, event.after.get(name)))
-        for name in {**event.before, **event.after}
-    ]
-
-
-def _fact_label(name: str) -> str:
-    if name in CHOICES:
-        return CHOICES[name]
-    return dict(Rule.Kind.choices).get(name, name.replace("_", " ").capitalize())
-
-
-def _fact(name: str, value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if name in CHOICES:
-        return display_usd(value) if name.startswith("budget") else f"{value:,}"
-    return str(value)
 
 
 # --- undo -----------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from guardrails import offered
 from guardrails.limit_rows import CHOICES, Row
 from guardrails.models import Binding, Policy
 from guardrails.policy_forms import PolicyForm
+from guardrails.policy_history import events
 from guardrails.policy_pages import (
     applied_rows,
     binding_rows,
-    events,
     override_rows,
     policy_rows,
     policy_url,
@@ -127,7 +127,7 @@ def new_policy(request: OrgRequest) -> HttpResponse:
         except Refused as refused:
             show_refusal(form, refused)
         else:
-            messages.success(request, f"{made} is made. It governs nobody until you bind it.")
+            messages.success(request, f"The policy {made} was created. It governs nobody until you bind it.")
             return redirect(policy_url(made, org=request.organization.slug))
     return _form_page(request, form, back=_list_url(request))
 
@@ -166,7 +166,7 @@ def copy(request: OrgRequest, policy_id: int) -> HttpResponse:
     except Refused as refused:
         messages.error(request, refused.message)
         return redirect(policy_url(found, org=request.organization.slug))
-    messages.success(request, f"{made} is a copy that governs nobody yet.")
+    messages.success(request, f"The copy {made} was created. It governs nobody until you bind it.")
     return redirect(policy_url(made, org=request.organization.slug))
 
 
@@ -179,7 +179,7 @@ def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
     if request.method == "POST":
         error = _deleted(found, request)
         if not error:
-            messages.success(request, f"{found.name} is deleted.")
+            messages.success(request, f"The policy {found.name} was deleted.")
             back = _list_url(request)
             return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
     context = {
@@ -239,7 +239,7 @@ def _losses(found: Policy) -> list[str]:
     bound = sorted(str(binding.subject) for binding in bindings)
     governs = f"It governs {', '.join(bound[:8])}{f' and {len(bound) - 8} more' if len(bound) > 8 else ''}: from the next call on"
     return [
-        f"{governs} its limits and rules hold no more." if bound else "It governs nobody at present.",
+        f"{governs} its limits and rules no longer apply." if bound else "It governs nobody at present.",
         "Exceptions made to it go with it.",
         "The audit trail keeps what it said; what was spent stays in the ledger.",
     ]

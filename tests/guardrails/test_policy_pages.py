@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from guardrails.models import Binding, Override, Policy
+from guardrails.policy_pages import words_of_limits
 from guardrails.services.bindings import bind
 from guardrails.services.key_limits import set_key_limits
 from guardrails.services.overrides import add_override, end_override
@@ -177,9 +178,43 @@ def test_the_history_says_what_was_and_what_is(world: World) -> None:
     ]
     assert set(history[0].changes) == {
         ("Budget per month", "$1.00", "$2.00"),
-        ("Allowed models", "none", "a, b"),
-        ("Clamp", "none", "on"),
+        ("Allowed models", "every model", "a, b"),
+        ("Shorten answers to what the budget affords", "As the policy above says", "On"),
     }
+
+
+def test_the_history_speaks_as_the_form_does_and_names_members(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    client, by = signed_in(world, "alice"), world.actor("alice")
+    rules = {"members": [world.mia.email]}
+    switches: Any = {"clamp": False, "clamp_least_tokens": 1500, "degrade_percent": 80, "degrade_model": "small"}
+    change_policy(policy, by=by, rules=rules, observed_holds=True, **switches)
+    history = client.get(url(world, f"{policy.pk}/history/")).context["events"]
+    assert set(history[0].changes) == {
+        ("Allowed members", "everyone", world.mia.email),
+        ("Shorten answers to what the budget affords", "As the policy above says", "Off"),
+        ("Shorten to no less than", "none", "1,500"),
+        ("Hold what answers usually need", "As the policy above says", "On"),
+        ("From this share of a budget on", "none", "80%"),
+        ("Calls go to", "none", "small"),
+    }
+    form = shown(client.get(url(world, f"{policy.pk}/edit/")))
+    assert all(label in form for label, _, _ in history[0].changes)
+
+
+def test_a_member_that_is_gone_is_no_number(world: World) -> None:
+    policy = made(world, "Team", "platform", rules={"members": [world.mia.email]})
+    policy.rules.update(entries=["999999999"])
+    change_policy(policy, by=world.actor("alice"), rules={})
+    history = signed_in(world, "alice").get(url(world, f"{policy.pk}/history/")).context["events"]
+    assert history[0].changes == [("Allowed members", "someone who left", "everyone")]
+
+
+def test_one_of_a_kind_is_singular(world: World) -> None:
+    policy = made(world, "One", limits=[LimitSpec("parallel", "now", 1), LimitSpec("rpm", "minute", 1)])
+    assert words_of_limits(policy) == ["1 request/min", "1 parallel call"]
+    other = made(world, "Two", limits=[LimitSpec("parallel", "now", 2), LimitSpec("keys", "now", 0)])
+    assert words_of_limits(other) == ["2 parallel calls", "0 API keys"]
 
 
 def test_a_binding_out_of_reach_is_not_shown(world: World) -> None:
