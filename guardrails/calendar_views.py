@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from guardrails.windows import Calendar, Kind, containing
 from orgs.doors import OrgRequest, org_view
 from orgs.permissions import Permission
-from orgs.services.changes import time_zones
+from orgs.services.changes import zone_named
 from orgs.services.organizations import CALENDAR
 
 SHOWN: tuple[tuple[Kind, str], ...] = (
@@ -66,4 +66,4 @@ def _chosen(query: QueryDict, *, kept: Calendar) -> Calendar:
         for field, (first, last) in CALENDAR.items()
         if (text := query.get(field, "")).isascii() and text.isdigit() and len(text) < 3 and first <= int(text) <= last
     }
-    return kept._replace(time_zone=name if name in time_zones() else kept.time_zone, **numbers)
+    return kept._replace(time_zone=zone_named(name) or kept.time_zone, **numbers)

@@ -56,17 +56,18 @@ class SettingsForm(forms.Form):
     )
     admit_unguarded = forms.BooleanField(required=False, label="Let calls pass while limits cannot be checked")
 
-    def __init__(self, data: Any = None, *, organization: Organization) -> None:
+    def __init__(self, data: Any = None, *, organization: Organization, since: datetime | None = None) -> None:
+        """`since`: what new models were counted from when their approval was last switched off, to switch it on again."""
         super().__init__(data)
-        self.organization = organization
+        self.since = organization.approval_since or since
+        self.zone = ZoneInfo(organization.time_zone)
         same = ("name", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required", "admit_unguarded")
         self.initial = {field: getattr(organization, field) for field in same}
         self.initial["approval_required"] = organization.approval_since is not None
         self.initial["approval_from"] = self._since_date()
 
     def _since_date(self) -> date | None:
-        since = self.organization.approval_since
-        return None if since is None else since.astimezone(ZoneInfo(self.organization.time_zone)).date()
+        return None if self.since is None else self.since.astimezone(self.zone).date()
 
     @property
     def settings(self) -> Settings:
@@ -80,7 +81,7 @@ class SettingsForm(forms.Form):
             "reset_hour": cleaned["reset_hour"],
             "attribution_required": cleaned["attribution_required"],
             "admit_unguarded": cleaned["admit_unguarded"],
-            "approval_since": self._approval_since(),
+            "approval_since": (self.chosen_since or timezone.now()) if cleaned["approval_required"] else None,
         }
 
     def clean_time_zone(self) -> str:
@@ -96,13 +97,10 @@ class SettingsForm(forms.Form):
             raise forms.ValidationError("Enter a valid date.")
         return chosen
 
-    def _approval_since(self) -> datetime | None:
-        """The day shown stands for the exact moment kept, unless another day is chosen: then that day's beginning."""
+    @property
+    def chosen_since(self) -> datetime | None:
+        """Switched on or off. The day shown stands for the exact moment kept; another day for its beginning."""
         chosen = self.cleaned_data["approval_from"]
-        if not self.cleaned_data["approval_required"]:
-            return None
-        if chosen is None:
-            return timezone.now()
-        if chosen == self._since_date():
-            return self.organization.approval_since
+        if chosen is None or chosen == self._since_date():
+            return self.since if chosen else None
         return datetime.combine(chosen, time(), tzinfo=ZoneInfo(self.cleaned_data["time_zone"]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
@@ -11,6 +12,9 @@ from orgs.forms import SettingsForm, offered_time_zones
 from orgs.permissions import Permission
 from orgs.selectors import home_organization, organizations_of
 from orgs.services.organizations import change_settings, create_personal_account
+
+# What the approval of new models counted from when this session last saved the settings, by organisation.
+SINCE = "approval_since:{}"
 
 
 @require_safe
@@ -36,13 +40,17 @@ def switch(request: SignedInRequest, org: str) -> HttpResponse:
 def settings(request: OrgRequest) -> HttpResponse:
     """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
     request.actor.require(Permission.MANAGE_SETTINGS, request.organization.root)
-    form = SettingsForm(request.POST if request.method == "POST" else None, organization=request.organization)
+    remembered = SINCE.format(request.organization.slug)
+    since = parse_datetime(request.session.get(remembered, ""))
+    form = SettingsForm(request.POST if request.method == "POST" else None, organization=request.organization, since=since)
     if form.is_valid():
         try:
             change_settings(request.organization, by=request.actor, **form.settings)
         except Refused as refused:
             form.add_error(refused.field if refused.field in form.fields else None, refused.message)
         else:
+            # Whoever switches the approval of models off and on again finds its date still there.
+            request.session[remembered] = form.chosen_since.isoformat() if form.chosen_since else ""
             messages.success(request, "The settings are saved. They count from the next call on.")
             return redirect(request.path)
     context = {"form": form, "time_zones": offered_time_zones()}

@@ -75,7 +75,26 @@ def time_zones() -> frozenset[str]:
     return frozenset(available_timezones() & known - {"Factory", "localtime"})
 
 
+def zone_named(typed: str) -> str | None:
+    """The time zone of this name, or of the city of this name where only one zone is called after it."""
+    return typed if typed in time_zones() else _zones_by_words().get(_words(typed))
+
+
 def clean_time_zone(name: str) -> str:
-    if name not in time_zones():
+    found = zone_named(name)
+    if found is None:
         raise Refused(f"“{name[:80]}” is not a time zone of the IANA list.", field="time_zone")
-    return name
+    return found
+
+
+@cache
+def _zones_by_words() -> dict[str, str]:
+    cities: dict[str, list[str]] = {}
+    for zone in time_zones():
+        cities.setdefault(_words(zone.rpartition("/")[2]), []).append(zone)
+    return {city: zones[0] for city, zones in cities.items() if len(zones) == 1} | {_words(zone): zone for zone in time_zones()}
+
+
+def _words(name: str) -> str:
+    """As people type it: large or small letters, spaces for underscores."""
+    return " ".join(name.replace("_", " ").split()).lower()

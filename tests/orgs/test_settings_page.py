@@ -109,7 +109,7 @@ def test_a_setting_that_makes_no_sense_is_told_at_its_field(world: World, change
 
 
 def test_what_was_typed_stays_when_something_is_wrong(world: World) -> None:
-    page = refused(world, time_zone="Berlin", name="Acme Three", reset_hour="6")
+    page = refused(world, time_zone="Mars", name="Acme Three", reset_hour="6")
     assert 'value="Acme Three"' in page
     assert '<option value="6" selected>' in page
 
@@ -133,6 +133,42 @@ def test_the_moment_of_the_switch_survives_saving_another_setting(world: World) 
     saved = save(world, approval_required="on", approval_from=f"{since:%Y-%m-%d}", reset_hour="4")
 
     assert (saved.approval_since, saved.reset_hour) == (since, 4)
+
+
+def test_the_date_of_approval_outlives_a_while_without_it(world: World) -> None:
+    since = timezone.now() - timedelta(days=30)
+    Organization.objects.filter(pk=world.acme.pk).update(approval_since=since)
+    client, day = client_of(world, "alice"), f"{since:%Y-%m-%d}"
+
+    client.post(page_of(world), form_of(world, approval_from=day))
+    off = Organization.objects.get(pk=world.acme.pk).approval_since
+    shown = client.get(page_of(world)).content.decode()
+    client.post(page_of(world), form_of(world, approval_required="on", approval_from=day))
+
+    assert off is None
+    assert f'value="{day}"' in shown
+    assert Organization.objects.get(pk=world.acme.pk).approval_since == since
+
+
+@pytest.mark.parametrize(
+    ("typed", "zone"),
+    [
+        ("Tokyo", "Asia/Tokyo"),
+        ("new york", "America/New_York"),
+        ("  MEXICO   city ", "America/Mexico_City"),
+        ("europe/berlin", "Europe/Berlin"),
+        ("america/port of spain", "America/Port_of_Spain"),
+        ("Singapore", "Singapore"),
+        ("utc", "UTC"),
+    ],
+)
+def test_a_city_will_do_for_a_time_zone(world: World, typed: str, zone: str) -> None:
+    assert save(world, time_zone=typed).time_zone == zone
+
+
+@pytest.mark.parametrize("typed", ["Indianapolis", "Pacific", "York", "", "Asia"])
+def test_a_city_that_two_zones_are_called_after_will_not(world: World, typed: str) -> None:
+    refused(world, time_zone=typed)
 
 
 def test_approval_can_be_switched_off(world: World) -> None:
