@@ -1,6 +1,7 @@
 """Whether something is away that this installation can do without for a while: what monitors and the console's banner show.
 
-PostgreSQL away: rows wait in the spool (billing/spool.py), answers go on. Redis away: no call is admitted.
+PostgreSQL away: rows wait in the spool (billing/spool.py), answers go on. Redis away: no call is admitted,
+unless its organisation lets calls pass unchecked then (proxy/unguarded.py).
 """
 
 from __future__ import annotations

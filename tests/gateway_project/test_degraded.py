@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
@@ -68,6 +69,18 @@ def test_people_see_that_figures_are_behind(world: World, three_rows_wait: None)
 def test_people_see_that_calls_are_refused(no_redis: None) -> None:
     state = degraded.state()
     assert (bool(state), state.redis, state.spooled_rows) == (True, False, 0)
+
+
+@pytest.mark.parametrize("passes", [False, True])
+def test_the_banner_says_what_the_organisation_has_chosen(world: World, no_redis: None, passes: bool) -> None:
+    world.acme.admit_unguarded = passes
+    shown = render_to_string("components/degraded.html", {"degraded": degraded.state(), "organization": world.acme})
+    assert ("Calls pass unchecked:" in shown, "Calls are refused:" in shown) == (passes, not passes)
+    assert ("They are charged when it is back." in shown, "503" in shown) == (passes, not passes)
+
+
+def test_outside_an_organisation_the_banner_says_what_is_usual(no_redis: None) -> None:
+    assert "Calls are refused:" in render_to_string("components/degraded.html", {"degraded": degraded.state()})
 
 
 def test_strangers_are_told_nothing(three_rows_wait: None) -> None:
