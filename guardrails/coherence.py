@@ -33,6 +33,16 @@ KINDS = {
     "keys": "API keys",
     "seats": "members",
 }
+# Of exactly one.
+KINDS_ONE = {
+    "rpm": "request per minute",
+    "tpm": "token per minute",
+    "rpd": "request per day",
+    "parallel": "parallel call",
+    "max_tokens": "output token per call",
+    "keys": "API key",
+    "seats": "member",
+}
 LISTS = {"models": "model", "providers": "provider", "addresses": "address", "members": "member"}
 
 
@@ -55,6 +65,7 @@ class Placed(NamedTuple):
 def of_itself(shape: Shape, offered: Collection[OfferedModel] = ()) -> list[str]:
     return [
         *_nothing_allowed(shape),
+        *_blocks_itself(shape, offered),
         *_longer_below_shorter(shape),
         *_unknown_names(shape, offered),
         *_more_than_a_model_writes(shape, offered),
@@ -74,7 +85,8 @@ def at_a_place(
 def hidden_default(own: Placed, *, above: Iterable[Placed], below: Iterable[Placed], what: str) -> list[str]:
     """Defaults for `what` ("members", "keys") on groups above and below the group of this one: the nearest counts."""
     hides = [
-        f"Below {own.node} it takes the place of the default “{other.shape.name}” of {other.node}: {what} get one of them only."
+        f"Below {own.node} it takes the place of the default “{other.shape.name}” of {other.node}:"
+        f" {what} get those of the nearest group only."
         for other in above
     ]
     hidden = [
@@ -90,6 +102,18 @@ def _nothing_allowed(shape: Shape) -> list[str]:
         for (kind, window), value in shape.limits.items()
         if value == 0
     ]
+
+
+def _blocks_itself(shape: Shape, offered: Collection[OfferedModel]) -> list[str]:
+    """Nothing to say where the allowed models are merely not offered: those are named one by one."""
+    if not any(shape.rules.get(kind) for kind in ("models", "blocked_models")):
+        return []
+    allowed = [model.name for model in offered if _listed(model.name, shape)]
+    if not allowed or _usable([shape], offered):
+        return []
+    if shape.rules.get("models"):
+        return ["It blocks every offered model that it allows: no model is left, so every call is refused."]
+    return ["It blocks every model offered now: every call is refused."]
 
 
 def _longer_below_shorter(shape: Shape) -> list[str]:
@@ -163,8 +187,9 @@ def _nothing_shared(own: Placed, above: list[Placed], offered: Collection[Offere
         if own.shape.rules.get(kind) and len(lists) > 1 and not _share(kind, lists):
             found.append(f"{own.node}: together with the policies above it no {word} is left.")
     shapes = [one.shape for one in placed]
+    # What leaves nothing by itself does so everywhere: `of_itself` says it once.
     restricts = own.shape.rules.get("models") or own.shape.rules.get("blocked_models")
-    if not found and restricts and offered and not _usable(shapes, offered):
+    if not found and restricts and _usable([own.shape], offered) and not _usable(shapes, offered):
         found.append(f"{own.node}: together with the policies above it none of the models offered now is left.")
     return found
 
@@ -182,11 +207,17 @@ def _usable(shapes: Sequence[Shape], offered: Collection[OfferedModel]) -> list[
 
 
 def _passes(model: str, shapes: Sequence[Shape]) -> bool:
-    def named(entries: Sequence[str]) -> bool:
-        return any(fnmatchcase(model.lower(), entry.lower()) for entry in entries)
+    blocked = any(_named(model, shape.rules.get("blocked_models", ())) for shape in shapes)
+    return not blocked and all(_listed(model, shape) for shape in shapes)
 
-    blocked = any(named(shape.rules.get("blocked_models", ())) for shape in shapes)
-    return not blocked and all(named(shape.rules["models"]) for shape in shapes if shape.rules.get("models"))
+
+def _listed(model: str, shape: Shape) -> bool:
+    """Among those it allows, blocked or not."""
+    return not shape.rules.get("models") or _named(model, shape.rules["models"])
+
+
+def _named(model: str, entries: Sequence[str]) -> bool:
+    return any(fnmatchcase(model.lower(), entry.lower()) for entry in entries)
 
 
 def _price(model: OfferedModel) -> tuple[int, int]:
@@ -197,7 +228,9 @@ def _price(model: OfferedModel) -> tuple[int, int]:
 
 
 def _limit(kind: str, window: str, value: int) -> str:
-    return f"{display_usd(value)} {WORDS[window]}" if kind == "budget" else f"{value:,} {KINDS[kind]}"
+    if kind == "budget":
+        return f"{display_usd(value)} {WORDS[window]}"
+    return f"{value:,} {(KINDS_ONE if value == 1 else KINDS)[kind]}"
 
 
 def _some(names: Sequence[str]) -> str:

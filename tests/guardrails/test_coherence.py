@@ -149,6 +149,46 @@ def test_models_that_a_policy_above_blocks() -> None:
     assert warning == "Team: together with the policies above it none of the models offered now is left."
 
 
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"models": ["sm*"], "blocked_models": ["sm*"]}, "It blocks every offered model that it allows"),
+        ({"models": ["small", "large"], "blocked_models": ["*"]}, "It blocks every offered model that it allows"),
+        ({"blocked_models": ["*"]}, "It blocks every model offered now"),
+    ],
+)
+def test_a_policy_that_blocks_all_it_allows_is_told_so_once(rules: dict[str, list[str]], says: str) -> None:
+    shape = Shape("P", rules=rules)
+    (warning,) = of_itself(shape, OFFERED)
+    assert warning.startswith(says)
+    assert at_a_place(place(shape, "Team"), above=[], below=[], offered=OFFERED) == []
+    above = [place(Shape("Q", rules={"blocked_models": ["large"]}), "Above")]
+    assert at_a_place(place(shape, "Team"), above=above, below=[], offered=OFFERED) == []
+
+
+def test_a_policy_that_blocks_some_of_what_it_allows_is_not_odd() -> None:
+    assert of_itself(Shape("P", rules={"models": ["*"], "blocked_models": ["large"]}), OFFERED) == []
+
+
+def test_allowing_what_is_not_offered_is_no_blocking() -> None:
+    (warning,) = of_itself(Shape("P", rules={"models": ["claude-*"]}), OFFERED)
+    assert warning == "“claude-*” names no model that is offered now."
+
+
+@given(st.sets(st.sampled_from(["small", "large", "unpriced"])), st.sets(st.sampled_from(["small", "large", "unpriced"])))
+def test_blocking_itself_is_said_exactly_where_nothing_is_left(allowed: set[str], blocked: set[str]) -> None:
+    shape = Shape("P", rules={"models": sorted(allowed), "blocked_models": sorted(blocked)})
+    left = (allowed or {"small", "large", "unpriced"}) - blocked
+    assert bool(of_itself(shape, OFFERED)) == (not left)
+
+
+def test_one_of_a_kind_is_singular() -> None:
+    above = [place(Shape("Q", {("parallel", "now"): 1}), "Division")]
+    (warning,) = at_a_place(place(Shape("P", {("parallel", "now"): 2}), "Team"), above=above, below=[])
+    assert "2 parallel calls is more" in warning
+    assert "(1 parallel call)" in warning
+
+
 def test_the_nearest_default_counts() -> None:
     own, other = place(Shape("P"), "Team"), place(Shape("Q"), "Division")
     (above,) = hidden_default(own, above=[other], below=[], what="members")
