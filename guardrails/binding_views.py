@@ -16,6 +16,7 @@ from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
+from guardrails.policy_selectors import uses_of
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
 from guardrails.subjects import Subject, find, search
@@ -31,8 +32,9 @@ def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
     if request.method == "POST":
         try:
             subject = _chosen(request)
-            bindings.bind(found, subject=subject, reach=request.POST.get("reach", "self"), by=request.actor)
-            messages.success(request, f"{found} governs {subject} from the next call on.")
+            made = bindings.bind(found, subject=subject, reach=request.POST.get("reach", "self"), by=request.actor)
+            made.policy = found  # its limits are loaded
+            messages.success(request, " ".join([f"{found} governs {subject} from the next call on.", *_used_up(request, made)]))
             return _done(request, found)
         except Refused as refused:
             error = refused.message
@@ -45,6 +47,19 @@ def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
         "error": error,
     }
     return render(request, "guardrails/bind.html", context, status=422 if error else 200)
+
+
+def _used_up(request: OrgRequest, binding: Binding) -> list[str]:
+    """[] or one sentence, of the spent budget that holds calls back longest. Budgets of zero the page names itself."""
+    uses = uses_of([binding], organization=request.organization, now=timezone.now()).get(binding.pk, [])
+    over = [use for use in uses if use.spent >= use.value > 0]
+    if not over:
+        return []
+    # One without an end is the longest.
+    use = max(over, key=lambda use: (use.resets_at is None, use.resets_at or timezone.now()))
+    until = f" until {timezone.localtime(use.resets_at):%b %d, %Y, %H:%M}" if use.resets_at else ""
+    spent = f"{display_usd(use.spent)} of {limit_words('budget', use.limit.window, use.value)}"
+    return [f"{binding.subject} has already spent {spent}: calls are refused{until}."]
 
 
 @require_safe

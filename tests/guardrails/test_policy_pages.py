@@ -564,6 +564,38 @@ def test_a_member_elsewhere_too_is_managed_from_above_both(world: World) -> None
     assert [row.may_manage for row in bound] == [False]
 
 
+# --- bound where it is spent already --------------------------------------------------------------
+
+
+def told_on_binding(world: World, policy: Policy, subject: str, reach: str = "self") -> str:
+    fields = {"subject": token_of(getattr(world, subject)), "reach": reach}
+    answer = signed_in(world, "alice").post(url(world, f"{policy.pk}/bind/"), fields, follow=True)
+    return str(next(iter(answer.context["messages"])))
+
+
+def test_binding_a_budget_that_is_spent_already_says_so_and_until_when(world: World) -> None:
+    insert_calls(call_row(world.key, charged_nano_usd=3 * DOLLAR))
+    told = told_on_binding(world, made(world, "Tight", limits=[LimitSpec("budget", "year", DOLLAR)]), "mia")
+    assert "Tight governs " in told
+    assert "has already spent $3.00 of $1.00 per year: calls are refused until " in told
+    assert timezone.localdate().year + 1 == int(told.rsplit(",", 2)[1])
+
+
+def test_a_budget_without_an_end_is_said_to_hold_calls_back_for_good(world: World) -> None:
+    insert_calls(call_row(world.key, charged_nano_usd=3 * DOLLAR))
+    limits = [LimitSpec("budget", "year", DOLLAR), LimitSpec("budget", "total", 2 * DOLLAR)]
+    told = told_on_binding(world, made(world, "Tight", limits=limits), "mia")
+    assert told.endswith("has already spent $3.00 of $2.00 in total: calls are refused.")
+
+
+def test_binding_what_still_has_room_or_comes_as_a_default_says_no_more(world: World) -> None:
+    insert_calls(call_row(world.key, charged_nano_usd=3 * DOLLAR))
+    roomy = made(world, "Roomy", limits=[LimitSpec("budget", "year", 4 * DOLLAR), LimitSpec("budget", "day", 4 * DOLLAR)])
+    assert told_on_binding(world, roomy, "mia").endswith("from the next call on.")
+    tight = made(world, "Tight", limits=[LimitSpec("budget", "year", DOLLAR)])
+    assert told_on_binding(world, tight, "platform", "members").endswith("from the next call on.")
+
+
 # --- what governs nobody --------------------------------------------------------------------------
 
 
