@@ -71,12 +71,14 @@ class Part(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`total` is the sum of `parts`, as recorded."""
+    """`total` is the sum of `parts`, as recorded. What a refusal judged, where its row tells: `max_tokens`, `address`."""
 
     steps: list[Step]
     parts: list[Part]
     total: int
     path: str
+    max_tokens: int | None = None
+    address: str = ""
 
 
 def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequence[Group]) -> Story:
@@ -88,7 +90,14 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
         steps.append(Step("First token", "", "ok", f"after {formatting.duration(call.first_token_ms)}"))
     steps.append(_ended(call))
     parts = _bill(call)
-    return Story(steps, parts, sum(part.cost_nano_usd for part in parts), " / ".join(group.name for group in path))
+    return Story(
+        steps,
+        parts,
+        total=sum(part.cost_nano_usd for part in parts),
+        path=" / ".join(group.name for group in path),
+        max_tokens=call.decision.get("asked"),
+        address=call.decision.get("address") or "",
+    )
 
 
 def _asked(call: UsageRecord) -> str:

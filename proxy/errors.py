@@ -50,6 +50,8 @@ class ProxyError(Exception):
     type: ClassVar[str] = "invalid_request_error"
     sentence: ClassVar[str] = "The request failed."
     should_retry: bool | None = None
+    # Seconds to wait where nothing says how long; None: no `retry-after` is sent.
+    patience: ClassVar[float | None] = None
     # The id of the call it ended, where there was one.
     request_id: str | None = None
 
@@ -68,7 +70,7 @@ class ProxyError(Exception):
         super().__init__(self.message)
         self.param = param
         self.code = code or type(self).code
-        self.retry_after = retry_after
+        self.retry_after = type(self).patience if retry_after is None else retry_after
         self.should_retry = type(self).should_retry if should_retry is None else should_retry
         self.detail = detail
 
@@ -254,7 +256,7 @@ class ProviderOverloaded(ServerFailed):
 
 
 class GuardrailsUnavailable(ServerFailed):
-    status, code = 503, "guardrails_unavailable"
+    status, code, patience = 503, "guardrails_unavailable", 1
     sentence = "Limits cannot be checked at the moment, so no call is let through."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway_project.lib.database import DatabaseUnavailable
@@ -57,7 +57,7 @@ def figures(entry: Headroom) -> dict[str, Any]:
         "spent": shown(entry.spent),
         "held": shown(entry.held),
         "left": shown(entry.left),
-        "resets_at": entry.resets_at,
+        "resets_at": _whole_seconds(entry.resets_at),
         "forgiven": shown(limit.forgiven),
         "changes_at": _changes_at(limit),
         "degrades": None if limit.keep is None else {"model": limit.degrade_model, "below_left": exact_usd(limit.keep)},
@@ -74,7 +74,14 @@ def _changes_at(limit: Limit) -> datetime | None:
     """When its value changes by itself: an override begins or ends. None where that is the end of its window, or never."""
     if not limit.until_ms or limit.until_ms == limit.ends_ms:
         return None
-    return datetime.fromtimestamp(limit.until_ms / 1000, tz=UTC)
+    return _whole_seconds(datetime.fromtimestamp(limit.until_ms / 1000, tz=UTC))
+
+
+def _whole_seconds(moment: datetime | None) -> datetime | None:
+    """Rounded up, as in errors: who waits until then has waited long enough."""
+    if moment is None or not moment.microsecond:
+        return moment
+    return moment.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

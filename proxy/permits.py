@@ -30,7 +30,8 @@ def check_caller(call: Call) -> None:
     rule = rules.against_address(call.address)
     if rule is not None:
         address = call.address or "an unknown address"
-        raise IpNotAllowed(f"{_where(rule)} takes no calls from {address}.", detail=_detail(rule))
+        detail = _detail(rule) | {"address": call.address or None}
+        raise IpNotAllowed(f"{_where(rule)} takes no calls from {address}.", detail=detail)
     rule = rules.against_member(call.principal.member_id)
     if rule is not None:
         raise MemberNotAllowed(f"{_where(rule)} does not name {call.principal.member_name}.", detail=_detail(rule))
@@ -74,6 +75,7 @@ def most_tokens(call: Call) -> int | None:
         raise MaxTokensExceeded(
             f"The policy {bound.policy!r} on {where} allows {bound.value} output tokens per call, this one asks for "
             f"{call.asked.max_tokens}.",
+            param="max_tokens",
             detail={
                 "level": bound.level,
                 "node": bound.node,
@@ -81,6 +83,7 @@ def most_tokens(call: Call) -> int | None:
                 "kind": bound.kind,
                 "window": bound.window,
                 "limit": bound.value,
+                "asked": call.asked.max_tokens,
                 "ask": ASK,
             },
         )

@@ -7,6 +7,7 @@ of one key for one reason in a minute, the rest of the minute is one row with a 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -59,10 +60,10 @@ class Rate(NamedTuple):
 
 
 RATES = {
-    "rpm": Rate(RateLimitExceeded, "The rate limit of {value} requests per minute on {where} is reached."),
-    "rpd": Rate(RateLimitExceeded, "The limit of {value} requests per day on {where} is reached."),
-    "tpm": Rate(TokenRateLimitExceeded, "The rate limit of {value} tokens per minute on {where} does not cover this call."),
-    "parallel": Rate(ConcurrencyLimitExceeded, "The limit of {value} calls at the same time on {where} is reached."),
+    "rpm": Rate(RateLimitExceeded, "The rate limit of {value} request{s} per minute on {where} is reached."),
+    "rpd": Rate(RateLimitExceeded, "The limit of {value} request{s} per day on {where} is reached."),
+    "tpm": Rate(TokenRateLimitExceeded, "The rate limit of {value} token{s} per minute on {where} does not cover this call."),
+    "parallel": Rate(ConcurrencyLimitExceeded, "The limit of {value} call{s} at the same time on {where} is reached."),
 }
 
 
@@ -72,11 +73,11 @@ def _rate(outcome: Refused, rate: Rate) -> ProxyError:
         retry_ms = limit.ends_ms - outcome.at_ms
     figures = {"limit": limit.value, "spent": outcome.used, "held": 0}
     return rate.error(
-        rate.sentence.format(value=limit.value, where=_where(limit)),
+        rate.sentence.format(value=limit.value, s="" if limit.value == 1 else "s", where=_where(limit)),
         retry_after=retry_ms / 1000,
         # An SDK that waits a minute may succeed; one that waited for the day to end would seem to hang.
         should_retry=None if retry_ms <= PATIENCE_MS else False,
-        detail=_detail(outcome, figures, resets_ms=outcome.at_ms + retry_ms),
+        detail=_detail(outcome, figures, resets_ms=0 if limit.kind == "parallel" else outcome.at_ms + retry_ms),
     )
 
 
@@ -108,9 +109,14 @@ def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) 
         "kind": limit.kind,
         "window": limit.window,
         **figures,
-        "resets_at": datetime.fromtimestamp(resets_ms / 1000, tz=UTC).isoformat() if resets_ms else None,
+        "resets_at": _moment(resets_ms) if resets_ms else None,
         "ask": TOP_UP if limit.is_pool else RAISE,
     }
+
+
+def _moment(at_ms: int) -> str:
+    """RFC 3339 in whole seconds, rounded up: who waits until then has waited long enough."""
+    return datetime.fromtimestamp(math.ceil(at_ms / 1000), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def record(call: Call, error: ProxyError) -> None:

@@ -235,6 +235,22 @@ def test_its_page_tells_the_whole_story(world: World, django_assert_max_num_quer
         assert shown in page, shown
 
 
+@pytest.mark.parametrize(
+    ("kind", "judged", "query"),
+    [
+        ("max_tokens", {"limit": 100, "asked": 101}, "&amp;max_tokens=101"),
+        ("addresses", {"address": "2001:db8::7"}, "&amp;address=2001%3Adb8%3A%3A7"),
+        ("addresses", {"address": None}, ""),
+        ("max_tokens", {"limit": 100}, ""),
+    ],
+)
+def test_a_refused_call_can_be_judged_again_as_it_was(world: World, kind: str, judged: dict[str, Any], query: str) -> None:
+    decision = {"level": "key", "node": "k", "policy": "P", "kind": kind, "ask": "an admin", **judged}
+    insert_calls(row := refused_row(world.key, decision=decision, requested_model="m", feature=""))
+    page = open_as(world, "alice", f"{row.call_id}/").content.decode()
+    assert f'/explain/?key={world.key.public_id}&amp;model=m{query}"' in page
+
+
 def test_a_refused_call_names_the_limit_with_its_figures(world: World) -> None:
     insert_calls(row := refused_row(world.key))
     page = open_as(world, "mia", f"{row.call_id}/").content.decode()

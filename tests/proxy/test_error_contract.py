@@ -37,7 +37,8 @@ def budget(window: str, **fields: Any) -> ProxyError:
 
 
 def rate(kind: str, window: str, *, retry_ms: int, tokens: int = 0) -> ProxyError:
-    return refusals.error_of(Refused(limit(kind=kind, window=window, value=60), 60, 0, AT, retry_ms), tokens=tokens)
+    ends = AT + retry_ms if kind == "rpd" else 0
+    return refusals.error_of(Refused(limit(kind=kind, window=window, value=60, ends_ms=ends), 60, 0, AT, retry_ms), tokens=tokens)
 
 
 def ruled(check: Callable[[Call], object], *, address: str = "203.0.113.7", asks: int | None = None, **rule: Any) -> ProxyError:

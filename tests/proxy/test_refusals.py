@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway_project.lib.money import NANO
 from guardrails.admission import Refused
@@ -41,7 +44,7 @@ def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> 
         "limit": "2.000000001",
         "spent": "1.5",
         "held": "0.25",
-        "resets_at": "2026-11-19T14:53:20+00:00",
+        "resets_at": "2026-11-19T14:53:20Z",
         "ask": "an admin above this level can raise the limit",
     }
     assert errors.headers(error, request_id="1")["x-should-retry"] == "false"
@@ -72,7 +75,22 @@ def test_a_rate_says_when_to_come_again() -> None:
     assert error.detail is not None
     assert (error.detail["limit"], error.detail["spent"], error.detail["held"]) == (60, 60, 0)
     resets_at = datetime.fromisoformat(str(error.detail["resets_at"]))
-    assert resets_at.timestamp() * 1000 == AT + 1_200
+    assert resets_at.timestamp() * 1000 == AT + 2_000
+
+
+@given(st.integers(min_value=1, max_value=10**9))
+def test_when_it_resets_is_a_whole_second_never_too_early(retry_ms: int) -> None:
+    detail = told(limit(kind="rpm", window="minute", value=60), used=60, retry_after_ms=retry_ms).detail or {}
+    text = str(detail["resets_at"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text)
+    assert 0 <= datetime.fromisoformat(text).timestamp() * 1000 - (AT + retry_ms) < 1000
+
+
+def test_nobody_knows_when_calls_that_run_will_end() -> None:
+    error = told(limit(kind="parallel", window="now", value=1), used=1, retry_after_ms=1_000)
+    assert error.message.startswith("The limit of 1 call at the same time on")
+    assert error.retry_after == 1
+    assert (error.detail or {})["resets_at"] is None
 
 
 def refuse_often(house: House, times: int, *, error: ProxyError | None = None) -> None:
