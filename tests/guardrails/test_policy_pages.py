@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 from django.utils import timezone
 
-from guardrails.models import Binding, Override, Policy
+from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_pages import words_of_limits
 from guardrails.services.bindings import bind
 from guardrails.services.key_limits import set_key_limits
@@ -215,6 +216,24 @@ def test_one_of_a_kind_is_singular(world: World) -> None:
     assert words_of_limits(policy) == ["1 request/min", "1 parallel call"]
     other = made(world, "Two", limits=[LimitSpec("parallel", "now", 2), LimitSpec("keys", "now", 0)])
     assert words_of_limits(other) == ["2 parallel calls", "0 API keys"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("parallel", 1, "1 parallel call"),
+        ("parallel", 3, "3 parallel calls"),
+        ("rpd", 1, "1 request/day"),
+        ("rpm", 1, "1/min"),
+        ("tpm", 2000, "2,000 tokens/min"),
+        ("max_tokens", 1, "1 output token/call"),
+        ("keys", 2, "2 API keys"),
+        ("seats", 1, "1 member"),
+    ],
+)
+def test_a_tag_counts_as_people_do(kind: str, value: int, words: str) -> None:
+    limit = Limit(kind=kind, window=Limit.WINDOWS[kind][0], value=value)
+    assert f">{words}</span>" in render_to_string("guardrails/partials/_limit.html", {"limit": limit})
 
 
 def test_a_binding_out_of_reach_is_not_shown(world: World) -> None:
