@@ -456,7 +456,7 @@ def test_the_demo_organisation_gives_a_result_worth_reading(northwind: Organizat
     (refused, avoided), (passed, spent) = done.result["refused"], done.result["passed"]
     assert 0 < refused < passed
     assert 0 < avoided < spent
-    assert len(done.result["subjects"]) >= 3
+    assert done.result["subjects"]
     client = Client()
     client.force_login(founder)
     page = client.get(f"/o/{northwind.slug}/guardrails/simulations/{done.pk}/")
