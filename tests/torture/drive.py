@@ -66,6 +66,7 @@ class Drive:
         self.changes: Counter[str] = Counter()
         self._random = random.Random(options.seed + 1)  # noqa: S311 - no secret
         self._one_at_a_time = {number: asyncio.Lock() for number in range(options.workers)}
+        self._one_restart, self._valkey_is_up = asyncio.Lock(), asyncio.Lock()
         # Django's connections belong to threads: one for each kind of work.
         self._managing, self._beating, self._breaking = ThreadPoolExecutor(1), ThreadPoolExecutor(1), stage.threads
 
@@ -122,16 +123,19 @@ class Drive:
             self._note("kill", began, worker)
 
     async def _flush(self) -> None:
-        began = time.time()
-        await self._in(self._breaking, self.stage.flush)
-        self._note("flush", began)
+        async with self._valkey_is_up:  # a server that is just being restarted takes no command
+            began = time.time()
+            await self._in(self._breaking, self.stage.flush)
+            self._note("flush", began)
 
     async def _restart(self) -> None:
-        await self._in(self._breaking, self.stage.copy_valkey)
-        await asyncio.sleep(LOST_WRITES_SECONDS)
-        began = time.time()
-        await self._in(self._breaking, self.stage.restart_valkey_with_lost_writes)
-        self._note("restart", began)
+        async with self._one_restart:  # the next one would overwrite the copy of this one
+            await self._in(self._breaking, self.stage.copy_valkey)
+            await asyncio.sleep(LOST_WRITES_SECONDS)
+            async with self._valkey_is_up:
+                began = time.time()
+                await self._in(self._breaking, self.stage.restart_valkey_with_lost_writes)
+                self._note("restart", began)
 
     async def _stop(self) -> None:
         at_once = self._random.random() < 0.5
