@@ -26,6 +26,18 @@ from proxy.sandbox import catalogue as sandbox
 Outcome = Literal["created", "changed", "removed", "withdrawn", "unchanged"]
 
 SOURCE = "catalogue"
+# Of a model: what a declaration says of it is stored under the same name.
+_FIELDS = (
+    "kind",
+    "context_window",
+    "max_output_tokens",
+    "capabilities",
+    "deprecated_on",
+    "retires_on",
+    "replaced_by",
+    "timeout",
+    "circuit_breaker",
+)
 # Declarations run one after the other: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x6361746C
 
@@ -154,8 +166,7 @@ def _bound_to(row: Provider) -> str:
 
 def _store_model(declared: ModelDeclaration, report: Report) -> None:
     row = Model.objects.filter(name=declared.name).first() or Model(name=declared.name)
-    values = {name: getattr(declared, name) for name in ("kind", "context_window", "max_output_tokens", "circuit_breaker")}
-    report.note("model", declared.name, _save(row, {**values, "timeout": declared.timeout}))
+    report.note("model", declared.name, _save(row, {name: getattr(declared, name) for name in _FIELDS}))
     _store_deployments(row, declared, report)
     sku = f"model:{declared.name}"
     outcome = prices.declare(sku, rates=declared.price, source=SOURCE)

@@ -7,6 +7,7 @@ the database; `proxy.catalogue` checks the declaration against it and stores it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import date
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import yaml
 
 from billing.pricing import Rates, Tier
 from proxy import catalogue_values as values
+from proxy.capabilities import CAPABILITIES
 from proxy.models import Model
 from proxy.providers import registry
 
@@ -81,6 +83,10 @@ class ModelDeclaration(msgspec.Struct, kw_only=True):
     kind: str = "chat"
     context_window: int | None = None
     max_output_tokens: int | None = None
+    capabilities: list[str] = []
+    deprecated_on: date | None = None
+    retires_on: date | None = None
+    replaced_by: str = ""
     price: Rates | None = None
     timeout: dict[str, float] = {}
     circuit_breaker: bool = True
@@ -155,6 +161,10 @@ class _Reader:
                 "kind": values.one_of(Model.Kind.values),
                 "context_window": values.integer(1, values.MAX_INTEGER),
                 "max_output_tokens": values.integer(1, values.MAX_INTEGER),
+                "capabilities": values.words(CAPABILITIES),
+                "deprecated_on": values.day,
+                "retires_on": values.day,
+                "replaced_by": values.text(200),
                 "price": self._price,
                 "timeout": self._timeout,
                 "circuit_breaker": values.flag,

@@ -7,7 +7,8 @@ repeat a value only where it cannot be a credential.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,6 +72,29 @@ def one_of(choices: list[str]) -> Callable[[yaml.Node], str]:
         return choice
 
     return read_choice
+
+
+def words(choices: Collection[str]) -> Callable[[yaml.Node], list[str]]:
+    """Some of the choices, each once, in the order of the choices."""
+
+    def read_words(node: yaml.Node) -> list[str]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise BadValue("must be a list")
+        given = [text(40)(entry) for entry in node.value]
+        for word in given:
+            if word not in choices:
+                raise BadValue(f"{word!r} is none of {', '.join(choices)}")
+        return [word for word in choices if word in given]
+
+    return read_words
+
+
+def day(node: yaml.Node) -> date:
+    text = _scalar(node, "timestamp", "str", expected="a date such as 2027-01-31")
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise BadValue("must be a date such as 2027-01-31") from error
 
 
 def url(node: yaml.Node) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -37,7 +37,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """`deployments` in the order they were declared to be tried in."""
+    """`deployments` in the order they were declared to be tried in. `capabilities` is empty where nothing is known."""
 
     name: str
     kind: str
@@ -45,6 +45,9 @@ class Model(msgspec.Struct, frozen=True):
     max_output_tokens: int | None
     created_at: datetime
     deployments: tuple[Deployment, ...]
+    capabilities: frozenset[str] = frozenset()
+    deprecated_on: date | None = None
+    retires_on: date | None = None
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -55,7 +58,8 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 
 CATALOGUE_SQL = """
-SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.timeout, m.created_at,
+SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.capabilities, m.deprecated_on, m.retires_on, m.timeout,
+       m.created_at,
        d.id AS deployment_id, d.upstream_model, d."order", d.weight,
        p.id AS provider_id, p.name AS provider_name, p.kind AS provider_kind, p.base_url, p.api_key_env,
        p.api_key_encrypted, p.options
@@ -127,7 +131,17 @@ async def _prices(rows: list[dict[str, Any]]) -> dict[int, Price]:
 
 
 def _model(row: dict[str, Any]) -> Model:
-    return Model(row["name"], row["kind"], row["context_window"], row["max_output_tokens"], row["created_at"], ())
+    return Model(
+        name=row["name"],
+        kind=row["kind"],
+        context_window=row["context_window"],
+        max_output_tokens=row["max_output_tokens"],
+        created_at=row["created_at"],
+        deployments=(),
+        capabilities=frozenset(row["capabilities"]),
+        deprecated_on=row["deprecated_on"],
+        retires_on=row["retires_on"],
+    )
 
 
 def _with(model: Model, deployment: Deployment) -> Model:

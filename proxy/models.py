@@ -47,6 +47,12 @@ class Model(models.Model):
     kind = models.CharField(max_length=20, choices=Kind, default=Kind.CHAT)
     context_window = models.IntegerField(null=True)
     max_output_tokens = models.IntegerField(null=True)
+    # Words of proxy.capabilities; none where nothing is known.
+    capabilities = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    # When its maker advised against it, when it is gone, and what its maker names in its place (a model here, or a name there).
+    deprecated_on = models.DateField(null=True)
+    retires_on = models.DateField(null=True)
+    replaced_by = models.CharField(max_length=200, blank=True)
     # Seconds: connect, first_byte, idle, total. Missing members take the defaults of proxy.providers.base.Timeouts.
     timeout = models.JSONField(default=dict, blank=True)
     circuit_breaker = models.BooleanField(default=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,8 @@ providers:
 models:
   - name: gpt-mini
     context_window: 400000
+    capabilities: [tools, vision]
+    retires_on: 2027-02-26
     price: {input: 0.25, cached_input: 0.025, output: 2.0}
     timeout: {connect: 5}
     deployments:
@@ -66,6 +69,7 @@ def test_a_first_load_creates_what_the_file_declares() -> None:
     ]
     mini = Model.objects.get(name="gpt-mini")
     assert (mini.kind, mini.context_window, mini.timeout) == ("chat", 400_000, {"connect": 5.0})
+    assert (mini.capabilities, mini.retires_on, mini.deprecated_on) == (["tools", "vision"], date(2027, 2, 26), None)
     assert [(entry.provider.name, entry.order) for entry in mini.deployments.all()] == [("main", 1), ("spare", 2)]
     assert price_now("gpt-mini").rates.cache_read == 25_000_000
 
@@ -85,6 +89,8 @@ def test_a_second_load_changes_nothing() -> None:
         ("OPENAI_API_KEY", "OTHER_KEY", ("provider", "main", "changed")),
         ("sk-spare-secret", "sk-other", ("provider", "spare", "changed")),
         ("connect: 5", "connect: 6", ("model", "gpt-mini", "changed")),
+        ("[tools, vision]", "[tools]", ("model", "gpt-mini", "changed")),
+        ("    retires_on: 2027-02-26\n", "", ("model", "gpt-mini", "changed")),
         ("order: 2", "order: 3", ("deployment", "gpt-mini by spare/mini", "changed")),
         ("output: 2.0", "output: 2.5", ("price", "gpt-mini", "changed")),
         ("      - {provider: spare, model: mini, order: 2}\n", "", ("deployment", "gpt-mini by spare/mini", "removed")),
@@ -150,10 +156,10 @@ def test_nothing_is_loaded_where_anything_is_wrong() -> None:
     wrong = FILE.replace("output: 2.0", "output: -2").replace("kind: openai,", "kind: openai, colour: blue,")
     wrong = wrong.replace("provider: spare", "provider: nowhere")
     found = problems(wrong)
-    assert [line.split(":")[0] for line in found] == ["line 2", "line 7", "line 11"]
+    assert [line.split(":")[0] for line in found] == ["line 2", "line 9", "line 13"]
     assert "unknown key 'colour'" in found[0]
     assert "output: -2 is negative" in found[1]
-    assert found[2] == "line 11: provider 'nowhere' is declared neither here nor before"
+    assert found[2] == "line 13: provider 'nowhere' is declared neither here nor before"
     assert not Provider.objects.exists()
     assert not Model.objects.exists()
 
@@ -244,7 +250,7 @@ def test_the_command_reports_as_json(tmp_path: Path) -> None:
 def test_the_command_names_file_line_and_reason_and_fails(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.yaml"
     path.write_text(FILE.replace("0.25", "-1"))
-    with pytest.raises(CommandError, match=r"catalogue\.yaml:7: input: -1 is negative\nNothing was loaded\."):
+    with pytest.raises(CommandError, match=r"catalogue\.yaml:9: input: -1 is negative\nNothing was loaded\."):
         run(path)
 
 
@@ -254,7 +260,7 @@ def test_the_command_reports_problems_as_json_too(tmp_path: Path) -> None:
     out = io.StringIO()
     with pytest.raises(CommandError):
         call_command("catalogue", "load", str(path), "--json", stdout=out)
-    assert json.loads(out.getvalue()) == {"problems": [{"line": 7, "reason": "input: -1 is negative"}]}
+    assert json.loads(out.getvalue()) == {"problems": [{"line": 9, "reason": "input: -1 is negative"}]}
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "cannot be read"), (b"\xff\xfe", "is not UTF-8 text")])

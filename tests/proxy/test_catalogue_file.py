@@ -1,5 +1,6 @@
 """The catalogue file: what it declares, and the line and reason of everything wrong with it."""
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
@@ -71,6 +72,17 @@ def test_a_sound_file_is_read_as_it_stands() -> None:
     assert (llama.kind, llama.price, llama.timeout, llama.circuit_breaker) == ("chat", None, {}, True)
 
 
+def test_capabilities_and_dates_are_read_and_nothing_is_made_up() -> None:
+    text = model(capabilities="[vision, tools, vision]", deprecated_on="2026-12-01", retires_on="'2027-03-31'", replaced_by="n")
+    declared, wrong = read(text)
+    assert wrong == []
+    old = declared.models[0]
+    assert old.capabilities == ["tools", "vision"]
+    assert (old.deprecated_on, old.retires_on, old.replaced_by) == (date(2026, 12, 1), date(2027, 3, 31), "n")
+    silent = read(model())[0].models[0]
+    assert (silent.capabilities, silent.deprecated_on, silent.retires_on, silent.replaced_by) == ([], None, None, "")
+
+
 def test_a_price_never_passes_through_a_float() -> None:
     assert price_of("{input: 0.1, output: 0.3}") == Rates(input=100_000_000, output=300_000_000)
     assert price_of("{input: 0.000000001, output: '1e-3'}") == Rates(input=1, output=1_000_000)
@@ -140,6 +152,14 @@ def test_a_bad_price_is_named_with_its_line(price: str, reason: str) -> None:
         ("context_window", "0", "must be a whole number from 1 to 2147483647"),
         ("max_output_tokens", "12.5", "must be a whole number"),
         ("max_output_tokens", "99999999999999999999999999", "must be a whole number from 1"),
+        ("capabilities", "[tools, telepathy]", "capabilities: 'telepathy' is none of streaming, tools"),
+        ("capabilities", "tools", "capabilities: must be a list"),
+        ("capabilities", "[{tools: true}]", "capabilities: must be text"),
+        ("deprecated_on", "soon", "deprecated_on: must be a date such as 2027-01-31"),
+        ("deprecated_on", "2027", "deprecated_on: must be a date"),
+        ("retires_on", "2027-02-30", "retires_on: must be a date"),
+        ("retires_on", "2027-01-31T10:00:00Z", "retires_on: must be a date"),
+        ("replaced_by", "5", "replaced_by: must be text"),
         ("circuit_breaker", "maybe", "must be true or false"),
         ("timeout", "{connect: 0}", "connect: must be more than 0"),
         ("timeout", "{first_byte: soon}", "first_byte: must be a number of seconds"),

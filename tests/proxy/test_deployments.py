@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -77,12 +77,14 @@ def current() -> Catalogue:
 
 
 def test_a_model_has_its_deployments_in_order_with_price_and_target(declare: Callable[..., Deployment]) -> None:
-    second = declare(order=2, model={"max_output_tokens": 77, "context_window": 1000, "timeout": {"total": 9, "idle": 3}})
+    facts = {"max_output_tokens": 77, "context_window": 1000, "capabilities": ["tools"], "retires_on": date(2030, 1, 2)}
+    second = declare(order=2, model={**facts, "timeout": {"total": 9, "idle": 3}})
     first = declare(order=1, options={"region": "eu"})
 
     model = refreshed().models["catalogued"]
 
     assert (model.kind, model.max_output_tokens, model.context_window) == ("chat", 77, 1000)
+    assert (model.capabilities, model.deprecated_on, model.retires_on) == (frozenset({"tools"}), None, date(2030, 1, 2))
     assert [entry.id for entry in model.deployments] == [first.pk, second.pk]
     target = model.deployments[0].target
     assert (target.provider_name, target.kind, target.model) == ("catalogued-1", "openai-compatible", "upstream-1")
