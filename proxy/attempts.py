@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import ModuleType
 from typing import TypeVar
 
 from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, ProviderFailed, as_proxy_error
-from proxy.protocols.chat_replies import Frame, Reply, StreamReader, read_reply
+from proxy.exchange import Exchange, Whole
+from proxy.protocols.base import Frame, Reader
 from proxy.providers.base import Upstream
 from proxy.routing import Plan
 
-PATH = "/chat/completions"
-
 T = TypeVar("T")
-
-
-class Whole:
-    """A complete answer that was read to its end."""
-
-    def __init__(self, body: bytes, reply: Reply) -> None:
-        self.body = body
-        self.reply = reply
 
 
 class Opened:
     """A stream of which the first frames are here and the rest is still to come. Whoever gets it closes `upstream`."""
 
-    def __init__(self, upstream: Upstream, chunks: AsyncIterator[bytes], reader: StreamReader, first: list[Frame]) -> None:
+    def __init__(self, upstream: Upstream, chunks: AsyncIterator[bytes], reader: Reader, first: list[Frame]) -> None:
         self.upstream = upstream
         self.chunks = chunks
         self.reader = reader
         self.first = first
 
 
-async def whole_answer(call: Call, plan: Plan, codec: ModuleType) -> Whole:
+async def whole_answer(call: Call, plan: Plan) -> Whole:
     """Raises ProxyError after the last deployment failed."""
-    return await _first_success(call, plan, lambda deployment: _read_whole(call, deployment, codec))
+    return await _first_success(call, plan, lambda deployment: _read_whole(call, deployment))
 
 
-async def opened_stream(call: Call, plan: Plan, codec: ModuleType) -> Opened:
+async def opened_stream(call: Call, plan: Plan) -> Opened:
     """Raises ProxyError after the last deployment failed. The first frame has been seen: it is not an error."""
-    return await _first_success(call, plan, lambda deployment: _open_stream(call, deployment, codec))
+    return await _first_success(call, plan, lambda deployment: _open_stream(call, deployment))
 
 
 async def _first_success(call: Call, plan: Plan, attempt: Callable[[Deployment], Awaitable[T]]) -> T:
@@ -90,19 +80,21 @@ class _Attempt:
         )
 
 
-async def _read_whole(call: Call, deployment: Deployment, codec: ModuleType) -> Whole:
-    upstream = await _open(call, deployment, codec, stream=False)
+async def _read_whole(call: Call, deployment: Deployment) -> Whole:
+    exchange = Exchange(call, deployment)
+    upstream = await _open(call, deployment, exchange)
     try:
         body = await upstream.body()
     finally:
         await upstream.close()
-    return Whole(body, read_reply(body))
+    return exchange.whole(body, content_type=upstream.headers.get("content-type", "application/json"))
 
 
-async def _open_stream(call: Call, deployment: Deployment, codec: ModuleType) -> Opened:
-    upstream = await _open(call, deployment, codec, stream=True)
+async def _open_stream(call: Call, deployment: Deployment) -> Opened:
+    exchange = Exchange(call, deployment)
+    upstream = await _open(call, deployment, exchange)
     try:
-        reader = StreamReader(n=call.asked.n, wants_usage=call.asked.include_usage)
+        reader = exchange.reader()
         chunks = upstream.chunks()
         frames: list[Frame] = []
         async for chunk in chunks:
@@ -122,13 +114,11 @@ async def _open_stream(call: Call, deployment: Deployment, codec: ModuleType) ->
         raise
 
 
-async def _open(call: Call, deployment: Deployment, codec: ModuleType, *, stream: bool) -> Upstream:
-    provider, target = deployment.provider, deployment.target
-    body = codec.upstream_body(
-        call.asked,
-        model=target.model,
-        max_tokens=call.max_tokens,
-        force_usage=stream and provider.force_usage,
-        max_tokens_field=provider.max_tokens_field,
+async def _open(call: Call, deployment: Deployment, exchange: Exchange) -> Upstream:
+    return await deployment.provider.open(
+        deployment.target,
+        path=exchange.path(),
+        body=exchange.body(),
+        stream=call.asked.stream,
+        headers=exchange.headers(),
     )
-    return await provider.open(target, path=PATH, body=body, stream=stream)

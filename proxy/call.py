@@ -13,7 +13,7 @@ from guardrails.admission import Admitted
 from guardrails.limits import Limit
 from orgs.access import Principal
 from proxy.callers import Caller
-from proxy.canonical import ChatRequest
+from proxy.canonical.request import Request
 from proxy.deployments import Deployment
 from proxy.errors import ProxyError
 from proxy.routing import Plan
@@ -30,7 +30,7 @@ class Call:
     id: UUID = field(default_factory=ids.new_call_id)
     started: float = field(default_factory=time.monotonic)
     feature: str = ""
-    request: ChatRequest | None = None
+    request: Request | None = None
     plan: Plan | None = None
     held: Admitted | None = None
     max_tokens: int | None = None
@@ -47,7 +47,7 @@ class Call:
         return self.caller.principal
 
     @property
-    def asked(self) -> ChatRequest:
+    def asked(self) -> Request:
         """The request, once it has been read."""
         if self.request is None:
             raise RuntimeError("the request has not been read yet")

@@ -25,7 +25,7 @@ from orgs.access import KeyRefused
 from proxy import attribution, deployments, errors, explained_rules, permits, pipeline, refusals, routing, spend
 from proxy.call import Call
 from proxy.callers import Caller
-from proxy.canonical import ChatRequest
+from proxy.canonical.request import Request
 from proxy.deployments import Model
 from proxy.errors import GuardrailsUnavailable, ProxyError
 from proxy.explained import Explanation, Line, Question, Verdict
@@ -80,7 +80,7 @@ async def explain(caller: Caller, question: Question, *, refused: KeyRefused | N
 
 def _call(caller: Caller, question: Question) -> Call:
     call = Call(chat_completions.NAME, caller, question.feature, question.address)
-    call.request = ChatRequest(
+    call.request = Request(
         protocol=chat_completions.NAME,
         model=question.model,
         stream=question.stream,

@@ -10,8 +10,8 @@ from proxy.call import Call
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def of_whole(call: Call, *, charged: int) -> dict[str, str]:
-    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), "content-type": "application/json"}
+def of_whole(call: Call, *, charged: int, content_type: str) -> dict[str, str]:
+    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), "content-type": content_type}
 
 
 def of_stream(call: Call) -> dict[str, str]:

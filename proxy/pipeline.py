@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
-from types import ModuleType
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +40,7 @@ from proxy import (
 from proxy import streaming as streams
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable, ProxyError
+from proxy.protocols.base import CallerCodec
 
 # Judged by Redis itself, or not judged at all: nothing cached can be the reason.
 CERTAIN = (errors.MoneyRefused, errors.RateRefused, GuardrailsUnavailable)
@@ -53,23 +53,33 @@ class Answer(NamedTuple):
     body: bytes | AsyncIterator[bytes]
 
 
-async def handle(*, body: bytes, authorization: str | None, feature: str, address: str, codec: ModuleType) -> Answer:
+class Incoming(NamedTuple):
+    """What a caller sent. `headers`: those that the route's codec reads (`HEADERS`), by name in lower case."""
+
+    body: bytes
+    authorization: str | None
+    feature: str
+    address: str
+    headers: dict[str, str]
+
+
+async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
     """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
-    caller = await authenticate(authorization)
-    call = Call(codec.NAME, caller, feature, address)
+    caller = await authenticate(incoming.authorization)
+    call = Call(codec.NAME, caller, incoming.feature, incoming.address)
     try:
-        await _read(call, body, codec)
+        await _read(call, incoming, codec)
         await admit(call)
-        return await _stream(call, codec) if call.asked.stream else await _whole(call, codec)
+        return await _stream(call, codec) if call.asked.stream else await _whole(call)
     except ProxyError as error:
         error.request_id = str(call.id)
         raise
 
 
-async def _read(call: Call, body: bytes, codec: ModuleType) -> None:
+async def _read(call: Call, incoming: Incoming, codec: CallerCodec) -> None:
     """Raises BadRequest, or what has become of the key since it was cached."""
     try:
-        call.request = codec.parse(body)
+        call.request = codec.parse(incoming.body, incoming.headers)
     except ProxyError as error:
         if not await _is_current(call):
             call.caller = await _reload(call, None)
@@ -244,10 +254,10 @@ async def _is_current(call: Call) -> bool:
         return not (call.principal.admit_unguarded and call.caller.epoch)
 
 
-async def _whole(call: Call, codec: ModuleType) -> Answer:
+async def _whole(call: Call) -> Answer:
     try:
         async with asyncio.timeout(call.seconds_left):
-            whole = await attempts.whole_answer(call, call.planned, codec)
+            whole = await attempts.whole_answer(call, call.planned)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise
@@ -262,14 +272,14 @@ async def _whole(call: Call, codec: ModuleType) -> Answer:
         has_output=reply.has_output,
     )
     await settling.close(call, row)
-    return Answer(headers.of_whole(call, charged=row.charged_nano_usd), whole.body)
+    return Answer(headers.of_whole(call, charged=row.charged_nano_usd, content_type=whole.content_type), whole.body)
 
 
-async def _stream(call: Call, codec: ModuleType) -> Answer:
+async def _stream(call: Call, codec: CallerCodec) -> Answer:
     try:
         with open_streams.watched(call) as stream:
             async with asyncio.timeout(call.seconds_left) as stream.waiting:
-                opened = await attempts.opened_stream(call, call.planned, codec)
+                opened = await attempts.opened_stream(call, call.planned)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise

@@ -21,7 +21,7 @@ import msgspec
 from billing.ledger import Row
 from billing.pricing import Bill, bill
 from proxy.call import Call
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
 
 MAX_NAME = 200

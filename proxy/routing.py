@@ -8,7 +8,7 @@ from itertools import groupby
 import msgspec
 
 from billing import pricing
-from proxy.canonical import ChatRequest
+from proxy.canonical.request import Request
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 
@@ -69,7 +69,7 @@ def find(catalogue: Catalogue, name: str) -> Model:
     return model
 
 
-def plan(model: Model, request: ChatRequest, *, deployments: tuple[Deployment, ...], bounds: Bounds) -> Plan:
+def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...], bounds: Bounds) -> Plan:
     """`deployments`: those of the model that may be used. Raises BadRequest, ModelUnpriced."""
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
@@ -92,13 +92,13 @@ def plan(model: Model, request: ChatRequest, *, deployments: tuple[Deployment, .
     )
 
 
-def _tokens(request: ChatRequest, output: int, *, most: int | None) -> int:
+def _tokens(request: Request, output: int, *, most: int | None) -> int:
     """What counts until the answer tells; a mere guess is never more than a rate allows at all (`most`)."""
     needed = request.input_tokens_estimate + request.n * output
     return needed if most is None else max(request.input_tokens_estimate, min(needed, most))
 
 
-def most(deployments: tuple[Deployment, ...], request: ChatRequest, *, output: int) -> int:
+def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) -> int:
     """What the call can cost at the dearest of its deployments, fallbacks included."""
     return max(
         pricing.worst_case(
@@ -106,14 +106,14 @@ def most(deployments: tuple[Deployment, ...], request: ChatRequest, *, output: i
             input_tokens=request.input_tokens_estimate,
             output_tokens=output,
             n=request.n,
-            text_only=is_text(request),
+            text_only=request.text_only,
         )
         for deployment in deployments
         if deployment.price is not None
     )
 
 
-def affordable(plan: Plan, request: ChatRequest, *, amount: int) -> int:
+def affordable(plan: Plan, request: Request, *, amount: int) -> int:
     """The output cap that the amount reserved pays for, whichever deployment answers."""
     return min(
         pricing.affordable_output(
@@ -121,19 +121,14 @@ def affordable(plan: Plan, request: ChatRequest, *, amount: int) -> int:
             budget=amount,
             input_tokens=request.input_tokens_estimate,
             n=request.n,
-            text_only=is_text(request),
+            text_only=request.text_only,
         )
         for deployment in plan.deployments
         if deployment.price is not None
     )
 
 
-def is_text(request: ChatRequest) -> bool:
-    """Whether neither what is asked nor what is answered can hold anything but text."""
-    return not (request.image_parts or request.audio_parts or "modalities" in request.fields)
-
-
-def _decoded(request: ChatRequest, name: str) -> object:
+def _decoded(request: Request, name: str) -> object:
     """A member as its meaning: the same text can be written in many ways."""
     raw = request.fields.get(name)
     return None if raw is None else msgspec.json.decode(raw)

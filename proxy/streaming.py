@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from types import ModuleType
 
 import structlog
 
@@ -30,7 +29,7 @@ from proxy.errors import (
     as_proxy_error,
 )
 from proxy.open_streams import OpenStream
-from proxy.protocols.chat_replies import Frame, StreamReader
+from proxy.protocols.base import CallerCodec, Frame, Reader
 
 END_SECONDS = 0.05
 # A provider that was told the most tokens and sends more text than so many can be has not listened: what was reserved is
@@ -42,7 +41,7 @@ SPARE_CHARACTERS = 512
 log = structlog.get_logger(__name__)
 
 
-async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[bytes]:
+async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator[bytes]:
     """The bytes for the caller. The first item is empty: it is taken before the headers go out.
 
     So the body below runs from the start, and its `finally` does whatever becomes of the response object.
@@ -61,7 +60,7 @@ async def relay(call: Call, opened: Opened, codec: ModuleType) -> AsyncIterator[
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
             row = recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
-            held_back = [_length_end(call, reader, codec)]
+            held_back = [_length_end(call, reader)]
         else:
             row = _completed(call, reader)
         open_row = False
@@ -114,16 +113,16 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
     yield _sound(opened.reader.flush())
 
 
-def _exceeds(reader: StreamReader, most_tokens: int) -> bool:
+def _exceeds(reader: Reader, most_tokens: int) -> bool:
     """Whether the provider has written more than it was told to, by its own count if it keeps one, else by the text."""
-    counted = reader.usage is not None and reader.usage.output_total > most_tokens
+    usage = reader.usage
+    counted = usage is not None and not usage.estimated and usage.output_total > most_tokens
     return counted or reader.text_length > MOST_CHARACTERS_PER_TOKEN * most_tokens + SPARE_CHARACTERS
 
 
-def _length_end(call: Call, reader: StreamReader, codec: ModuleType) -> bytes:
+def _length_end(call: Call, reader: Reader) -> bytes:
     used = reader.usage or recording.estimated_usage(call, reader.text_length)
-    end: bytes = codec.render_length_end(reader, n=call.asked.n, usage=used if call.asked.include_usage else None)
-    return end
+    return reader.length_end(used if call.asked.include_usage else None)
 
 
 async def _end(opened: Opened) -> None:
@@ -146,7 +145,7 @@ def _sort(frames: list[Frame]) -> tuple[bytes, list[bytes]]:
     return passing, [frame.raw for frame in frames if frame.terminal and not frame.drop]
 
 
-def _completed(call: Call, reader: StreamReader) -> Row:
+def _completed(call: Call, reader: Reader) -> Row:
     """Raises AttemptFailed where the provider ended the stream before the answer."""
     if not reader.finish_reasons and not reader.done:
         raise AttemptFailed("broken", "The provider ended the stream before the answer was complete.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -13,6 +15,7 @@ from proxy import attribution, headers, keycard, offered, permits, pipeline, sta
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.protocols import chat_completions
+from proxy.protocols.base import CallerCodec
 
 
 class ProxyView(AsyncAPIView):
@@ -21,18 +24,30 @@ class ProxyView(AsyncAPIView):
         await startup.ensure()
 
 
-class ChatCompletions(ProxyView):
+class Calls(ProxyView):
+    """An endpoint whose POSTs are calls of one protocol."""
+
+    codec: ClassVar[CallerCodec]
+
     async def post(self, request: Request) -> HttpResponseBase:
+        meta = request.META
         answer = await pipeline.handle(
-            body=request._request.body,
-            authorization=request.META.get("HTTP_AUTHORIZATION"),
-            feature=request.headers.get(attribution.HEADER, ""),
-            address=address_of(request),
-            codec=chat_completions,
+            pipeline.Incoming(
+                body=request._request.body,
+                authorization=meta.get("HTTP_AUTHORIZATION"),
+                feature=request.headers.get(attribution.HEADER, ""),
+                address=address_of(request),
+                headers={name: request.headers[name] for name in self.codec.HEADERS if name in request.headers},
+            ),
+            codec=self.codec,
         )
         if isinstance(answer.body, bytes):
             return HttpResponse(answer.body, headers=answer.headers)
         return StreamingHttpResponse(answer.body, headers=answer.headers)
+
+
+class ChatCompletions(Calls):
+    codec: ClassVar[CallerCodec] = chat_completions
 
 
 def address_of(request: Request) -> str:

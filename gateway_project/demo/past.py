@@ -19,7 +19,7 @@ from gateway_project.demo import trace
 from gateway_project.demo.workloads import OUTAGE, REASONING, SPEEDS, WORKLOADS, Workload
 from gateway_project.lib.ids import call_id_at
 from gateway_project.lib.money import exact_usd
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 
 PROVIDER = "sandbox"
 # Shares of all calls.

@@ -9,38 +9,37 @@ Source: openai-python 3.52 types; usage relations: https://platform.openai.com/d
 
 import re
 import secrets
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical import ChatRequest, Usage, text_tokens
+from proxy.canonical.estimate import text_tokens
+from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import surrogates
-from proxy.protocols.chat_replies import BrokenReply, Frame, Reply, StreamReader, read_reply
-from proxy.protocols.failures import read_failure
+from proxy.protocols.base import Quirks
+from proxy.protocols.chat_replies import StreamReader, read_reply
 
 __all__ = [
-    "BrokenReply",
-    "ChatRequest",
-    "Frame",
+    "HEADERS",
+    "NAME",
+    "PATH",
     "ModelEntry",
-    "Reply",
-    "StreamReader",
     "parse",
-    "read_failure",
+    "pass_through",
+    "path",
     "read_reply",
+    "reader",
     "render_error",
-    "render_length_end",
     "render_models",
     "render_stream_error",
-    "upstream_body",
 ]
 
 NAME = "chat_completions"
 PATH = "/chat/completions"
+HEADERS: tuple[str, ...] = ()
 MAX_CHOICES = 128
 # The dearest common case: a high-detail picture of 2048 × 2048 (2,833 tokens on the models that count most kindly).
 IMAGE_TOKENS = 3000
@@ -98,7 +97,7 @@ _write = msgspec.json.Encoder().encode
 _NULL = Raw(b"null")
 
 
-def parse(body: bytes) -> ChatRequest:
+def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """Raises BadRequest, with the path of the offending member as `param`."""
     read, fields = _decode(body)
     if not read.model:
@@ -107,7 +106,7 @@ def parse(body: bytes) -> ChatRequest:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
     images, sounds, inline, sound_tokens = _parts(read.messages)
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
-    return ChatRequest(
+    return Request(
         protocol=NAME,
         model=read.model,
         stream=bool(read.stream),
@@ -121,37 +120,40 @@ def parse(body: bytes) -> ChatRequest:
         messages=len(read.messages),
         image_parts=images,
         audio_parts=sounds,
+        text_only=not (images or sounds or "modalities" in fields),
         user=read.user,
         metadata=read.metadata,
     )
 
 
-def upstream_body(
-    request: ChatRequest,
-    *,
-    model: str,
-    max_tokens: int | None = None,
-    force_usage: bool = True,
-    max_tokens_field: str = "max_tokens",
-) -> bytes:
+def path(model: str, *, stream: bool) -> str:
+    return PATH
+
+
+def pass_through(request: Request, *, model: str, max_tokens: int | None = None, quirks: Quirks | None = None) -> bytes:
     """The request for a provider: the caller's members, but for the model, the usage switch and a clamp.
 
-    `max_tokens` is the clamp; it is written to the member the caller used, else to `max_tokens_field`.
-    `force_usage` asks for the usage of a stream, which billing needs whether the caller does or not.
+    `max_tokens` is the clamp; it is written to the member the caller used, else to `quirks.max_tokens_field`.
+    A stream is asked for its usage, which billing needs whether the caller does or not.
     """
+    quirks = quirks or Quirks()
     fields = dict(request.fields)
     fields["model"] = Raw(_write(model))
-    if request.stream and force_usage:
+    if request.stream and quirks.force_usage:
         options = fields.get("stream_options", _NULL)
         given = {} if options == _NULL else _read_members(options)
         fields["stream_options"] = Raw(_write(given | {"include_usage": Raw(b"true")}))
     used = [name for name in LIMIT_FIELDS if fields.get(name, _NULL) != _NULL]
     if max_tokens is not None:
-        fields |= dict.fromkeys(used or [max_tokens_field], Raw(_write(max_tokens)))
-    elif used == ["max_completion_tokens"] and max_tokens_field == "max_tokens":
+        fields |= dict.fromkeys(used or [quirks.max_tokens_field], Raw(_write(max_tokens)))
+    elif used == ["max_completion_tokens"] and quirks.max_tokens_field == "max_tokens":
         # A provider that knows only the older name would ignore the caller's bound, and the budget with it.
         fields["max_tokens"] = fields["max_completion_tokens"]
     return _write(fields)
+
+
+def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = False) -> StreamReader:
+    return StreamReader(n=n, wants_usage=wants_usage)
 
 
 def _decode(body: bytes) -> tuple[_Body, dict[str, Raw]]:
@@ -228,34 +230,6 @@ def render_error(error: ProxyError, *, request_id: str) -> bytes:
         "gatehouse": gatehouse,
     }
     return _write({"error": shown})
-
-
-def render_length_end(reader: StreamReader, *, n: int, usage: Usage | None) -> bytes:
-    """The end of a stream that the gateway cut because what was reserved for it is used up: as at the maximum length.
-
-    Each of the `n` choices that has not ended ends; `usage` follows where the caller asked for it.
-    """
-    frame = {
-        "id": reader.upstream_id or "chatcmpl-cut",
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": reader.model or "",
-    }
-    choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in range(n) if index not in reader.finished]
-    ends = [frame | {"choices": choices}]
-    if usage is not None:
-        ends.append(frame | {"choices": [], "usage": _usage(usage)})
-    return b"".join(b"data: " + _write(end) + b"\n\n" for end in ends) + b"data: [DONE]\n\n"
-
-
-def _usage(usage: Usage) -> dict[str, object]:
-    return {
-        "prompt_tokens": usage.input_total,
-        "completion_tokens": usage.output_total,
-        "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-    }
 
 
 def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:

@@ -5,13 +5,15 @@ reasons, whether there was output, and from which frame on a stream has told the
 Every vendor deviates somewhere, so a member of an unexpected type costs its own meaning, never the call.
 """
 
+import time
 from typing import Any
 
 import msgspec
 
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import surrogates
+from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.failures import read_failure
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
@@ -79,34 +81,6 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-class BrokenReply(AttemptFailed, ValueError):
-    """The body is no answer: not JSON, or JSON without one."""
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """What a whole answer says. `usage` is None where the provider reports none."""
-
-    usage: Usage | None
-    finish_reasons: tuple[str, ...]
-    text_length: int
-    upstream_id: str | None
-    model: str | None
-    has_output: bool
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """One frame of a stream, as it came.
-
-    `terminal`: from here on the caller knows the whole answer, so it is held back until the ledger row is
-    durable. `drop`: carries only the usage that the gateway asked for and the caller did not.
-    """
-
-    raw: bytes
-    terminal: bool = False
-    drop: bool = False
-    error: AttemptFailed | None = None
-
-
 def read_reply(body: bytes) -> Reply:
     """Raises BrokenReply for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
     try:
@@ -155,11 +129,6 @@ class StreamReader:
         return tuple(reason for _, reason in sorted(self._finish.items()))
 
     @property
-    def finished(self) -> frozenset[int]:
-        """Choices that have a finish reason, by index."""
-        return frozenset(self._finish)
-
-    @property
     def all_finished(self) -> bool:
         return len(self._finish) >= self._n
 
@@ -180,6 +149,20 @@ class StreamReader:
         rest = self._splitter.rest
         self._splitter = FrameSplitter()
         return [self._frame(rest)] if rest else []
+
+    def length_end(self, usage: Usage | None) -> bytes:
+        """Each choice that has not ended ends; the usage follows where the caller asked for it."""
+        frame = {
+            "id": self.upstream_id or "chatcmpl-cut",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": self.model or "",
+        }
+        open_choices = [index for index in range(self._n) if index not in self._finish]
+        ends = [frame | {"choices": [{"index": index, "delta": {}, "finish_reason": "length"} for index in open_choices]}]
+        if usage is not None:
+            ends.append(frame | {"choices": [], "usage": usage_members(usage)})
+        return b"".join(b"data: " + msgspec.json.encode(end) + b"\n\n" for end in ends) + b"data: [DONE]\n\n"
 
     def _frame(self, raw: bytes) -> Frame:
         payload = data_of(raw)
@@ -257,6 +240,17 @@ def usage_of(given: _Usage | None) -> Usage | None:
         output=output,
         reasoning=min(reasoning, output),
     )
+
+
+def usage_members(usage: Usage) -> dict[str, object]:
+    """As Chat Completions tells it: nested kinds, `prompt_tokens` and `completion_tokens` the sums of theirs."""
+    return {
+        "prompt_tokens": usage.input_total,
+        "completion_tokens": usage.output_total,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
 
 
 def _count(value: object) -> int | None:

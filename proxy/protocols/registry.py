@@ -1,9 +1,10 @@
-"""The wire protocols by name. To add one: a module with the functions of `chat_completions`, and one line here."""
-
-from types import ModuleType
+"""The codecs by name. To add one: a module with the functions of `protocols.base`, and a line here for each side it has."""
 
 from proxy.protocols import chat_completions
+from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, ProviderCodec
 
-PROTOCOLS: dict[str, ModuleType] = {
-    chat_completions.NAME: chat_completions,
-}
+CALLERS: dict[str, CallerCodec] = {chat_completions.NAME: chat_completions}
+PROVIDERS: dict[str, ProviderCodec] = {chat_completions.NAME: chat_completions}
+# Those between which calls and answers are translated.
+CHAT_CALLERS: dict[str, ChatCallerCodec] = {}
+CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {}

@@ -1,11 +1,11 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
-from typing import ClassVar
-
 import msgspec
 from django.conf import settings
 
-from proxy.providers import openai_compatible
+from proxy.protocols import registry
+from proxy.protocols.base import Quirks
+from proxy.providers import http
 from proxy.providers.base import Target, Upstream
 from proxy.sandbox import tokens
 
@@ -14,21 +14,24 @@ class UnknownKind(ValueError):
     """The catalogue names a kind of provider this version has no client for."""
 
 
-class Provider(msgspec.Struct, frozen=True):
-    """What distinguishes one OpenAI-compatible provider from the next.
+# What a provider that speaks OpenAI's HTTP usually serves.
+CHAT_ONLY = ("chat_completions",)
 
-    `url` is None where only the operator knows it. `max_tokens_field` is where a clamp is written when the
-    caller set no maximum. `force_usage`: a stream reports its usage only when asked to.
+
+class Provider(msgspec.Struct, frozen=True):
+    """What distinguishes one provider from the next: base URL, sign-in, protocols, quirks.
+
+    `url` is None where only the operator knows it. `protocols` are those it speaks itself, the one that chat of other
+    protocols is translated to first. Kinds that sign in otherwise override `credentials`, those with addresses of
+    their own `address`.
     """
 
     kind: str
     title: str
     url: str | None = None
     key_required: bool = True
-    max_tokens_field: str = "max_tokens"
-    force_usage: bool = True
-
-    protocol: ClassVar[str] = "chat_completions"
+    protocols: tuple[str, ...] = CHAT_ONLY
+    quirks: Quirks = Quirks()
 
     def base_url(self) -> str | None:
         return self.url
@@ -37,9 +40,28 @@ class Provider(msgspec.Struct, frozen=True):
         """The key to use where the catalogue gives none."""
         return None
 
-    async def open(self, target: Target, *, path: str, body: bytes, stream: bool) -> Upstream:
-        """Raises AttemptFailed."""
-        return await openai_compatible.open(target, path=path, body=body, stream=stream)
+    def protocol_for(self, protocol: str) -> str:
+        """What this provider is spoken to in, for a caller who speaks `protocol`."""
+        return protocol if protocol in self.protocols else self.protocols[0]
+
+    def serves(self, protocol: str) -> bool:
+        """Whether calls of a protocol can go here: spoken here, or translated."""
+        return protocol in self.protocols or (protocol in registry.CHAT_CALLERS and self.protocols[0] in registry.CHAT_PROVIDERS)
+
+    def address(self, target: Target, path: str) -> str:
+        return target.base_url.rstrip("/") + path
+
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        """The headers that sign a request in. Raises AttemptFailed where that takes asking somebody who does not answer."""
+        return {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
+
+    async def open(
+        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+    ) -> Upstream:
+        """`headers`: the caller's own, in lower case. Raises AttemptFailed."""
+        url = self.address(target, path)
+        signed = await self.credentials(target, url=url, body=body)
+        return await http.open(target, url=url, headers={**(headers or {}), **signed}, body=body, stream=stream)
 
 
 class Sandbox(Provider, frozen=True):
@@ -52,15 +74,16 @@ class Sandbox(Provider, frozen=True):
         return tokens.token()
 
 
+COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False),
-    Provider("openai", "OpenAI", "https://api.openai.com/v1", max_tokens_field="max_completion_tokens"),
+    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS),
     Provider("openai-compatible", "OpenAI-compatible", key_required=False),
     Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
     # Mistral always sends the usage with the last chunk and takes no `stream_options`.
-    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", force_usage=False),
-    Provider("groq", "Groq", "https://api.groq.com/openai/v1", max_tokens_field="max_completion_tokens"),
+    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=Quirks(force_usage=False)),
+    Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS),
     Provider("xai", "xAI", "https://api.x.ai/v1"),
     Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
     Provider("together", "Together AI", "https://api.together.xyz/v1"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.canonical import ChatRequest
+from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.sandbox.catalogue import SandboxModel
 
@@ -79,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
         }
 
 
-def compose(request: ChatRequest, model: SandboxModel) -> Answer:
+def compose(request: Request, model: SandboxModel) -> Answer:
     """Raises BadRequest where `metadata.sandbox` is malformed."""
     digest = hashlib.sha256(b"\0".join((model.name.encode(), bytes(request.fields["messages"])))).digest()
     seed = int.from_bytes(digest[:8], "big")
@@ -96,7 +96,7 @@ def compose(request: ChatRequest, model: SandboxModel) -> Answer:
     )
 
 
-def _asked(request: ChatRequest) -> Asked:
+def _asked(request: Request) -> Asked:
     try:
         asked = msgspec.convert((request.metadata or {}).get("sandbox", {}), Asked)
     except msgspec.ValidationError as error:
@@ -106,12 +106,12 @@ def _asked(request: ChatRequest) -> Asked:
     return asked
 
 
-def _limit(request: ChatRequest, model: SandboxModel, asked: Asked) -> int:
+def _limit(request: Request, model: SandboxModel, asked: Asked) -> int:
     """The most words one choice can have."""
     return min(asked.output_tokens or LONGEST, request.max_tokens or model.max_output_tokens, model.max_output_tokens)
 
 
-def _choice(request: ChatRequest, model: SandboxModel, asked: Asked, *, seed: int) -> Choice:
+def _choice(request: Request, model: SandboxModel, asked: Asked, *, seed: int) -> Choice:
     length = SHORTEST + seed % (LONGEST - SHORTEST) if asked.output_tokens is None else asked.output_tokens
     limit = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
     words = _words(seed, min(length, limit))
@@ -149,7 +149,7 @@ class _ToolRequest(msgspec.Struct):
     messages: list[dict[str, Any]] = []
 
 
-def _tool_call(request: ChatRequest, seed: int) -> ToolCall | None:
+def _tool_call(request: Request, seed: int) -> ToolCall | None:
     """The named tool, or the first when one is required or the last message speaks of a tool by name."""
     if "tools" not in request.fields:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway_project.lib.lean import BodyTooLarge, ClientGone, Message, Receive, Scope, Send, UntilClientGone, read_body
-from proxy.canonical import ChatRequest
+from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import chat_completions
 from proxy.sandbox import tokens
@@ -76,7 +76,7 @@ def _require_token(scope: Scope) -> None:
         raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
-def _model(request: ChatRequest) -> SandboxModel:
+def _model(request: Request) -> SandboxModel:
     model = MODELS.get(request.model)
     if model is None:
         raise Refused(404, f"The model `{request.model}` does not exist.", code="model_not_found")
@@ -85,7 +85,7 @@ def _model(request: ChatRequest) -> SandboxModel:
     return model
 
 
-async def _behave(request: ChatRequest, model: SandboxModel, answer: Answer, send: Send) -> None:
+async def _behave(request: Request, model: SandboxModel, answer: Answer, send: Send) -> None:
     if model.behaviour == "hang":
         await _for_ever()
     if model.behaviour == "html":
@@ -137,7 +137,7 @@ def _message(choice: Choice) -> dict[str, Any]:
 
 
 # --- streams -----------------------------------------------------------------------------------
-async def _send_stream(request: ChatRequest, model: SandboxModel, answer: Answer, send: Send) -> None:
+async def _send_stream(request: Request, model: SandboxModel, answer: Answer, send: Send) -> None:
     """Half of it for those that break off."""
     if model.behaviour == "slow":
         await asyncio.sleep(model.first_token_seconds)
@@ -154,7 +154,7 @@ async def _send_stream(request: ChatRequest, model: SandboxModel, answer: Answer
     await send({"type": "http.response.body", "body": _ending(request, model, answer)})
 
 
-def _ending(request: ChatRequest, model: SandboxModel, answer: Answer) -> bytes:
+def _ending(request: Request, model: SandboxModel, answer: Answer) -> bytes:
     if model.behaviour == "stream_error":
         return b"data: " + _error_body("The model failed.", status=500, code="internal_error") + b"\n\n"
     finished = [_frame(answer, model, index, {}, choice.finish_reason) for index, choice in enumerate(answer.choices)]

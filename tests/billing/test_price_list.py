@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from billing import price_list
 from billing.price_list import BEGINNING, Unlisted, rates_of, timeline_of
 from billing.pricing import Price, Rates, bill
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 
 
 def model(prices: ModelPrice | list[ConditionalPrice]) -> ModelInfo:

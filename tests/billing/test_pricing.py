@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import UNBOUNDED, Price, Rates, Tier, affordable_output, bill, worst_case
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 
 SONNET = Rates(
     input=3_000_000_000,

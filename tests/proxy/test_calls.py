@@ -8,7 +8,7 @@ import pytest
 
 from billing.pricing import Rates, bill
 from gateway_project.lib.money import exact_usd
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 from tests.gateways import Gateway
 from tests.house import MESSAGES, RATES, House, raw, reprice
 from tests.upstream import HTML, RESET, Upstream, answer, frame, frames, refuse, stream

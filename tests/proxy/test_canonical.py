@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.canonical import UNIT, WEIGHTS, Usage, text_tokens
+from proxy.canonical.estimate import UNIT, WEIGHTS, text_tokens
+from proxy.canonical.usage import Usage
 from proxy.protocols.chat_completions import parse
 
 counts = st.integers(min_value=0, max_value=10**9)

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.canonical import ChatRequest, Usage, text_tokens
+from proxy.canonical.estimate import text_tokens
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, BadRequest, BudgetExceeded, RateLimitExceeded
 from proxy.protocols import chat_completions, registry
 from proxy.protocols.chat_completions import Frame, StreamReader, parse, read_reply, upstream_body
@@ -18,7 +20,7 @@ def body_of(**members: Any) -> bytes:
     return json.dumps({"model": "m", "messages": MESSAGES, **members}).encode()
 
 
-def sent(request: ChatRequest, **options: Any) -> Any:
+def sent(request: Request, **options: Any) -> Any:
     return json.loads(upstream_body(request, model="upstream-model", **options))
 
 
@@ -202,7 +204,7 @@ def test_tools_and_schemas_count() -> None:
 
 
 def test_a_picture_counts_flat_whatever_its_size() -> None:
-    def estimate(url: str) -> ChatRequest:
+    def estimate(url: str) -> Request:
         return parse(body_of(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]))
 
     inline, linked = estimate("data:image/png;base64," + "A" * 1_000_000), estimate("https://example.org/a.png")

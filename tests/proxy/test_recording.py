@@ -12,7 +12,7 @@ from billing.pricing import Rates
 from orgs.access import Node
 from proxy import recording
 from proxy.call import Call
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 from proxy.errors import BudgetExceeded, GuardrailsUnavailable, HoldUsedUp, KeyRevoked, ProviderFailed
 from tests.proxy.calls import caller, deployment, held, limit, planned_call
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from billing.pricing import UNBOUNDED, Rates, bill
 from proxy import routing
-from proxy.canonical import ChatRequest, Usage
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols import chat_completions
@@ -23,7 +24,7 @@ CHEAP = Rates(input=10**9, output=4 * 10**9)
 DEAR = Rates(input=5 * 10**9, output=3 * 10**9)
 
 
-def request(**members: Any) -> ChatRequest:
+def request(**members: Any) -> Request:
     return chat_completions.parse(body(**members))
 
 
@@ -35,7 +36,7 @@ def plan(*deployments: Deployment, max_output_tokens: int | None = 4096, **membe
     return planned(model(*deployments, max_output_tokens=max_output_tokens), request(**members))
 
 
-def planned(found: Model, asked: ChatRequest, **bounds: Any) -> Plan:
+def planned(found: Model, asked: Request, **bounds: Any) -> Plan:
     return routing.plan(found, asked, deployments=found.deployments, bounds=Bounds(**bounds))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.canonical import Usage
+from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import chat_completions
 from proxy.protocols.chat_replies import StreamReader, read_reply

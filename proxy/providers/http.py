@@ -1,4 +1,4 @@
-"""The client for every provider that speaks OpenAI's HTTP: bearer key, JSON in, JSON or an event stream out.
+"""The HTTP client of every provider: a POST, and an answer that is read whole or as a stream.
 
 Guarantees: no retry, no redirect; each wait is bounded (connect, first byte, idle); whatever goes wrong is an
 `AttemptFailed` whose message holds no credential; a request cancelled at any point closes its connection.
@@ -29,15 +29,18 @@ _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/htm
 _NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
 
-async def open(target: Target, *, path: str, body: bytes, stream: bool) -> "OpenAnswer":
-    """POSTs `body` to the target's base URL + `path`. Raises AttemptFailed unless the answer is a 200 of the asked kind."""
+async def open(target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool) -> "OpenAnswer":
+    """POSTs `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind.
+
+    `headers` (names in lower case) come before the client's own defaults; the target's come before both.
+    """
     started = time.monotonic()
     connect = target.timeouts.connect
     try:
         request = httpx.Request(
             "POST",
-            _url(target.base_url, path),
-            headers=_headers(target, stream=stream),
+            _url(url),
+            headers=_defaults(stream=stream) | headers | {name.lower(): value for name, value in target.headers.items()},
             content=body,
             extensions={"timeout": {"connect": connect, "pool": connect}},
         )
@@ -174,17 +177,14 @@ def _seconds(text: str) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _url(base_url: str, path: str) -> httpx.URL:
-    return httpx.URL(base_url.rstrip("/") + path)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
-def _headers(target: Target, *, stream: bool) -> dict[str, str]:
-    headers = {
+def _defaults(*, stream: bool) -> dict[str, str]:
+    return {
         "content-type": _JSON,
         "accept": _EVENT_STREAM if stream else _JSON,
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
     }
-    if target.api_key:
-        headers["authorization"] = f"Bearer {target.api_key}"
-    return headers | {name.lower(): value for name, value in target.headers.items()}

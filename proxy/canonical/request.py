@@ -1,0 +1,36 @@
+"""A call as its caller asked for it, whatever the protocol: what the gateway reads is typed, the rest stays raw JSON.
+
+So what the gateway does not read goes to a provider of the same protocol byte for byte. A call that goes to a provider
+of another protocol is read further, into a `conversation.Conversation`.
+"""
+
+import msgspec
+
+
+class Request(msgspec.Struct):
+    """One call as the caller asked for it.
+
+    `fields` holds the top-level members as raw JSON in the caller's order (of a name given twice, the last
+    value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound.
+    `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `needs` names the
+    capabilities that a model must have (`catalogue` lists them). `text_only`: neither what is asked nor what is
+    answered can hold anything but text.
+    """
+
+    protocol: str
+    model: str
+    fields: dict[str, msgspec.Raw]
+    kind: str = "chat"
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    n: int = 1
+    input_tokens_estimate: int = 0
+    messages: int = 0
+    image_parts: int = 0
+    audio_parts: int = 0
+    text_only: bool = True
+    user: str | None = None
+    metadata: dict[str, object] | None = None
+    headers: dict[str, str] = {}
+    needs: frozenset[str] = frozenset()

@@ -1,0 +1,63 @@
+"""The wire of one attempt: how a call is written for its provider, and how what comes back is read for its caller.
+
+Same protocol on both sides: the caller's own bytes go out, the provider's own bytes come back, only tapped.
+"""
+
+from __future__ import annotations
+
+from proxy.call import Call
+from proxy.deployments import Deployment
+from proxy.protocols import registry
+from proxy.protocols.base import Reader, Reply
+from proxy.protocols.translating import TranslatingReader
+
+
+class Whole:
+    """A complete answer: the caller's bytes, and what they say."""
+
+    def __init__(self, body: bytes, reply: Reply, content_type: str = "application/json") -> None:
+        self.body = body
+        self.reply = reply
+        self.content_type = content_type
+
+
+class Exchange:
+    def __init__(self, call: Call, deployment: Deployment) -> None:
+        self._call = call
+        self._deployment = deployment
+        self._codec = registry.PROVIDERS[deployment.provider.protocol_for(call.asked.protocol)]
+        self._is_direct = call.asked.protocol == self._codec.NAME
+
+    def path(self) -> str:
+        return self._codec.path(self._deployment.target.model, stream=self._call.asked.stream)
+
+    def headers(self) -> dict[str, str]:
+        """The caller's, where they mean something to the provider."""
+        return self._call.asked.headers if self._is_direct else {}
+
+    def body(self) -> bytes:
+        """Raises BadRequest for what cannot be said in the provider's protocol."""
+        asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
+        cap = self._call.max_tokens
+        if self._is_direct:
+            return self._codec.pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
+        conversation = registry.CHAT_CALLERS[asked.protocol].conversation(asked)
+        codec = registry.CHAT_PROVIDERS[self._codec.NAME]
+        return codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
+
+    def whole(self, body: bytes, *, content_type: str) -> Whole:
+        """Raises AttemptFailed."""
+        reply = self._codec.read_reply(body)
+        if self._is_direct:
+            return Whole(body, reply, content_type)
+        asked = self._call.asked
+        answer = registry.CHAT_PROVIDERS[self._codec.NAME].read_answer(body)
+        caller = registry.CHAT_CALLERS[asked.protocol]
+        return Whole(caller.render_answer(answer, request=asked, call_id=str(self._call.id)), reply)
+
+    def reader(self) -> Reader:
+        asked = self._call.asked
+        if self._is_direct:
+            return self._codec.reader(n=asked.n, wants_usage=asked.include_usage)
+        reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
+        return TranslatingReader(reader, registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id)))

@@ -1,0 +1,172 @@
+"""What a codec of a wire protocol is. Sans-IO: bytes in, bytes out; a codec is a module with these functions.
+
+A protocol that callers speak has a `CallerCodec`, one that providers speak a `ProviderCodec`; most have both in one
+module. Same protocol on both sides: bytes pass through (`pass_through`, a reader that only taps). Different ones: the
+request becomes a `Conversation`, the answer comes back as an `Answer` or as deltas (`translating.py`).
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from proxy.canonical.answer import Answer, Delta
+from proxy.canonical.conversation import Conversation
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
+from proxy.errors import AttemptFailed, ProxyError
+
+
+class BrokenReply(AttemptFailed, ValueError):
+    """The body is no answer: not JSON, or JSON without one."""
+
+
+class Quirks(msgspec.Struct, frozen=True):
+    """How a provider deviates from the protocol it speaks.
+
+    `max_tokens_field` is where a clamp is written when the caller set no maximum. `force_usage`: a stream reports its
+    usage only when asked to. `reasoning_field`: the member of a Chat Completions message that holds thought.
+    `schema_formats`: takes JSON schemas as an answer's format.
+    """
+
+    max_tokens_field: str = "max_tokens"
+    force_usage: bool = True
+    reasoning_field: str = "reasoning_content"
+    schema_formats: bool = True
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a whole answer says. `usage` is None where the provider reports none; finish reasons are canonical."""
+
+    usage: Usage | None
+    finish_reasons: tuple[str, ...] = ()
+    text_length: int = 0
+    upstream_id: str | None = None
+    model: str | None = None
+    has_output: bool = True
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One frame of a stream, as it came.
+
+    `terminal`: from here on the caller knows the whole answer, so it is held back until the ledger row is
+    durable. `drop`: carries only the usage that the gateway asked for and the caller did not. `deltas` are what it
+    says, for readers that were asked for them.
+    """
+
+    raw: bytes
+    terminal: bool = False
+    drop: bool = False
+    error: AttemptFailed | None = None
+    deltas: tuple[Delta, ...] = ()
+
+
+class Reader(Protocol):
+    """Taps one stream: `feed` chunks cut anywhere, then `flush`. Neither raises: what is wrong is a frame's `error`.
+
+    `usage` may be incomplete until the stream is over; then it says `estimated`. `text_length` is in characters,
+    reasoning and tool arguments included.
+    """
+
+    @property
+    def done(self) -> bool:
+        """Whether the provider has said that the stream is over."""
+
+    @property
+    def has_output(self) -> bool: ...
+
+    @property
+    def text_length(self) -> int: ...
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def upstream_id(self) -> str | None: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """Canonical, by choice; empty while no choice has ended."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether every choice has its finish reason."""
+
+    def feed(self, chunk: bytes) -> list[Frame]: ...
+
+    def flush(self) -> list[Frame]:
+        """What an ending stream leaves open."""
+
+    def length_end(self, usage: Usage | None) -> bytes:
+        """The end of a stream that the gateway cuts because what was reserved is used up: as at the maximum length.
+
+        `usage` where the caller wants to know it.
+        """
+
+
+class Renderer(Protocol):
+    """Writes one stream for a caller. Whatever ends the answer is written by `end`, which has the usage."""
+
+    def feed(self, deltas: tuple[Delta, ...]) -> bytes: ...
+
+    def end(self, usage: Usage | None) -> bytes: ...
+
+
+class CallerCodec(Protocol):
+    """`HEADERS`: which of the caller's headers `parse` wants to see, in lower case."""
+
+    NAME: str
+    HEADERS: tuple[str, ...]
+
+    def parse(self, body: bytes, headers: Mapping[str, str] = ...) -> Request:
+        """Raises BadRequest, with the path of the offending member as `param`."""
+
+    def render_error(self, error: ProxyError, *, request_id: str) -> bytes: ...
+
+    def render_stream_error(self, error: ProxyError, *, request_id: str) -> bytes:
+        """The last frame of a stream that failed."""
+
+
+class ChatCallerCodec(CallerCodec, Protocol):
+    """One whose calls can go to providers of other protocols."""
+
+    def conversation(self, request: Request) -> Conversation:
+        """Raises BadRequest for what cannot be said in other protocols."""
+
+    def render_answer(self, answer: Answer, *, request: Request, call_id: str) -> bytes: ...
+
+    def renderer(self, request: Request, *, call_id: str) -> Renderer: ...
+
+
+class ProviderCodec(Protocol):
+    NAME: str
+
+    def path(self, model: str, *, stream: bool) -> str:
+        """Below the provider's base URL."""
+
+    def pass_through(self, request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+        """The caller's own request, but for what must change. `max_tokens`: the clamp."""
+
+    def read_reply(self, body: bytes) -> Reply:
+        """Raises BrokenReply for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
+
+    def reader(self, *, n: int, wants_usage: bool, deltas: bool = False) -> Reader:
+        """Taps a stream; with `deltas` its frames say what they mean, for a caller of another protocol."""
+
+
+class ChatProviderCodec(ProviderCodec, Protocol):
+    """One that calls of other protocols can be translated to."""
+
+    def write_request(
+        self, conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks
+    ) -> bytes:
+        """`max_tokens` is the output cap that was reserved for: None where the caller's own or the model's applies.
+
+        Raises BadRequest for what this protocol cannot say.
+        """
+
+    def read_answer(self, body: bytes) -> Answer:
+        """The same body, read whole, for a caller of another protocol. Raises like `read_reply`."""
