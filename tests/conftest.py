@@ -1,3 +1,13 @@
 """Fixtures of every test. Servers, gateway processes and the browser live in modules of their own."""
 
+import os
+
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = ["tests.servers", "tests.world", "tests.gateways", "tests.browsers", "tests.skips", "tests.demos"]
+
+# A busy machine is no failure; where every change is judged, all runs judge it by the same examples.
+settings.register_profile(
+    "gatehouse", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ, database=None
+)
+settings.load_profile("gatehouse")

@@ -13,7 +13,7 @@ from proxy import attempts
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest, Kind, ProviderFailed, ProviderOverloaded, ProviderTimeout, ProxyError
-from proxy.protocols import chat_completions
+from proxy.exchange import Whole
 from proxy.providers.base import Timeouts
 from tests.proxy.calls import deployment, plan, planned_call
 from tests.proxy.conftest import Run
@@ -27,16 +27,16 @@ def at(upstream: Upstream, number: int, **fields: Any) -> Deployment:
     return msgspec.structs.replace(found, target=target)
 
 
-def whole(run: Run, upstream: Upstream, *, count: int = 3) -> tuple[Call, attempts.Whole]:
+def whole(run: Run, upstream: Upstream, *, count: int = 3) -> tuple[Call, Whole]:
     call = planned_call(*(at(upstream, number) for number in range(1, count + 1)))
-    return call, run(attempts.whole_answer(call, call.planned, chat_completions))
+    return call, run(attempts.whole_answer(call, call.planned))
 
 
 def failed(run: Run, upstream: Upstream, *, count: int = 1, streamed: bool = False) -> tuple[Call, ProxyError]:
     call = planned_call(*(at(upstream, number) for number in range(1, count + 1)), stream=streamed)
     attempt = attempts.opened_stream if streamed else attempts.whole_answer
     with pytest.raises(ProxyError) as raised:
-        run(attempt(call, call.planned, chat_completions))
+        run(attempt(call, call.planned))
     return call, raised.value
 
 
@@ -117,7 +117,7 @@ def test_without_a_deployment_it_says_so(run: Run) -> None:
     call = planned_call()
     nowhere = msgspec.structs.replace(plan(), deployments=())
     with pytest.raises(ProviderFailed, match="No deployment"):
-        run(attempts.whole_answer(call, nowhere, chat_completions))
+        run(attempts.whole_answer(call, nowhere))
     assert call.attempts == []
 
 
@@ -137,7 +137,7 @@ def test_a_stream_that_begins_with_a_failure_is_no_stream_yet(run: Run, upstream
 
     async def work() -> tuple[Call, bytes]:
         call = planned_call(at(upstream, 1), at(upstream, 2), stream=True)
-        opened = await attempts.opened_stream(call, call.planned, chat_completions)
+        opened = await attempts.opened_stream(call, call.planned)
         rest = b"".join([chunk async for chunk in opened.chunks])
         await opened.upstream.close()
         return call, b"".join(seen.raw for seen in opened.first) + rest
@@ -154,7 +154,7 @@ def test_a_first_event_that_comes_in_pieces_is_waited_for(run: Run, upstream: Up
 
     async def work() -> bytes:
         call = planned_call(at(upstream, 1), stream=True)
-        opened = await attempts.opened_stream(call, call.planned, chat_completions)
+        opened = await attempts.opened_stream(call, call.planned)
         chunks = [chunk async for chunk in opened.chunks]
         await opened.upstream.close()
         return b"".join([*(seen.raw for seen in opened.first), *chunks])
@@ -168,7 +168,7 @@ def test_a_stream_of_nothing_opens_and_is_found_broken_when_it_ends(run: Run, up
 
     async def work() -> list[bytes]:
         call = planned_call(at(upstream, 1), stream=True)
-        opened = await attempts.opened_stream(call, call.planned, chat_completions)
+        opened = await attempts.opened_stream(call, call.planned)
         await opened.upstream.close()
         return [seen.raw for seen in opened.first]
 
@@ -182,7 +182,7 @@ def test_a_cancelled_attempt_is_written_down_and_its_connection_closed(run: Run,
     async def work() -> Call:
         call = planned_call(at(upstream, 1), at(upstream, 2), stream=streamed)
         attempt = attempts.opened_stream if streamed else attempts.whole_answer
-        task = asyncio.create_task(attempt(call, call.planned, chat_completions))
+        task = asyncio.create_task(attempt(call, call.planned))
         while not upstream.received:
             await asyncio.sleep(0.005)
         task.cancel()
@@ -199,7 +199,7 @@ def test_each_deployment_gets_the_request_in_its_own_words(run: Run, upstream: U
     upstream.then(refuse(500), answer())
     call = planned_call(at(upstream, 1), at(upstream, 2), temperature=0.5, tools=[{"type": "function"}])
     call.max_tokens = 77
-    run(attempts.whole_answer(call, call.planned, chat_completions))
+    run(attempts.whole_answer(call, call.planned))
     first, second = (got.json for got in upstream.received)
     assert (first.pop("model"), second.pop("model")) == ("model-1", "model-2")
     assert first == second

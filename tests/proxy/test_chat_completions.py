@@ -10,7 +10,9 @@ from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, BadRequest, BudgetExceeded, RateLimitExceeded
 from proxy.protocols import chat_completions, registry
-from proxy.protocols.chat_completions import Frame, StreamReader, parse, read_reply, upstream_body
+from proxy.protocols.base import Frame, Quirks, Reply
+from proxy.protocols.chat_completions import parse, pass_through, read_reply
+from proxy.protocols.chat_replies import StreamReader
 from tests.upstream import DONE, frame, frames, usage_of
 
 MESSAGES = [{"role": "user", "content": "Say hello."}]
@@ -21,12 +23,13 @@ def body_of(**members: Any) -> bytes:
 
 
 def sent(request: Request, **options: Any) -> Any:
-    return json.loads(upstream_body(request, model="upstream-model", **options))
+    return json.loads(pass_through(request, model="upstream-model", **options))
 
 
 # --- requests ----------------------------------------------------------------------------------
 def test_the_protocol_is_registered() -> None:
-    assert registry.PROTOCOLS["chat_completions"] is chat_completions
+    assert registry.CALLERS["chat_completions"] is chat_completions
+    assert registry.PROVIDERS["chat_completions"] is chat_completions
 
 
 def test_a_small_request_is_read() -> None:
@@ -130,7 +133,7 @@ def test_members_that_are_not_read_reach_the_provider_unchanged(extra: dict[str,
 
 def test_values_stay_byte_for_byte_with_their_spaces_and_escapes() -> None:
     body = rb'{ "model" : "m", "messages": [ {"content": "\u00e9\ud83d\ude00 \ud800", "role":"user"} ], "x": 1.50 }'
-    result = upstream_body(parse(body), model="z")
+    result = pass_through(parse(body), model="z")
     assert rb'[ {"content": "\u00e9\ud83d\ude00 \ud800", "role":"user"} ]' in result
     assert b'"x":1.50' in result
 
@@ -139,13 +142,13 @@ def test_values_stay_byte_for_byte_with_their_spaces_and_escapes() -> None:
 def test_lone_surrogate_halves_survive(half: bytes) -> None:
     content = b'"before ' + half + b' after"'
     request = parse(b'{"model":"m","messages":[{"role":"user","content":' + content + b'}],"stop":' + content + b"}")
-    assert upstream_body(request, model="z").count(content) == 2
+    assert pass_through(request, model="z").count(content) == 2
 
 
 def test_of_a_member_given_twice_only_the_last_counts_and_is_sent() -> None:
     request = parse(b'{"max_tokens":1,"model":"a","messages":[{"role":"user","content":"x"}],"model":"b","max_tokens":9}')
     assert (request.model, request.max_tokens) == ("b", 9)
-    assert upstream_body(request, model="z").count(b'"max_tokens"') == 1
+    assert pass_through(request, model="z").count(b'"max_tokens"') == 1
 
 
 def test_a_stream_asks_the_provider_for_usage_and_keeps_the_other_options() -> None:
@@ -157,7 +160,7 @@ def test_a_stream_asks_the_provider_for_usage_and_keeps_the_other_options() -> N
 
 def test_usage_is_not_asked_for_where_it_need_not_be() -> None:
     assert "stream_options" not in sent(parse(body_of()))
-    assert "stream_options" not in sent(parse(body_of(stream=True)), force_usage=False)
+    assert "stream_options" not in sent(parse(body_of(stream=True)), quirks=Quirks(force_usage=False))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_a_clamp_is_written_where_the_caller_set_its_limit(given_limits: dict[st
 
 
 def test_a_clamp_without_a_callers_limit_goes_to_the_providers_field() -> None:
-    result = sent(parse(body_of()), max_tokens=4, max_tokens_field="max_completion_tokens")
+    result = sent(parse(body_of()), max_tokens=4, quirks=Quirks(max_tokens_field="max_completion_tokens"))
     assert result["max_completion_tokens"] == 4
     assert "max_tokens" not in result
 
@@ -184,7 +187,7 @@ def test_a_clamp_without_a_callers_limit_goes_to_the_providers_field() -> None:
 def test_building_the_providers_body_leaves_the_request_as_it_was() -> None:
     request = parse(body_of(stream=True))
     before = dict(request.fields)
-    upstream_body(request, model="z", max_tokens=3)
+    pass_through(request, model="z", max_tokens=3)
     assert request.fields == before
 
 
@@ -235,7 +238,7 @@ def usage(given_usage: Any) -> Usage | None:
 
 def test_an_answer_is_read() -> None:
     reply = read_reply(reply_of())
-    assert reply == chat_completions.Reply(Usage(input_uncached=10, output=2), ("stop",), 2, "c1", "served", True)
+    assert reply == Reply(Usage(input_uncached=10, output=2), ("stop",), 2, "c1", "served", True)
 
 
 @pytest.mark.parametrize(

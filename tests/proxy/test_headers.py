@@ -23,7 +23,7 @@ def served(call: Call, *, attempts: int = 1) -> Call:
 
 def test_a_whole_answer_says_what_it_cost_and_who_served_it() -> None:
     call = served(planned_call(deployment(provider="first"), deployment(provider="second", id=2)), attempts=2)
-    assert headers.of_whole(call, charged=1_234_567) == {
+    assert headers.of_whole(call, charged=1_234_567, content_type="application/json") == {
         "x-request-id": str(call.id),
         "request-id": str(call.id),
         "x-gatehouse-model": "m",
@@ -35,14 +35,17 @@ def test_a_whole_answer_says_what_it_cost_and_who_served_it() -> None:
 
 def test_the_request_id_is_the_id_of_the_row() -> None:
     call = served(planned_call())
-    assert UUID(headers.of_whole(call, charged=0)["x-request-id"]) == call.id
+    assert UUID(headers.of_whole(call, charged=0, content_type="application/json")["x-request-id"]) == call.id
 
 
 @pytest.mark.parametrize(
     ("charged", "shown"), [(0, "0"), (1, "0.000000001"), (10**9, "1"), (123_456_789_012, "123.456789012"), (500_000_000, "0.5")]
 )
 def test_a_cost_is_exact(charged: int, shown: str) -> None:
-    assert headers.of_whole(served(planned_call()), charged=charged)["x-gatehouse-cost-usd"] == shown
+    assert (
+        headers.of_whole(served(planned_call()), charged=charged, content_type="application/json")["x-gatehouse-cost-usd"]
+        == shown
+    )
 
 
 def test_a_stream_has_no_cost_yet_and_is_kept_from_buffers() -> None:
@@ -55,7 +58,7 @@ def test_a_stream_has_no_cost_yet_and_is_kept_from_buffers() -> None:
 def test_a_stream_and_a_whole_answer_tell_the_same_of_their_limits() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(), left_nano_usd=5, rate=limit(kind="rpm", window="minute", value=60), rate_left=59)
-    whole, stream = headers.of_whole(call, charged=1), headers.of_stream(call)
+    whole, stream = headers.of_whole(call, charged=1, content_type="application/json"), headers.of_stream(call)
     assert {name: value for name, value in whole.items() if name.startswith("x-") and "cost" not in name} == {
         name: value for name, value in stream.items() if name.startswith("x-") and name != "x-accel-buffering"
     }
@@ -64,20 +67,20 @@ def test_a_stream_and_a_whole_answer_tell_the_same_of_their_limits() -> None:
 def test_the_tightest_budget_is_named_with_what_is_left() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(level="group", node="Platform", window="day"), left_nano_usd=1_500_000_000)
-    found = headers.of_whole(call, charged=0)
+    found = headers.of_whole(call, charged=0, content_type="application/json")
     assert (found["x-gatehouse-budget"], found["x-gatehouse-budget-left-usd"]) == ("group Platform day", "1.5")
 
 
 def test_a_budget_lowered_below_its_spending_has_nothing_left_not_less() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(), left_nano_usd=-7)
-    assert headers.of_whole(call, charged=0)["x-gatehouse-budget-left-usd"] == "0"
+    assert headers.of_whole(call, charged=0, content_type="application/json")["x-gatehouse-budget-left-usd"] == "0"
 
 
 def test_a_rate_is_counted_in_requests() -> None:
     call = served(planned_call())
     call.held = held(rate=limit(kind="rpm", window="minute", value=60), rate_left=0)
-    found = headers.of_whole(call, charged=0)
+    found = headers.of_whole(call, charged=0, content_type="application/json")
     assert (found["x-ratelimit-limit-requests"], found["x-ratelimit-remaining-requests"]) == ("60", "0")
     assert "x-gatehouse-budget" not in found
 
@@ -86,14 +89,14 @@ def test_a_rate_is_counted_in_requests() -> None:
 def test_a_shortened_answer_says_so(clamped: bool, told: str | None) -> None:
     call = served(planned_call())
     call.held, call.max_tokens = held(clamped=clamped), 33
-    assert headers.of_whole(call, charged=0).get("x-gatehouse-max-tokens") == told
+    assert headers.of_whole(call, charged=0, content_type="application/json").get("x-gatehouse-max-tokens") == told
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_name_can_break_a_header_or_add_one(node: str, provider: str) -> None:
     call = served(planned_call(deployment(provider=provider)))
     call.held = held(tightest=limit(node=node))
-    for name, value in headers.of_whole(call, charged=0).items():
+    for name, value in headers.of_whole(call, charged=0, content_type="application/json").items():
         value.encode("ascii")
         assert value.isprintable(), name
 
@@ -101,13 +104,16 @@ def test_no_name_can_break_a_header_or_add_one(node: str, provider: str) -> None
 def test_what_is_ascii_stays_as_it_is() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(node="R&D: core/3 (EU)\r\nx-evil: 1 é"))
-    assert headers.of_whole(call, charged=0)["x-gatehouse-budget"] == "key R&D: core/3 (EU)??x-evil: 1 ? month"
+    assert (
+        headers.of_whole(call, charged=0, content_type="application/json")["x-gatehouse-budget"]
+        == "key R&D: core/3 (EU)??x-evil: 1 ? month"
+    )
 
 
 def test_tokens_left_in_the_minute_are_told_and_never_negative() -> None:
     call = served(planned_call())
     call.held = held(token_rate=limit(kind="tpm", window="minute", value=500), tokens_left=-3)
-    found = headers.of_whole(call, charged=0)
+    found = headers.of_whole(call, charged=0, content_type="application/json")
     assert (found["x-ratelimit-limit-tokens"], found["x-ratelimit-remaining-tokens"]) == ("500", "0")
 
 

@@ -45,11 +45,7 @@ async def handled(house: House, request: bytes, *, feature: str = "", key: str |
     """Headers and the whole body, streamed or not."""
     try:
         found = await pipeline.handle(
-            body=request,
-            authorization=f"Bearer {key or house.key_text}",
-            feature=feature,
-            address="127.0.0.1",
-            codec=chat_completions,
+            pipeline.Incoming(request, f"Bearer {key or house.key_text}", feature, "127.0.0.1", {}), codec=chat_completions
         )
         content = found.body if isinstance(found.body, bytes) else b"".join([item async for item in found.body])
         return found.headers, content
@@ -104,7 +100,7 @@ def test_what_cannot_run_reaches_no_provider_and_leaves_a_row_without_a_hold(
 def test_a_key_nobody_knows_leaves_no_row(house: House) -> None:
     for authorization in (None, "", "Basic x", "Bearer nonsense", "Bearer gh_sk_abcdefabcdef_" + "x" * 32):
         with pytest.raises(InvalidApiKey) as raised:
-            as_worker(pipeline.handle(body=body(), authorization=authorization, feature="", address="", codec=chat_completions))
+            as_worker(pipeline.handle(pipeline.Incoming(body(), authorization, "", "", {}), codec=chat_completions))
         assert raised.value.request_id is None
     assert house.rows() == []
 
@@ -226,11 +222,7 @@ def test_calls_beside_each_other_keep_their_own_answers(house: House, upstream: 
     async def work() -> list[tuple[dict[str, str], bytes]]:
         async def one(stream_it: bool) -> tuple[dict[str, str], bytes]:
             found = await pipeline.handle(
-                body=body(stream=stream_it),
-                authorization=f"Bearer {house.key_text}",
-                feature="",
-                address="",
-                codec=chat_completions,
+                pipeline.Incoming(body(stream=stream_it), f"Bearer {house.key_text}", "", "", {}), codec=chat_completions
             )
             content = found.body if isinstance(found.body, bytes) else b"".join([item async for item in found.body])
             return found.headers, content

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import AttemptFailed
-from proxy.providers import openai_compatible, registry, transport
+from proxy.providers import http, registry, transport
 from proxy.providers.base import Target, Timeouts
 from tests.proxy.conftest import Run
 from tests.upstream import HANG, HTML, RESET, Script, Upstream, answer, frames, refuse, slowly, stream
@@ -30,7 +30,9 @@ def target(upstream: Upstream, **changes: Any) -> Target:
 
 
 async def fetch(where: Target, *, wanted_stream: bool = False) -> bytes:
-    opened = await openai_compatible.open(where, path="/chat/completions", body=b'{"model":"m"}', stream=wanted_stream)
+    opened = await registry.provider(where.kind).open(
+        where, path="/chat/completions", body=b'{"model":"m"}', stream=wanted_stream
+    )
     try:
         if wanted_stream:
             return b"".join([chunk async for chunk in opened.chunks()])
@@ -68,7 +70,9 @@ def test_a_stream_passes_byte_for_byte_as_it_comes(upstream: Upstream, run: Run)
     upstream.then(stream(sent[0], 0.3, *sent[1:]))
 
     async def watch() -> tuple[float, bytes]:
-        opened = await openai_compatible.open(target(upstream), path="/chat/completions", body=b'{"model":"m"}', stream=True)
+        opened = await registry.provider("openai-compatible").open(
+            target(upstream), path="/chat/completions", body=b'{"model":"m"}', stream=True
+        )
         chunks = opened.chunks()
         first = await anext(chunks)
         came = time.monotonic()
@@ -95,7 +99,7 @@ def test_closing_an_unread_stream_makes_the_provider_stop(upstream: Upstream, ru
     upstream.then(stream(frames("a")[0], ending="hang"))
 
     async def leave() -> None:
-        opened = await openai_compatible.open(target(upstream), path="/x", body=b"{}", stream=True)
+        opened = await registry.provider("openai-compatible").open(target(upstream), path="/x", body=b"{}", stream=True)
         await anext(opened.chunks())
         await opened.close()
         await opened.close()
@@ -248,12 +252,12 @@ def test_the_providers_code_and_retry_after_survive(upstream: Upstream, run: Run
     ],
 )
 def test_retry_after_is_read_in_every_spelling(headers: dict[str, str], seconds: float | None) -> None:
-    assert openai_compatible.retry_after(headers) == seconds
+    assert http.retry_after(headers) == seconds
 
 
 def test_retry_after_may_be_a_date() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert 50 < (openai_compatible.retry_after({"retry-after": moment}) or 0) <= 60
+    assert 50 < (http.retry_after({"retry-after": moment}) or 0) <= 60
 
 
 def test_an_answer_compressed_unasked_is_read_all_the_same(upstream: Upstream, run: Run) -> None:
@@ -265,7 +269,7 @@ def test_an_answer_compressed_unasked_is_read_all_the_same(upstream: Upstream, r
 
 
 def test_an_answer_without_end_is_cut(upstream: Upstream, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_BODY_BYTES", 1 << 20)
+    monkeypatch.setattr(http, "MAX_BODY_BYTES", 1 << 20)
     upstream.then(Script(parts=(b"x" * (1 << 20), b"x" * (1 << 20))))
     failed = failure(run, target(upstream))
     assert (failed.kind, "larger than 1 MB" in failed.message) == ("broken", True)

@@ -154,7 +154,7 @@ def test_the_affordable_cap_never_costs_more_than_what_was_reserved(
     ],
 )
 def test_only_what_can_hold_nothing_else_is_text(members: dict[str, Any], text: bool) -> None:
-    assert routing.is_text(request(**members)) is text
+    assert request(**members).text_only is text
 
 
 def test_deployments_are_tried_by_order_and_equals_by_weight() -> None:

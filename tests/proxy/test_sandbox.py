@@ -9,7 +9,9 @@ import uvicorn
 
 from gateway_project.lib import money
 from proxy.errors import AttemptFailed
-from proxy.protocols.chat_completions import Reply, StreamReader, parse, read_reply
+from proxy.protocols.base import Reply
+from proxy.protocols.chat_completions import parse, read_reply
+from proxy.protocols.chat_replies import StreamReader
 from proxy.providers import registry
 from proxy.providers.base import Target, Timeouts
 from proxy.sandbox import app, tokens

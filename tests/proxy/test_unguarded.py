@@ -251,7 +251,8 @@ def test_the_switch_itself_counts_though_this_worker_remembers_the_key_without_i
 def test_a_limit_that_cannot_be_checked_holds_nobody_up(remote: Gateway, line: Cable, house: House) -> None:
     house.change(admit_unguarded=True)
     house.policy(("budget", "month", 1), ("rpm", "minute", 0), clamp=False)
-    assert raw(remote.url, house.key_text, body()).status_code == 403
+    # A worker whose heartbeat is late, as on a busy machine, lets calls pass unchecked as well.
+    assert eventually(lambda: raw(remote.url, house.key_text, body()).status_code == 403, seconds=10)
     line.cut("refused")
 
     assert raw(remote.url, house.key_text, body()).status_code == 200
