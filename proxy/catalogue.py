@@ -37,7 +37,10 @@ _FIELDS = (
     "replaced_by",
     "timeout",
     "circuit_breaker",
+    "strategy",
+    "fallbacks",
 )
+_FIELDS_OF_A_DEPLOYMENT = ("order", "weight", "rpm", "tpm", "zdr")
 # Declarations run one after the other: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x6361746C
 
@@ -120,10 +123,29 @@ def _clashes(declared: Declaration) -> list[Problem]:
         for deployment in model.deployments
         if deployment.provider not in providers
     ]
-    return missing + [
-        Problem(model.line, f"model {model.name!r} exists as {names[model.name.lower()]!r}")
+    return (
+        missing
+        + _without_fallback(declared)
+        + [
+            Problem(model.line, f"model {model.name!r} exists as {names[model.name.lower()]!r}")
+            for model in declared.models
+            if names.get(model.name.lower(), model.name) != model.name
+        ]
+    )
+
+
+def _without_fallback(declared: Declaration) -> list[Problem]:
+    """Models may fall back to each other, so all names and kinds must be known first."""
+    kinds = dict(Model.objects.values_list("name", "kind")) | {model.name: model.kind for model in declared.models}
+    return [
+        Problem(
+            model.line,
+            f"model {model.name!r} cannot fall back to {name!r}, "
+            + (f"a model of kind {kinds[name]}" if name in kinds else "which is declared neither here nor before"),
+        )
         for model in declared.models
-        if names.get(model.name.lower(), model.name) != model.name
+        for name in model.fallbacks
+        if kinds.get(name) != model.kind
     ]
 
 
@@ -181,7 +203,7 @@ def _store_deployments(model: Model, declared: ModelDeclaration, report: Report)
         row = others.pop((entry.provider, entry.model), None) or Deployment(
             model=model, provider=providers[entry.provider], upstream_model=entry.model
         )
-        outcome = _save(row, {"order": entry.order, "weight": entry.weight})
+        outcome = _save(row, {name: getattr(entry, name) for name in _FIELDS_OF_A_DEPLOYMENT})
         report.note("deployment", f"{model.name} by {entry.provider}/{entry.model}", outcome)
     for (provider, upstream_model), row in others.items():
         row.delete()

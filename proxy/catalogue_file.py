@@ -75,6 +75,9 @@ class DeploymentDeclaration(msgspec.Struct, kw_only=True):
     model: str
     order: int = 1
     weight: int = 1
+    rpm: int | None = None
+    tpm: int | None = None
+    zdr: bool = False
     line: int = 0
 
 
@@ -90,6 +93,8 @@ class ModelDeclaration(msgspec.Struct, kw_only=True):
     price: Rates | None = None
     timeout: dict[str, float] = {}
     circuit_breaker: bool = True
+    strategy: str = "order"
+    fallbacks: list[str] = []
     deployments: list[DeploymentDeclaration]
     line: int = 0
 
@@ -168,6 +173,8 @@ class _Reader:
                 "price": self._price,
                 "timeout": self._timeout,
                 "circuit_breaker": values.flag,
+                "strategy": values.one_of(Model.Strategy.values),
+                "fallbacks": self._list_of(values.text(200)),
                 "deployments": self._list_of(self._deployment),
             },
             required=("name", "deployments"),
@@ -176,6 +183,9 @@ class _Reader:
             self._complain(node, "a model needs at least one deployment")
         if "price" in found:
             found["price"] = self._rates(found["price"], kind=found.get("kind", "chat"))
+        fallbacks = found.get("fallbacks", [])
+        if len({name.lower() for name in (found.get("name", ""), *fallbacks)}) <= len(fallbacks):
+            self._complain(node, "fallbacks must be other models, each named once")
         deployments = found.get("deployments", [])
         self._once("deployment", [(f"{entry.provider} {entry.model}", entry.line) for entry in deployments])
         return self._built(ModelDeclaration, found, node)
@@ -189,6 +199,9 @@ class _Reader:
                 "model": values.text(200),
                 "order": values.integer(1, values.MAX_SMALL_INTEGER),
                 "weight": values.integer(1, values.MAX_SMALL_INTEGER),
+                "rpm": values.integer(1, values.MAX_INTEGER),
+                "tpm": values.integer(1, values.MAX_INTEGER),
+                "zdr": values.flag,
             },
             required=("provider", "model"),
         )

@@ -28,16 +28,36 @@ log = structlog.get_logger(__name__)
 
 
 class Deployment(msgspec.Struct, frozen=True):
+    """One way to serve a model. A call may fall back to another model's, so each knows its model's name and bounds.
+
+    `rpm`, `tpm`: what its provider grants a minute, None where nothing is declared. `zdr`: it promises to retain nothing.
+    """
+
     id: int
     provider: registry.Provider
     target: Target
     price: Price | None
     order: int
     weight: int
+    model: str = ""
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    circuit_breaker: bool = True
+    rpm: int | None = None
+    tpm: int | None = None
+    zdr: bool = False
+
+    @property
+    def health_name(self) -> str:
+        """Under which the workers keep what they know of it (proxy/health/keys.py)."""
+        return str(self.id)
 
 
 class Model(msgspec.Struct, frozen=True):
-    """`deployments` in the order they were declared to be tried in. `capabilities` is empty where nothing is known."""
+    """`deployments` in the order they were declared to be tried in; `strategy` chooses among those of equal order.
+
+    `fallbacks`: names of the models whose deployments are tried after its own. `capabilities` is empty where nothing is known.
+    """
 
     name: str
     kind: str
@@ -48,6 +68,8 @@ class Model(msgspec.Struct, frozen=True):
     capabilities: frozenset[str] = frozenset()
     deprecated_on: date | None = None
     retires_on: date | None = None
+    strategy: str = "order"
+    fallbacks: tuple[str, ...] = ()
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -59,8 +81,8 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 CATALOGUE_SQL = """
 SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.capabilities, m.deprecated_on, m.retires_on, m.timeout,
-       m.created_at,
-       d.id AS deployment_id, d.upstream_model, d."order", d.weight,
+       m.created_at, m.circuit_breaker, m.strategy, m.fallbacks,
+       d.id AS deployment_id, d.upstream_model, d."order", d.weight, d.rpm, d.tpm, d.zdr,
        p.id AS provider_id, p.name AS provider_name, p.kind AS provider_kind, p.base_url, p.api_key_env,
        p.api_key_encrypted, p.options
 FROM proxy_model m
@@ -141,6 +163,8 @@ def _model(row: dict[str, Any]) -> Model:
         capabilities=frozenset(row["capabilities"]),
         deprecated_on=row["deprecated_on"],
         retires_on=row["retires_on"],
+        strategy=row["strategy"],
+        fallbacks=tuple(row["fallbacks"]),
     )
 
 
@@ -155,7 +179,16 @@ def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
     except (registry.UnknownKind, crypto.CannotDecrypt, msgspec.ValidationError) as error:
         log.error("catalogue.deployment_unusable", model=row["name"], provider=row["provider_name"], reason=str(error))
         return None
-    return Deployment(row["deployment_id"], provider, target, price, row["order"], row["weight"])
+    return Deployment(
+        row["deployment_id"],
+        provider,
+        target,
+        price,
+        row["order"],
+        row["weight"],
+        model=row["name"],
+        **{name: row[name] for name in ("context_window", "max_output_tokens", "circuit_breaker", "rpm", "tpm", "zdr")},
+    )
 
 
 def _target(row: dict[str, Any], provider: registry.Provider) -> Target:

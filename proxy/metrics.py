@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from billing.ledger import Row
 
@@ -16,6 +16,10 @@ LATENCY = Histogram("gatehouse_call_seconds", "From request to the end of the an
 FIRST_TOKEN = Histogram(
     "gatehouse_first_token_seconds", "From request to the first frame of a stream", ["model"], buckets=SECONDS
 )
+# As this worker knows it. `model` is the provider's own name for it.
+CIRCUIT = Gauge("gatehouse_deployment_circuit", "0 closed, 1 half-open, 2 open", ["provider", "model"])
+FAILURES = Counter("gatehouse_deployment_failures", "Attempts that failed, by kind of failure", ["provider", "model", "kind"])
+CIRCUIT_STATES = ("closed", "half-open", "open")
 
 
 def observe(row: Row, *, model: str) -> None:
@@ -31,3 +35,7 @@ def observe(row: Row, *, model: str) -> None:
         LATENCY.labels(model, row.provider).observe(row.latency_ms / 1000)
     if row.first_token_ms is not None:
         FIRST_TOKEN.labels(model).observe(row.first_token_ms / 1000)
+
+
+def circuit(provider: str, model: str, state: str) -> None:
+    CIRCUIT.labels(provider, model).set(CIRCUIT_STATES.index(state))

@@ -43,6 +43,13 @@ class Model(models.Model):
         TRANSCRIPTION = "transcription", "Transcription"
         VIDEO = "video", "Video"
 
+    class Strategy(models.TextChoices):
+        """Which of the deployments of equal order is tried first."""
+
+        ORDER = "order", "By weight, a session staying where it is"
+        PRICE = "price", "The cheapest"
+        LATENCY = "latency", "The fastest"
+
     name = models.CharField(max_length=200, unique=True)
     kind = models.CharField(max_length=20, choices=Kind, default=Kind.CHAT)
     context_window = models.IntegerField(null=True)
@@ -56,6 +63,9 @@ class Model(models.Model):
     # Seconds: connect, first_byte, idle, total. Missing members take the defaults of proxy.providers.base.Timeouts.
     timeout = models.JSONField(default=dict, blank=True)
     circuit_breaker = models.BooleanField(default=True)
+    strategy = models.CharField(max_length=20, choices=Strategy, default=Strategy.ORDER)
+    # Names of models that are tried, in this order, where none of its own deployments can serve a call.
+    fallbacks = ArrayField(models.CharField(max_length=200), default=list, blank=True)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -74,6 +84,11 @@ class Deployment(models.Model):
     upstream_model = models.CharField(max_length=200)
     order = models.SmallIntegerField(default=1)
     weight = models.SmallIntegerField(default=1)
+    # Requests and tokens a minute that the provider grants; None: not declared.
+    rpm = models.IntegerField(null=True)
+    tpm = models.IntegerField(null=True)
+    # The provider promises to retain nothing of what is sent there.
+    zdr = models.BooleanField(default=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["model", "provider", "upstream_model"], name="deployment_declared_once")]

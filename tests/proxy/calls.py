@@ -63,7 +63,8 @@ def deployment(*, provider: str = "scripted", rates: Rates | None = None, **fiel
     kind = registry.provider("openai-compatible")
     target = Target(1, fields.pop("id", 1), provider, kind.kind, "http://x/v1", fields.pop("model", "m"), timeouts=Timeouts())
     price = Price(version_id=1, sku="model:m", rates=rates or Rates(input=10**9, output=4 * 10**9))
-    return Deployment(target.deployment_id, kind, target, price, fields.pop("order", 1), fields.pop("weight", 1))
+    order, weight = fields.pop("order", 1), fields.pop("weight", 1)
+    return Deployment(target.deployment_id, kind, target, price, order, weight, **fields)
 
 
 def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:

@@ -1,0 +1,21 @@
+"""Names of the keys in Redis. All of them may be lost at any moment: then every deployment is taken for healthy, and unused.
+
+They share one hash tag, so that one script may touch those of several deployments, on a cluster too.
+"""
+
+from __future__ import annotations
+
+
+def state(name: str) -> str:
+    """Hash: what the workers know together of a deployment (lua/report.lua)."""
+    return f"gh:{{deployments}}:h:{name}"
+
+
+def probe(name: str) -> str:
+    """Held by the one call that may try a deployment whose circuit was open."""
+    return f"gh:{{deployments}}:p:{name}"
+
+
+def quota(name: str) -> str:
+    """Hash: requests and tokens of the last minute, by second (lua/reserve.lua)."""
+    return f"gh:{{deployments}}:q:{name}"
