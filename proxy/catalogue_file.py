@@ -174,7 +174,7 @@ class _Reader:
                 "timeout": self._timeout,
                 "circuit_breaker": values.flag,
                 "strategy": values.one_of(Model.Strategy.values),
-                "fallbacks": self._list_of(values.text(200)),
+                "fallbacks": self._fallbacks,
                 "deployments": self._list_of(self._deployment),
             },
             required=("name", "deployments"),
@@ -183,9 +183,8 @@ class _Reader:
             self._complain(node, "a model needs at least one deployment")
         if "price" in found:
             found["price"] = self._rates(found["price"], kind=found.get("kind", "chat"))
-        fallbacks = found.get("fallbacks", [])
-        if len({name.lower() for name in (found.get("name", ""), *fallbacks)}) <= len(fallbacks):
-            self._complain(node, "fallbacks must be other models, each named once")
+        if found.get("name") in found.get("fallbacks", []):
+            self._complain(node, "a model cannot fall back to itself")
         deployments = found.get("deployments", [])
         self._once("deployment", [(f"{entry.provider} {entry.model}", entry.line) for entry in deployments])
         return self._built(ModelDeclaration, found, node)
@@ -206,6 +205,12 @@ class _Reader:
             required=("provider", "model"),
         )
         return self._built(DeploymentDeclaration, found, node)
+
+    def _fallbacks(self, node: yaml.Node) -> list[str]:
+        names = self._list_of(values.text(200))(node)
+        if len(set(names)) < len(names):
+            raise values.BadValue("must name each model once")
+        return names
 
     def _price(self, node: yaml.Node) -> tuple[yaml.Node, dict[str, Any]]:
         if not isinstance(node, yaml.MappingNode):

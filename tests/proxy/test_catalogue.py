@@ -92,6 +92,8 @@ def test_a_second_load_changes_nothing() -> None:
         ("[tools, vision]", "[tools]", ("model", "gpt-mini", "changed")),
         ("    retires_on: 2027-02-26\n", "", ("model", "gpt-mini", "changed")),
         ("order: 2", "order: 3", ("deployment", "gpt-mini by spare/mini", "changed")),
+        ("order: 2", "order: 2, rpm: 60, tpm: 90000, zdr: true", ("deployment", "gpt-mini by spare/mini", "changed")),
+        ("    timeout:", "    strategy: latency\n    timeout:", ("model", "gpt-mini", "changed")),
         ("output: 2.0", "output: 2.5", ("price", "gpt-mini", "changed")),
         ("      - {provider: spare, model: mini, order: 2}\n", "", ("deployment", "gpt-mini by spare/mini", "removed")),
     ],
@@ -100,6 +102,30 @@ def test_a_change_is_reported_and_is_the_only_one(old: str, new: str, change: tu
     catalogue.load(FILE)
     assert changes(catalogue.load(FILE.replace(old, new))) == [change]
     assert not catalogue.load(FILE.replace(old, new)).changed
+
+
+def other_model(name: str, **members: str) -> str:
+    lines = [f"{member}: {value}" for member, value in members.items()]
+    return "\n    ".join([f"  - name: {name}", *lines, f"deployments: [{{provider: main, model: {name}}}]"]) + "\n"
+
+
+def test_models_may_fall_back_to_each_other_whichever_is_declared_first() -> None:
+    both = FILE + other_model("large", fallbacks="[gpt-mini]")
+    catalogue.load(both.replace("    timeout:", "    fallbacks: [large]\n    timeout:"))
+    assert dict(Model.objects.values_list("name", "fallbacks")) == {"gpt-mini": ["large"], "large": ["gpt-mini"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (other_model("m", fallbacks="[nowhere]"), "'nowhere', which is declared neither here nor before"),
+        (other_model("m", fallbacks="[GPT-mini]"), "'GPT-mini', which is declared neither here nor before"),
+        (other_model("m", fallbacks="[e]") + other_model("e", kind="embedding"), "'e', a model of kind embedding"),
+    ],
+)
+def test_a_model_falls_back_only_to_what_is_there_and_of_its_kind(more: str, reason: str) -> None:
+    assert problems(FILE + more) == [f"line 14: model 'm' cannot fall back to {reason}"]
+    assert not Model.objects.exists()
 
 
 def test_a_changed_price_appends_a_version_and_keeps_the_old() -> None:

@@ -26,7 +26,9 @@ models:
     price: {input: 0.25, cached_input: 0.025, output: 2.0}
     timeout: {connect: 5, first_byte: 60, idle: 0.5, total: 600}
     circuit_breaker: true
-    deployments: [{provider: openai-main, model: gpt-5-mini-2025-08-07, order: 1, weight: 1}]
+    strategy: price
+    fallbacks: [llama]
+    deployments: [{provider: openai-main, model: gpt-5-mini-2025-08-07, order: 1, weight: 1, rpm: 500, tpm: 2_000_000, zdr: true}]
   - name: llama
     deployments:
       - {provider: local, model: "llama3.1:8b"}
@@ -69,6 +71,8 @@ def test_a_sound_file_is_read_as_it_stands() -> None:
     assert [(entry.provider, entry.model, entry.order, entry.weight) for entry in mini.deployments] == [
         ("openai-main", "gpt-5-mini-2025-08-07", 1, 1)
     ]
+    assert [(entry.rpm, entry.tpm, entry.zdr) for entry in mini.deployments] == [(500, 2_000_000, True)]
+    assert (mini.strategy, mini.fallbacks, llama.strategy, llama.fallbacks) == ("price", ["llama"], "order", [])
     assert (llama.kind, llama.price, llama.timeout, llama.circuit_breaker) == ("chat", None, {}, True)
 
 
@@ -161,6 +165,10 @@ def test_a_bad_price_is_named_with_its_line(price: str, reason: str) -> None:
         ("retires_on", "2027-01-31T10:00:00Z", "retires_on: must be a date"),
         ("replaced_by", "5", "replaced_by: must be text"),
         ("circuit_breaker", "maybe", "must be true or false"),
+        ("strategy", "luck", "strategy: 'luck' is none of order, price, latency"),
+        ("fallbacks", "other", "fallbacks: must be a list"),
+        ("fallbacks", "[5]", "fallbacks: must be text"),
+        ("fallbacks", "[a, b, a]", "fallbacks: must name each model once"),
         ("timeout", "{connect: 0}", "connect: must be more than 0"),
         ("timeout", "{first_byte: soon}", "first_byte: must be a number of seconds"),
         ("timeout", "{idle: 86401}", "at most 86400 seconds"),
@@ -184,6 +192,9 @@ def test_a_bad_member_of_a_model_is_named_with_its_line(member: str, value: str,
         ("[{provider: p, model: u, order: 0}]", "order: must be a whole number from 1"),
         ("[{provider: p, model: u, order: 40000}]", "order: must be a whole number from 1 to 32767"),
         ("[{provider: p, model: u, weight: -1}]", "weight: must be a whole number"),
+        ("[{provider: p, model: u, rpm: 0}]", "rpm: must be a whole number from 1"),
+        ("[{provider: p, model: u, tpm: some}]", "tpm: must be a whole number"),
+        ("[{provider: p, model: u, zdr: perhaps}]", "zdr: must be true or false"),
         ("[{provider: p, model: 4.1}]", "model: must be text (put it in quotes)"),
         ("[{provider: p, model: u}, {provider: p, model: u}]", "deployment 'p u' is declared twice, first in line 3"),
     ],
@@ -211,6 +222,10 @@ def test_a_bad_deployment_is_named_with_its_line(deployments: str, reason: str) 
 def test_a_bad_member_of_a_provider_is_named(member: str, value: str, reason: str) -> None:
     (found,) = problems(provider(**{member: value}))
     assert reason in found.reason
+
+
+def test_a_model_does_not_fall_back_to_itself() -> None:
+    assert problems(model(fallbacks="[a, m]")) == [Problem(2, "a model cannot fall back to itself")]
 
 
 def test_a_kind_without_an_address_of_its_own_needs_one() -> None:

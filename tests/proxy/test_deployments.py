@@ -95,6 +95,20 @@ def test_a_model_has_its_deployments_in_order_with_price_and_target(declare: Cal
     assert (price.sku, price.rates) == ("model:catalogued", RATES)
 
 
+def test_a_deployment_knows_its_model_and_what_its_provider_grants(declare: Callable[..., Deployment]) -> None:
+    bounds = {"context_window": 1000, "max_output_tokens": 77}
+    made = declare(model={**bounds, "strategy": "price", "fallbacks": ["a", "b"], "circuit_breaker": False})
+    Deployment.objects.filter(pk=made.pk).update(rpm=60, tpm=9000, zdr=True)
+
+    model = refreshed().models["catalogued"]
+
+    assert (model.strategy, model.fallbacks) == ("price", ("a", "b"))
+    [entry] = model.deployments
+    assert (entry.model, entry.context_window, entry.max_output_tokens) == ("catalogued", 1000, 77)
+    assert (entry.rpm, entry.tpm, entry.zdr, entry.circuit_breaker) == (60, 9000, True, False)
+    assert entry.health_name == str(made.pk)
+
+
 def test_what_is_switched_off_is_not_offered(declare: Callable[..., Deployment]) -> None:
     declare("catalogued-off", model={"enabled": False})
     declare("catalogued-on", order=2, enabled=False)
