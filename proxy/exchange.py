@@ -40,7 +40,7 @@ class Exchange:
         asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
         cap = self._call.max_tokens
         if self._is_direct:
-            return self._codec.pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
+            return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         conversation = registry.CHAT_CALLERS[asked.protocol].conversation(asked)
         codec = registry.CHAT_PROVIDERS[self._codec.NAME]
         return codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
@@ -58,6 +58,6 @@ class Exchange:
     def reader(self) -> Reader:
         asked = self._call.asked
         if self._is_direct:
-            return self._codec.reader(n=asked.n, wants_usage=asked.include_usage)
+            return registry.PASS_THROUGH[self._codec.NAME].reader(n=asked.n, wants_usage=asked.include_usage)
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
         return TranslatingReader(reader, registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id)))

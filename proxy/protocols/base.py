@@ -1,8 +1,8 @@
 """What a codec of a wire protocol is. Sans-IO: bytes in, bytes out; a codec is a module with these functions.
 
 A protocol that callers speak has a `CallerCodec`, one that providers speak a `ProviderCodec`; most have both in one
-module. Same protocol on both sides: bytes pass through (`pass_through`, a reader that only taps). Different ones: the
-request becomes a `Conversation`, the answer comes back as an `Answer` or as deltas (`translating.py`).
+module. Same protocol on both sides: bytes pass through (`PassThroughCodec`, a reader that only taps). Different ones: the
+request becomes a `Conversation`, the answer comes back as an `Answer` or as deltas (`ChatProviderCodec`, `translating.py`).
 """
 
 from collections.abc import Mapping
@@ -61,8 +61,8 @@ class Frame(msgspec.Struct, frozen=True):
     deltas: tuple[Delta, ...] = ()
 
 
-class Reader(Protocol):
-    """Taps one stream: `feed` chunks cut anywhere, then `flush`. Neither raises: what is wrong is a frame's `error`.
+class ProviderReader(Protocol):
+    """Reads one stream: `feed` chunks cut anywhere, then `flush`. Neither raises: what is wrong is a frame's `error`.
 
     `usage` may be incomplete until the stream is over; then it says `estimated`. `text_length` is in characters,
     reasoning and tool arguments included.
@@ -99,6 +99,10 @@ class Reader(Protocol):
 
     def flush(self) -> list[Frame]:
         """What an ending stream leaves open."""
+
+
+class Reader(ProviderReader, Protocol):
+    """One whose frames are the caller's, so it can also end what the caller reads."""
 
     def length_end(self, usage: Usage | None) -> bytes:
         """The end of a stream that the gateway cuts because what was reserved is used up: as at the maximum length.
@@ -147,14 +151,20 @@ class ProviderCodec(Protocol):
     def path(self, model: str, *, stream: bool) -> str:
         """Below the provider's base URL."""
 
-    def pass_through(self, request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """The caller's own request, but for what must change. `max_tokens`: the clamp."""
-
     def read_reply(self, body: bytes) -> Reply:
         """Raises BrokenReply for what is no answer, and AttemptFailed for an error object (sent with status 200)."""
 
-    def reader(self, *, n: int, wants_usage: bool, deltas: bool = False) -> Reader:
-        """Taps a stream; with `deltas` its frames say what they mean, for a caller of another protocol."""
+    def reader(self, *, n: int, wants_usage: bool, deltas: bool = False) -> ProviderReader:
+        """With `deltas` the frames say what they mean, for a caller of another protocol."""
+
+
+class PassThroughCodec(ProviderCodec, Protocol):
+    """One of a protocol that callers speak too."""
+
+    def pass_through(self, request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+        """The caller's own request, but for what must change. `max_tokens`: the clamp."""
+
+    def reader(self, *, n: int, wants_usage: bool, deltas: bool = False) -> Reader: ...
 
 
 class ChatProviderCodec(ProviderCodec, Protocol):

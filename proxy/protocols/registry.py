@@ -1,10 +1,12 @@
 """The codecs by name. To add one: a module with the functions of `protocols.base`, and a line here for each side it has."""
 
 from proxy.protocols import chat_completions
-from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, ProviderCodec
+from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, PassThroughCodec, ProviderCodec
 
 CALLERS: dict[str, CallerCodec] = {chat_completions.NAME: chat_completions}
-PROVIDERS: dict[str, ProviderCodec] = {chat_completions.NAME: chat_completions}
+# Spoken on both sides.
+PASS_THROUGH: dict[str, PassThroughCodec] = {chat_completions.NAME: chat_completions}
 # Those between which calls and answers are translated.
 CHAT_CALLERS: dict[str, ChatCallerCodec] = {}
 CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {}
+PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}

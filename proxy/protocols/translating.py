@@ -6,13 +6,13 @@ breaks off is never given an end.
 
 from proxy.canonical.answer import LENGTH, Finished
 from proxy.canonical.usage import Usage
-from proxy.protocols.base import Frame, Reader, Renderer
+from proxy.protocols.base import Frame, ProviderReader, Renderer
 
 
 class TranslatingReader:
-    """Reads like the provider's reader (`protocols.base.Reader`); the frames are the caller's."""
+    """A provider's reader whose frames are the caller's (`protocols.base.Reader`)."""
 
-    def __init__(self, reader: Reader, renderer: Renderer) -> None:
+    def __init__(self, reader: ProviderReader, renderer: Renderer) -> None:
         self._reader = reader
         self._renderer = renderer
         self._ended = False
