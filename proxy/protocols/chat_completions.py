@@ -7,8 +7,6 @@ and does not judge what only a provider can know (which tools, which response fo
 Source: openai-python 3.52 types; usage relations: https://platform.openai.com/docs/api-reference/chat/object
 """
 
-import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,8 +16,8 @@ from msgspec import Raw
 from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
-from proxy.protocols import surrogates
 from proxy.protocols.base import Quirks
+from proxy.protocols.bodies import NULL, BodyReader
 from proxy.protocols.chat_replies import StreamReader, read_reply
 
 __all__ = [
@@ -91,15 +89,14 @@ class _Body(msgspec.Struct):
     metadata: dict[str, Any] | None = None
 
 
-_read_body = msgspec.json.Decoder(_Body).decode
+_body = BodyReader(_Body)
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _write = msgspec.json.Encoder().encode
-_NULL = Raw(b"null")
 
 
 def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """Raises BadRequest, with the path of the offending member as `param`."""
-    read, fields = _decode(body)
+    read, fields = _body.read(body)
     if not read.model:
         raise BadRequest("The request must name a model.", param="model")
     if not read.messages:
@@ -140,10 +137,10 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
     fields = dict(request.fields)
     fields["model"] = Raw(_write(model))
     if request.stream and quirks.force_usage:
-        options = fields.get("stream_options", _NULL)
-        given = {} if options == _NULL else _read_members(options)
+        options = fields.get("stream_options", NULL)
+        given = {} if options == NULL else _read_members(options)
         fields["stream_options"] = Raw(_write(given | {"include_usage": Raw(b"true")}))
-    used = [name for name in LIMIT_FIELDS if fields.get(name, _NULL) != _NULL]
+    used = [name for name in LIMIT_FIELDS if fields.get(name, NULL) != NULL]
     if max_tokens is not None:
         fields |= dict.fromkeys(used or [quirks.max_tokens_field], Raw(_write(max_tokens)))
     elif used == ["max_completion_tokens"] and quirks.max_tokens_field == "max_tokens":
@@ -154,43 +151,6 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
 
 def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = False) -> StreamReader:
     return StreamReader(n=n, wants_usage=wants_usage)
-
-
-def _decode(body: bytes) -> tuple[_Body, dict[str, Raw]]:
-    try:
-        if not body.isascii():
-            body.decode()
-        return _read_body(body), _read_members(body)
-    except msgspec.ValidationError as error:
-        raise _wrong_type(error) from error
-    except msgspec.DecodeError as error:
-        if surrogates.suspected(body):
-            return _decode_with_surrogates(body)
-        raise BadRequest(f"The request body is not valid JSON: {error}.") from error
-    except UnicodeDecodeError as error:
-        raise BadRequest("The request body is not valid UTF-8.") from error
-    except RecursionError as error:
-        raise BadRequest("The request body is nested too deeply.") from error
-
-
-def _wrong_type(error: msgspec.ValidationError) -> BadRequest:
-    sentence, _, path = str(error).partition(" - at `$")
-    param = path.rstrip("`").lstrip(".") or None
-    return BadRequest(f"{param or 'The request body'}: {sentence}.", param=param)
-
-
-# --- lone surrogate halves ---------------------------------------------------------------------
-def _decode_with_surrogates(body: bytes) -> tuple[_Body, dict[str, Raw]]:
-    """Lone halves are hidden behind a random mark while msgspec reads, then put back as they were."""
-    mark = secrets.token_hex(8).encode()
-    hidden = surrogates.replace_halves(body, lambda half: mark + half + b"~")
-    if hidden == body:
-        raise BadRequest("The request body is not valid JSON.")
-    read, fields = _decode(hidden)
-    if any(mark.decode() in text for text in (*fields, read.model or "", read.user or "")):
-        raise BadRequest("A name in the request is not valid Unicode.")
-    shown = re.compile(mark + rb"([dD][0-9a-fA-F]{3})~")
-    return read, {name: Raw(shown.sub(rb"\\u\1", bytes(raw))) for name, raw in fields.items()}
 
 
 # --- token estimate ----------------------------------------------------------------------------
