@@ -14,11 +14,9 @@ from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
+from proxy.protocols.counts import count, first_count
 from proxy.protocols.failures import read_failure
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
-
-# More tokens than any call can have: a figure beyond it is a provider's mistake, not a bill.
-ABSURD_TOKENS = 10**9
 
 
 class _InputDetails(msgspec.Struct):
@@ -221,16 +219,16 @@ def usage_of(given: _Usage | None) -> Usage | None:
     """
     if given is None:
         return None
-    prompt, output, total = _count(given.prompt_tokens), _count(given.completion_tokens), _count(given.total_tokens)
+    prompt, output, total = count(given.prompt_tokens), count(given.completion_tokens), count(given.total_tokens)
     if output is None and prompt is not None and total is not None and total >= prompt:
         output = total - prompt
     if prompt is None or output is None:
         return None
     into, out_of = given.prompt_tokens_details or _InputDetails(), given.completion_tokens_details or _OutputDetails()
-    cached = _first_count(into.cached_tokens, given.prompt_cache_hit_tokens, given.cached_tokens)
+    cached = first_count(into.cached_tokens, given.prompt_cache_hit_tokens, given.cached_tokens)
     read = min(cached, prompt)
-    written = min(_first_count(into.cache_write_tokens), prompt - read)
-    reasoning = _first_count(out_of.reasoning_tokens)
+    written = min(first_count(into.cache_write_tokens), prompt - read)
+    reasoning = first_count(out_of.reasoning_tokens)
     if reasoning and total == prompt + output + reasoning:
         output += reasoning
     return Usage(
@@ -251,19 +249,6 @@ def usage_members(usage: Usage) -> dict[str, object]:
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
-
-
-def _count(value: object) -> int | None:
-    """A number of tokens; None for what cannot be one. Some languages write 12 as 12.0."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if type(value) is not int or not 0 <= value < ABSURD_TOKENS:
-        return None
-    return value
-
-
-def _first_count(*values: object) -> int:
-    return next((count for value in values if (count := _count(value)) is not None), 0)
 
 
 def _texts(content: _Content | None) -> list[str]:
@@ -319,7 +304,7 @@ def _loose_choice(entry: dict[str, Any]) -> _Choice:
 def _loose_usage(value: object) -> _Usage | None:
     if not isinstance(value, dict):
         return None
-    kept = {name: part for name, part in value.items() if isinstance(part, dict) or _count(part) is not None}
+    kept = {name: part for name, part in value.items() if isinstance(part, dict) or count(part) is not None}
     try:
         return msgspec.convert(kept, _Usage)
     except msgspec.ValidationError:

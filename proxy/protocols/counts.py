@@ -1,0 +1,17 @@
+"""Numbers of tokens as providers report them: what cannot be one counts as not reported."""
+
+# More tokens than any call can have: a figure beyond it is a provider's mistake, not a bill.
+ABSURD_TOKENS = 10**9
+
+
+def count(value: object) -> int | None:
+    """A number of tokens; None for what cannot be one. Some languages write 12 as 12.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value < ABSURD_TOKENS:
+        return None
+    return value
+
+
+def first_count(*values: object) -> int:
+    return next((number for value in values if (number := count(value)) is not None), 0)
