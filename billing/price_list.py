@@ -33,9 +33,16 @@ Timeline = list[tuple[datetime, Rates]]
 
 PACKAGE = "genai-prices"
 # Raised when the conversion below changes, so that the next synchronisation looks at every price again.
-REVISION = 1
+REVISION = 2
 # Where our name for a kind of provider is not the package's. Vertex AI has Google's list prices.
-PROVIDER_OF_KIND = {"gemini": "google", "xai": "x-ai", "moonshot": "moonshotai", "bedrock": "aws", "vertex": "google"}
+PROVIDER_OF_KIND = {
+    "gemini": "google",
+    "xai": "x-ai",
+    "moonshot": "moonshotai",
+    "bedrock": "aws",
+    "vertex": "google",
+    "zhipu": "zai",
+}
 KIND_OF_PROVIDER = {provider: kind for kind, provider in PROVIDER_OF_KIND.items() if kind != "vertex"}
 # A price without a date holds from the beginning.
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,18 +7,20 @@ back to the list. A change of price appends a version; the past keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
 import yaml
 from django.db import connection, transaction
+from django.utils import timezone
 
 from billing import prices
+from billing.models import PriceVersion
 from gateway_project.lib import crypto
 from orgs import epoch
 from orgs.models import Organization
-from proxy import catalogue_file
+from proxy import catalogue_file, shipped
 from proxy.catalogue_file import BadCatalogue, Declaration, ModelDeclaration, Problem, ProviderDeclaration
 from proxy.models import Deployment, Model, Provider
 from proxy.sandbox import catalogue as sandbox
@@ -26,6 +28,8 @@ from proxy.sandbox import catalogue as sandbox
 Outcome = Literal["created", "changed", "removed", "withdrawn", "unchanged"]
 
 SOURCE = "catalogue"
+# What a shipped model may add to one that an operator declared.
+_FACTS = ("context_window", "max_output_tokens", "capabilities", "deprecated_on", "retires_on", "replaced_by")
 # Of a model: what a declaration says of it is stored under the same name.
 _FIELDS = (
     "kind",
@@ -43,6 +47,10 @@ _FIELDS = (
 _FIELDS_OF_A_DEPLOYMENT = ("order", "weight", "rpm", "tpm", "zdr")
 # Declarations run one after the other: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x6361746C
+
+
+class CannotAdd(ValueError):
+    """The models asked for cannot be declared for that account; the text says why."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -83,11 +91,61 @@ def load(declaration: str | Mapping[str, Any], *, dry_run: bool = False) -> Repo
             raise BadCatalogue(problems)
         report = Report(dry_run=dry_run)
         _store(declared, report)
-        if dry_run:
-            transaction.set_rollback(True)
-        elif report.changed:
-            epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+        _finish(report)
     return report
+
+
+def add(account: str, *, names: Collection[str] | None = None, dry_run: bool = False) -> Report:
+    """Declares shipped models for an account: those named, or all its kind has that are not gone yet.
+
+    A model that is there already is left as the operator made it: what nobody has said of it is filled in, and the account
+    becomes one more way to serve it, after the others. Raises CannotAdd; then nothing is stored.
+    """
+    with transaction.atomic():
+        _wait_for_others()
+        provider = Provider.objects.filter(name=account).first()
+        if provider is None:
+            raise CannotAdd(f"there is no provider {account!r}; declare it in a catalogue file first")
+        report = Report(dry_run=dry_run)
+        declared = _shipped_for(provider, names)
+        existing = {row.name.lower(): row for row in Model.objects.all()}
+        for model in declared:
+            if model.name.lower() in existing:
+                _complete(existing[model.name.lower()], model, provider, report)
+        _store(Declaration(models=[model for model in declared if model.name.lower() not in existing]), report)
+        _finish(report)
+    return report
+
+
+def _shipped_for(provider: Provider, names: Collection[str] | None) -> list[ModelDeclaration]:
+    offered = shipped.of_account(provider.name, kind=provider.kind)
+    if not offered:
+        kinds = ", ".join(sorted(shipped.kinds()))
+        raise CannotAdd(f"no models are shipped for providers of kind {provider.kind}; there are some for {kinds}")
+    if names is None:
+        today = timezone.localdate()
+        return [model for model in offered if model.retires_on is None or model.retires_on > today]
+    found, missing = shipped.chosen(offered, names)
+    if missing:
+        known = ", ".join(model.name for model in offered)
+        raise CannotAdd(f"not among the models shipped for {provider.kind}: {', '.join(missing)}; there are {known}")
+    return found
+
+
+def _complete(row: Model, declared: ModelDeclaration, provider: Provider, report: Report) -> None:
+    unsaid = {name: getattr(declared, name) for name in _FACTS if not getattr(row, name)}
+    report.note("model", row.name, _save(row, unsaid))
+    last = max((entry.order for entry in row.deployments.all()), default=0)
+    for entry in declared.deployments:
+        known = row.deployments.filter(provider=provider, upstream_model=entry.model).first()
+        if known is None:
+            Deployment.objects.create(model=row, provider=provider, upstream_model=entry.model, order=last + 1)
+        name = f"{row.name} by {provider.name}/{entry.model}"
+        report.note("deployment", name, "unchanged" if known else "created")
+    own = PriceVersion.objects.filter(sku=f"model:{row.name}").order_by("valid_from").last()
+    if own is None or not own.rates:
+        skus = {f"{provider.kind}/{entry.model}" for entry in declared.deployments}
+        report.unpriced += [f"{row.name} ({sku})" for sku in prices.adopt(skus, dry_run=report.dry_run)]
 
 
 def sandbox_declaration() -> dict[str, Any]:
@@ -111,6 +169,14 @@ def sandbox_declaration() -> dict[str, Any]:
 def _wait_for_others() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def _finish(report: Report) -> None:
+    """Within the transaction: what was stored is undone, or announced."""
+    if report.dry_run:
+        transaction.set_rollback(True)
+    elif report.changed:
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
 
 
 def _clashes(declared: Declaration) -> list[Problem]:

@@ -1,4 +1,7 @@
-"""`manage.py catalogue load FILE.yaml [--dry-run] [--json]`: the operator's way to configure by file."""
+"""`manage.py catalogue load FILE.yaml` and `catalogue add --provider NAME`: the operator's way to configure by file.
+
+Both take `--dry-run` and `--json`.
+"""
 
 import os
 from argparse import ArgumentParser
@@ -22,18 +25,18 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True)
         load = actions.add_parser("load", help="load a file, all of it or, if anything is wrong, nothing")
         load.add_argument("file", type=Path, metavar="FILE.yaml")
-        load.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
-        load.add_argument("--json", action="store_true", help="print the report as JSON")
+        add = actions.add_parser("add", help="declare models shipped with this version, served by an account declared before")
+        add.add_argument("--provider", required=True, metavar="NAME", help="the account's name in the catalogue")
+        which = add.add_mutually_exclusive_group(required=True)
+        which.add_argument("--models", metavar="NAME,…", help="these")
+        which.add_argument("--all", action="store_true", help="all that are shipped for its kind and not gone yet")
+        for parser in (load, add):
+            parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+            parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            report = catalogue.load(_text_of(options["file"]), dry_run=options["dry_run"])
-        except BadCatalogue as error:
-            if options["json"]:
-                problems = [problem._asdict() for problem in error.problems]
-                self.stdout.write(msgspec.json.encode({"problems": problems}).decode())
-            lines = [f"{options['file']}:{problem.line}: {problem.reason}" for problem in error.problems]
-            raise CommandError("\n".join([*lines, "Nothing was loaded."])) from None
+            report = self._load(options) if options["action"] == "load" else _add(options)
         except OperationalError as error:
             raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
         except RedisError as error:
@@ -43,6 +46,24 @@ class Command(BaseCommand):
             return
         for line in [*lines_of(report), *missing_keys(report)]:
             self.stdout.write(line)
+
+    def _load(self, options: dict[str, Any]) -> catalogue.Report:
+        try:
+            return catalogue.load(_text_of(options["file"]), dry_run=options["dry_run"])
+        except BadCatalogue as error:
+            if options["json"]:
+                problems = [problem._asdict() for problem in error.problems]
+                self.stdout.write(msgspec.json.encode({"problems": problems}).decode())
+            lines = [f"{options['file']}:{problem.line}: {problem.reason}" for problem in error.problems]
+            raise CommandError("\n".join([*lines, "Nothing was loaded."])) from None
+
+
+def _add(options: dict[str, Any]) -> catalogue.Report:
+    names = None if options["all"] else [name.strip() for name in options["models"].split(",") if name.strip()]
+    try:
+        return catalogue.add(options["provider"], names=names, dry_run=options["dry_run"])
+    except catalogue.CannotAdd as error:
+        raise CommandError(f"{error}. Nothing was added.") from None
 
 
 def _text_of(path: Path) -> str:

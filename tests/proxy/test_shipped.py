@@ -1,0 +1,84 @@
+"""The models shipped with this version: sound, priced, current, and in agreement with the price list."""
+
+from __future__ import annotations
+
+import pytest
+
+from billing import price_list
+from proxy import shipped
+from proxy.catalogue_file import DeploymentDeclaration
+from proxy.models import Model
+
+MODELS = {model.name: model for model in shipped.models()}
+
+
+def listed_window(deployment: DeploymentDeclaration) -> int | None:
+    provider = price_list.PROVIDER_OF_KIND.get(deployment.provider, deployment.provider)
+    known = next((one for one in price_list._providers() if one.id == provider), None)
+    model = known.find_model(deployment.model, all_providers=price_list._providers()) if known else None
+    return model.context_window if model else None
+
+
+def test_there_are_enough_of_enough_providers_and_of_every_kind() -> None:
+    assert len(MODELS) >= 100
+    assert len(shipped.kinds()) >= 13
+    assert {model.kind for model in MODELS.values()} == set(Model.Kind.values)
+
+
+def test_no_two_differ_by_case_alone() -> None:
+    assert len({name.lower() for name in MODELS}) == len(MODELS)
+
+
+def test_each_says_what_a_caller_and_a_router_must_know() -> None:
+    for model in MODELS.values():
+        if model.kind in {"chat", "embedding"}:
+            assert model.context_window, model.name
+        if model.kind == "chat":
+            assert "streaming" in model.capabilities, model.name
+            assert model.max_output_tokens is None or model.max_output_tokens < (model.context_window or 0), model.name
+
+
+def test_each_has_a_price_its_own_or_the_lists() -> None:
+    for model in MODELS.values():
+        if model.price is not None:
+            assert len(model.deployments) == 1, f"{model.name}: a price of its own would hold for every provider"
+            assert model.price.output or model.price.units, f"an answer of {model.name} costs something"
+            continue
+        for deployment in model.deployments:
+            assert price_list.match(f"{deployment.provider}/{deployment.model}"), deployment
+
+
+def test_windows_agree_with_the_price_list() -> None:
+    """Its figures are often round ones (1,000,000 for 1,048,576)."""
+    for model in MODELS.values():
+        for deployment in model.deployments:
+            if model.kind == "chat" and (listed := listed_window(deployment)):
+                assert model.context_window == pytest.approx(listed, rel=0.06), model.name
+
+
+def test_what_shall_replace_a_model_is_named_where_it_goes() -> None:
+    assert MODELS["gpt-5"].replaced_by in MODELS
+    assert MODELS["gpt-5"].retires_on is not None
+    assert all(model.replaced_by != model.name for model in MODELS.values())
+
+
+def test_an_account_serves_what_its_kind_can() -> None:
+    ours = shipped.of_account("bedrock-eu", kind="bedrock")
+    names = {model.name for model in ours}
+    assert {"claude-opus-5-5", "nova-pro", "gpt-oss-120b"} <= names
+    assert "gpt-6-sol" not in names
+    assert {entry.provider for model in ours for entry in model.deployments} == {"bedrock-eu"}
+    assert shipped.of_account("here", kind="sandbox") == []
+
+
+def test_a_model_is_found_by_the_name_its_provider_has_for_it() -> None:
+    found = shipped.named("openai/gpt-oss-120b", kind="groq")
+    assert found is not None
+    assert found.name == "gpt-oss-120b"
+    assert shipped.named("openai/gpt-oss-120b", kind="openai") is None
+
+
+def test_the_licence_of_the_figures_is_shipped_with_them() -> None:
+    licence = (shipped.FILE.parent / "LICENSE.litellm").read_text()
+    assert "MIT License" in licence
+    assert "Berri AI" in licence
