@@ -287,7 +287,7 @@ def headers(error: ProxyError, *, request_id: str) -> dict[str, str]:
     return result
 
 
-Kind = Literal["connect", "timeout", "overloaded", "rate_limited", "status", "broken", "bad_request", "auth"]
+Kind = Literal["connect", "timeout", "overloaded", "rate_limited", "status", "broken", "bad_request", "auth", "untranslatable"]
 
 
 class AttemptFailed(Exception):
@@ -317,13 +317,16 @@ class AttemptFailed(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether another deployment may succeed. A 404 may: the model's name at the provider is ours, not the caller's."""
+        """Whether another deployment may succeed. A 404 may: the model's name at the provider is ours, not the caller's.
+
+        So may what one provider's protocol cannot say (`untranslatable`): another's can, perhaps.
+        """
         return self.kind != "bad_request" or self.status == 404
 
 
 def as_proxy_error(failure: AttemptFailed) -> ProxyError:
     """What the caller is told when this was the last try. A wrong provider key is ours: never the caller's 401."""
-    if failure.kind == "bad_request":
+    if failure.kind in ("bad_request", "untranslatable"):
         return BadRequest(failure.message, code=failure.code, param=failure.param)
     if failure.kind in ("overloaded", "rate_limited"):
         return ProviderOverloaded(failure.message, retry_after=failure.retry_after)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from proxy.call import Call
 from proxy.deployments import Deployment
+from proxy.errors import AttemptFailed, BadRequest
 from proxy.protocols import registry
 from proxy.protocols.base import Reader, Reply
 from proxy.protocols.translating import TranslatingReader
@@ -36,14 +37,17 @@ class Exchange:
         return self._call.asked.headers if self._is_direct else {}
 
     def body(self) -> bytes:
-        """Raises BadRequest for what cannot be said in the provider's protocol."""
+        """Raises AttemptFailed for what cannot be said in the provider's protocol: another deployment's may."""
         asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
         cap = self._call.max_tokens
         if self._is_direct:
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
-        conversation = registry.CHAT_CALLERS[asked.protocol].conversation(asked)
         codec = registry.CHAT_PROVIDERS[self._codec.NAME]
-        return codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
+        try:
+            conversation = registry.CHAT_CALLERS[asked.protocol].conversation(asked)
+            return codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
+        except BadRequest as error:
+            raise AttemptFailed("untranslatable", error.message, param=error.param) from error
 
     def whole(self, body: bytes, *, content_type: str) -> Whole:
         """Raises AttemptFailed."""

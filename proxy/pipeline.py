@@ -201,7 +201,7 @@ async def degrade(call: Call, outcome: Degrade) -> None:
 
 async def plan_of(call: Call) -> routing.Plan:
     """Where the call may go and what it can cost. Raises PermissionRefused, ModelNotFound, BadRequest, ModelUnpriced."""
-    model = routing.find(await _catalogue(call), call.model)
+    model = routing.find(await _catalogue(call), call.model, kind=call.asked.kind)
     permits.check_model(call, model)
     limits = call.caller.limits
     rules = limits.rules

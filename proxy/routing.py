@@ -57,15 +57,15 @@ class Bounds(msgspec.Struct, frozen=True):
     tokens: int | None = None
 
 
-def find(catalogue: Catalogue, name: str) -> Model:
-    """Raises ModelNotFound, and BadRequest for a model that does not chat."""
+def find(catalogue: Catalogue, name: str, *, kind: str = "chat") -> Model:
+    """Raises ModelNotFound, and BadRequest for a model of another kind."""
     model = catalogue.models.get(name)
     if model is None:
         raise ModelNotFound(
             f"The model {name[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.", param="model"
         )
-    if model.kind != "chat":
-        raise BadRequest(f"{model.name} is a model for {model.kind}, not for chat.", param="model")
+    if model.kind != kind:
+        raise BadRequest(f"{model.name} is a model for {model.kind}, not for {kind}.", param="model")
     return model
 
 
@@ -73,7 +73,7 @@ def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...],
     """`deployments`: those of the model that may be used. Raises BadRequest, ModelUnpriced."""
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
-    deployments = in_order(deployments)
+    deployments = in_order(_reachable(model, request, deployments))
     if any(deployment.price is None for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
     asked = request.max_tokens is not None
@@ -90,6 +90,14 @@ def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...],
         tokens=_tokens(request, cap if asked else min(cap, USUAL_OUTPUT), most=None if asked else bounds.tokens),
         observed=bounds.usual is not None and cap == bounds.usual < full,
     )
+
+
+def _reachable(model: Model, request: Request, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+    """Those whose provider speaks the caller's protocol, or one that it can be translated to. Raises BadRequest."""
+    reachable = tuple(one for one in deployments if one.provider.serves(request.protocol))
+    if deployments and not reachable:
+        raise BadRequest(f"No provider of {model.name} takes calls of this kind ({request.protocol}).", param="model")
+    return reachable
 
 
 def _tokens(request: Request, output: int, *, most: int | None) -> int:

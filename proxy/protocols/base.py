@@ -25,13 +25,13 @@ class Quirks(msgspec.Struct, frozen=True):
     """How a provider deviates from the protocol it speaks.
 
     `max_tokens_field` is where a clamp is written when the caller set no maximum. `force_usage`: a stream reports its
-    usage only when asked to. `reasoning_field`: the member of a Chat Completions message that holds thought.
-    `schema_formats`: takes JSON schemas as an answer's format.
+    usage only when asked to. `returns_reasoning`: wants thought back within a turn that uses tools. `schema_formats`: takes
+    JSON schemas as an answer's format.
     """
 
     max_tokens_field: str = "max_tokens"
     force_usage: bool = True
-    reasoning_field: str = "reasoning_content"
+    returns_reasoning: bool = False
     schema_formats: bool = True
 
 

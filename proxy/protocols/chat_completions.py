@@ -18,6 +18,8 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
+from proxy.protocols.chat_conversation import conversation, write_request
 from proxy.protocols.chat_replies import StreamReader, read_reply
 
 __all__ = [
@@ -25,14 +27,19 @@ __all__ = [
     "NAME",
     "PATH",
     "ModelEntry",
+    "conversation",
     "parse",
     "pass_through",
     "path",
+    "read_answer",
     "read_reply",
     "reader",
+    "render_answer",
     "render_error",
     "render_models",
     "render_stream_error",
+    "renderer",
+    "write_request",
 ]
 
 NAME = "chat_completions"
@@ -150,7 +157,11 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
 
 
 def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = False) -> StreamReader:
-    return StreamReader(n=n, wants_usage=wants_usage)
+    return StreamReader(n=n, wants_usage=wants_usage, deltas=DeltaReader().read if deltas else None)
+
+
+def renderer(request: Request, *, call_id: str) -> StreamRenderer:
+    return StreamRenderer(request, call_id=call_id)
 
 
 # --- token estimate ----------------------------------------------------------------------------

@@ -6,10 +6,12 @@ Every vendor deviates somewhere, so a member of an unexpected type costs its own
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from proxy.canonical.answer import Delta
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import surrogates
@@ -103,10 +105,13 @@ def read_reply(body: bytes) -> Reply:
 class StreamReader:
     """Taps one stream: `feed` chunks cut anywhere, then `flush`. The raw bytes of all frames are the bytes fed.
 
-    `n` choices were asked for; `wants_usage` says whether the caller asked for the usage frame.
+    `n` choices were asked for; `wants_usage` says whether the caller asked for the usage frame. `deltas` reads what a
+    frame's payload says, for a caller of another protocol.
     """
 
-    def __init__(self, *, n: int = 1, wants_usage: bool = False) -> None:
+    def __init__(
+        self, *, n: int = 1, wants_usage: bool = False, deltas: Callable[[bytes], tuple[Delta, ...]] | None = None
+    ) -> None:
         self.usage: Usage | None = None
         self.upstream_id: str | None = None
         self.model: str | None = None
@@ -119,6 +124,7 @@ class StreamReader:
         self.text_length = 0
         self._n = n
         self._wants_usage = wants_usage
+        self._deltas = deltas
         self._terminal = False
         self._splitter = FrameSplitter()
 
@@ -176,7 +182,14 @@ class StreamReader:
         if answer.error:
             self.error = read_failure(payload, status=None)
             return Frame(raw, self._terminal, error=self.error)
-        return Frame(raw, *self._tap(answer))
+        terminal, drop = self._tap(answer)
+        if self._deltas is None:
+            return Frame(raw, terminal, drop)
+        try:
+            return Frame(raw, terminal, drop, deltas=self._deltas(payload))
+        except BrokenReply as error:
+            self.error = error
+            return Frame(raw, terminal, error=error)
 
     def _broken(self, raw: bytes, sentence: str) -> Frame:
         self.error = AttemptFailed("broken", sentence)
@@ -238,6 +251,14 @@ def usage_of(given: _Usage | None) -> Usage | None:
         output=output,
         reasoning=min(reasoning, output),
     )
+
+
+def usage_of_object(raw: msgspec.Raw) -> Usage | None:
+    """The same from the raw member."""
+    try:
+        return usage_of(msgspec.json.decode(raw, type=_Usage | None))
+    except msgspec.DecodeError:
+        return usage_of(_loose_usage(_any_json(bytes(raw))))
 
 
 def usage_members(usage: Usage) -> dict[str, object]:
@@ -309,6 +330,13 @@ def _loose_usage(value: object) -> _Usage | None:
         return msgspec.convert(kept, _Usage)
     except msgspec.ValidationError:
         return msgspec.convert({name: part for name, part in kept.items() if not isinstance(part, dict)}, _Usage)
+
+
+def _any_json(raw: bytes) -> object:
+    try:
+        return msgspec.json.decode(surrogates.readable(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _strings(value: object) -> list[str]:

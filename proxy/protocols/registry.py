@@ -7,6 +7,6 @@ CALLERS: dict[str, CallerCodec] = {chat_completions.NAME: chat_completions}
 # Spoken on both sides.
 PASS_THROUGH: dict[str, PassThroughCodec] = {chat_completions.NAME: chat_completions}
 # Those between which calls and answers are translated.
-CHAT_CALLERS: dict[str, ChatCallerCodec] = {}
-CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {}
+CHAT_CALLERS: dict[str, ChatCallerCodec] = {chat_completions.NAME: chat_completions}
+CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {chat_completions.NAME: chat_completions}
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}
