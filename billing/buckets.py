@@ -1,7 +1,8 @@
 """Spend by subject: quarter-hour buckets of the ledger, and exact sums of buckets and rows not yet in them.
 
 Subjects of a row: `org`, `g<id>` for each group of levels 1–4, `m<user id>`, `k<key id>`,
-`a<application id>`, and `pool`, which list cost (BYOK) never reaches.
+`a<application id>`, and `pool`, which list cost never reaches. What calls on own provider keys (BYOK) cost by the list is
+summed apart: budgets count it only where they say so.
 
 * **Closing** adds every row whose inserting transaction lies in [watermark, xmin) to its buckets and moves
   the watermark to xmin, the oldest transaction still running, in one transaction under the watermark's
@@ -19,12 +20,14 @@ from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
+from billing.rows import OWN
+
 BUCKET_MINUTES = 15
 
-# One row of the ledger as (subject, charged, list) rows. Only alias u and integer columns are interpolated.
-_SUBJECTS = "CROSS JOIN LATERAL (VALUES ('pool', u.charged_nano_usd, 0::bigint), {rows}) AS s (subject, charged, list)".format(
+# One row of the ledger as (subject, charged, list, own) rows. Only alias u and integer columns are interpolated.
+_SUBJECTS = "CROSS JOIN LATERAL (VALUES ('pool', u.charged_nano_usd, 0::bigint, 0::bigint), {rows}) AS s (subject, charged, list, own)".format(
     rows=", ".join(
-        f"({subject}, u.charged_nano_usd, u.list_nano_usd)"
+        f"({subject}, u.charged_nano_usd, u.list_nano_usd, {OWN})"
         for subject in (
             "'org'",
             *(f"'g' || u.group{level}_id" for level in range(1, 5)),
@@ -43,9 +46,9 @@ WITH bounds AS MATERIALIZED (
 ), advanced AS (
     UPDATE billing_spendwatermark SET transaction_id = high FROM bounds WHERE id = 1 AND high > low
 ), closed AS (
-    INSERT INTO billing_spendbucket (organization_id, subject, starts_at, charged_nano_usd, list_nano_usd, calls)
+    INSERT INTO billing_spendbucket (organization_id, subject, starts_at, charged_nano_usd, list_nano_usd, own_nano_usd, calls)
     SELECT u.organization_id, s.subject, date_bin('{BUCKET_MINUTES} minutes', u.recorded_at, 'epoch'),
-           sum(s.charged), sum(s.list), coalesce(sum(u.call_count) FILTER (WHERE u.status <> 'adjustment'), 0)
+           sum(s.charged), sum(s.list), sum(s.own), coalesce(sum(u.call_count) FILTER (WHERE u.status <> 'adjustment'), 0)
     FROM billing_usagerecord u {_SUBJECTS}
     WHERE u.transaction_id >= (SELECT low FROM bounds) AND u.transaction_id < (SELECT high FROM bounds)
       AND s.subject IS NOT NULL AND (s.charged <> 0 OR s.list <> 0)
@@ -53,24 +56,25 @@ WITH bounds AS MATERIALIZED (
     ON CONFLICT (organization_id, subject, starts_at) DO UPDATE SET
         charged_nano_usd = billing_spendbucket.charged_nano_usd + excluded.charged_nano_usd,
         list_nano_usd = billing_spendbucket.list_nano_usd + excluded.list_nano_usd,
+        own_nano_usd = billing_spendbucket.own_nano_usd + excluded.own_nano_usd,
         calls = billing_spendbucket.calls + excluded.calls
     RETURNING 1
 )
 SELECT low, high, (SELECT count(*) FROM closed) FROM bounds
 """  # noqa: S608
 
-# Rows: subject, segment, charged, list, snapshot. Segment k holds what was recorded from the k-th start on and
+# Rows: subject, segment, charged, list, own, snapshot. Segment k holds what was recorded from the k-th start on and
 # before the next; a subject without spend has one row of nulls. Parameters: `spend_parameters`.
 SPEND_SQL = f"""
 WITH sums AS (
     SELECT subject, width_bucket(at, %(starts)s::timestamptz[]) AS segment,
-           sum(charged)::bigint AS charged, sum(list)::bigint AS list
+           sum(charged)::bigint AS charged, sum(list)::bigint AS list, sum(own)::bigint AS own
     FROM (
-        SELECT subject, starts_at AS at, charged_nano_usd AS charged, list_nano_usd AS list
+        SELECT subject, starts_at AS at, charged_nano_usd AS charged, list_nano_usd AS list, own_nano_usd AS own
         FROM billing_spendbucket
         WHERE organization_id = %(organization_id)s AND subject = ANY(%(subjects)s::text[])
         UNION ALL
-        SELECT s.subject, u.recorded_at, s.charged, s.list
+        SELECT s.subject, u.recorded_at, s.charged, s.list, s.own
         FROM billing_usagerecord u {_SUBJECTS}
         WHERE u.organization_id = %(organization_id)s AND s.subject = ANY(%(subjects)s::text[])
           AND u.transaction_id >= (SELECT transaction_id FROM billing_spendwatermark WHERE id = 1)
@@ -78,7 +82,7 @@ WITH sums AS (
     ) AS spend
     GROUP BY 1, 2
 )
-SELECT asked.subject, sums.segment, sums.charged, sums.list, pg_current_snapshot()::text AS snapshot
+SELECT asked.subject, sums.segment, sums.charged, sums.list, sums.own, pg_current_snapshot()::text AS snapshot
 FROM unnest(%(subjects)s::text[]) AS asked (subject) LEFT JOIN sums USING (subject)
 """  # noqa: S608
 
@@ -88,13 +92,14 @@ class LedgerBehind(RuntimeError):
 
 
 class Spend(NamedTuple):
-    """Nano-dollars."""
+    """Nano-dollars. `own`: the part of the list cost that calls on own provider keys had."""
 
     charged: int = 0
     list: int = 0
+    own: int = 0
 
     def plus(self, other: Spend) -> Spend:
-        return Spend(self.charged + other.charged, self.list + other.list)
+        return Spend(self.charged + other.charged, self.list + other.list, self.own + other.own)
 
 
 class SpendSums(NamedTuple):
@@ -132,7 +137,11 @@ def spend_parameters(organization_id: int, *, subjects: Collection[str], starts:
 
 def sums_from_rows(rows: Sequence[Mapping[str, Any]], *, starts: Iterable[datetime]) -> SpendSums:
     """The answer of SPEND_SQL, rows as mappings by column."""
-    spend = {(row["subject"], row["segment"]): Spend(row["charged"], row["list"]) for row in rows if row["segment"] is not None}
+    spend = {
+        (row["subject"], row["segment"]): Spend(row["charged"], row["list"], row["own"])
+        for row in rows
+        if row["segment"] is not None
+    }
     lifetime, before = {}, {}
     ascending = sorted(set(starts))
     for subject in {row["subject"] for row in rows}:

@@ -78,18 +78,19 @@ class AlreadyRecorded(Exception):
 
 
 class Spooled(NamedTuple):
-    """The row is on this host's disk with this charge; who has held something must say `spool.decide` what became of it."""
+    """The row is on this host's disk with these amounts; who has held something must say `spool.decide` what became of it."""
 
     charged_nano_usd: int
+    own_nano_usd: int = 0
 
 
 Outcome = Recorded | Spooled
 
 # Only resolvers (proxy.holds) write under the call ids of others, and only rows of this status.
-OWN_SQL = b"""
-SELECT call_id, transaction_id, recorded_at, charged_nano_usd
+OWN_SQL = f"""
+SELECT call_id, transaction_id, recorded_at, charged_nano_usd, {rows.OWN}
 FROM billing_usagerecord WHERE call_id = ANY(%s) AND status <> 'abandoned'
-"""
+""".encode()  # noqa: S608 - a constant
 
 
 class _Waiting(NamedTuple):
@@ -215,7 +216,7 @@ class Ledger:
     def _was_fenced(self, waiting: _Waiting) -> bool:
         """Admitted under a name that is fenced: what it holds may count nowhere any more, so it must not be charged."""
         fenced_at = self.writer.fenced_at
-        if fenced_at is None or not waiting.row.charged_nano_usd or waiting.row.admitted_at >= fenced_at:
+        if fenced_at is None or not waiting.row.counts or waiting.row.admitted_at >= fenced_at:
             return False
         waiting.fail(Fenced(str(waiting.row.call_id)))
         return True
@@ -257,14 +258,14 @@ class Ledger:
 
     async def _spool(self, batch: list[_Waiting]) -> None:
         """Raises OSError. What was written of the batch before is written again: a call id is replayed once."""
-        lines: list[tuple[_Waiting, bytes, int]] = []
+        lines: list[tuple[_Waiting, bytes, Spooled]] = []
         for waiting in batch:
             try:
                 line = spool.encode(Entry(waiting.row, waiting.attempts, waiting.subjects))
             except (UnicodeError, OverflowError) as error:
                 _refuse(waiting, error)
             else:
-                lines.append((waiting, line, waiting.row.charged_nano_usd))
+                lines.append((waiting, line, Spooled(waiting.row.charged_nano_usd, waiting.row.own_nano_usd)))
         if not lines:
             return
         asked = {waiting.row.call_id for waiting, *_ in lines if waiting.subjects and not waiting.done.done()}
@@ -274,9 +275,9 @@ class Ledger:
         except OSError:
             self.spool.undecided -= asked
             raise
-        for waiting, _, charged in lines:
+        for waiting, _, spooled in lines:
             self._uncertain.discard(waiting.row.call_id)
-            waiting.succeed(Spooled(charged))
+            waiting.succeed(spooled)
 
     # --- the connection ------------------------------------------------------------------------
     async def _watch_forever(self) -> None:

@@ -94,6 +94,8 @@ class UsageRecord(models.Model):
     cost_parts = models.JSONField(default=dict)
     charged_nano_usd = models.BigIntegerField(default=0)
     list_nano_usd = models.BigIntegerField(default=0)
+    # Served on the organisation's own provider key: nothing is charged, and the list cost counts in budgets that say so.
+    byok = models.BooleanField(db_default=False)
     absorbed_nano_usd = models.BigIntegerField(default=0)
     reserved_nano_usd = models.BigIntegerField(default=0)
 
@@ -162,6 +164,8 @@ class SpendBucket(models.Model):
     starts_at = models.DateTimeField()
     charged_nano_usd = models.BigIntegerField()
     list_nano_usd = models.BigIntegerField()
+    # The part of the list cost that calls on own provider keys had.
+    own_nano_usd = models.BigIntegerField(db_default=0)
     calls = models.BigIntegerField()
 
     class Meta:

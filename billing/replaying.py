@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 
 Batch = Sequence[tuple[Row, Sequence[Attempt]]]
 
-FOUND_SQL = b"""
-SELECT call_id, transaction_id, recorded_at, charged_nano_usd, status, now() - recorded_at
+FOUND_SQL = f"""
+SELECT call_id, transaction_id, recorded_at, charged_nano_usd, {rows.OWN}, status, now() - recorded_at
 FROM billing_usagerecord WHERE call_id = ANY(%s)
-"""
+""".encode()  # noqa: S608 - a constant
 
 
 class Standing(NamedTuple):

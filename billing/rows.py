@@ -70,6 +70,7 @@ class Row(msgspec.Struct, kw_only=True):
     cost_parts: dict[str, int] = {}
     charged_nano_usd: int = 0
     list_nano_usd: int = 0
+    byok: bool = False
     absorbed_nano_usd: int = 0
     reserved_nano_usd: int = 0
     latency_ms: int | None = None
@@ -83,13 +84,24 @@ class Row(msgspec.Struct, kw_only=True):
     decision: dict[str, Any] = {}
     adjusts: UUID | None = None
 
+    @property
+    def own_nano_usd(self) -> int:
+        """What the call counts in budgets that count calls on own provider keys."""
+        return self.list_nano_usd if self.byok else 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether any budget or the pool counts something of it."""
+        return bool(self.charged_nano_usd or self.own_nano_usd)
+
 
 class Recorded(NamedTuple):
-    """The commit that made the row durable, and the charge that stands in it: the row may have changed while it waited."""
+    """The commit that made the row durable, and the amounts that stand in it: the row may have changed while it waited."""
 
     transaction_id: int
     recorded_at: datetime
     charged_nano_usd: int
+    own_nano_usd: int
 
 
 class Inserted(NamedTuple):
@@ -103,6 +115,8 @@ class Inserted(NamedTuple):
 # so the writer's own heartbeat, which changes no key, passes.
 ALIVE = "SELECT id FROM billing_ledgerwriter WHERE id = %s AND fenced_at IS NULL FOR KEY SHARE"
 ANYBODY = "SELECT %s::text AS id"
+# As Row.own_nano_usd says it.
+OWN: LiteralString = "CASE WHEN byok THEN list_nano_usd ELSE 0 END"
 
 
 def _statement(alive: LiteralString) -> bytes:
@@ -117,7 +131,7 @@ def _statement(alive: LiteralString) -> bytes:
             FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)
             WHERE EXISTS (SELECT FROM alive)
             ON CONFLICT (call_id) DO NOTHING
-            RETURNING call_id, charged_nano_usd
+            RETURNING call_id, charged_nano_usd, {own} AS own_nano_usd
         ), attempts AS (
             INSERT INTO billing_callattempt ({attempt_columns})
             SELECT {attempt_columns}
@@ -125,11 +139,11 @@ def _statement(alive: LiteralString) -> bytes:
             WHERE call_id IN (SELECT call_id FROM fresh)
         )
         SELECT EXISTS (SELECT FROM alive), pg_current_xact_id()::text::bigint, now(),
-               array_agg(call_id), array_agg(charged_nano_usd)
+               array_agg(call_id), array_agg(charged_nano_usd), array_agg(own_nano_usd)
         FROM fresh
         """
         )
-        .format(alive=sql.SQL(alive), columns=columns, attempt_columns=attempt_columns)
+        .format(alive=sql.SQL(alive), columns=columns, attempt_columns=attempt_columns, own=sql.SQL(OWN))
         .as_bytes()
     )
 
@@ -152,11 +166,11 @@ async def insert(
     found = await (await connection.execute(statement, (writer_id, rows, attempts))).fetchone()
     if found is None:
         raise psycopg.InternalError("an aggregate without a row")
-    alive, transaction_id, recorded_at, fresh, charges = found
+    alive, transaction_id, recorded_at, fresh, charges, own = found
     return Inserted(
         alive,
         {
-            call_id: Recorded(transaction_id, recorded_at, charged)
-            for call_id, charged in zip(fresh or (), charges or (), strict=True)
+            call_id: Recorded(transaction_id, recorded_at, *amounts)
+            for call_id, *amounts in zip(fresh or (), charges or (), own or (), strict=True)
         },
     )

@@ -28,8 +28,8 @@ from guardrails.loading import SpendSource
 from orgs import epoch as epochs
 
 _LUA = Path(__file__).with_name("lua")
-_ADMIT = redis.Script(_LUA / "admit.lua")
-_SETTLE = redis.Script(_LUA / "visible.lua", _LUA / "settle.lua")
+_ADMIT = redis.Script(_LUA / "amounts.lua", _LUA / "admit.lua")
+_SETTLE = redis.Script(_LUA / "visible.lua", _LUA / "amounts.lua", _LUA / "settle.lua")
 # How long a settled call is remembered (settle.lua).
 TOMBSTONE_SECONDS = 300
 # A counter can be missing once per subject and window; more rounds mean that Redis loses what is written.
@@ -100,11 +100,14 @@ async def admit(
     may_degrade: bool,
     context: str,
     source: SpendSource,
+    own_only: bool = False,
 ) -> Admitted | Refused | Degrade:
     """Reserves `amount` nano-dollars and `tokens` on every subject of the path, or says which limit refuses.
 
     `least`: where a budget affords less than `amount` but at least this much, that is reserved instead.
-    `context` is kept with the hold, for whoever must resolve it. Raises Stale, RedisUnavailable.
+    `context` is kept with the hold, for whoever must resolve it. `own_only`: the call goes to the organisation's own
+    provider keys or nowhere, so the pool pays nothing, and budgets count it only where they say so.
+    Raises Stale, RedisUnavailable.
     """
     leases.refuse_if_lost()
     await leases.current().announce(limits.organization_id)
@@ -122,13 +125,14 @@ async def admit(
         record,
         epochs.TRANSACTION_LIMIT_SECONDS,
         len(limits.subjects),
+        "1" if own_only else "",
         limits.packed,
     )
     for _ in range(MAX_ROUNDS):
         reply = await redis.scripts().run(_ADMIT, keys, words)
         match reply[0]:
             case b"OK":
-                return _admitted(limits, call_id, amount, reply, f"{tokens}|{record}")
+                return _admitted(limits, call_id, amount, reply, f"{tokens}|{record}", own_only=own_only)
             case b"REFUSED":
                 return Refused(limits.judged[reply[1] - 1], int(reply[2]), int(reply[3]), int(reply[4]), int(reply[5]))
             case b"DEGRADE":
@@ -152,22 +156,23 @@ async def settle(
     held: Admitted,
     *,
     charged: int,
-    pool_charged: int,
+    own: int = 0,
     transaction_id: int,
     recorded_at: datetime,
     tokens: int | None = None,
 ) -> bool:
     """Replaces the hold by what the committed ledger row charged; False where the call was settled before.
 
-    `tokens`: how many were used; None where as many count as were reserved.
+    `own`: what it cost by the list on an own provider key. `tokens`: how many were used; None where as many count as were
+    reserved.
     """
     limits = held.limits
-    amounts = [pool_charged if subject == POOL else charged for subject in limits.subjects]
     return await settle_hold(
         limits.organization_id,
         held.call_id,
         limits.subjects,
-        amounts,
+        charged=charged,
+        own=own,
         transaction_id=transaction_id,
         recorded_at=recorded_at,
         tokens=tokens if limits.rate_keys else None,
@@ -181,21 +186,24 @@ async def release(held: Admitted) -> bool:
 
 async def give_up(limits: Limits, call_id: UUID) -> bool:
     """Ends what this call may hold, if it holds anything: also an admission that is still under way."""
-    nothing = [0] * len(limits.subjects)
-    return await settle_hold(limits.organization_id, call_id, limits.subjects, nothing, tokens=0 if limits.rate_keys else None)
+    tokens = 0 if limits.rate_keys else None
+    return await settle_hold(limits.organization_id, call_id, limits.subjects, tokens=tokens)
 
 
 async def settle_hold(
     organization_id: int,
     call_id: UUID,
     subjects: Sequence[str],
-    amounts: Sequence[int],
+    *,
+    charged: int = 0,
+    own: int = 0,
     transaction_id: int = 0,
     recorded_at: datetime | None = None,
-    *,
     tokens: int | None = None,
 ) -> bool:
-    """`tokens`: how many were used; None where as many count as were reserved. Raises RedisUnavailable."""
+    """Charges each subject; the pool never pays what own provider keys cost. Without amounts the hold is released.
+
+    `tokens`: how many were used; None where as many count as were reserved. Raises RedisUnavailable."""
     recorded_ms = 0 if recorded_at is None else int(recorded_at.timestamp() * 1000)
     used = "" if tokens is None else str(tokens)
     for _ in range(MAX_ROUNDS):
@@ -215,7 +223,7 @@ async def settle_hold(
             recorded_ms,
             used,
             len(subjects),
-            *map(str, amounts),
+            *(str(word) for subject in subjects for word in (charged, 0 if subject == POOL else own)),
         ]
         reply = await redis.scripts().run(_SETTLE, keys, words)
         if reply >= 0:
@@ -239,9 +247,10 @@ def _admission_keys(limits: Limits, call_id: UUID) -> list[str | bytes]:
     ]
 
 
-def _admitted(limits: Limits, call_id: UUID, asked: int, reply: list[Any], record: str) -> Admitted:
+def _admitted(limits: Limits, call_id: UUID, asked: int, reply: list[Any], record: str, *, own_only: bool) -> Admitted:
     _, admitted_ms, amount, tightest, left, rate, rate_left, token_rate, tokens_left = reply
-    held = leases.Hold(limits.organization_id, limits.subjects, f"{int(amount)}|r|{admitted_ms}|{record}")
+    amounts = f"{int(amount)}|{int(amount) if own_only else 0}"
+    held = leases.Hold(limits.organization_id, limits.subjects, f"{amounts}|r|{admitted_ms}|{record}")
     leases.current().holds[call_id] = held
     return Admitted(
         call_id=call_id,

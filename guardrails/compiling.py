@@ -31,6 +31,7 @@ class BoundLimit(msgspec.Struct, frozen=True):
     kind: Kind | Literal["keys", "seats"]
     window: windows.Kind | Literal["minute", "now", "call"]
     value: int
+    counts_byok: bool = False
 
 
 class BoundRule(msgspec.Struct, frozen=True):
@@ -76,7 +77,9 @@ BOUND_SQL = """
 SELECT b.group_id, b.member_id, b.api_key_id, b.application_id, b.reach,
        p.name AS policy, p.dedicated, p.clamp, p.clamp_least_tokens, p.observed_holds, p.degrade_percent, p.degrade_model,
        coalesce((
-           SELECT json_agg(json_build_object('id', l.id, 'kind', l.kind, 'window', l."window", 'value', l.value) ORDER BY l.id)
+           SELECT json_agg(json_build_object(
+               'id', l.id, 'kind', l.kind, 'window', l."window", 'value', l.value, 'counts_byok', l.counts_byok
+           ) ORDER BY l.id)
            FROM guardrails_limit l WHERE l.policy_id = p.id
        ), '[]'::json) AS limits,
        coalesce((
@@ -234,6 +237,7 @@ def _limit(
         forgiven=forgiven,
         keep=shown - shown * (policy.degrade_percent or 0) // 100 if degrades else None,
         degrade_model=policy.degrade_model if degrades else "",
+        counts_byok=limit.counts_byok,
     )
 
 

@@ -27,7 +27,9 @@ def asserted(token: str) -> str:
 
 
 def holds(organization_id: int, token: str) -> str:
-    """Hash: call id → `amount|state|admitted ms|tokens|token subjects|live subjects|worker|subjects|context`.
+    """Hash: call id → `amount|own|state|admitted ms|tokens|token subjects|live subjects|worker|subjects|context`.
+
+    `own` is the part of the amount that can only be spent on own provider keys (lua/amounts.lua).
 
     State is r (running), s (the row is in a spool) or c (claimed by a resolver). The two lists are positions in
     `subjects`, from 1.

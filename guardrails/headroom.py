@@ -52,12 +52,20 @@ async def _headroom(limits: Limits, limit: Limit) -> Headroom:
         case "max_tokens":
             return Headroom(limit, 0, 0, None)
         case "budget":
-            spent, held, baseline = await _fields(limits, subject, "spent", "held", f"b:{limit.starts_ms}")
-            return Headroom(limit, spent - baseline, held, resets_at)
+            used, held = await _budget(limits, limit, subject)
+            return Headroom(limit, used, held, resets_at)
         case _:
             field = "live" if limit.kind == "parallel" else f"q:{limit.starts_ms}"
             (count,) = await _fields(limits, subject, field)
             return Headroom(limit, count, 0, resets_at)
+
+
+async def _budget(limits: Limits, limit: Limit, subject: str) -> tuple[int, int]:
+    """Used and held, as lua/admit.lua reads them (lua/amounts.lua names the fields)."""
+    start = limit.starts_ms
+    fields = ("spent", "held", f"b:{start}", "own", "held_own", f"o:{start}")
+    spent, held, before, own, held_own, own_before = await _fields(limits, subject, *fields)
+    return (spent + own - before - own_before, held) if limit.counts_byok else (spent - before, held - held_own)
 
 
 async def _fields(limits: Limits, subject: str, *fields: str) -> list[int]:

@@ -24,19 +24,20 @@ from guardrails.loading import BEGIN_LOAD, LOAD, Spend
 from orgs.models import Organization
 
 _LUA = Path(__file__).with_name("lua")
-_LATE = redis.Script(_LUA / "visible.lua", _LUA / "late.lua")
+_LATE = redis.Script(_LUA / "visible.lua", _LUA / "amounts.lua", _LUA / "late.lua")
 
 
 class LateRows(NamedTuple):
     """What one committed transaction charged one subject within one budget window (nano-dollars).
 
-    `recorded_ms` is the latest `recorded_at` of these rows.
+    `recorded_ms` is the latest `recorded_at` of these rows; `own` what those on own provider keys cost by the list.
     """
 
     subject: str
     transaction_id: int
     recorded_ms: int
     charged: int
+    own: int = 0
 
 
 class ReadSpend(Protocol):
@@ -59,7 +60,7 @@ def count(organization: Organization, *, rows: Iterable[LateRows], read: ReadSpe
     late = redis.client().register_script(_LATE.source)
     added = 0
     for subject, sums in by_subject.items():
-        words = [word for row in sorted(sums) for word in (row.transaction_id, row.recorded_ms, row.charged)]
+        words = [word for row in sorted(sums) for word in (row.transaction_id, row.recorded_ms, row.charged, row.own)]
         added += int(late(keys=[counters.counter(organization.pk, token, subject)], args=words))
     return added
 
@@ -73,15 +74,13 @@ def _load(organization: Organization, subjects: Sequence[str], *, token: str, re
         keys = counters.counters(organization.pk, token, missing)
         began = begin(keys=keys)
         spend = read(organization.pk, subjects=missing, starts=starts)
-        words: list[list[str | int]] = [
-            [spend.spent[subject], spend.snapshot, *_before(spend, subject, starts)] for subject in missing
-        ]
+        words = [[*spend.totals(subject), *_before(spend, subject, starts)] for subject in missing]
         done = [load(keys=[key], args=[moment, *rest]) for key, moment, rest in zip(keys, began, words, strict=True)]
         missing = [subject for subject, loaded in zip(missing, done, strict=True) if not loaded]
 
 
-def _before(spend: Spend, subject: str, starts: Sequence[int]) -> list[str | int]:
-    return [word for start in starts for word in ("b", start, spend.before[subject, start])]
+def _before(spend: Spend, subject: str, starts: Sequence[int]) -> list[str]:
+    return [word for start in starts for word in spend.baseline(subject, start)]
 
 
 def window_starts(organization: Organization) -> list[int]:

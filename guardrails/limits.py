@@ -19,8 +19,9 @@ ORGANIZATION = "org"
 POOL = "pool"
 
 Kind = Literal["budget", "rpm", "tpm", "rpd", "parallel", "max_tokens"]
-# What the scripts call the kinds that they judge.
+# What the scripts call the kinds that they judge; a budget that counts calls on own provider keys is a kind of its own there.
 LETTERS = {"budget": "b", "rpm": "r", "tpm": "t", "rpd": "d", "parallel": "p"}
+WIDE_BUDGET = "w"
 RATES = ("rpm", "tpm")
 WINDOW_WORDS = {
     "day": "today",
@@ -40,7 +41,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
     `subject` indexes `Limits.subjects`. `starts_ms` and `ends_ms` bound its window; `until_ms` is when `value` changes
     by itself, at the end of the window at the latest. `forgiven` is the part of `value` that a reset added.
-    `keep`: where less than this would be left after a call, calls go to `degrade_model`.
+    `keep`: where less than this would be left after a call, calls go to `degrade_model`. `counts_byok`: a budget counts
+    what calls on the organisation's own provider keys cost by the list, too.
     """
 
     id: int
@@ -57,6 +59,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     forgiven: int = 0
     keep: int | None = None
     degrade_model: str = ""
+    counts_byok: bool = False
 
     @property
     def is_pool(self) -> bool:
@@ -115,7 +118,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 def _words(limit: Limit) -> tuple[str, ...]:
     return (
-        LETTERS[limit.kind],
+        WIDE_BUDGET if limit.counts_byok else LETTERS[limit.kind],
         str(limit.subject + 1),
         str(limit.value),
         str(limit.starts_ms),

@@ -21,7 +21,7 @@ from guardrails.limits import Limits
 
 _LUA = Path(__file__).with_name("lua")
 BEGIN_LOAD = redis.Script(_LUA / "begin_load.lua")
-LOAD = redis.Script(_LUA / "visible.lua", _LUA / "load.lua")
+LOAD = redis.Script(_LUA / "visible.lua", _LUA / "amounts.lua", _LUA / "load.lua")
 UNLOAD = redis.Script(_LUA / "unload.lua")
 
 
@@ -36,11 +36,21 @@ class Spend(msgspec.Struct, frozen=True):
     """What the ledger says of some subjects, as one snapshot of PostgreSQL saw it (nano-dollars).
 
     `snapshot` is `pg_current_snapshot()` as text. `before[subject, start_ms]` is what was recorded before that moment.
+    `own` and `own_before` are what calls on own provider keys cost by the list; what is not named is zero.
     """
 
     snapshot: str
     spent: Mapping[str, int]
     before: Mapping[tuple[str, int], int]
+    own: Mapping[str, int] = {}
+    own_before: Mapping[tuple[str, int], int] = {}
+
+    def totals(self, subject: str) -> list[str]:
+        """As lua/load.lua takes them."""
+        return [str(self.spent[subject]), str(self.own.get(subject, 0)), self.snapshot]
+
+    def baseline(self, subject: str, start: int) -> list[str]:
+        return ["b", str(start), str(self.before[subject, start]), str(self.own_before.get((subject, start), 0))]
 
 
 class SpendSource(Protocol):
@@ -75,11 +85,11 @@ async def load(limits: Limits, *, missing: Mapping[str, Wanted], source: SpendSo
             starts_by_subject={subject: wanted.windows for subject, wanted in missing.items()},
         )
         for key, (subject, wanted), moment in zip(keys, missing.items(), began, strict=True):
-            words = [word for start in wanted.windows for word in ("b", str(start), str(spend.before[subject, start]))]
+            words = [word for start in wanted.windows for word in spend.baseline(subject, start)]
             for day in wanted.days:
                 calls = await source.calls(organization_id=limits.organization_id, subject=subject, since_ms=day)
-                words += ["q", str(day), str(calls)]
-            await redis.scripts().run(LOAD, (key,), (moment, str(spend.spent[subject]), spend.snapshot, *words))
+                words += ["q", str(day), str(calls), ""]
+            await redis.scripts().run(LOAD, (key,), (moment, *spend.totals(subject), *words))
 
 
 async def still_missing(limits: Limits, wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:

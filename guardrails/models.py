@@ -80,11 +80,14 @@ class Limit(models.Model):
     window = models.CharField(max_length=10, choices=Window)
     # Nano-dollars for a budget, else a count.
     value = models.BigIntegerField()
+    # A budget: whether calls on the organisation's own provider keys count in it, at list prices.
+    counts_byok = models.BooleanField(db_default=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["policy", "kind", "window"], name="one_limit_of_a_kind_per_policy"),
             models.CheckConstraint(condition=Q(value__gte=0), name="limit_not_negative"),
+            models.CheckConstraint(condition=Q(counts_byok=False) | Q(kind="budget"), name="only_budgets_count_own_keys"),
             models.CheckConstraint(
                 condition=(
                     Q(kind="budget", window__in=("day", "week", "month", "quarter", "year", "total"))

@@ -15,17 +15,17 @@ from gateway_project.lib import redis
 from guardrails import counters, generations, leases
 
 _LUA = Path(__file__).with_name("lua")
-_SHRINK = redis.Script(_LUA / "shrink.lua")
+_SHRINK = redis.Script(_LUA / "amounts.lua", _LUA / "shrink.lua")
 _CLAIM = redis.Script(_LUA / "claim.lua")
 MAX_ROUNDS = 3
 
 
-async def shrink(organization_id: int, call_id: UUID, *, subjects: Sequence[str], amount: int) -> bool:
-    """Whether the hold is now this amount (nano-dollars) and nobody else's to end. Raises RedisUnavailable.
+async def shrink(organization_id: int, call_id: UUID, *, subjects: Sequence[str], charged: int, own: int = 0) -> bool:
+    """Whether the hold is now what its row says (nano-dollars) and nobody else's to end. Raises RedisUnavailable.
 
     From now on this worker tells a new generation of the smaller hold.
     """
-    record = await _run(_SHRINK, organization_id, call_id, subjects, str(amount))
+    record = await _run(_SHRINK, organization_id, call_id, subjects, str(charged + own), str(own))
     if record:
         leases.current().holds[call_id] = leases.Hold(organization_id, tuple(subjects), record.decode())
     return bool(record)

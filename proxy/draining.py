@@ -173,18 +173,23 @@ def _once(entries: list[Entry]) -> list[Entry]:
 
 async def _settle(entry: Entry, standing: Standing | None) -> None:
     row = entry.row
-    nothing = [0] * len(entry.subjects)
     if standing is None:
-        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects, nothing, 0, None)
+        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects)
         return
     recorded = standing.recorded
-    if recorded.charged_nano_usd < row.charged_nano_usd:
-        log.error("spool.closed_by_others", call_id=str(row.call_id), status=standing.status, lost=row.charged_nano_usd)
+    lost = row.charged_nano_usd + row.own_nano_usd
+    if recorded.charged_nano_usd + recorded.own_nano_usd < lost:
+        log.error("spool.closed_by_others", call_id=str(row.call_id), status=standing.status, lost=lost)
     if standing.age > CERTAIN:
-        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects, nothing, 0, None)
+        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects)
         await loading.unload(row.organization_id, entry.subjects)
         return
-    amounts = [recorded.charged_nano_usd] * len(entry.subjects)
     await admission.settle_hold(
-        row.organization_id, row.call_id, entry.subjects, amounts, recorded.transaction_id, recorded.recorded_at
+        row.organization_id,
+        row.call_id,
+        entry.subjects,
+        charged=recorded.charged_nano_usd,
+        own=recorded.own_nano_usd,
+        transaction_id=recorded.transaction_id,
+        recorded_at=recorded.recorded_at,
     )

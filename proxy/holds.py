@@ -33,6 +33,8 @@ class Hold(msgspec.Struct, frozen=True):
     organization_id: int
     call_id: UUID
     amount: int
+    # The part of it that can only be spent on own provider keys.
+    own: int
     # r: running; s: its row is in a spool; c: claimed by a resolver
     state: str
     worker: str
@@ -82,9 +84,9 @@ async def of_organization(organization_id: int) -> list[Hold]:
 
 
 def _hold(organization_id: int, call_id: str, record: str) -> Hold:
-    amount, state, _, _, _, _, worker, subjects, context = record.split("|", 8)
+    amount, own, state, _, _, _, _, worker, subjects, context = record.split("|", 9)
     known = msgspec.json.decode(context)
-    return Hold(organization_id, UUID(call_id), int(amount), state, worker, tuple(subjects.split(",")), known)
+    return Hold(organization_id, UUID(call_id), int(amount), int(own), state, worker, tuple(subjects.split(",")), known)
 
 
 async def _alive(worker: str) -> bool:
@@ -111,7 +113,8 @@ async def _resolve(hold: Hold) -> bool:
         hold.organization_id,
         hold.call_id,
         hold.subjects,
-        [recorded.charged_nano_usd] * len(hold.subjects),
+        charged=recorded.charged_nano_usd,
+        own=recorded.own_nano_usd,
         transaction_id=recorded.transaction_id,
         recorded_at=recorded.recorded_at,
     )

@@ -25,8 +25,11 @@ from orgs.models import Organization
 ROUNDS = 4
 PAUSE_SECONDS = 0.5
 # Of holds: what the ledger does not know.
-HELD, LIVE = "held", "live"
-_RECOUNT = redis.Script(Path(loading.__file__).with_name("lua") / "recount.lua")
+HELD, HELD_OWN, LIVE = "held", "held_own", "live"
+_LUA = Path(loading.__file__).with_name("lua")
+_RECOUNT = redis.Script(_LUA / "amounts.lua", _LUA / "recount.lua")
+OF_HOLDS = {HELD, HELD_OWN, LIVE}
+AMOUNTS = {"spent", "own", *OF_HOLDS}
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +37,9 @@ DIFFERENCES = Counter("gatehouse_counter_differences", "Counters found to differ
 
 
 class Difference(NamedTuple):
-    """One figure of one counter. `figure` is spent, held, or `before <moment>` for a window's baseline, in nano-dollars;
-    or live, the number of running calls, where that is limited.
+    """One figure of one counter. `figure` is spent, held, or `before <moment>` for a window's baseline, in nano-dollars; own,
+    held_own or `own before <moment>` for the same of calls on own provider keys; or live, the number of running calls,
+    where that is limited.
     """
 
     organization: str
@@ -58,6 +62,7 @@ class _Seen(NamedTuple):
 
     counters: dict[str, dict[str, int]]
     held: Tally[str]
+    held_own: Tally[str]
     live: Tally[str]
 
 
@@ -91,9 +96,9 @@ def correct(organization: Organization, differences: Iterable[Difference]) -> No
         if token is None:
             continue
         key = counters.counter(organization.pk, token, subject)
-        if differing & {HELD, LIVE}:
+        if differing & OF_HOLDS:
             recount(keys=[counters.holds(organization.pk, token), key], args=[subject])
-        if differing - {HELD, LIVE}:
+        if differing - OF_HOLDS:
             unload(keys=[key])
 
 
@@ -112,7 +117,9 @@ def _compared(organization: Organization, token: str, subjects: list[str]) -> tu
     found = []
     for subject in subjects:
         counted = after.counters[subject]
-        expected = {HELD: after.held[subject]} | ({LIVE: after.live[subject]} if LIVE in counted else {})
+        expected = {HELD: after.held[subject], HELD_OWN: after.held_own[subject]} | (
+            {LIVE: after.live[subject]} if LIVE in counted else {}
+        )
         if subject not in busy and "spent" in counted:
             expected |= _expected(subject, counted, ledger, moments)
         found += [
@@ -124,12 +131,17 @@ def _compared(organization: Organization, token: str, subjects: list[str]) -> tu
 
 
 def _expected(subject: str, counted: Collection[str], ledger: SpendSums, moments: Mapping[int, datetime]) -> dict[str, int]:
-    windows = {field: ledger.before[subject, moments[int(field[2:])]].charged for field in counted if field.startswith("b:")}
-    return {"spent": ledger.lifetime[subject].charged} | windows
+    found = {"spent": ledger.lifetime[subject].charged, "own": ledger.lifetime[subject].own}
+    for start in (field[2:] for field in counted if field.startswith("b:")):
+        before = ledger.before[subject, moments[int(start)]]
+        found |= {f"b:{start}": before.charged, f"o:{start}": before.own}
+    return found
 
 
 def _figure(field: str, moments: Mapping[int, datetime]) -> str:
-    return f"before {moments[int(field[2:])]:%Y-%m-%d %H:%M} UTC" if field.startswith("b:") else field
+    sort, _, start = field.partition(":")
+    moment = f"before {moments[int(start)]:%Y-%m-%d %H:%M} UTC" if start else ""
+    return {"b": moment, "o": f"own {moment}"}.get(sort, field)
 
 
 def _read(organization_id: int, token: str, subjects: list[str]) -> _Seen:
@@ -138,16 +150,17 @@ def _read(organization_id: int, token: str, subjects: list[str]) -> _Seen:
     for key in counters.counters(organization_id, token, subjects):
         pipeline.hgetall(key)
     holds, *found = pipeline.execute()
-    held, live = Tally[str](), Tally[str]()
+    held, held_own, live = Tally[str](), Tally[str](), Tally[str]()
     for record in holds.values():
-        amount, state, _, _, _, lived, _, on, _ = record.decode().split("|", 8)
+        amount, own, state, _, _, _, lived, _, on, _ = record.decode().split("|", 9)
         for position, subject in enumerate(on.split(","), start=1):
             held[subject] += int(amount)
+            held_own[subject] += int(own)
             live[subject] += state != "s" and str(position) in lived.split(",")
-    return _Seen({subject: _figures(fields) for subject, fields in zip(subjects, found, strict=True)}, held, live)
+    return _Seen({subject: _figures(fields) for subject, fields in zip(subjects, found, strict=True)}, held, held_own, live)
 
 
 def _figures(fields: Mapping[bytes, Any]) -> dict[str, int]:
     """The amounts among a counter's fields (lua/load.lua names them all)."""
     named = {name.decode(): value for name, value in fields.items()}
-    return {name: int(value) for name, value in named.items() if name in ("spent", HELD, LIVE) or name.startswith("b:")}
+    return {name: int(value) for name, value in named.items() if name in AMOUNTS or name.startswith(("b:", "o:"))}

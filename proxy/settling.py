@@ -119,7 +119,7 @@ async def _withhold_spooled(call: Call) -> None:
 
 async def _spooled_later(call: Call, row: Row, spooled: Spooled) -> None:
     """Nobody waits for an answer: the row counts as it was meant in the end, whatever becomes of the hold meanwhile."""
-    if row.charged_nano_usd != spooled.charged_nano_usd:
+    if (row.charged_nano_usd, row.own_nano_usd) != spooled:
         await _withhold_spooled(call)  # withheld while it was on its way to the disk
         return
     ledger.current().spool.decide(call.id)
@@ -130,7 +130,11 @@ async def _shrink(call: Call, spooled: Spooled) -> bool:
     if call.held is None:
         return True
     return await shrinking.shrink(
-        call.held.organization_id, call.id, subjects=call.held.subjects, amount=spooled.charged_nano_usd
+        call.held.organization_id,
+        call.id,
+        subjects=call.held.subjects,
+        charged=spooled.charged_nano_usd,
+        own=spooled.own_nano_usd,
     )
 
 
@@ -192,7 +196,7 @@ async def _settle(call: Call, row: Row, recorded: Recorded) -> None:
         await admission.settle(
             call.held,
             charged=recorded.charged_nano_usd,
-            pool_charged=recorded.charged_nano_usd,
+            own=recorded.own_nano_usd,
             transaction_id=recorded.transaction_id,
             recorded_at=recorded.recorded_at,
             tokens=_tokens(row),

@@ -29,14 +29,17 @@ class LedgerSpend:
         parameters = buckets.spend_parameters(organization_id, subjects=starts_by_subject, starts=moments.values())
         rows = await database.rows(buckets.SPEND_SQL, parameters)
         sums = buckets.sums_from_rows(rows, starts=parameters["starts"])
+        before = [
+            (subject, start, sums.before[subject, moments[start]])
+            for subject, starts in starts_by_subject.items()
+            for start in starts
+        ]
         return Spend(
             snapshot=sums.snapshot,
             spent={subject: spend.charged for subject, spend in sums.lifetime.items()},
-            before={
-                (subject, start): sums.before[subject, moments[start]].charged
-                for subject, starts in starts_by_subject.items()
-                for start in starts
-            },
+            before={(subject, start): spend.charged for subject, start, spend in before},
+            own={subject: spend.own for subject, spend in sums.lifetime.items()},
+            own_before={(subject, start): spend.own for subject, start, spend in before},
         )
 
     async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:

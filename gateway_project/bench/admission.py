@@ -103,7 +103,9 @@ async def measure(*, calls: int = CALLS) -> dict[str, float]:
         held.append(outcome)
 
     async def settle(one: admission.Admitted) -> None:
-        await admission.settle_hold(organization_id, one.call_id, one.subjects, [900_000] * len(SUBJECTS), 2, _now(), tokens=900)
+        await admission.settle_hold(
+            organization_id, one.call_id, one.subjects, charged=900_000, transaction_id=2, recorded_at=_now(), tokens=900
+        )
 
     await admit(ids.new_call_id())
     await settle(held.pop())

@@ -6,8 +6,9 @@
 --       4 call id, 5 worst case in nano-dollars, 6 least amount to clamp to ('' = never clamp)
 --       7 tokens to reserve, 8 '1' where the call may be sent to a cheaper model instead
 --       9 the rest of the record to keep with the hold (guardrails/counters.py), 10 time limit of a transaction in seconds, 11 S = number of subjects,
---       12 MessagePack: a flat array of 6 words per limit, most specific limit first: kind
---          (b budget, r requests and t tokens per minute, d requests per day, p parallel calls),
+--       12 '1' where the call can only be served on the organisation's own provider keys: then budgets of kind b are not asked
+--       13 MessagePack: a flat array of 6 words per limit, most specific limit first: kind
+--          (b budget, w budget that counts calls on own provider keys as well, r requests and t tokens per minute, d requests per day, p parallel calls),
 --          subject number, value, start and end of the time it holds for (ms; '0' = no bound),
 --          what of a budget may be used with this call ('' = all), else it is sent to a cheaper model
 -- Replies
@@ -29,7 +30,8 @@ local WORDS = 6
 local call, worst, least, tokens = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local may_degrade, record = ARGV[8] == '1', ARGV[9]
 local subjects = tonumber(ARGV[11])
-local limits = cmsgpack.unpack(ARGV[12])
+local own_only = ARGV[12] == '1'
+local limits = cmsgpack.unpack(ARGV[13])
 
 local function limbs(text)
     local negative = string.sub(text, 1, 1) == '-'
@@ -86,11 +88,12 @@ if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0, 0
 if redis.call('EXISTS', KEYS[4]) == 1 then return {'CLOSED'} end
 
 local cold = {}
-local spent, held, live = {}, {}, {}
+local spent, held, live, own, held_own = {}, {}, {}, {}, {}
 for i = 1, subjects do
-    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'live')
+    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'live', 'own', 'held_own')
     if not counter[1] then cold[i] = true end
     spent[i], held[i], live[i] = counter[1], counter[2] or '0', tonumber(counter[3] or '0')
+    own[i], held_own[i] = counter[4] or '0', counter[5] or '0'
 end
 
 -- What the last 60 seconds saw: one-second buckets and their running sum, pruned as time passes. Buckets of requests
@@ -137,7 +140,8 @@ local function rates(subject) return KEYS[4 + subjects + subject] end
 local tightest, left, tightest_rate, rate_left, tightest_tokens, tokens_left = 0, 0, 0, 0, 0, 0
 local refused, refused_left, refused_rate, degrade
 local rated, tokened, lived, daily = {}, {}, {}, {}
-local baselines = {}
+-- By number of the limit: what its budget counts as baseline, spent and held.
+local baselines, spents, helds = {}, {}, {}
 
 local judge = {}
 function judge.r(number, subject, value)
@@ -166,25 +170,40 @@ function judge.d(number, subject, value, starts)
     return tonumber(seen) < value
 end
 
-local function judge_budget(number, subject, value, starts, near)
-    if not spent[subject] then return end
-    local baseline = '0'
+-- A budget that counts calls on own keys counts everything; any other leaves out what they cost and hold.
+local function read_budget(number, subject, starts, counts_own)
+    local baseline, own_baseline = '0', '0'
     if starts ~= '0' then
-        baseline = redis.call('HGET', KEYS[4 + subject], 'b:' .. starts)
-        if not baseline then
-            cold[subject] = true
-            return
-        end
+        local found = redis.call('HMGET', KEYS[4 + subject], 'b:' .. starts, 'o:' .. starts)
+        baseline, own_baseline = found[1], found[2] or '0'
+        if not baseline then return false end
     end
-    baselines[number] = baseline
-    local room = headroom(value, baseline, spent[subject], held[subject], '0')
+    baselines[number], spents[number], helds[number] = baseline, spent[subject], held[subject]
+    if not counts_own then
+        if held_own[subject] ~= '0' then helds[number] = exact(held[subject], '0', held_own[subject], '0', '0') end
+    elseif own[subject] ~= '0' or own_baseline ~= '0' then
+        baselines[number] = exact(baseline, own_baseline, '0', '0', '0')
+        spents[number] = exact(spent[subject], own[subject], '0', '0', '0')
+    end
+    return true
+end
+
+local function judge_budget(number, subject, value, starts, near, counts_own)
+    if not spent[subject] then return end
+    if not read_budget(number, subject, starts, counts_own) then
+        cold[subject] = true
+        return
+    end
+    if own_only and not counts_own then return end
+    local baseline, spent, held = baselines[number], spents[number], helds[number]
+    local room = headroom(value, baseline, spent, held, '0')
     if tightest == 0 or room < left then tightest, left = number, room end
     -- The budget with least room triggers first; on a tie the most specific, which comes first.
     local short = room < tonumber(worst)
-    if room > EXACT then short = headroom(value, baseline, spent[subject], held[subject], worst) < 0 end
+    if room > EXACT then short = headroom(value, baseline, spent, held, worst) < 0 end
     if short and (not refused or room < refused_left) then refused, refused_left = number, room end
     if near ~= '' and not degrade then
-        if headroom(near, baseline, spent[subject], held[subject], worst) < 0 then degrade = number end
+        if headroom(near, baseline, spent, held, worst) < 0 then degrade = number end
     end
 end
 
@@ -193,8 +212,8 @@ for at = 1, #limits, WORDS do
     number = number + 1
     local kind, subject, starts, ends = limits[at], tonumber(limits[at + 1]), limits[at + 3], tonumber(limits[at + 4])
     if ends > 0 and (now >= ends or now < tonumber(starts)) then return {'ROLLED', now} end
-    if kind == 'b' then
-        judge_budget(number, subject, limits[at + 2], starts, limits[at + 5])
+    if kind == 'b' or kind == 'w' then
+        judge_budget(number, subject, limits[at + 2], starts, limits[at + 5], kind == 'w')
     elseif not judge[kind](number, subject, tonumber(limits[at + 2]), starts) and not refused_rate then
         refused_rate = number
     end
@@ -210,17 +229,14 @@ local function word(limit, which) return limits[1 + (limit - 1) * WORDS + which]
 
 -- What is left of a budget after an amount.
 local function remaining(limit, after)
-    local subject = tonumber(word(limit, 1))
-    return exact(word(limit, 2), baselines[limit], spent[subject], held[subject], after)
+    return exact(word(limit, 2), baselines[limit], spents[limit], helds[limit], after)
 end
 
 if refused and least ~= '' and refused_left >= tonumber(least) then
     worst, refused = remaining(refused, '0'), nil
 end
 if refused then
-    local subject = tonumber(word(refused, 1))
-    local used = exact(spent[subject], '0', baselines[refused], '0', '0')
-    return {'REFUSED', refused, used, held[subject], now, 0}
+    return {'REFUSED', refused, exact(spents[refused], '0', baselines[refused], '0', '0'), helds[refused], now, 0}
 end
 if refused_rate then
     local kind, subject, value = word(refused_rate, 0), tonumber(word(refused_rate, 1)), tonumber(word(refused_rate, 2))
@@ -240,12 +256,13 @@ if refused_rate then
     return {'REFUSED', refused_rate, string.format('%.0f', used), '0', now, retry}
 end
 
-for i = 1, subjects do redis.call('HINCRBY', KEYS[4 + i], 'held', worst) end
+local worst_own = own_only and worst or '0'
+for i = 1, subjects do hold(KEYS[4 + i], '', worst, worst_own) end
 for subject in pairs(rated) do count(rates(subject), '', 1) end
 for subject in pairs(tokened) do count(rates(subject), 't', tokens) end
 for subject in pairs(lived) do redis.call('HINCRBY', KEYS[4 + subject], 'live', 1) end
 for subject, starts in pairs(daily) do redis.call('HINCRBY', KEYS[4 + subject], 'q:' .. starts, 1) end
-redis.call('HSET', KEYS[3], call, table.concat({worst, 'r', now, tokens, record}, '|'))
+redis.call('HSET', KEYS[3], call, table.concat({worst, worst_own, 'r', now, tokens, record}, '|'))
 
 local after = '0'
 if tightest > 0 then after = remaining(tightest, worst) end

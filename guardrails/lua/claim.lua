@@ -6,7 +6,7 @@
 -- is new, empty or behind.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ':' .. ARGV[2] then return -1 end
 local record = redis.call('HGET', KEYS[2], ARGV[3])
-local held, state, rest = string.match(record or '', '^(%d+)|(%a)(|.*)$')
+local held, state, rest = string.match(record or '', '^(%d+|%d+)|(%a)(|.*)$')
 if not held or state == 's' then return 0 end
 redis.call('HSET', KEYS[2], ARGV[3], held .. '|c' .. rest)
 return 1

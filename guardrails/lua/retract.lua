@@ -5,9 +5,7 @@
 local record = redis.call('HGET', KEYS[1], ARGV[1])
 if not record then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-local amount, lived = string.match(record, '^(%d+)|%a|%d+|%d+|[%d,]*|([%d,]*)|')
-for i = 3, #KEYS do
-    if amount ~= '0' then redis.call('HINCRBY', KEYS[i], 'held', '-' .. amount) end
-end
+local amount, own, lived = string.match(record, '^(%d+)|(%d+)|%a|%d+|%d+|[%d,]*|([%d,]*)|')
+for i = 3, #KEYS do hold(KEYS[i], '-', amount, own) end
 for subject in string.gmatch(lived, '%d+') do redis.call('HINCRBY', KEYS[2 + tonumber(subject)], 'live', -1) end
 return 1

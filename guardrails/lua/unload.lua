@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the subject's counter
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    local kept = field == 'held' or field == 'live' or field == 'loading'
+    local kept = field == 'held' or field == 'held_own' or field == 'live' or field == 'loading'
     if not kept and string.sub(field, 1, 2) ~= 'n:' and string.sub(field, 1, 2) ~= 'q:' then redis.call('HDEL', KEYS[1], field) end
 end
 return 1

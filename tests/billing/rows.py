@@ -18,12 +18,12 @@ INSERT INTO billing_usagerecord (
     call_id, admitted_at, recorded_at, transaction_id, organization_id, group0_id, group1_id, group2_id, member_id,
     api_key_id, application_id, feature, environment, protocol, streamed, requested_model, served_model, provider,
     route_reason, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
-    reasoning_tokens, usage_estimated, unit_prices, cost_parts, charged_nano_usd, list_nano_usd, absorbed_nano_usd,
+    reasoning_tokens, usage_estimated, unit_prices, cost_parts, charged_nano_usd, list_nano_usd, byok, absorbed_nano_usd,
     reserved_nano_usd, status, http_status, error_code, finish_reason, attempt_count, call_count, decision
 ) VALUES (
     %(call_id)s, now(), coalesce(%(recorded_at)s::timestamptz, now()), pg_current_xact_id()::text::bigint,
     %(organization_id)s, 1, %(group1_id)s, %(group2_id)s, %(member_id)s, %(api_key_id)s, %(application_id)s, '', '',
-    'chat_completions', false, 'm', 'm', 'p', '', 0, 0, 0, 0, 0, 0, false, '{}', '{}', %(charged)s, %(list)s, 0, 0,
+    'chat_completions', false, 'm', 'm', 'p', '', 0, 0, 0, 0, 0, 0, false, '{}', '{}', %(charged)s, %(list)s, %(byok)s, 0, 0,
     %(status)s, 200, '', '', 1, 1, '{}'
 )
 """
@@ -55,6 +55,7 @@ def insert(organization_id: int, *, into: psycopg.Connection[Any] | None = None,
         "application_id": None,
         "charged": 0,
         "list": fields.get("charged", 0),
+        "byok": False,
         "status": "ok",
         **fields,
     }

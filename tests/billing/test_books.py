@@ -123,10 +123,10 @@ def test_sums_before_each_start_are_those_of_the_rows_before_it(charges: list[tu
         segment = sum(start <= BASE + QUARTER * at for start in ascending)
         grouped[subject, segment] = grouped.get((subject, segment), 0) + amount
     answer = [
-        {"subject": subject, "segment": segment, "charged": amount, "list": amount, "snapshot": "1:1:"}
+        {"subject": subject, "segment": segment, "charged": amount, "list": 2 * amount, "own": 3 * amount, "snapshot": "1:1:"}
         for (subject, segment), amount in grouped.items()
     ]
-    silent = [{"subject": "a9", "segment": None, "charged": None, "list": None, "snapshot": "1:1:"}]
+    silent = [{"subject": "a9", "segment": None, "charged": None, "list": None, "own": None, "snapshot": "1:1:"}]
 
     sums = sums_from_rows([*answer, *silent], starts=reversed(ascending))
 
@@ -134,7 +134,7 @@ def test_sums_before_each_start_are_those_of_the_rows_before_it(charges: list[tu
         assert sums.lifetime[subject].charged == sum(amount for name, _, amount in charges if name == subject)
         for start in ascending:
             before = sum(amount for name, at, amount in charges if name == subject and BASE + QUARTER * at < start)
-            assert sums.before[subject, start] == Spend(before, before)
+            assert sums.before[subject, start] == Spend(before, 2 * before, 3 * before)
     assert sums.lifetime["a9"] == Spend()
     assert all(sums.before["a9", start] == Spend() for start in ascending)
 

@@ -21,7 +21,7 @@ def bucket_sums(organization_id: int) -> dict[str, Spend]:
     found: dict[str, Spend] = {}
     for bucket in SpendBucket.objects.filter(organization_id=organization_id):
         so_far = found.get(bucket.subject, Spend())
-        found[bucket.subject] = so_far.plus(Spend(bucket.charged_nano_usd, bucket.list_nano_usd))
+        found[bucket.subject] = so_far.plus(Spend(bucket.charged_nano_usd, bucket.list_nano_usd, bucket.own_nano_usd))
     return found
 
 
@@ -60,6 +60,25 @@ def test_list_cost_never_reaches_the_pool(committed_db: None) -> None:
     rows.insert(acme, charged=0, list=500)
     rows.close_everything()
     assert bucket_sums(acme) == {"org": Spend(0, 500), "k9000001": Spend(0, 500)}
+
+
+def test_what_own_provider_keys_cost_is_summed_apart_in_buckets_and_before(committed_db: None) -> None:
+    acme = rows.new_organization().id
+    yesterday = this_quarter() - timedelta(days=1)
+    rows.insert(acme, charged=0, list=500, byok=True, member_id=9_000_021, recorded_at=yesterday)
+    rows.insert(acme, charged=70, list=80, member_id=9_000_021)
+    before_closing = spend_sums(acme, subjects=["org", "pool"], starts=[this_quarter()])
+    rows.close_everything()
+    assert bucket_sums(acme)["m9000021"] == Spend(70, 580, 500)
+    assert bucket_sums(acme)["pool"] == Spend(70, 0)
+
+    found = spend_sums(acme, subjects=["org", "pool"], starts=[this_quarter()])
+    assert found.lifetime == {"org": Spend(70, 580, 500), "pool": Spend(70)} == before_closing.lifetime
+    assert found.before["org", this_quarter()] == Spend(0, 500, 500) == before_closing.before["org", this_quarter()]
+    # A second row of the same quarter is added to the bucket there is.
+    rows.insert(acme, charged=0, list=5, byok=True, recorded_at=yesterday)
+    rows.close_everything()
+    assert bucket_sums(acme)["org"] == Spend(70, 585, 505)
 
 
 def test_rows_that_cost_nothing_make_no_bucket(committed_db: None) -> None:

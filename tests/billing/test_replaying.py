@@ -40,7 +40,7 @@ def test_rows_are_written_with_their_attempts() -> None:
     for one in ones:
         found = UsageRecord.objects.get(call_id=one.call_id)
         recorded = standing[one.call_id].recorded
-        assert (found.transaction_id, found.recorded_at, found.charged_nano_usd) == recorded
+        assert (found.transaction_id, found.recorded_at, found.charged_nano_usd, 0) == recorded
         assert standing[one.call_id][1:] == (one.status, timedelta())
     assert CallAttempt.objects.filter(call_id__in=[one.call_id for one in ones]).count() == 2
 

@@ -165,10 +165,16 @@ class Desk:
 
 
 async def settle(
-    held: Admitted, charged: int, *, transaction_id: int = 1000, recorded_ms: int | None = None, tokens: int | None = None
+    held: Admitted,
+    charged: int,
+    *,
+    own: int = 0,
+    transaction_id: int = 1000,
+    recorded_ms: int | None = None,
+    tokens: int | None = None,
 ) -> bool:
     """As after a commit that the counters' snapshot did not see."""
     moment = datetime.fromtimestamp((now_ms() if recorded_ms is None else recorded_ms) / 1000, tz=UTC)
     return await admission.settle(
-        held, charged=charged, pool_charged=charged, transaction_id=transaction_id, recorded_at=moment, tokens=tokens
+        held, charged=charged, own=own, transaction_id=transaction_id, recorded_at=moment, tokens=tokens
     )

@@ -160,7 +160,6 @@ class Company:
                 return await admission.settle(
                     held,
                     charged=charged,
-                    pool_charged=charged,
                     transaction_id=transaction_id,
                     recorded_at=datetime.now(UTC),
                     tokens=tokens,

@@ -104,8 +104,8 @@ async def test_a_hold_counts_on_every_subject_of_the_path_limited_or_not() -> No
     await desk.admitted(30, call_id=call_id)
 
     assert [desk.held(subject) for subject in SUBJECTS] == [30] * 5
-    amount, state, _, _, tokens, live, worker, subjects, context = desk.holds()[str(call_id)].split("|")
-    assert (amount, state, tokens, live, subjects, context) == ("30", "r", "", "", "k1,m1,g1,org,pool", "{}")
+    amount, own, state, _, _, tokens, live, worker, subjects, context = desk.holds()[str(call_id)].split("|")
+    assert (amount, own, state, tokens, live, subjects, context) == ("30", "0", "r", "", "", "k1,m1,g1,org,pool", "{}")
     assert redis.client().exists(counters.worker(worker)) == 1
     assert str(desk.organization_id).encode() in redis.client().smembers(counters.ACTIVE_ORGANIZATIONS)
 
@@ -370,7 +370,7 @@ async def test_the_same_call_twice_holds_once() -> None:
 async def test_a_call_that_was_given_up_is_never_admitted_late() -> None:
     desk = Desk(budget(100))
     call_id = ids.new_call_id()
-    await admission.settle_hold(desk.organization_id, call_id, SUBJECTS, [0] * 5, 0, None)
+    await admission.settle_hold(desk.organization_id, call_id, SUBJECTS)
 
     with pytest.raises(redis.RedisUnavailable):
         await desk.admit(1, call_id=call_id)
@@ -390,11 +390,12 @@ async def test_settling_replaces_the_hold_by_what_was_charged_once() -> None:
 
 
 @on_a_worker
-async def test_the_pool_may_be_charged_another_amount() -> None:
+async def test_what_own_provider_keys_cost_is_counted_apart_and_never_by_the_pool() -> None:
     desk = Desk(budget(100))
     held = await desk.admitted(40)
-    await admission.settle(held, charged=30, pool_charged=0, transaction_id=1000, recorded_at=ids.time_of(held.call_id))
-    assert [desk.spent(subject) for subject in SUBJECTS] == [30, 30, 30, 30, 0]
+    await settle(held, 0, own=30)
+    assert [desk.spent(subject) for subject in SUBJECTS] == [0] * 5
+    assert [int(desk.counter(subject)["own"]) for subject in SUBJECTS] == [30, 30, 30, 30, 0]
     assert desk.held("pool") == 0
 
 
@@ -632,6 +633,6 @@ async def test_of_two_loads_at_once_the_first_to_finish_counts_and_the_other_ask
     (second,) = begin(keys=[key])
     assert first == second
 
-    assert load(keys=[key], args=[second, 5, "1:1:"]) == 1
-    assert load(keys=[key], args=[first, 4, "1:1:"]) == 0
+    assert load(keys=[key], args=[second, 5, 0, "1:1:"]) == 1
+    assert load(keys=[key], args=[first, 4, 0, "1:1:"]) == 0
     assert desk.spent() == 5

@@ -246,7 +246,7 @@ def test_a_place_is_given_back_when_a_call_ends(end: str) -> None:
             elif end == "release":
                 assert await admission.release(held) == first
             else:
-                resolved = admission.settle_hold(desk.organization_id, held.call_id, SUBJECTS, [0] * 5)
+                resolved = admission.settle_hold(desk.organization_id, held.call_id, SUBJECTS)
                 assert await resolved == first
         assert [desk.counter(subject).get("live") for subject in ("k1", "m1", "org")] == ["1", None, "1"]
         await desk.admitted()
@@ -340,7 +340,9 @@ def test_all_kinds_at_once_cost_one_round_trip_and_are_all_counted() -> None:
         held = await desk.admitted(7, tokens=20)
         assert scripts_run() == before + 1
         assert (held.rate_left, held.tokens_left, held.left_nano_usd) == (7, 70, 92)
-        assert desk.holds()[str(held.call_id)] == f"7|r|{held.admitted_ms}|20|1|3|{worker_of(desk, held)}|k1,m1,g1,org,pool|{{}}"
+        assert (
+            desk.holds()[str(held.call_id)] == f"7|0|r|{held.admitted_ms}|20|1|3|{worker_of(desk, held)}|k1,m1,g1,org,pool|{{}}"
+        )
 
     with_lease(work())
 
@@ -351,7 +353,7 @@ def scripts_run() -> int:
 
 
 def worker_of(desk: Desk, held: Admitted) -> str:
-    return desk.holds()[str(held.call_id)].split("|")[6]
+    return desk.holds()[str(held.call_id)].split("|")[7]
 
 
 def test_the_same_call_twice_is_counted_once_by_every_kind() -> None:

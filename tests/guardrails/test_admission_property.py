@@ -31,6 +31,8 @@ from tests.guardrails.books import DAY_MS, announced, now_ms
 
 KEYS = ("k1", "k2")
 SHARED = ("org", "pool")
+# Budgets that count calls on own provider keys stand beside those that do not, on these.
+WIDE = {"k1": "k1 wide", "org": "org wide"}
 MILLIONS = 9_100_000 * NANO
 amounts = st.one_of(st.integers(0, 120), st.sampled_from([0, 1, 40, 100, MILLIONS, MILLIONS + 1]))
 values = st.one_of(st.integers(0, 1000), st.sampled_from([0, MILLIONS, MILLIONS + 3, 2 * MILLIONS]))
@@ -41,10 +43,12 @@ class Call:
     """One call: admitted, then its transaction begins, commits, and is settled; or it is released."""
 
     held: Admitted
+    own_only: bool = False
     known: bool = True  # Redis has its hold
     transaction: int = 0
     recorded_ms: int = 0
     charged: int = 0
+    own: int = 0
     committed: bool = False
 
     @property
@@ -75,12 +79,18 @@ class Ledger:
     async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
         found = Spend(
             self.snapshot(),
-            {subject: total(self.rows(subject)) for subject in starts_by_subject},
-            {
-                (subject, start): total(row for row in self.rows(subject) if row.recorded_ms < start)
-                for subject, starts in starts_by_subject.items()
-                for start in starts
-            },
+            *(
+                figure
+                for sort in ("charged", "own")
+                for figure in (
+                    {subject: total(self.rows(subject), sort, subject) for subject in starts_by_subject},
+                    {
+                        (subject, start): total([row for row in self.rows(subject) if row.recorded_ms < start], sort, subject)
+                        for subject, starts in starts_by_subject.items()
+                        for start in starts
+                    },
+                )
+            ),
         )
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
@@ -91,8 +101,9 @@ class Ledger:
         return 0
 
 
-def total(calls: object) -> int:
-    return sum(call.charged for call in calls)  # type: ignore[attr-defined]
+def total(calls: list[Call], sort: str, subject: str) -> int:
+    """`sort` is charged or own; the pool pays nothing for calls on own provider keys."""
+    return 0 if (sort, subject) == ("own", "pool") else sum(getattr(call, sort) for call in calls)
 
 
 class Admissions(RuleBasedStateMachine):
@@ -103,7 +114,7 @@ class Admissions(RuleBasedStateMachine):
         self.organization_id = secrets.randbelow(1 << 40) + (1 << 40)
         self.ledger = Ledger()
         self.running: list[Call] = []
-        self.values = {"k1": 300, "k2": 500, "org": 600, "pool": 3000}
+        self.values = {"k1": 300, "k2": 500, "org": 600, "pool": 3000, "k1 wide": 400, "org wide": 900}
         self.rate = 1000
         self.rated = 0
         self.clock = now_ms() - 3_600_000
@@ -119,12 +130,13 @@ class Admissions(RuleBasedStateMachine):
     def limits(self, key: str) -> Limits:
         subjects = (key, *SHARED)
         ends = now_ms() + DAY_MS
-        budgets = [
-            self.limit("budget", self.values[name], at, name, starts_ms=self.starts, ends_ms=ends, until_ms=ends)
-            if name != "pool"
-            else self.limit("budget", self.values[name], at, name)
-            for at, name in enumerate(subjects)
-        ]
+        window = {"starts_ms": self.starts, "ends_ms": ends, "until_ms": ends}
+        budgets = []
+        for at, name in enumerate(subjects):
+            budgets.append(self.limit("budget", self.values[name], at, name, **({} if name == "pool" else window)))
+            if name in WIDE:
+                wide = WIDE[name]
+                budgets.append(self.limit("budget", self.values[wide], at, wide, counts_byok=True, **window))
         rates = [self.limit("rpm", self.rate, 0, key)] if key == "k2" else []
         return Limits(self.organization_id, self.token, subjects, (*rates, *budgets))
 
@@ -132,16 +144,23 @@ class Admissions(RuleBasedStateMachine):
     def limit(kind: Kind, value: int, at: int, node: str, **window: Any) -> Limit:
         return Limit(id=0, kind=kind, window="", value=value, subject=at, level=node, node=node, policy="", **window)
 
-    def charged(self, rows: list[UUID]) -> int:
-        by_id = {call.held.call_id: call.charged for call in self.ledger.made}
-        return sum(by_id[row] for row in rows)
+    def sum(self, rows: list[UUID], sort: str, subject: str) -> int:
+        by_id = {call.held.call_id: call for call in self.ledger.made}
+        return total([by_id[row] for row in rows], sort, subject)
 
-    def used(self, subject: str) -> int:
+    def used(self, budget: str) -> int:
+        subject, _, wide = budget.partition(" ")
         baseline = [] if subject == "pool" else self.before[subject, self.starts]
-        return self.charged(self.counted[subject]) - self.charged(baseline)
+        sorts = ("charged", "own") if wide else ("charged",)
+        return sum(self.sum(self.counted[subject], sort, subject) - self.sum(baseline, sort, subject) for sort in sorts)
 
-    def held(self, subject: str) -> int:
-        return sum(call.held.amount_nano_usd for call in self.running if call.known and subject in call.subjects)
+    def held(self, budget: str) -> int:
+        subject, _, wide = budget.partition(" ")
+        return self.holds(subject) if wide else self.holds(subject) - self.holds(subject, own_only=True)
+
+    def holds(self, subject: str, *, own_only: bool = False) -> int:
+        running = [call for call in self.running if call.known and subject in call.subjects]
+        return sum(call.held.amount_nano_usd for call in running if call.own_only or not own_only)
 
     def load(self, key: str) -> None:
         for subject in (key, *SHARED):
@@ -177,15 +196,21 @@ class Admissions(RuleBasedStateMachine):
         return await admission.settle(
             call.held,
             charged=call.charged,
-            pool_charged=call.charged,
+            own=call.own,
             transaction_id=call.transaction,
             recorded_at=datetime.fromtimestamp(call.recorded_ms / 1000, tz=UTC),
         )
 
     # --- what happens ------------------------------------------------------------------------
 
-    @rule(key=st.sampled_from(KEYS), amount=amounts, least=st.one_of(st.none(), amounts), interrupted=st.booleans())
-    def a_call_arrives(self, key: str, amount: int, least: int | None, interrupted: bool) -> None:
+    @rule(
+        key=st.sampled_from(KEYS),
+        amount=amounts,
+        least=st.one_of(st.none(), amounts),
+        interrupted=st.booleans(),
+        own_only=st.booleans(),
+    )
+    def a_call_arrives(self, key: str, amount: int, least: int | None, interrupted: bool, own_only: bool) -> None:
         least = None if least is None else min(least, amount)
         begun = [call for call in self.running if call.transaction]
         another = begun[-1] if interrupted and begun and self.is_cold(key) else None
@@ -193,7 +218,9 @@ class Admissions(RuleBasedStateMachine):
         if another is not None:
             self.ledger.meanwhile = lambda: self.commit_and_settle(another)
             self.forget(another)
-        room = {subject: self.values[subject] - self.used(subject) - self.held(subject) for subject in (key, *SHARED)}
+        budgets = [name for subject in (key, *SHARED) for name in (subject, WIDE.get(subject, ""))]
+        asked = [name for name in budgets if name and (name in WIDE.values() or not own_only)]
+        room = {name: self.values[name] - self.used(name) - self.held(name) for name in asked}
         limits = self.limits(key)
 
         outcome = self.loop.run(
@@ -207,6 +234,7 @@ class Admissions(RuleBasedStateMachine):
                 may_degrade=False,
                 context="{}",
                 source=self.ledger,
+                own_only=own_only,
             )
         )
 
@@ -225,16 +253,18 @@ class Admissions(RuleBasedStateMachine):
             assert (outcome.amount_nano_usd, outcome.clamped) == (affordable, affordable < amount)
             assert outcome.left_nano_usd == room[tightest] - affordable
             self.rated += key == "k2"
-            call = Call(outcome)
+            call = Call(outcome, own_only)
             self.running.append(call)
             self.ledger.made.append(call)
 
     @precondition(lambda self: any(not call.transaction for call in self.running))
-    @rule(choice=st.randoms(use_true_random=False), part=st.integers(0, 4), last_of_its_window=st.booleans())
-    def its_transaction_begins(self, choice: object, part: int, last_of_its_window: bool) -> None:
+    @rule(choice=st.randoms(use_true_random=False), part=st.integers(0, 4), last_of_its_window=st.booleans(), own=st.booleans())
+    def its_transaction_begins(self, choice: object, part: int, last_of_its_window: bool, own: bool) -> None:
+        """What could be served either way is charged or not, as it went."""
         call = choice.choice([call for call in self.running if not call.transaction])  # type: ignore[attr-defined]
         call.transaction = self.ledger.begin()
-        call.charged = call.held.amount_nano_usd * part // 4
+        cost = call.held.amount_nano_usd * part // 4
+        call.charged, call.own = (0, cost) if own or call.own_only else (cost, 0)
         self.clock += 1
         call.recorded_ms = self.clock
         if last_of_its_window:
@@ -261,7 +291,7 @@ class Admissions(RuleBasedStateMachine):
         assert self.loop.run(admission.release(call.held))
         self.running.remove(call)
 
-    @rule(subject=st.sampled_from((*KEYS, *SHARED)), value=values, rate=st.sampled_from([0, 3, 1000, 1000]))
+    @rule(subject=st.sampled_from((*KEYS, *SHARED, *WIDE.values())), value=values, rate=st.sampled_from([0, 3, 1000, 1000]))
     def limits_are_raised_or_lowered(self, subject: str, value: int, rate: int) -> None:
         self.values[subject] = value
         self.rate = rate
@@ -292,19 +322,25 @@ class Admissions(RuleBasedStateMachine):
     @invariant()
     def redis_agrees_with_the_model(self) -> None:
         for subject in self.counted:
-            spent, held = redis.client().hmget(counters.counter(self.organization_id, self.token, subject), ["spent", "held"])
-            assert int(spent or 0) == self.charged(self.counted[subject])
-            assert int(held or 0) == self.held(subject)
+            counter = counters.counter(self.organization_id, self.token, subject)
+            spent, own, held, held_own = redis.client().hmget(counter, ["spent", "own", "held", "held_own"])
+            assert int(spent or 0) == self.sum(self.counted[subject], "charged", subject)
+            assert int(own or 0) == self.sum(self.counted[subject], "own", subject)
+            assert int(held or 0) == self.holds(subject)
+            assert int(held_own or 0) == self.holds(subject, own_only=True)
         holds: Any = redis.client().hkeys(counters.holds(self.organization_id, self.token))
         assert {UUID(call.decode()) for call in holds} == {call.held.call_id for call in self.running if call.known}
 
     @invariant()
     def with_no_call_in_flight_every_counter_equals_the_ledger(self) -> None:
-        if not self.running:
+        if self.running:
+            return
+        for sort in ("charged", "own"):
             for subject, rows in self.counted.items():
-                assert self.charged(rows) == total(self.ledger.rows(subject))
+                assert self.sum(rows, sort, subject) == total(self.ledger.rows(subject), sort, subject)
             for (subject, start), before in self.before.items():
-                assert self.charged(before) == total(row for row in self.ledger.rows(subject) if row.recorded_ms < start)
+                rows_before = [row for row in self.ledger.rows(subject) if row.recorded_ms < start]
+                assert self.sum(before, sort, subject) == total(rows_before, sort, subject)
 
 
 @pytest.fixture

@@ -129,11 +129,11 @@ def test_rates_begin_anew_and_running_calls_are_counted_on(crew: Crew) -> None:
 def test_a_hold_that_was_shrunk_is_told_as_small_as_it_is(crew: Crew) -> None:
     (worker,), company = crew.hire(1), Company()
     held = worker.do(company.admitted(900))
-    assert worker.do(shrinking.shrink(company.organization_id, held.call_id, subjects=SUBJECTS, amount=40))
+    assert worker.do(shrinking.shrink(company.organization_id, held.call_id, subjects=SUBJECTS, charged=40))
     crew.flush()
     worker.do(company.admitted(960))
     assert company.figure("held") == 1000
-    assert company.holds()[str(held.call_id)].startswith("40|s|")
+    assert company.holds()[str(held.call_id)].startswith("40|0|s|")
 
 
 def test_a_call_that_settles_meanwhile_waits_and_is_counted_once(crew: Crew) -> None:

@@ -28,7 +28,7 @@ def test_what_old_generations_counted_is_swept_and_nothing_else(crew: Crew) -> N
     kept = {key: client.dump(key) for key in client.scan_iter(match="gh:{*}:*")}
     for token in ("0ld0ld", "00aa11bb", "ffffffff"):
         client.hset(counters.counter(company.organization_id, token, "k1"), "spent", 1)
-        client.hset(counters.holds(company.organization_id, token), "call", "1|r|")
+        client.hset(counters.holds(company.organization_id, token), "call", "1|0|r|")
         client.hset(counters.rate(other.organization_id, token, "k1"), "sum", 1)
         client.set(counters.tombstone(other.organization_id, token, held.call_id), 1)
     client.hset(counters.NEXT_GENERATION, mapping={"run": "run", "token": "ffffffff", "since": 1})

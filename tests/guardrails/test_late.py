@@ -79,8 +79,8 @@ class Books:
         began, spend = reading or self.read()
         script = redis.client().register_script(LOAD.source)
         for subject, moment in zip(SUBJECTS, began, strict=True):
-            before = [word for start in self.starts for word in ("b", start, spend.before[subject, start])]
-            script(keys=[self.key(subject)], args=[moment, spend.spent[subject], spend.snapshot, *before])
+            before = [word for start in self.starts for word in spend.baseline(subject, start)]
+            script(keys=[self.key(subject)], args=[moment, *spend.totals(subject), *before])
 
     def forget(self) -> None:
         """Redis lost everything."""

@@ -60,7 +60,7 @@ def test_figures_that_took_too_long_are_not_written() -> None:
         began = now_ms() - 11_000
         redis.client().hset(key, "loading", began)
         load = redis.client().register_script(loading.LOAD.source)
-        assert load(keys=[key], args=[began, 5, "1:1:"]) == 0
+        assert load(keys=[key], args=[began, 5, 0, "1:1:"]) == 0
         assert desk.counter("org") == {"loading": str(began)}
         await desk.admitted(1)
         assert "loading" not in desk.counter("org")

@@ -174,7 +174,7 @@ def row_status(house: House, call: Call) -> str:
 
 def test_one_that_cannot_be_closed_keeps_no_other_open(house: House) -> None:
     call = left_behind(house)
-    strange: Any = {"01a1f9eb-0000-7184-97ad-1a1e75ffc990": '5|r|1|0|||gone|org,pool|{"of_another_version":1}'}
+    strange: Any = {"01a1f9eb-0000-7184-97ad-1a1e75ffc990": '5|0|r|1|0|||gone|org,pool|{"of_another_version":1}'}
     redis.client().hset(counters.holds(house.organization.pk, house.token), mapping=strange)
 
     resolve_holds()

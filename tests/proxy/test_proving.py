@@ -191,11 +191,11 @@ def test_holds_are_counted_to_the_nano_dollar_and_by_their_state(used: House) ->
     exact = 2**53 + 1
     holding(
         used,
-        f"{exact}|r|1|0||1,3|w|k1,m1,org|{{}}",
-        f"{exact}|c|1|0|1|2|w|k1,org|{{}}",
-        f"{exact}|s|1|0||2|w|k1,org|{{}}",
-        "0|r|1|0||1|w|k1,org|{}",
-        f"{exact}|r|1|0||1,2|w|k1,organic|{{}}",
+        f"{exact}|0|r|1|0||1,3|w|k1,m1,org|{{}}",
+        f"{exact}|0|c|1|0|1|2|w|k1,org|{{}}",
+        f"{exact}|0|s|1|0||2|w|k1,org|{{}}",
+        "0|0|r|1|0||1|w|k1,org|{}",
+        f"{exact}|0|r|1|0||1,2|w|k1,organic|{{}}",
     )
     wrong = [proving.Difference("", subject, "held", 0, 1) for subject in ("org", "m1", "pool")]
     proving.correct(used.organization, wrong)

@@ -21,7 +21,7 @@ COST = 9_007_199_254_740_993  # beyond what a double tells apart
 async def shrunk(call: Call, amount: int = COST) -> bool:
     assert call.held is not None
     limits = call.held.limits
-    return await shrinking.shrink(limits.organization_id, call.id, subjects=limits.subjects, amount=amount)
+    return await shrinking.shrink(limits.organization_id, call.id, subjects=limits.subjects, charged=amount)
 
 
 def record(house: House, call: Call) -> str:
@@ -47,7 +47,7 @@ def test_a_shrunk_hold_is_the_exact_cost_on_every_subject(house: House, amount: 
         assert await shrunk(call, amount)
         for subject in call.held.limits.subjects:
             assert house.counter(subject) == {"spent": 0, "held": amount}, subject
-        assert record(house, call).startswith(f"{amount}|s|")
+        assert record(house, call).startswith(f"{amount}|0|s|")
 
     worked(house, steps)
     assert house.held() == {}
