@@ -25,18 +25,18 @@ from billing.rows import OWN
 BUCKET_MINUTES = 15
 
 # One row of the ledger as (subject, charged, list, own) rows. Only alias u and integer columns are interpolated.
-_SUBJECTS = "CROSS JOIN LATERAL (VALUES ('pool', u.charged_nano_usd, 0::bigint, 0::bigint), {rows}) AS s (subject, charged, list, own)".format(
-    rows=", ".join(
-        f"({subject}, u.charged_nano_usd, u.list_nano_usd, {OWN})"
-        for subject in (
-            "'org'",
-            *(f"'g' || u.group{level}_id" for level in range(1, 5)),
-            "'m' || u.member_id",
-            "'k' || u.api_key_id",
-            "'a' || u.application_id",
-        )
+_VALUES = ", ".join(
+    f"({subject}, u.charged_nano_usd, u.list_nano_usd, {OWN})"
+    for subject in (
+        "'org'",
+        *(f"'g' || u.group{level}_id" for level in range(1, 5)),
+        "'m' || u.member_id",
+        "'k' || u.api_key_id",
+        "'a' || u.application_id",
     )
 )
+_POOL = "('pool', u.charged_nano_usd, 0::bigint, 0::bigint)"
+_SUBJECTS = f"CROSS JOIN LATERAL (VALUES {_POOL}, {_VALUES}) AS s (subject, charged, list, own)"
 
 # The watermark row is locked by a statement before this one, so that this one's snapshot is newer than the lock.
 _CLOSE_SQL = f"""

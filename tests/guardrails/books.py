@@ -28,9 +28,10 @@ def now_ms() -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-def budget(value: int, subject: str = "org", *, starts_ms: int = 0, ends_ms: int = 0) -> Limit:
+def budget(value: int, subject: str = "org", *, starts_ms: int = 0, ends_ms: int = 0, counts_byok: bool = False) -> Limit:
     window: Any = "day" if starts_ms else "total"
-    return limit("budget", value, subject, window=window, starts_ms=starts_ms, ends_ms=ends_ms, until_ms=ends_ms)
+    times = {"starts_ms": starts_ms, "ends_ms": ends_ms, "until_ms": ends_ms}
+    return limit("budget", value, subject, window=window, counts_byok=counts_byok, **times)
 
 
 def rpm(value: int, subject: str = "k1") -> Limit:
@@ -64,9 +65,18 @@ def announced(organization_id: int) -> str:
 class Books:
     """A SpendSource whose figures the test sets; what nobody set is zero. `asked` counts (subject, starts)."""
 
-    def __init__(self, spent: Mapping[str, int] | None = None, before: Mapping[tuple[str, int], int] | None = None) -> None:
+    def __init__(
+        self,
+        spent: Mapping[str, int] | None = None,
+        before: Mapping[tuple[str, int], int] | None = None,
+        *,
+        own: Mapping[str, int] | None = None,
+        own_before: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:
         self.spent = dict(spent or {})
         self.before = dict(before or {})
+        self.own = dict(own or {})
+        self.own_before = dict(own_before or {})
         self.counted: dict[tuple[str, int], int] = {}
         self.snapshot = SNAPSHOT
         self.asked: Counter[tuple[str, tuple[int, ...]]] = Counter()
@@ -81,6 +91,8 @@ class Books:
                 for subject, starts in starts_by_subject.items()
                 for start in starts
             },
+            self.own,
+            self.own_before,
         )
 
     async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:
@@ -112,6 +124,7 @@ class Desk:
         epoch: str = EPOCH,
         tokens: int = 0,
         may_degrade: bool = False,
+        own_only: bool = False,
     ) -> Admitted | Refused | Degrade:
         return await admission.admit(
             self.limits,
@@ -123,17 +136,24 @@ class Desk:
             may_degrade=may_degrade,
             context="{}",
             source=self.books,
+            own_only=own_only,
         )
 
     async def admitted(
-        self, amount: int = 0, *, least: int | None = None, call_id: UUID | None = None, tokens: int = 0
+        self,
+        amount: int = 0,
+        *,
+        least: int | None = None,
+        call_id: UUID | None = None,
+        tokens: int = 0,
+        own_only: bool = False,
     ) -> Admitted:
-        outcome = await self.admit(amount, least=least, call_id=call_id, tokens=tokens)
+        outcome = await self.admit(amount, least=least, call_id=call_id, tokens=tokens, own_only=own_only)
         assert isinstance(outcome, Admitted), outcome
         return outcome
 
-    async def refused(self, amount: int = 0, *, least: int | None = None, tokens: int = 0) -> Refused:
-        outcome = await self.admit(amount, least=least, tokens=tokens)
+    async def refused(self, amount: int = 0, *, least: int | None = None, tokens: int = 0, own_only: bool = False) -> Refused:
+        outcome = await self.admit(amount, least=least, tokens=tokens, own_only=own_only)
         assert isinstance(outcome, Refused), outcome
         return outcome
 

@@ -127,7 +127,9 @@ class Company:
         self.limits = limits or (budget(1000),)
         self.ledger = Ledger()
 
-    async def admit(self, amount: int, *, call_id: UUID | None = None, tokens: int = 0) -> Admitted | Refused | Degrade:
+    async def admit(
+        self, amount: int, *, call_id: UUID | None = None, tokens: int = 0, own_only: bool = False
+    ) -> Admitted | Refused | Degrade:
         """As the pipeline does: what is stale is compiled again."""
         call_id = call_id or ids.new_call_id()
         for _ in range(10):
@@ -144,15 +146,16 @@ class Company:
                     may_degrade=False,
                     context="{}",
                     source=self.ledger,
+                    own_only=own_only,
                 )
         raise AssertionError("stale again and again")
 
-    async def admitted(self, amount: int, *, tokens: int = 0) -> Admitted:
-        outcome = await self.admit(amount, tokens=tokens)
+    async def admitted(self, amount: int, *, tokens: int = 0, own_only: bool = False) -> Admitted:
+        outcome = await self.admit(amount, tokens=tokens, own_only=own_only)
         assert isinstance(outcome, Admitted), outcome
         return outcome
 
-    async def settle(self, held: Admitted, charged: int, *, tokens: int | None = None) -> bool:
+    async def settle(self, held: Admitted, charged: int, *, own: int = 0, tokens: int | None = None) -> bool:
         """The row commits, then the hold is replaced; whoever finds Redis away tries again."""
         transaction_id = self.ledger.commit(charged)
         while True:
@@ -160,6 +163,7 @@ class Company:
                 return await admission.settle(
                     held,
                     charged=charged,
+                    own=own,
                     transaction_id=transaction_id,
                     recorded_at=datetime.now(UTC),
                     tokens=tokens,

@@ -77,25 +77,24 @@ class Ledger:
         return f"{min(running, default=self.next_transaction)}:{self.next_transaction}:{','.join(map(str, running))}"
 
     async def spend(self, *, organization_id: int, starts_by_subject: Mapping[str, Sequence[int]]) -> Spend:
-        found = Spend(
-            self.snapshot(),
-            *(
-                figure
-                for sort in ("charged", "own")
-                for figure in (
-                    {subject: total(self.rows(subject), sort, subject) for subject in starts_by_subject},
-                    {
-                        (subject, start): total([row for row in self.rows(subject) if row.recorded_ms < start], sort, subject)
-                        for subject, starts in starts_by_subject.items()
-                        for start in starts
-                    },
-                )
-            ),
-        )
+        charged, own = (self.figures(sort, starts_by_subject) for sort in ("charged", "own"))
+        found = Spend(self.snapshot(), *charged, *own)
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
         return found
+
+    def figures(
+        self, sort: str, starts_by_subject: Mapping[str, Sequence[int]]
+    ) -> tuple[dict[str, int], dict[tuple[str, int], int]]:
+        """Of all rows of each subject, and of those recorded before each start."""
+        rows = {subject: self.rows(subject) for subject in starts_by_subject}
+        before = {
+            (subject, start): total([row for row in rows[subject] if row.recorded_ms < start], sort, subject)
+            for subject, starts in starts_by_subject.items()
+            for start in starts
+        }
+        return {subject: total(found, sort, subject) for subject, found in rows.items()}, before
 
     async def calls(self, *, organization_id: int, subject: str, since_ms: int) -> int:
         return 0
