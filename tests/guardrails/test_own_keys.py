@@ -77,7 +77,7 @@ def test_amounts_stay_exact_however_large(amount: int) -> None:
     async def work() -> None:
         starts = now_ms() - 1000
         books = Books({"org": 3}, {("org", starts): 1}, own={"org": amount}, own_before={("org", starts): amount - 5})
-        window = {"starts_ms": starts, "ends_ms": starts + DAY_MS}
+        window: Any = {"starts_ms": starts, "ends_ms": starts + DAY_MS}
         desk = Desk(budget(amount, "org", counts_byok=True, **window), budget(amount, "m1"), books=books)
         held = await desk.admitted(amount - 8, own_only=True)
         assert held.left_nano_usd == 1
@@ -96,7 +96,7 @@ def test_a_window_begins_with_what_own_keys_had_cost_by_then() -> None:
     async def work() -> None:
         starts = now_ms() - 1000
         books = Books({"org": 90}, {("org", starts): 80}, own={"org": 70}, own_before={("org", starts): 40})
-        day = {"starts_ms": starts, "ends_ms": starts + DAY_MS}
+        day: Any = {"starts_ms": starts, "ends_ms": starts + DAY_MS}
         desk = Desk(budget(100, "org", counts_byok=True, **day), books=books)
         assert (await desk.refused(61)).used == 40
         desk.set(budget(100, "org", **day))
