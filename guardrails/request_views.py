@@ -50,9 +50,10 @@ def waiting(request: OrgRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.MANAGE_OWN_KEYS)
 def new(request: OrgRequest) -> HttpResponse:
-    models = requests.models_to_approve(request.actor)
     posted = request.POST if request.method == "POST" else None
-    form = AskForm(posted, actor=request.actor, models=models, chosen=request.GET.get("model", ""))
+    chosen = (posted or request.GET).get("model", "")
+    models = requests.models_to_approve(request.actor, naming=chosen)
+    form = AskForm(posted, actor=request.actor, models=models, chosen=chosen)
     if form.is_valid():
         typed = form.cleaned_data
         try:

@@ -69,10 +69,17 @@ def access_request_by_id(actor: Actor, request_id: int) -> Request:
     return found
 
 
-def models_to_approve(actor: Actor) -> list[NewModel]:
-    """New since the organisation's date: nobody may call them unless approved for a node of their path."""
+def models_to_approve(actor: Actor, *, naming: str = "") -> list[NewModel]:
+    """New since the organisation's date: nobody may call them unless approved for a node of their path.
+
+    Of the thousands that can be called by a provider's own name only the one that is asked for is among them.
+    """
     since = actor.organization.approval_since
-    return [] if since is None else new_models.since(since)
+    if since is None:
+        return []
+    found = new_models.since(since)
+    other = None if any(one.name == naming for one in found) else new_models.named(naming, since=since)
+    return [*found, other] if other else found
 
 
 def approvals_of(actor: Actor) -> dict[str, list[Request]]:
@@ -116,7 +123,7 @@ def approve_model(model: str, *, group: Group, by: Actor, answer: str = "") -> R
 
 def _asked(model: str, group: Group, *, by: Actor, reason: str) -> Request:
     refuse_archived(group)
-    if model not in {one.name for one in models_to_approve(by)}:
+    if model not in {one.name for one in models_to_approve(by, naming=model)}:
         raise Refused(f"{model[:80]} needs no approval here.", field="model")
     standing = Request.objects.filter(organization=by.organization, model=model, group__in=group.lineage())
     found = standing.filter(Q(status=APPROVED) | Q(status=OPEN, group=group)).select_related("group").first()

@@ -54,8 +54,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         return (rule for rule in self.rules if rule.kind == kind and rule.entries)
 
     def against_model(self, model: str) -> Rule | None:
-        """The rule that keeps this model from being called."""
-        blocking = next((rule for rule in self.of("blocked_models") if rule.names(model)), None)
+        """The rule that keeps this model from being called.
+
+        A model may be called as `<provider>/<its own name>`, too: what is blocked by its own name is blocked there as well.
+        What is allowed by its own name is not, since another name may be another provider.
+        """
+        own = model.partition("/")[2]
+        blocking = next((rule for rule in self.of("blocked_models") if rule.names(model) or (own and rule.names(own))), None)
         return blocking or next((rule for rule in self.of("models") if not rule.names(model)), None)
 
     def needs_approval(self, model: str, *, first_offered_ms: float) -> bool:

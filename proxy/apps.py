@@ -16,6 +16,6 @@ class ProxyConfig(AppConfig):
         # What guardrails' pages show of the ledger and the catalogue.
         spending.read_with(spend.spent)
         offered.read_with(known_models.known_models)
-        new_models.read_with(newly_offered.newly_offered)
+        new_models.read_with(newly_offered.newly_offered, by_name=newly_offered.by_own_name)
         register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44))
         register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))

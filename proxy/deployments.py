@@ -56,7 +56,8 @@ class Deployment(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """`deployments` in the order they were declared to be tried in; `strategy` chooses among those of equal order.
 
-    `fallbacks`: names of the models whose deployments are tried after its own. `capabilities` is empty where nothing is known.
+    `fallbacks`: names of the models whose deployments are tried after its own. `capabilities` is empty where nothing is known,
+    and so is the `kind` of a model that nobody declared: its provider will tell what it takes.
     """
 
     name: str
@@ -68,8 +69,16 @@ class Model(msgspec.Struct, frozen=True):
     capabilities: frozenset[str] = frozenset()
     deprecated_on: date | None = None
     retires_on: date | None = None
+    replaced_by: str = ""
     strategy: str = "order"
     fallbacks: tuple[str, ...] = ()
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A name that was looked up in the price list; `model` is None where it is not there. Holds until `expires_at`, Unix time."""
+
+    model: Model | None
+    expires_at: float
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -77,11 +86,29 @@ class Catalogue(msgspec.Struct, frozen=True):
     models: dict[str, Model]
     # Unix time at which a known price version replaces one in use.
     expires_at: float
+    # Providers by name, as rows of ACCOUNTS_SQL, and models that proxy.listed has found for them.
+    accounts: dict[str, dict[str, Any]] = {}
+    listed: dict[str, Listed] = {}
 
+    def find(self, name: str) -> Model | None:
+        """A declared model, or a listed one that was looked up before."""
+        model = self.models.get(name)
+        if model is not None or name not in self.listed:
+            return model
+        known = self.listed[name]
+        return known.model if time.time() < known.expires_at else None
+
+
+ACCOUNTS_SQL = """
+SELECT id AS provider_id, name AS provider_name, kind AS provider_kind, base_url, api_key_env, api_key_encrypted, options,
+       created_at AS account_created_at
+FROM proxy_provider
+WHERE enabled
+"""
 
 CATALOGUE_SQL = """
-SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.capabilities, m.deprecated_on, m.retires_on, m.timeout,
-       m.created_at, m.circuit_breaker, m.strategy, m.fallbacks,
+SELECT m.name, m.kind, m.context_window, m.max_output_tokens, m.capabilities, m.deprecated_on, m.retires_on,
+       m.replaced_by, m.timeout, m.created_at, m.circuit_breaker, m.strategy, m.fallbacks,
        d.id AS deployment_id, d.upstream_model, d."order", d.weight, d.rpm, d.tpm, d.zdr,
        p.id AS provider_id, p.name AS provider_name, p.kind AS provider_kind, p.base_url, p.api_key_env,
        p.api_key_encrypted, p.options
@@ -133,7 +160,14 @@ async def _read(epoch_value: str) -> Catalogue:
         if deployment is not None:
             models[row["name"]] = _with(models.get(row["name"]) or _model(row), deployment)
     until = [price.valid_until.timestamp() for price in found.values() if price.valid_until is not None]
-    return Catalogue(epoch_value, models, min(until, default=float("inf")))
+    accounts = {row["provider_name"]: row for row in await database.rows(ACCOUNTS_SQL)}
+    return Catalogue(epoch_value, models, min(until, default=float("inf")), accounts)
+
+
+def model_of(row: dict[str, Any], price: Price) -> Model | None:
+    """A model with one deployment, from a row such as CATALOGUE_SQL gives; None where the deployment cannot be used."""
+    deployment = _deployment(row, price)
+    return None if deployment is None else _with(_model(row), deployment)
 
 
 async def _prices(rows: list[dict[str, Any]]) -> dict[int, Price]:
@@ -163,6 +197,7 @@ def _model(row: dict[str, Any]) -> Model:
         capabilities=frozenset(row["capabilities"]),
         deprecated_on=row["deprecated_on"],
         retires_on=row["retires_on"],
+        replaced_by=row["replaced_by"],
         strategy=row["strategy"],
         fallbacks=tuple(row["fallbacks"]),
     )

@@ -22,7 +22,7 @@ from guardrails.headroom import Headroom
 from guardrails.limits import Limit, path_subjects
 from orgs import access
 from orgs.access import KeyRefused
-from proxy import attribution, deployments, errors, explained_rules, permits, pipeline, refusals, routing, spend
+from proxy import attribution, deployments, errors, explained_rules, listed, permits, pipeline, refusals, routing, spend
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.canonical.request import Request
@@ -65,7 +65,7 @@ async def explain(caller: Caller, question: Question, *, refused: KeyRefused | N
     call = _call(caller, question)
     try:
         left = await headroom.of(caller.limits, source=spend.SOURCE)
-        model = (await deployments.refreshed()).models.get(question.model)
+        model = await listed.find(await deployments.refreshed(), question.model)
         found = [*_at_the_door(call, refused), *await _planned(call)]
         judged = _judged(left, call, may_degrade=True)
         near = next((one for one in judged if one.verdict == "degrades"), None)

@@ -27,6 +27,7 @@ from proxy import (
     deployments,
     errors,
     headers,
+    listed,
     observed,
     open_streams,
     permits,
@@ -218,18 +219,23 @@ async def _catalogue(call: Call) -> deployments.Catalogue:
     """A model that is missing from this worker's catalogue may have been declared a moment ago."""
     try:
         catalogue = await deployments.catalogue()
-        return catalogue if call.model in catalogue.models else await deployments.refreshed()
+        if catalogue.find(call.model) is None:
+            catalogue = await deployments.refreshed()
+            await listed.find(catalogue, call.model)
+        return catalogue
     except RedisUnavailable as error:
         if call.principal.admit_unguarded:
-            return await _catalogue_unguarded()
+            return await _catalogue_unguarded(call)
         raise GuardrailsUnavailable from error
     except DatabaseUnavailable as error:
         raise GuardrailsUnavailable from error
 
 
-async def _catalogue_unguarded() -> deployments.Catalogue:
+async def _catalogue_unguarded(call: Call) -> deployments.Catalogue:
     try:
-        return await deployments.as_stored()
+        catalogue = await deployments.as_stored()
+        await listed.find(catalogue, call.model)
+        return catalogue
     except DatabaseUnavailable as error:
         raise GuardrailsUnavailable from error
 

@@ -59,12 +59,12 @@ class Bounds(msgspec.Struct, frozen=True):
 
 def find(catalogue: Catalogue, name: str, *, kind: str = "chat") -> Model:
     """Raises ModelNotFound, and BadRequest for a model of another kind."""
-    model = catalogue.models.get(name)
+    model = catalogue.find(name)
     if model is None:
         raise ModelNotFound(
             f"The model {name[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.", param="model"
         )
-    if model.kind != kind:
+    if model.kind not in {kind, ""}:
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for {kind}.", param="model")
     return model
 

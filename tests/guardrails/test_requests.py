@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from billing.models import PriceVersion
 from guardrails.models import Request
 from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, approve_model, waiting_for
 from orgs.models import AuditEvent, Group
@@ -59,6 +60,17 @@ def decide(world: World, name: str, what: str, request: Request, **typed: Any) -
 
 
 # --- asking --------------------------------------------------------------------------------------
+def test_a_model_by_its_providers_own_name_can_be_asked_for_though_it_is_not_listed(asking: World) -> None:
+    Provider.objects.create(name="account-of-requests", kind="openai")
+    PriceVersion.objects.create(sku="openai/priced", valid_from=datetime.now(UTC), source="test", rates={"input": 1, "output": 1})
+    name = "account-of-requests/priced"
+    assert name not in shown(asking, "mia")
+    assert name in signed_in(asking, "mia").get(url(asking, "new/"), {"model": name}).content.decode()
+    assert ask(asking, model=name).status_code == 302
+    assert asked(asking).model == name
+    assert ask(asking, model="account-of-requests/unpriced").status_code == 422
+
+
 def test_a_member_asks_and_the_admins_above_see_it(asking: World) -> None:
     assert ask(asking).status_code == 302
     request = asked(asking)
