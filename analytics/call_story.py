@@ -62,7 +62,8 @@ class Step(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One line of the bill. `tokens` is None where the row does not count them apart (audio, images) or it is a flat fee."""
+    """One line of the bill. `tokens` may be units of what is no token (images, seconds); it is None where the row does not
+    count them apart, or it is a flat fee."""
 
     kind: str
     tokens: int | None
@@ -232,6 +233,6 @@ def _bill(call: UsageRecord) -> list[Part]:
         tokens, unit = getattr(call, column) if column else None, call.unit_prices.get(kind)
         # Audio and images are counted among the input: then this column is not what the part was made of.
         if tokens is None or unit is None or cost_of(tokens, unit) != cost:
-            tokens = None
+            tokens = call.units.get("second" if kind == "minute" else kind)
         parts.append(Part(label, tokens, unit if kind != "request" else None, cost))
     return parts

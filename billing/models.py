@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -86,6 +86,8 @@ class UsageRecord(models.Model):
     cache_write_1h_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
+    # What was counted and is not a token: image, second, character.
+    units = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
     usage_estimated = models.BooleanField(default=False)
 
     price_version_id = models.BigIntegerField(null=True)

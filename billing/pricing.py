@@ -9,11 +9,15 @@ half up once; the total is the sum of the rounded parts.
 * **Tiers** are cliffs, as genai-prices means them (`TieredPrices`, `calc_unit_price`): where all input
   tokens together (cached ones included) are strictly more than `above`, every token of the call, output
   included, is billed at that tier's price.
+* **Units.** What is not a token (image, second, character) costs count × its price; a price per minute serves for seconds,
+  rounded half up once.
 * **Bounds.** `worst_case` is never below `bill` for any split of at most that many tokens over the kinds,
   rounding of every part included.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -22,6 +26,7 @@ from gateway_project.lib.money import MILLION, cost_of
 
 # What `affordable_output` answers where output costs nothing.
 UNBOUNDED = 2**53
+NO_UNITS: Mapping[str, int] = MappingProxyType({})
 
 INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 TEXT_INPUT_KINDS = INPUT_KINDS[:4]
@@ -51,6 +56,8 @@ class Usage(Protocol):
     def image_input(self) -> int: ...
     @property
     def image_output(self) -> int: ...
+    @property
+    def units(self) -> Mapping[str, int]: ...
 
 
 class TokenRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -86,7 +93,7 @@ class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     """One version of a price, as `PriceVersion.rates` stores it. `tiers` ascend by `above`.
 
     `request` is a flat fee per call in nano-dollars. `units` are nano-dollars per one unit of what is
-    not a token (image, second, character, minute, web_search …): kept, billed by the calls that count them.
+    not a token (image, second, character, minute, web_search …): billed by the calls that count them.
     """
 
     request: int = 0
@@ -100,6 +107,16 @@ class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_un
             if tokens > tier.above:
                 applicable = tier
         return applicable
+
+    def of_units(self, counts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """(cost, unit price) of each unit that has a price, by the name of the price."""
+        found = {}
+        for unit, count in counts.items():
+            if count and unit in self.units:
+                found[unit] = count * self.units[unit], self.units[unit]
+            elif count and unit == "second" and "minute" in self.units:
+                found["minute"] = (count * self.units["minute"] + 30) // 60, self.units["minute"]
+        return found
 
     def reachable(self, tokens: int) -> list[tuple[TokenRates, int]]:
         """Each set of rates a call of at most so many input tokens may meet, with the most tokens it may have there."""
@@ -144,35 +161,59 @@ def bill(price: Price, usage: Usage) -> Bill:
     counts |= {"output": usage.output, "audio_output": usage.audio_output, "image_output": usage.image_output}
     unit_prices = {kind: rates.of(kind) for kind, tokens in counts.items() if tokens}
     parts = {kind: cost_of(counts[kind], unit_price) for kind, unit_price in unit_prices.items()}
+    for unit, (cost, unit_price) in price.rates.of_units(usage.units).items():
+        parts[unit], unit_prices[unit] = cost, unit_price
     if price.rates.request:
         parts["request"] = unit_prices["request"] = price.rates.request
     return Bill(sum(parts.values()), parts, unit_prices)
 
 
-def worst_case(price: Price, *, input_tokens: int, output_tokens: int, n: int = 1, text_only: bool = False) -> int:
-    """The most a call of at most so many tokens can cost: every token at the dearest kind and tier it could meet.
+def worst_case(
+    price: Price,
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    n: int = 1,
+    text_only: bool = False,
+    units: Mapping[str, int] = NO_UNITS,
+) -> int:
+    """The most a call of at most so many tokens and units can cost: every token at the dearest kind and tier it could meet.
 
     `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_only` says that neither
     request nor answer holds audio or images, so their prices and roundings need not be feared.
     """
     kinds = TEXT_KINDS if text_only else ALL_KINDS
-    return price.rates.request + max(
+    return _fixed(price, units) + max(
         kinds.most_input(rates, tokens) + kinds.most_output(rates, output_tokens * n)
         for rates, tokens in price.rates.reachable(input_tokens)
     )
 
 
-def affordable_output(price: Price, *, budget: int, input_tokens: int, n: int = 1, text_only: bool = False) -> int:
+def affordable_output(
+    price: Price,
+    *,
+    budget: int,
+    input_tokens: int,
+    n: int = 1,
+    text_only: bool = False,
+    units: Mapping[str, int] = NO_UNITS,
+) -> int:
     """The largest output cap whose worst case fits the budget: the exact inverse of `worst_case`.
 
     −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
     """
     kinds = TEXT_KINDS if text_only else ALL_KINDS
-    left = budget - price.rates.request
+    left = budget - _fixed(price, units)
     return min(
         kinds.largest_output(rates, left - kinds.most_input(rates, tokens), n)
         for rates, tokens in price.rates.reachable(input_tokens)
     )
+
+
+def _fixed(price: Price, units: Mapping[str, int]) -> int:
+    """What does not depend on tokens."""
+    counted = sum(cost for cost, _ in price.rates.of_units(units).values()) if units else 0
+    return price.rates.request + counted
 
 
 class Kinds(msgspec.Struct, frozen=True):

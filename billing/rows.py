@@ -64,6 +64,7 @@ class Row(msgspec.Struct, kw_only=True):
     cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    units: dict[str, int] = {}
     usage_estimated: bool = False
     price_version_id: int | None = None
     unit_prices: dict[str, int] = {}

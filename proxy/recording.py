@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from billing.ledger import Row
-from billing.pricing import Bill, bill
+from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, bill
 from proxy.call import Call
 from proxy.canonical.usage import Usage
 from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
@@ -85,6 +85,15 @@ def refused(call: Call, error: ProxyError) -> Row:
     return row
 
 
+def _with_units(call: Call, usage: Usage) -> Usage:
+    """Units that the provider does not report are those that were asked for; more than those were not reserved for."""
+    asked = call.request.units if call.request is not None else {}
+    if not asked:
+        return usage
+    counted = {unit: min(usage.units.get(unit, most), most) for unit, most in asked.items()}
+    return msgspec.structs.replace(usage, units=counted)
+
+
 def estimated_usage(call: Call, text_length: int) -> Usage:
     """Where the provider reports nothing: four characters a token, and of the input's upper bound what ordinary text has
     of it (the README's table of the estimate's error: bounds are 1.5 to 1.7 times the actual count).
@@ -92,6 +101,8 @@ def estimated_usage(call: Call, text_length: int) -> Usage:
     That is never more than the provider was told to write: what was reserved for is not passed by a guess. Unless it did
     not listen.
     """
+    if call.request is not None and call.request.usual is not None:
+        return call.request.usual
     bound = call.request.input_tokens_estimate if call.request is not None else 0
     output = -(-text_length // 4)
     if call.plan is not None and not isinstance(call.cut, HoldUsedUp):
@@ -153,6 +164,8 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
 
 
 def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
+    usage = _with_units(call, usage)
+    row.units = usage.units
     row.input_tokens = usage.input_uncached + usage.audio_input + usage.image_input
     row.cache_read_tokens, row.cache_write_5m_tokens = usage.cache_read, usage.cache_write_5m
     row.cache_write_1h_tokens = usage.cache_write_1h
@@ -162,6 +175,8 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     if price is None:
         return
     cost: Bill = bill(price, usage)
+    # Units are counted, and what costs nothing need not be known.
+    row.usage_estimated = usage.estimated and any(map(cost.parts.get, (*INPUT_KINDS, *OUTPUT_KINDS)))
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.list_nano_usd = cost.total
     if charged:

@@ -76,9 +76,13 @@ def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...],
     deployments = in_order(_reachable(model, request, deployments))
     if any(deployment.price is None for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
-    asked = request.max_tokens is not None
-    full = request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
-    cap = min(bound for bound in (full, bounds.most, bounds.usual) if bound is not None)
+    asked = request.max_tokens is not None or request.output_bound is not None
+    full = _full_output(model, request)
+    cap = (
+        full
+        if request.output_bound is not None
+        else min(bound for bound in (full, bounds.most, bounds.usual) if bound is not None)
+    )
     return Plan(
         model=model,
         deployments=deployments,
@@ -90,6 +94,13 @@ def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...],
         tokens=_tokens(request, cap if asked else min(cap, USUAL_OUTPUT), most=None if asked else bounds.tokens),
         observed=bounds.usual is not None and cap == bounds.usual < full,
     )
+
+
+def _full_output(model: Model, request: Request) -> int:
+    """The most tokens that one answer can have if no policy shortens it."""
+    if request.output_bound is not None:
+        return request.output_bound
+    return request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
 
 
 def _reachable(model: Model, request: Request, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
@@ -115,6 +126,7 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
             output_tokens=output,
             n=request.n,
             text_only=request.text_only,
+            units=request.units,
         )
         for deployment in deployments
         if deployment.price is not None
@@ -130,6 +142,7 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
             input_tokens=request.input_tokens_estimate,
             n=request.n,
             text_only=request.text_only,
+            units=request.units,
         )
         for deployment in plan.deployments
         if deployment.price is not None

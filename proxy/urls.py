@@ -3,9 +3,16 @@
 from django.urls import path
 
 from proxy import views
+from proxy.protocols import chat_completions, embeddings, image_edits, images, speech, transcriptions, translations
 
 urlpatterns = [
-    path("v1/chat/completions", views.ChatCompletions.as_view()),
+    path("v1/chat/completions", views.Calls.as_view(codec=chat_completions)),
+    path("v1/embeddings", views.Calls.as_view(codec=embeddings)),
+    path("v1/images/generations", views.Calls.as_view(codec=images)),
+    path("v1/images/edits", views.Calls.as_view(codec=image_edits)),
+    path("v1/audio/speech", views.Calls.as_view(codec=speech)),
+    path("v1/audio/transcriptions", views.Calls.as_view(codec=transcriptions)),
+    path("v1/audio/translations", views.Calls.as_view(codec=translations)),
     path("v1/models", views.Models.as_view()),
     path("v1/models/<path:name>", views.Models.as_view()),
     path("v1/key", views.Key.as_view()),

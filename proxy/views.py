@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import msgspec
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -27,7 +25,7 @@ class ProxyView(AsyncAPIView):
 class Calls(ProxyView):
     """An endpoint whose POSTs are calls of one protocol."""
 
-    codec: ClassVar[CallerCodec]
+    codec: CallerCodec = chat_completions
 
     async def post(self, request: Request) -> HttpResponseBase:
         meta = request.META
@@ -44,10 +42,6 @@ class Calls(ProxyView):
         if isinstance(answer.body, bytes):
             return HttpResponse(answer.body, headers=answer.headers)
         return StreamingHttpResponse(answer.body, headers=answer.headers)
-
-
-class ChatCompletions(Calls):
-    codec: ClassVar[CallerCodec] = chat_completions
 
 
 def address_of(request: Request) -> str:

@@ -6,6 +6,8 @@ of another protocol is read further, into a `conversation.Conversation`.
 
 import msgspec
 
+from proxy.canonical.usage import Usage
+
 
 class Request(msgspec.Struct):
     """One call as the caller asked for it.
@@ -14,7 +16,9 @@ class Request(msgspec.Struct):
     value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound.
     `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `needs` names the
     capabilities that a model must have (`catalogue` lists them). `text_only`: neither what is asked nor what is
-    answered can hold anything but text.
+    answered can hold anything but text. Of what is not chat: `output_bound` is the most tokens that each of `n` answers
+    can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
+    `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     """
 
     protocol: str
@@ -34,3 +38,7 @@ class Request(msgspec.Struct):
     metadata: dict[str, object] | None = None
     headers: dict[str, str] = {}
     needs: frozenset[str] = frozenset()
+    output_bound: int | None = None
+    units: dict[str, int] = {}
+    usual: Usage | None = None
+    form: bytes = b""

@@ -15,12 +15,13 @@ from msgspec import Raw
 
 from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
-from proxy.errors import BadRequest, ProxyError
+from proxy.errors import BadRequest
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
 from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
 from proxy.protocols.chat_conversation import conversation, write_request
 from proxy.protocols.chat_replies import StreamReader, read_reply
+from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = [
     "HEADERS",
@@ -188,21 +189,3 @@ class ModelEntry(msgspec.Struct):
 
 def render_models(models: Iterable[ModelEntry]) -> bytes:
     return _write({"object": "list", "data": list(models)})
-
-
-def render_error(error: ProxyError, *, request_id: str) -> bytes:
-    """`error.gatehouse.code` is always the gateway's own code, even where `error.code` keeps a provider's."""
-    gatehouse = {"code": type(error).code, **(error.detail or {}), "request_id": request_id}
-    shown = {
-        "message": error.message.encode(errors="replace").decode(),
-        "type": error.type,
-        "param": error.param,
-        "code": error.code,
-        "gatehouse": gatehouse,
-    }
-    return _write({"error": shown})
-
-
-def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:
-    """The last frame of a stream that failed: the SDKs raise on it, and `[DONE]` must never follow."""
-    return b"data: " + render_error(error, request_id=request_id) + b"\n\n"

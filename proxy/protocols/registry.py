@@ -1,11 +1,27 @@
 """The codecs by name. To add one: a module with the functions of `protocols.base`, and a line here for each side it has."""
 
-from proxy.protocols import chat_completions
+from proxy.protocols import chat_completions, embeddings, image_edits, images, speech, transcriptions, translations
 from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, PassThroughCodec, ProviderCodec
 
-CALLERS: dict[str, CallerCodec] = {chat_completions.NAME: chat_completions}
+CALLERS: dict[str, CallerCodec] = {
+    chat_completions.NAME: chat_completions,
+    embeddings.NAME: embeddings,
+    image_edits.NAME: image_edits,
+    images.NAME: images,
+    speech.NAME: speech,
+    transcriptions.NAME: transcriptions,
+    translations.NAME: translations,
+}
 # Spoken on both sides.
-PASS_THROUGH: dict[str, PassThroughCodec] = {chat_completions.NAME: chat_completions}
+PASS_THROUGH: dict[str, PassThroughCodec] = {
+    chat_completions.NAME: chat_completions,
+    embeddings.NAME: embeddings,
+    image_edits.NAME: image_edits,
+    images.NAME: images,
+    speech.NAME: speech,
+    transcriptions.NAME: transcriptions,
+    translations.NAME: translations,
+}
 # Those between which calls and answers are translated.
 CHAT_CALLERS: dict[str, ChatCallerCodec] = {chat_completions.NAME: chat_completions}
 CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {chat_completions.NAME: chat_completions}

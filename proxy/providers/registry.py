@@ -16,6 +16,9 @@ class UnknownKind(ValueError):
 
 # What a provider that speaks OpenAI's HTTP usually serves.
 CHAT_ONLY = ("chat_completions",)
+EMBEDDINGS = (*CHAT_ONLY, "embeddings")
+SOUND = ("speech", "transcriptions", "translations")
+ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -77,16 +80,22 @@ class Sandbox(Provider, frozen=True):
 COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False),
-    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS),
-    Provider("openai-compatible", "OpenAI-compatible", key_required=False),
-    Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False),
+    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=ALL_OF_OPENAI),
+    Provider("openai-compatible", "OpenAI-compatible", key_required=False, protocols=ALL_OF_OPENAI),
+    Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
     # Mistral always sends the usage with the last chunk and takes no `stream_options`.
-    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=Quirks(force_usage=False)),
-    Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS),
-    Provider("xai", "xAI", "https://api.x.ai/v1"),
-    Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
-    Provider("together", "Together AI", "https://api.together.xyz/v1"),
+    Provider(
+        "mistral",
+        "Mistral",
+        "https://api.mistral.ai/v1",
+        quirks=Quirks(force_usage=False),
+        protocols=(*EMBEDDINGS, "transcriptions"),
+    ),
+    Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
+    Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
+    Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", protocols=EMBEDDINGS),
+    Provider("together", "Together AI", "https://api.together.xyz/v1", protocols=(*EMBEDDINGS, "images", *SOUND)),
     Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1"),
 )
 PROVIDERS: dict[str, Provider] = {entry.kind: entry for entry in _PROVIDERS}

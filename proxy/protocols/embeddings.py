@@ -1,0 +1,106 @@
+"""OpenAI's Embeddings: `POST /v1/embeddings`. Input only: nothing of the answer is priced.
+
+Source: openai-python 3.52 types; https://platform.openai.com/docs/api-reference/embeddings
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.estimate import text_tokens
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
+from proxy.errors import BadRequest
+from proxy.protocols.base import BrokenReply, Quirks, Reply
+from proxy.protocols.bodies import BodyReader
+from proxy.protocols.counts import count
+from proxy.protocols.event_taps import EventTap
+from proxy.protocols.failures import read_failure
+from proxy.protocols.openai_errors import render_error, render_stream_error
+
+__all__ = ["HEADERS", "NAME", "parse", "pass_through", "path", "read_reply", "reader", "render_error", "render_stream_error"]
+
+NAME = "embeddings"
+HEADERS: tuple[str, ...] = ()
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    input: str | list[str | int | list[int]] | None = None
+    user: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Any = None
+    total_tokens: Any = None
+
+
+class _Answer(msgspec.Struct):
+    data: list[Any] | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_body = BodyReader(_Body)
+_decode = msgspec.json.Decoder(_Answer).decode
+_write = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    """Raises BadRequest, with the path of the offending member as `param`."""
+    read, fields = _body.read(body)
+    if not read.model:
+        raise BadRequest("The request must name a model.", param="model")
+    if not read.input:
+        raise BadRequest("`input` must hold at least one text.", param="input")
+    return Request(
+        protocol=NAME,
+        kind="embedding",
+        model=read.model,
+        fields=fields,
+        input_tokens_estimate=_tokens(read.input, bytes(fields["input"])),
+        output_bound=0,
+        user=read.user,
+    )
+
+
+def _tokens(given: str | list[str | int | list[int]], raw: bytes) -> int:
+    """Tokens that the caller made himself are counted, text is estimated."""
+    if isinstance(given, str):
+        return text_tokens(raw)
+    counted = sum(1 if isinstance(part, int) else len(part) for part in given if not isinstance(part, str))
+    texts = [part for part in given if isinstance(part, str)]
+    return counted + (text_tokens(raw if len(texts) == len(given) else _write(texts)) if texts else 0)
+
+
+def path(model: str, *, stream: bool) -> str:
+    return "/embeddings"
+
+
+def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+    return _write(request.fields | {"model": Raw(_write(model))})
+
+
+def read_reply(body: bytes) -> Reply:
+    """Raises BrokenReply, AttemptFailed."""
+    try:
+        answer = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BrokenReply("broken", "The provider's answer is no list of embeddings.") from error
+    if answer.error:
+        raise read_failure(body, status=None)
+    if answer.data is None:
+        raise BrokenReply("broken", "The provider's answer has no `data`.")
+    told = answer.usage or _Usage()
+    tokens = count(told.prompt_tokens)
+    tokens = count(told.total_tokens) if tokens is None else tokens
+    usage = None if tokens is None else Usage(input_uncached=tokens)
+    return Reply(usage, model=answer.model, has_output=bool(answer.data))
+
+
+def reader(*, n: int, wants_usage: bool, deltas: bool = False) -> EventTap:
+    """Embeddings are never streamed."""
+    return EventTap(lambda usage: None)

@@ -1,0 +1,90 @@
+"""Bodies of `multipart/form-data`, in which files come: read where the gateway needs them, else passed on byte for byte.
+
+Format: RFC 7578. A form is cut at its boundary once, so a large file costs one search.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from proxy.errors import BadRequest
+
+_BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE | re.DOTALL)
+_NAME = re.compile(rb'[;\s]name="([^"\r\n]*)"')
+_FILE_NAME = re.compile(rb'[;\s]filename="([^"\r\n]*)"')
+MAX_FIELD_BYTES = 256 * 1024
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One part: `begin` and `end` are where its content stands in the body."""
+
+    name: str
+    begin: int
+    end: int
+    file_name: str | None = None
+
+
+class Form:
+    def __init__(self, body: bytes, content_type: str) -> None:
+        """Raises BadRequest for what is no form."""
+        found = _BOUNDARY.match(content_type)
+        if found is None:
+            raise BadRequest("The body must be a form: `content-type: multipart/form-data` with a boundary.")
+        self.body = body
+        self.fields = list(_fields(body, b"--" + (found[1] or found[2]).encode()))
+
+    def file(self, name: str) -> bytes | None:
+        return next(
+            (self.body[one.begin : one.end] for one in self.fields if one.name == name and one.file_name is not None), None
+        )
+
+    def count(self, name: str) -> int:
+        return sum(one.name == name for one in self.fields)
+
+    def text(self, name: str) -> str | None:
+        """The last value of a field that is no file. Raises BadRequest."""
+        field = next((one for one in reversed(self.fields) if one.name == name and one.file_name is None), None)
+        if field is None:
+            return None
+        if field.end - field.begin > MAX_FIELD_BYTES:
+            raise BadRequest(f"{name}: the field is too long.", param=name)
+        try:
+            return self.body[field.begin : field.end].decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"{name}: not valid UTF-8.", param=name) from error
+
+    def with_text(self, name: str, value: str) -> bytes:
+        """The body with another value in every field of that name."""
+        written, at = bytearray(), 0
+        for field in self.fields:
+            if field.name == name and field.file_name is None:
+                written += self.body[at : field.begin] + value.encode()
+                at = field.end
+        return bytes(written + self.body[at:])
+
+
+def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
+    """Raises BadRequest where the form does not end, or a part has no name."""
+    at = body.find(delimiter)
+    if at < 0:
+        raise BadRequest("The form's boundary stands nowhere in the body.")
+    while True:
+        begin = at + len(delimiter)
+        if body.startswith(b"--", begin):
+            return
+        headers_end = body.find(b"\r\n\r\n", begin)
+        at = body.find(b"\r\n" + delimiter, begin)
+        if headers_end < 0 or at < headers_end + 2:
+            raise BadRequest("The form breaks off.")
+        headers = body[begin:headers_end]
+        name = _NAME.search(headers)
+        if name is None:
+            raise BadRequest("A part of the form has no name.")
+        file_name = _FILE_NAME.search(headers)
+        yield Field(_text(name[1]), headers_end + 4, at, None if file_name is None else _text(file_name[1]))
+        at += 2
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

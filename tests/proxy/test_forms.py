@@ -1,0 +1,74 @@
+"""Forms with files: read where the gateway must, passed on byte for byte."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import BadRequest
+from proxy.protocols.forms import Form
+
+names = st.sampled_from(["prompt", "n", "language", "file", "image[]"])
+contents = st.binary(max_size=60).filter(lambda content: b"--" not in content)
+
+
+def form(fields: dict[str, str], files: list[tuple[str, bytes]]) -> tuple[bytes, str]:
+    """As a real client encodes it."""
+    request = httpx.Request(
+        "POST", "http://x", data=fields, files=[(name, ("a.bin", content)) for name, content in files] or {"none": b""}
+    )
+    return request.read(), request.headers["content-type"]
+
+
+@given(st.lists(st.tuples(names, contents), max_size=4), st.text(max_size=20), st.text(min_size=1, max_size=20))
+def test_only_the_model_changes(files: list[tuple[str, bytes]], prompt: str, model: str) -> None:
+    body, content_type = form({"model": "asked", "prompt": prompt}, files)
+    written = Form(Form(body, content_type).with_text("model", model), content_type)
+    assert written.text("model") == model
+    assert written.text("prompt") == prompt
+    assert Form(written.with_text("model", "asked"), content_type).body == body
+    kept = [written.body[field.begin : field.end] for field in written.fields if field.file_name == "a.bin"]
+    assert kept == [content for _, content in files]
+
+
+def test_files_are_found_by_their_field() -> None:
+    body, content_type = form({"model": "m"}, [("file", b"sound"), ("image[]", b"1"), ("image[]", b"2")])
+    read = Form(body, content_type)
+    assert (read.file("file"), read.file("mask"), read.count("image[]")) == (b"sound", None, 2)
+    assert read.text("file") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", "multipart/form-data; boundary=x"),
+        (b"{}", "application/json"),
+        (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\nabc', "multipart/form-data; boundary=x"),
+        (b"--x\r\ncontent-disposition: form-data\r\n\r\nabc\r\n--x--", "multipart/form-data; boundary=x"),
+        (b"--x--", "multipart/form-data"),
+    ],
+)
+def test_what_is_no_form_is_refused(body: bytes, content_type: str) -> None:
+    with pytest.raises(BadRequest):
+        Form(body, content_type)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x" * 300_000])
+def test_a_field_that_is_no_text_is_refused(content: bytes) -> None:
+    body = b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\n' + content + b"\r\n--x--\r\n"
+    with pytest.raises(BadRequest) as raised:
+        Form(body, "multipart/form-data; boundary=x").text("model")
+    assert raised.value.param == "model"
+
+
+def test_a_body_cut_anywhere_is_refused_or_misses_parts_and_never_fails_otherwise() -> None:
+    body, content_type = form({"model": "m", "prompt": "p"}, [("file", b"sound")])
+    for end in range(len(body) - 4):
+        try:
+            read = Form(body[:end], content_type)
+        except BadRequest:
+            continue
+        assert len(read.fields) < 3

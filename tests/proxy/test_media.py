@@ -1,0 +1,155 @@
+"""Embeddings, images and sound through the front door, by the official SDK: answered, recorded and charged by their units."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from django.db import transaction
+
+from billing import prices
+from billing.pricing import Rates
+from orgs import epoch
+from orgs.models import Organization
+from proxy.models import Deployment, Model, Provider
+from tests.gateways import Gateway
+from tests.house import House, raw
+from tests.proxy.test_media_requests import silence
+from tests.upstream import Script, Upstream, answer, refuse
+
+SOLD = {
+    "vectors": ("embedding", Rates(input=20_000_000, output=20_000_000)),
+    "painter": ("image", Rates(input=0, output=0, units={"image": 40_000_000})),
+    "voice": ("speech", Rates(input=0, output=0, units={"character": 15_000})),
+    "ear": ("transcription", Rates(input=0, output=0, units={"minute": 6_000_000})),
+}
+
+
+@pytest.fixture(autouse=True)
+def models(house: House, upstream: Upstream) -> Iterator[None]:
+    with transaction.atomic():
+        provider = Provider.objects.get(name="scripted")
+        for name, (kind, rates) in SOLD.items():
+            model, _ = Model.objects.get_or_create(name=name, defaults={"kind": kind})
+            Deployment.objects.get_or_create(model=model, provider=provider, upstream_model=f"{name}-2")
+            prices.declare(f"model:{name}", rates=rates, source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    yield
+    upstream.forget()
+
+
+def told(content: dict[str, Any] | bytes, content_type: str = "application/json") -> Script:
+    sent = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return Script(headers={"content-type": content_type}, parts=(sent,))
+
+
+def charged(house: House, got: Any) -> tuple[int, dict[str, int], dict[str, int]]:
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.status, row.usage_estimated) == ("ok", False)
+    assert house.nothing_held()
+    return row.charged_nano_usd, row.units, {part: cost for part, cost in row.cost_parts.items() if cost}
+
+
+def test_embeddings(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    vector = {"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}
+    upstream.then(told({"object": "list", "data": [vector], "model": "v", "usage": {"prompt_tokens": 5, "total_tokens": 5}}))
+
+    got = house.client(gateway.url).embeddings.with_raw_response.create(model="vectors", input="Hello", encoding_format="float")
+
+    assert got.parse().data[0].embedding == [0.5, 0.25]
+    assert upstream.received[-1].path == "/v1/embeddings"
+    assert upstream.received[-1].json == {"model": "vectors-2", "input": "Hello", "encoding_format": "float"}
+    assert charged(house, got) == (100, {}, {"input": 100})
+
+
+def test_images_cost_by_how_many_came(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(told({"created": 1, "data": [{"b64_json": "QUJD"}]}))
+
+    got = house.client(gateway.url).images.with_raw_response.generate(model="painter", prompt="a gate", n=2)
+
+    assert got.parse().data[0].b64_json == "QUJD"  # type: ignore[index]
+    assert charged(house, got) == (40_000_000, {"image": 1}, {"image": 40_000_000})
+
+
+def test_an_edited_image_travels_in_its_form(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(told({"created": 1, "data": [{"b64_json": "QUJD"}]}))
+
+    got = house.client(gateway.url).images.with_raw_response.edit(model="painter", prompt="a gate", image=b"\x89PNG bytes")
+
+    received = upstream.received[-1]
+    assert (received.path, b"\x89PNG bytes" in received.body, b"painter-2" in received.body) == ("/v1/images/edits", True, True)
+    assert charged(house, got)[0] == 40_000_000
+
+
+def test_speech_comes_as_sound(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(told(b"ID3\x00sound", "audio/mpeg"))
+
+    got = house.client(gateway.url).audio.speech.with_raw_response.create(model="voice", input="Hello", voice="alloy")
+
+    assert (got.content, got.headers["content-type"]) == (b"ID3\x00sound", "audio/mpeg")
+    assert charged(house, got) == (75_000, {"character": 5}, {"character": 75_000})
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_transcriptions_cost_by_the_second(gateway: Gateway, house: House, upstream: Upstream, format: Any) -> None:
+    upstream.then(told({"text": "Hello"}) if format == "json" else told(b"Hello\n", "text/plain"))
+
+    got = house.client(gateway.url).audio.transcriptions.with_raw_response.create(
+        model="ear", file=("a.wav", silence(3)), response_format=format
+    )
+
+    assert "Hello" in got.text
+    assert silence(3) in upstream.received[-1].body
+    assert charged(house, got) == (300_000, {"second": 3}, {"minute": 300_000})
+
+
+def test_a_bill_for_more_sound_than_there_is_is_absorbed(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(told({"text": "Hello", "usage": {"type": "duration", "seconds": 9000}}))
+
+    got = httpx.post(
+        f"{gateway.url}/v1/audio/translations",
+        headers={"authorization": f"Bearer {house.key_text}"},
+        data={"model": "ear"},
+        files={"file": ("a.wav", silence(3))},
+        trust_env=False,
+    )
+
+    assert charged(house, got)[0] == 300_000
+
+
+def test_a_budget_holds_for_units(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    house.limit("budget", 80_000_000)
+    client = house.client(gateway.url)
+    upstream.then(told({"data": [{"b64_json": "QUJD"}, {"b64_json": "QUJD"}]}))
+
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        client.images.generate(model="painter", prompt="a gate", n=3)
+    assert refused.value.code == "budget_exceeded"
+    assert upstream.received == []
+
+    client.images.generate(model="painter", prompt="a gate", n=2)
+    with pytest.raises(openai.PermissionDeniedError):
+        client.images.generate(model="painter", prompt="a gate")
+
+
+def test_a_model_of_another_kind_is_refused(gateway: Gateway, house: House) -> None:
+    client = house.client(gateway.url)
+    with pytest.raises(openai.BadRequestError, match="embedding"):
+        client.images.generate(model="vectors", prompt="a gate")
+    with pytest.raises(openai.BadRequestError, match="chat"):
+        client.embeddings.create(model="scripted", input="x")
+    assert raw(gateway.url, house.key_text, b'{"model":"painter","messages":[{"role":"user","content":"x"}]}').status_code == 400
+
+
+def test_a_provider_that_cannot_is_told_as_its_own_fault(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(refuse(500), answer("no embedding"))
+    client = house.client(gateway.url)
+    for _ in range(2):
+        with pytest.raises(openai.InternalServerError):
+            client.embeddings.create(model="vectors", input="x")
+    assert [row.charged_nano_usd for row in house.rows()] == [0, 0]
+    assert house.nothing_held()
