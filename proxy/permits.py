@@ -58,11 +58,17 @@ def check_model(call: Call, model: Model) -> None:
 def allowed_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
     """Raises ProviderNotAllowed where none is left."""
     rules = call.caller.limits.rules
-    allowed = tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
+    allowed = deployments_for(call.caller, model)
     if allowed:
         return allowed
     rule = next(filter(None, (rules.against_provider(one.target.provider_name) for one in model.deployments)))
     raise ProviderNotAllowed(f"{_where(rule)} allows no provider of {model.name}.", param="model", detail=_detail(rule))
+
+
+def deployments_for(caller: Caller, model: Model) -> tuple[Deployment, ...]:
+    """Those whose providers the rules on this caller's path let it use."""
+    rules = caller.limits.rules
+    return tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
 
 
 def most_tokens(call: Call) -> int | None:
@@ -96,7 +102,7 @@ def permits(caller: Caller, model: Model) -> bool:
     return (
         rules.against_model(model.name) is None
         and not rules.needs_approval(model.name, first_offered_ms=model.created_at.timestamp() * 1000)
-        and any(rules.against_provider(one.target.provider_name) is None for one in model.deployments)
+        and bool(deployments_for(caller, model))
     )
 
 

@@ -12,7 +12,7 @@ from gateway_project.lib.drf import AsyncAPIView
 from proxy import attribution, headers, keycard, offered, permits, pipeline, startup
 from proxy.call import Call
 from proxy.callers import Caller
-from proxy.protocols import chat_completions
+from proxy.protocols import chat_completions, model_lists
 from proxy.protocols.base import CallerCodec
 
 
@@ -28,11 +28,10 @@ class Calls(ProxyView):
     codec: CallerCodec = chat_completions
 
     async def post(self, request: Request) -> HttpResponseBase:
-        meta = request.META
         answer = await pipeline.handle(
             pipeline.Incoming(
                 body=request._request.body,
-                authorization=meta.get("HTTP_AUTHORIZATION"),
+                authorization=authorization_of(request),
                 feature=request.headers.get(attribution.HEADER, ""),
                 address=address_of(request),
                 headers={name: request.headers[name] for name in self.codec.HEADERS if name in request.headers},
@@ -44,6 +43,12 @@ class Calls(ProxyView):
         return StreamingHttpResponse(answer.body, headers=answer.headers)
 
 
+def authorization_of(request: Request) -> str | None:
+    """`Authorization`, or the header that Anthropic's clients send a key in."""
+    key = request.META.get("HTTP_X_API_KEY")
+    return request.META.get("HTTP_AUTHORIZATION") or (f"Bearer {key}" if key else None)
+
+
 def address_of(request: Request) -> str:
     """From where a call comes, as far as it is known."""
     peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
@@ -52,7 +57,7 @@ def address_of(request: Request) -> str:
 
 async def asking(request: Request) -> Caller:
     """Who asks what its key may do: from where the key may not be used, nobody."""
-    caller = await pipeline.authenticate_current(request.META.get("HTTP_AUTHORIZATION"))
+    caller = await pipeline.authenticate_current(authorization_of(request))
     permits.check_caller(Call("question", caller, address=address_of(request)))
     return caller
 
@@ -60,7 +65,12 @@ async def asking(request: Request) -> Caller:
 class Models(ProxyView):
     async def get(self, request: Request, name: str = "") -> HttpResponseBase:
         caller = await asking(request)
-        body = await offered.one(caller, name) if name else await offered.all_models(caller)
+        anthropic = "anthropic-version" in request.headers or "x-api-key" in request.headers
+        if name:
+            body = await offered.one(caller, name, anthropic=anthropic)
+        else:
+            page = model_lists.page_of(request.query_params.dict()) if anthropic else None
+            body = await offered.all_models(caller, anthropic=page)
         return HttpResponse(body, headers=headers.of_a_question())
 
 

@@ -7,7 +7,7 @@ and does not judge what only a provider can know (which tools, which response fo
 Source: openai-python 3.52 types; usage relations: https://platform.openai.com/docs/api-reference/chat/object
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -27,7 +27,6 @@ __all__ = [
     "HEADERS",
     "NAME",
     "PATH",
-    "ModelEntry",
     "conversation",
     "parse",
     "pass_through",
@@ -37,7 +36,6 @@ __all__ = [
     "reader",
     "render_answer",
     "render_error",
-    "render_models",
     "render_stream_error",
     "renderer",
     "write_request",
@@ -175,17 +173,3 @@ def _parts(messages: list[_Message]) -> tuple[int, int, list[str], int]:
     sounds = [part.input_audio.data for part in parts if part.input_audio]
     tokens = sum(AUDIO_TOKENS + len(sound) // AUDIO_CHARACTERS_PER_TOKEN for sound in sounds)
     return len(urls), len(sounds), [url for url in urls if url.startswith("data:")] + sounds, tokens
-
-
-# --- what the gateway answers ------------------------------------------------------------------
-class ModelEntry(msgspec.Struct):
-    """One line of `GET /v1/models`; `created` in Unix seconds."""
-
-    id: str
-    created: int
-    owned_by: str
-    object: str = "model"
-
-
-def render_models(models: Iterable[ModelEntry]) -> bytes:
-    return _write({"object": "list", "data": list(models)})

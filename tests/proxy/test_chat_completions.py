@@ -499,8 +499,3 @@ def test_a_stream_error_is_one_frame_that_the_reader_takes_for_an_error() -> Non
     assert len(found) == 1
     assert reader.error is not None
     assert b"[DONE]" not in rendered
-
-
-def test_models_are_listed() -> None:
-    rendered = json.loads(chat_completions.render_models([chat_completions.ModelEntry("m", 5, "acme")]))
-    assert rendered == {"object": "list", "data": [{"id": "m", "object": "model", "created": 5, "owned_by": "acme"}]}
