@@ -155,6 +155,11 @@ class _Reader:
             self._complain(node, "give api_key or api_key_env, not both")
         if "kind" in found and not found.get("base_url") and registry.provider(found["kind"]).base_url() is None:
             self._complain(node, f"a provider of kind {found['kind']} needs base_url")
+        try:
+            if "kind" in found:
+                registry.provider(found["kind"]).configured(found.get("options") or {})
+        except registry.UnknownProtocol as error:
+            self._complain(node, str(error))
         return self._built(ProviderDeclaration, found, node)
 
     def _model(self, node: yaml.Node) -> ModelDeclaration | None:

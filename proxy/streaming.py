@@ -48,6 +48,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
     """
     reader = opened.reader
     open_row = True
+    first = last = b""
     try:
         yield b""
         held_back: list[bytes] = []
@@ -56,6 +57,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
                 passing, waiting = _sort(frames)
                 held_back += waiting
                 if passing:
+                    first, last = first or passing, passing
                     yield passing
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
@@ -79,7 +81,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
             open_row = False
             closed = recording.cut if call.cut is not None else recording.failed
             settling.close_later(call, closed(call, reader.usage, text_length=reader.text_length, error=shown))
-        yield codec.render_stream_error(shown, request_id=str(call.id))
+        yield codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
     finally:
         await opened.upstream.close()
 

@@ -3,10 +3,11 @@
 from django.urls import path
 
 from proxy import views
-from proxy.protocols import chat_completions, embeddings, image_edits, images, speech, transcriptions, translations
+from proxy.protocols import chat_completions, embeddings, image_edits, images, responses, speech, transcriptions, translations
 
 urlpatterns = [
     path("v1/chat/completions", views.Calls.as_view(codec=chat_completions)),
+    path("v1/responses", views.Calls.as_view(codec=responses)),
     path("v1/embeddings", views.Calls.as_view(codec=embeddings)),
     path("v1/images/generations", views.Calls.as_view(codec=images)),
     path("v1/images/edits", views.Calls.as_view(codec=image_edits)),

@@ -18,7 +18,7 @@ from django.db import transaction
 from billing import credits, prices
 from billing.models import CallAttempt, UsageRecord
 from billing.pricing import Rates
-from gateway_project.lib import redis
+from gateway_project.lib import crypto, redis
 from gateway_project.lib.money import NANO
 from guardrails import counters, generations
 from guardrails.models import Binding, Limit, Policy, Rule
@@ -198,6 +198,15 @@ def reprice(name: str, rates: Rates) -> None:
         epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
 
 
+def declare(name: str, *, kind: str, url: str, **options: Any) -> None:
+    """A model of this name, at the price of "scripted", at a provider of this kind and address with the key `key-of-…`."""
+    sealed = crypto.encrypt(f"key-of-{name}", bound_to=f"proxy_provider|{name}|api_key")
+    with transaction.atomic():
+        provider = _provider(name, kind, base_url=url, api_key_encrypted=sealed, options=options)
+        _model(name, provider, rates=RATES["scripted"])
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+
+
 def _provider(name: str, kind: str, **options: Any) -> Provider:
     return Provider.objects.update_or_create(name=name, defaults={"kind": kind, **options})[0]
 
@@ -209,8 +218,8 @@ def _model(name: str, provider: Provider, *, rates: Rates | None) -> None:
         prices.declare(f"model:{name}", rates=rates, source="test")
 
 
-def raw(url: str, key: str | None, body: bytes | None, **headers: str) -> httpx.Response:
-    """A POST to chat completions without any SDK's help."""
+def raw(url: str, key: str | None, body: bytes | None, *, path: str = "/v1/chat/completions", **headers: str) -> httpx.Response:
+    """A POST, to chat completions unless another path is given, without any SDK's help."""
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
-    return httpx.post(f"{url}/v1/chat/completions", content=body, headers=headers, timeout=30, trust_env=False)
+    return httpx.post(f"{url}{path}", content=body, headers=headers, timeout=30, trust_env=False)

@@ -19,6 +19,7 @@ class Request(msgspec.Struct):
     answered can hold anything but text. Of what is not chat: `output_bound` is the most tokens that each of `n` answers
     can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
+    `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
     """
 
     protocol: str
@@ -42,3 +43,5 @@ class Request(msgspec.Struct):
     units: dict[str, int] = {}
     usual: Usage | None = None
     form: bytes = b""
+    store: bool = False
+    previous: str | None = None

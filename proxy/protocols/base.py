@@ -130,8 +130,8 @@ class CallerCodec(Protocol):
 
     def render_error(self, error: ProxyError, *, request_id: str) -> bytes: ...
 
-    def render_stream_error(self, error: ProxyError, *, request_id: str) -> bytes:
-        """The last frame of a stream that failed."""
+    def render_stream_error(self, error: ProxyError, *, request_id: str, first: bytes = ..., last: bytes = ...) -> bytes:
+        """The last frame of a stream that failed. `first` and `last`: what of it the caller was sent first and last."""
 
 
 class ChatCallerCodec(CallerCodec, Protocol):

@@ -37,6 +37,8 @@ _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("overloaded", "overloaded"),
     ("timeout", "timeout"),
     ("invalid_request", "bad_request"),
+    ("invalid_prompt", "bad_request"),
+    ("context_length", "bad_request"),
     ("authentication", "auth"),
 )
 

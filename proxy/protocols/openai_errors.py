@@ -18,6 +18,6 @@ def render_error(error: ProxyError, *, request_id: str) -> bytes:
     return msgspec.json.encode({"error": shown})
 
 
-def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:
+def render_stream_error(error: ProxyError, *, request_id: str, first: bytes = b"", last: bytes = b"") -> bytes:
     """The last frame of a stream that failed: the SDKs raise on it, and `[DONE]` must never follow."""
     return b"data: " + render_error(error, request_id=request_id) + b"\n\n"

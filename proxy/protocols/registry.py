@@ -1,6 +1,15 @@
 """The codecs by name. To add one: a module with the functions of `protocols.base`, and a line here for each side it has."""
 
-from proxy.protocols import chat_completions, embeddings, image_edits, images, speech, transcriptions, translations
+from proxy.protocols import (
+    chat_completions,
+    embeddings,
+    image_edits,
+    images,
+    responses,
+    speech,
+    transcriptions,
+    translations,
+)
 from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, PassThroughCodec, ProviderCodec
 
 CALLERS: dict[str, CallerCodec] = {
@@ -8,6 +17,7 @@ CALLERS: dict[str, CallerCodec] = {
     embeddings.NAME: embeddings,
     image_edits.NAME: image_edits,
     images.NAME: images,
+    responses.NAME: responses,
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
     translations.NAME: translations,
@@ -18,11 +28,18 @@ PASS_THROUGH: dict[str, PassThroughCodec] = {
     embeddings.NAME: embeddings,
     image_edits.NAME: image_edits,
     images.NAME: images,
+    responses.NAME: responses,
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
     translations.NAME: translations,
 }
 # Those between which calls and answers are translated.
-CHAT_CALLERS: dict[str, ChatCallerCodec] = {chat_completions.NAME: chat_completions}
-CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {chat_completions.NAME: chat_completions}
+CHAT_CALLERS: dict[str, ChatCallerCodec] = {
+    chat_completions.NAME: chat_completions,
+    responses.NAME: responses,
+}
+CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {
+    chat_completions.NAME: chat_completions,
+    responses.NAME: responses,
+}
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}

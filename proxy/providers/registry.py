@@ -1,5 +1,8 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
+from typing import Self
+from urllib.parse import quote
+
 import msgspec
 from django.conf import settings
 
@@ -14,11 +17,16 @@ class UnknownKind(ValueError):
     """The catalogue names a kind of provider this version has no client for."""
 
 
+class UnknownProtocol(ValueError):
+    """The catalogue says that a provider speaks something this version cannot."""
+
+
 # What a provider that speaks OpenAI's HTTP usually serves.
 CHAT_ONLY = ("chat_completions",)
 EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
+OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses")
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -42,6 +50,19 @@ class Provider(msgspec.Struct, frozen=True):
     def default_key(self) -> str | None:
         """The key to use where the catalogue gives none."""
         return None
+
+    def configured(self, options: dict[str, object]) -> Self:
+        """With what an installation says of its own provider: `protocols` in place of the kind's. Raises UnknownProtocol.
+
+        So a provider whose models are served by Responses only, or a server that speaks more than most, needs no kind.
+        """
+        chosen = options.get("protocols")
+        if chosen is None:
+            return self
+        if not isinstance(chosen, list) or not chosen or not all(name in registry.PROVIDERS for name in chosen):
+            known = ", ".join(sorted(registry.PROVIDERS))
+            raise UnknownProtocol(f"options.protocols must list protocols that providers speak: {known}.")
+        return msgspec.structs.replace(self, protocols=tuple(chosen))
 
     def protocol_for(self, protocol: str) -> str:
         """What this provider is spoken to in, for a caller who speaks `protocol`."""
@@ -67,6 +88,26 @@ class Provider(msgspec.Struct, frozen=True):
         return await http.open(target, url=url, headers={**(headers or {}), **signed}, body=body, stream=stream)
 
 
+class Azure(Provider, frozen=True):
+    """OpenAI's models in a customer's own Azure resource: `https://NAME.openai.azure.com`.
+
+    Without `options.api_version` (or with `v1`) the addresses are those of the v1 surface, which are OpenAI's own below
+    `/openai/v1`. With a dated version a deployment stands in the path, but for Responses, where it is the body's `model`.
+    https://learn.microsoft.com/azure/ai-services/openai/reference
+    """
+
+    def address(self, target: Target, path: str) -> str:
+        root = target.base_url.rstrip("/").removesuffix("/v1").removesuffix("/openai") + "/openai"
+        version = str(target.options.get("api_version") or "v1")
+        if version == "v1":
+            return f"{root}/v1{path}"
+        place = "" if path == "/responses" else f"/deployments/{quote(target.model, safe='')}"
+        return f"{root}{place}{path}?api-version={quote(version)}"
+
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        return {"api-key": target.api_key} if target.api_key else {}
+
+
 class Sandbox(Provider, frozen=True):
     """The provider that this gateway serves itself."""
 
@@ -80,7 +121,8 @@ class Sandbox(Provider, frozen=True):
 COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False),
-    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=ALL_OF_OPENAI),
+    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
+    Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Provider("openai-compatible", "OpenAI-compatible", key_required=False, protocols=ALL_OF_OPENAI),
     Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),

@@ -217,6 +217,9 @@ def test_a_bad_deployment_is_named_with_its_line(deployments: str, reason: str) 
         ("options", "{a: {b: {c: {d: {e: 1}}}}}", "options: is nested more than 3 levels deep"),
         ("options", "{a: !secret b}", "options: holds the unknown tag !secret"),
         ("options", "{a: .inf}", "options: may hold text, numbers"),
+        ("options", "{protocols: [telepathy]}", "options.protocols must list protocols that providers speak: "),
+        ("options", "{protocols: responses}", "options.protocols must list protocols that providers speak: "),
+        ("options", "{protocols: []}", "options.protocols must list protocols that providers speak: "),
     ],
 )
 def test_a_bad_member_of_a_provider_is_named(member: str, value: str, reason: str) -> None:

@@ -20,13 +20,13 @@ from guardrails.rules import Approval, Rule, Rules
 from proxy import errors, permits, refusals
 from proxy.call import Call
 from proxy.errors import CODES, ProxyError
-from proxy.protocols import chat_completions
+from proxy.protocols import chat_completions, responses
 from tests.gateways import Gateway
 from tests.house import House, raw
 from tests.proxy.calls import body, caller, deployment, limit, model
 
 FOLDER = Path(__file__).with_name("contract")
-SHAPES: dict[str, ModuleType] = {"chat_completions": chat_completions}
+SHAPES: dict[str, ModuleType] = {"chat_completions": chat_completions, "responses": responses}
 AT, RESETS, HOUR = 1_795_000_000_000, 1_795_100_000_000, 3_600_000
 REQUEST_ID = "01a1f9eb-0000-7184-97ad-1a1e75ffc990"
 

@@ -311,13 +311,52 @@ def test_each_kind_is_asked_for_usage_and_bounded_in_the_words_it_knows(kind: st
     sent = json.loads(chat_completions.pass_through(request, model="m", max_tokens=9, quirks=provider.quirks))
     assert ("stream_options" in sent) == (kind != "mistral")
     limits = {name for name in sent if name.startswith("max_")}
-    assert limits == ({"max_completion_tokens"} if kind in ("openai", "groq") else {"max_tokens"})
+    assert limits == ({"max_completion_tokens"} if kind in ("openai", "azure", "groq") else {"max_tokens"})
 
 
 def test_the_key_travels_in_one_header(run: Run) -> None:
     where = target("openai", headers={"X-Team": "blue"})
     headers = run(registry.provider("openai").credentials(where, url="https://x", body=b""))
     assert headers == {"authorization": f"Bearer {SECRET}"}
+
+
+AZURE = "https://own.openai.azure.com"
+
+
+@pytest.mark.parametrize("base", [AZURE, f"{AZURE}/", f"{AZURE}/openai", f"{AZURE}/openai/v1/"])
+@pytest.mark.parametrize(
+    ("version", "path", "expected"),
+    [
+        (None, "/chat/completions", "/openai/v1/chat/completions"),
+        ("v1", "/responses", "/openai/v1/responses"),
+        ("2025-04-01-preview", "/chat/completions", "/openai/deployments/m/chat/completions?api-version=2025-04-01-preview"),
+        ("2025-04-01-preview", "/responses", "/openai/responses?api-version=2025-04-01-preview"),
+    ],
+)
+def test_azure_has_addresses_of_two_kinds(base: str, version: str | None, path: str, expected: str) -> None:
+    where = target("azure", base_url=base, options={"api_version": version} if version else {})
+    assert registry.provider("azure").address(where, path) == AZURE + expected
+
+
+def test_azure_takes_its_key_in_a_header_of_its_own(run: Run) -> None:
+    azure = registry.provider("azure")
+    assert run(azure.credentials(target("azure"), url="https://x", body=b"")) == {"api-key": SECRET}
+    named = msgspec.structs.replace(target("azure", options={"api_version": "2024-10-21"}), model="gpt 5/é?")
+    assert "/deployments/gpt%205%2F%C3%A9%3F/chat/" in azure.address(named, chat_completions.PATH)
+
+
+def test_an_installation_says_what_its_own_server_speaks() -> None:
+    kind = registry.provider("openai-compatible")
+    assert kind.configured({}) is kind
+    both = kind.configured({"protocols": ["responses", "chat_completions"]})
+    assert [both.protocol_for(name) for name in ("chat_completions", "responses", "other")] == [
+        "chat_completions", "responses", "responses",
+    ]  # fmt: skip
+    only = registry.provider("openai").configured({"protocols": ["responses"]})
+    assert only.protocol_for("chat_completions") == "responses"
+    assert only.serves("chat_completions")
+    with pytest.raises(registry.UnknownProtocol):
+        kind.configured({"protocols": ["telepathy"]})
 
 
 def test_a_provider_without_a_key_is_sent_none(run: Run) -> None:

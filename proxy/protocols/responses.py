@@ -1,0 +1,220 @@
+"""OpenAI's Responses, read from callers and from providers. Sans-IO: bytes in, bytes out.
+
+Guarantees: on the way to a provider of the same protocol, members that the gateway does not read pass byte for byte;
+nothing is asked to be kept there (`store` is always false), so history comes from the gateway, in `input`. A body says
+every required member; the events of a stream are numbered without a gap, the error that ends one included.
+Source: openai-python 3.52 types (openai.types.responses), https://www.openresponses.org
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.estimate import text_tokens
+from proxy.canonical.request import Request
+from proxy.errors import BadRequest, ProxyError, RateRefused
+from proxy.protocols import surrogates
+from proxy.protocols.base import Quirks
+from proxy.protocols.bodies import NULL, BodyReader, wrong_type
+from proxy.protocols.openai_errors import render_error
+from proxy.protocols.responses_answers import render_answer
+from proxy.protocols.responses_items import MARK, conversation, input_items, is_foreign
+from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply
+from proxy.protocols.responses_requests import write_request
+from proxy.protocols.responses_stream import StreamRenderer, event, members_of
+
+__all__ = [
+    "HEADERS",
+    "NAME",
+    "PATH",
+    "continued",
+    "conversation",
+    "parse",
+    "pass_through",
+    "path",
+    "read_answer",
+    "read_reply",
+    "reader",
+    "render_answer",
+    "render_error",
+    "render_stream_error",
+    "renderer",
+    "write_request",
+]
+
+NAME = "responses"
+PATH = "/responses"
+HEADERS: tuple[str, ...] = ()
+# As in Chat Completions: the dearest common picture. Files have about a token per four characters of their base64.
+IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
+PROMPT_FIELDS = ("instructions", "input", "tools", "text")
+# What the built-in tools need of a model.
+TOOL_NEEDS = {"web_search": "web_search", "web_search_preview": "web_search", "computer": "computer_use"}
+
+
+class _Item(msgspec.Struct):
+    content: Any = None
+    output: Any = None
+    encrypted_content: Any = None
+
+
+class _Tool(msgspec.Struct):
+    type: str = ""
+
+
+class _Format(msgspec.Struct):
+    type: str = "text"
+
+
+class _TextOptions(msgspec.Struct):
+    format: _Format | None = None
+
+
+class _Reasoning(msgspec.Struct):
+    effort: str | None = None
+
+
+class _Body(msgspec.Struct):
+    """The members the gateway reads, typed; all others only have to be JSON."""
+
+    model: str | None = None
+    input: str | list[Raw] | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    background: bool | None = None
+    previous_response_id: str | None = None
+    conversation: Raw = NULL
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    temperature: float | None = None
+    tools: list[_Tool] | None = None
+    text: _TextOptions | None = None
+    reasoning: _Reasoning | None = None
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+_body = BodyReader(_Body, used=("model", "user", "previous_response_id"))
+_read_input = msgspec.json.Decoder(str | list[_Item]).decode
+_write = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    """Raises BadRequest, with the path of the offending member as `param`."""
+    read, fields = _body.read(body)
+    if not read.model:
+        raise BadRequest("The request must name a model.", param="model")
+    if not read.input:
+        raise BadRequest("`input` must hold text or at least one item.", param="input")
+    if read.background:
+        raise BadRequest("Responses in the background are not offered here; ask for a stream instead.", param="background")
+    if read.conversation != NULL:
+        raise BadRequest("Conversations are not kept here; send the items, or `previous_response_id`.", param="conversation")
+    request = Request(
+        protocol=NAME,
+        model=read.model,
+        stream=bool(read.stream),
+        include_usage=True,
+        max_tokens=read.max_output_tokens,
+        fields=fields,
+        user=read.user,
+        metadata=read.metadata,
+        store=bool(read.store),
+        previous=read.previous_response_id or None,
+        needs=_needs(read),
+    )
+    _measure(request)
+    return request
+
+
+def continued(request: Request, earlier: list[Raw]) -> Request:
+    """The same request with the items of earlier turns before its own."""
+    items = [*earlier, *input_items(request.fields["input"])]
+    fields = {**request.fields, "input": Raw(b"[" + b",".join(bytes(item) for item in items) + b"]")}
+    whole = msgspec.structs.replace(request, fields=fields)
+    _measure(whole)
+    return whole
+
+
+def path(model: str, *, stream: bool) -> str:
+    return PATH
+
+
+def pass_through(request: Request, *, model: str, max_tokens: int | None = None, quirks: Quirks | None = None) -> bytes:
+    """The caller's members, but for the model, a clamp (`max_tokens`), and what asks the provider to keep something.
+
+    Thinking of other providers, which an earlier turn may have brought, means nothing to this one and is left out.
+    """
+    fields = {name: raw for name, raw in request.fields.items() if name != "previous_response_id"}
+    fields |= {"model": Raw(_write(model)), "store": Raw(b"false")}
+    if MARK.encode() in bytes(fields["input"]):
+        own = [bytes(item) for item in input_items(fields["input"]) if not is_foreign(item)]
+        fields["input"] = Raw(b"[" + b",".join(own) + b"]")
+    if max_tokens is not None:
+        fields["max_output_tokens"] = Raw(_write(max_tokens))
+    return _write(fields)
+
+
+def reader(*, n: int = 1, wants_usage: bool = True, deltas: bool = False) -> StreamReader:
+    return StreamReader(deltas=deltas)
+
+
+def renderer(request: Request, *, call_id: str) -> StreamRenderer:
+    return StreamRenderer(request, call_id=call_id)
+
+
+# --- how much it is ----------------------------------------------------------------------------
+def _needs(read: _Body) -> frozenset[str]:
+    kinds = {tool.type for tool in read.tools or ()}
+    needs = {TOOL_NEEDS[kind] for kind in kinds if kind in TOOL_NEEDS} | ({"tools"} if kinds & {"function", "custom"} else set())
+    if read.text is not None and read.text.format is not None and read.text.format.type == "json_schema":
+        needs.add("structured_output")
+    return frozenset(needs)
+
+
+def _measure(request: Request) -> None:
+    """Fills in what the input comes to. Raises BadRequest where an item is none."""
+    raw = request.fields["input"]
+    try:
+        read = _read_input(surrogates.readable(bytes(raw)) if surrogates.suspected(bytes(raw)) else raw)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error, within="input") from error
+    items = [] if isinstance(read, str) else read
+    parts = [part for item in items for part in (*_parts(item.content), *_parts(item.output))]
+    pictures = [part["image_url"] for part in parts if isinstance(part.get("image_url"), str)]
+    files = [part["file_data"] for part in parts if isinstance(part.get("file_data"), str)]
+    sounds = [str(part["input_audio"].get("data", "")) for part in parts if isinstance(part.get("input_audio"), dict)]
+    sealed = [item.encrypted_content for item in items if isinstance(item.encrypted_content, str)]
+    inline = [text for text in pictures if text.startswith("data:")] + files + sounds + sealed
+    prompt = b",".join(bytes(request.fields[name]) for name in PROMPT_FIELDS if name in request.fields)
+    images = sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
+    encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
+    request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
+    request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
+    request.text_only = not (images or files or sounds)
+    request.needs |= {name for name, any_of in (("vision", images), ("files", files), ("audio_input", sounds)) if any_of}
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+# --- what the gateway answers ------------------------------------------------------------------
+def render_stream_error(error: ProxyError, *, request_id: str, first: bytes = b"", last: bytes = b"") -> bytes:
+    """An `error` event, on which the SDKs raise, then `response.failed`, for which agents wait.
+
+    `first` and `last` are what the caller was sent first and last: numbers go on from there, and the response is the
+    one that was begun.
+    """
+    shown = msgspec.json.decode(render_error(error, request_id=request_id))["error"]
+    begun = next((found["response"] for found in members_of(first) if isinstance(found.get("response"), dict)), None)
+    numbers = [found["sequence_number"] for found in members_of(last) if type(found.get("sequence_number")) is int]
+    number = numbers[-1] + 1 if numbers else 0
+    told = {name: shown[name] for name in ("code", "message", "param")}
+    sent = event("error", number, {**told, "error": shown})
+    if begun is None:
+        return sent
+    code = "rate_limit_exceeded" if isinstance(error, RateRefused) else "server_error"
+    failed = {**begun, "status": "failed", "error": {"code": code, "message": shown["message"]}}
+    return sent + event("response.failed", number + 1, {"response": failed})

@@ -1,0 +1,177 @@
+"""A `Conversation` as a Responses request, for models that are served by this protocol only.
+
+Nothing is asked to be kept (`store: false`). Thinking goes back only where this provider signed it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.canonical.conversation import (
+    Audio,
+    Conversation,
+    File,
+    Format,
+    Image,
+    Message,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+)
+from proxy.errors import BadRequest
+from proxy.protocols import data_urls
+from proxy.protocols.base import Quirks
+from proxy.protocols.responses_items import LOGPROBS
+from proxy.protocols.responses_replies import SIGNED
+
+# OpenAI takes no smaller bound, and some clients ask for one token to see whether a model is there.
+LEAST_OUTPUT = 16
+ENCRYPTED = "reasoning.encrypted_content"
+Members = dict[str, Any]
+
+
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+    """Raises BadRequest for stop sequences and several answers at once, which this protocol does not have."""
+    asked = conversation
+    if asked.stop:
+        raise BadRequest("This model's provider takes no stop sequences.", param="stop")
+    if asked.n > 1:
+        raise BadRequest("This model's provider gives one answer per call.", param="n")
+    bound = asked.max_tokens if max_tokens is None else max_tokens
+    thinks = asked.reasoning is not None and asked.reasoning.effort != "none"
+    include = [name for name, wanted in ((ENCRYPTED, thinks), (LOGPROBS, asked.logprobs)) if wanted]
+    members: Members = {
+        "model": model,
+        "input": [item for message in asked.messages for item in _items(message)],
+        "store": False,
+        "stream": stream or None,
+        "tools": [_tool(tool) for tool in asked.tools] or None,
+        "tool_choice": None if asked.tool_choice is None else _choice(asked.tool_choice),
+        "parallel_tool_calls": asked.parallel_tools,
+        "max_output_tokens": None if bound is None else max(LEAST_OUTPUT, bound),
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "top_logprobs": asked.top_logprobs,
+        "include": include or None,
+        "text": _text(asked.format, asked.verbosity),
+        "reasoning": _reasoning(asked),
+        "safety_identifier": asked.user,
+        "prompt_cache_key": asked.prompt_cache_key,
+    }
+    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+
+
+# --- items -------------------------------------------------------------------------------------
+def _items(message: Message) -> list[Members]:
+    """A turn of the model falls into its items; texts that follow each other stay one message."""
+    items: list[Members] = []
+    for part in message.parts:
+        match part:
+            case ToolUse():
+                call = {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+                items.append(call)
+            case ToolResult():
+                items.append({"type": "function_call_output", "call_id": part.tool_use_id, "output": _output(part)})
+            case Thinking():
+                items += _thinking(part)
+            case _:
+                if not items or items[-1]["type"] != "message":
+                    items.append({"type": "message", "role": message.role, "content": []})
+                items[-1]["content"].append(_content(part, spoken=message.role == "assistant"))
+    return items
+
+
+def _content(part: Part, *, spoken: bool = False) -> Members:
+    match part:
+        case Text():
+            return {"type": "output_text" if spoken else "input_text", "text": part.text}
+        case Refusal():
+            return {"type": "refusal", "refusal": part.text}
+        case Image():
+            return {"type": "input_image", "image_url": part.url or _inline(part), "detail": part.detail or "auto"}
+        case File():
+            return _file(part)
+        case Audio():
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+        case _:
+            raise BadRequest("A message holds something that this model's provider cannot be told there.", param="messages")
+
+
+def _file(part: File) -> Members:
+    if part.file_id is not None:
+        return {"type": "input_file", "file_id": part.file_id}
+    if part.url is not None:
+        return {"type": "input_file", "file_url": part.url}
+    return {"type": "input_file", "filename": part.name or "file", "file_data": _inline(part)}
+
+
+def _inline(part: Image | File) -> str:
+    return data_urls.join(part.media_type or "application/octet-stream", part.data or "")
+
+
+def _output(result: ToolResult) -> str | list[Members]:
+    texts = [part.text for part in result.parts if isinstance(part, Text)]
+    prefix = "Error: " if result.is_error else ""
+    if len(texts) == len(result.parts):
+        return prefix + "\n".join(texts)
+    return [*([_content(Text(prefix))] if prefix else []), *map(_content, result.parts)]
+
+
+def _thinking(part: Thinking) -> list[Members]:
+    """Signed by `responses_replies.sign`; what others signed or nobody did is left out."""
+    signed = part.signature or ""
+    if not signed.startswith(SIGNED):
+        return []
+    item_id, _, content = signed.removeprefix(SIGNED).partition(".")
+    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+    return [{"type": "reasoning", "id": item_id, "summary": summary, "encrypted_content": content}]
+
+
+# --- settings ----------------------------------------------------------------------------------
+def _tool(tool: Tool) -> Members:
+    """`strict` must be said: its default here is true, and schemas that were not made for it would be refused."""
+    written = {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters if tool.parameters is not None else {"type": "object", "properties": {}},
+        "strict": bool(tool.strict),
+    }
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def _choice(choice: ToolChoice) -> str | Members:
+    return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
+
+
+def _text(form: Format | None, verbosity: str | None) -> Members | None:
+    text: Members = {}
+    if form is not None and form.kind == "json":
+        text["format"] = {"type": "json_object"}
+    elif form is not None:
+        schema = {"type": "json_schema", "name": form.name or "answer", "schema": form.schema, "strict": form.strict}
+        text["format"] = {name: value for name, value in schema.items() if value is not None}
+        if form.description is not None:
+            text["format"]["description"] = form.description
+    if verbosity is not None:
+        text["verbosity"] = verbosity
+    return text or None
+
+
+def _reasoning(asked: Conversation) -> Members | None:
+    """A bound in tokens is told as the effort nearest to it."""
+    if asked.reasoning is None:
+        return None
+    effort = asked.reasoning.effort
+    if effort is None and asked.reasoning.budget_tokens is not None:
+        budget = asked.reasoning.budget_tokens
+        effort = "low" if budget <= 4096 else "medium" if budget <= 16_384 else "high"
+    told = {"effort": effort, "summary": "auto" if asked.reasoning.visible else None}
+    return {name: value for name, value in told.items() if value is not None} or None
