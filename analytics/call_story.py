@@ -20,7 +20,27 @@ KINDS = {
     "cache_write_1h": ("cache_write_1h_tokens", "Cache write, 1 h"),
     "output": ("output_tokens", "Output"),
 }
-ROUTES = {"only": "the only deployment of this model", "order": "first in the order of its deployments"}
+# Why a call went where it went (proxy/choosing.py), as its row tells.
+ROUTES = {
+    "only": "the only deployment of this model",
+    "order": "first in the order of its deployments",
+    "weight": "drawn by weight among equals",
+    "sticky": "where the calls of its session go, for the prompt's cache",
+    "cheapest": "the cheapest among equals",
+    "dearer": "a dearer one among equals",
+    "fastest": "the fastest among equals",
+    "slower": "a slower one among equals",
+    "measuring": "drawn by weight, to measure how fast it is now",
+    "not measured": "how fast it is was not known",
+    "fallback": "those before it could not serve the call",
+    "fallback model": "the model asked for could not be tried, its circuits are open",
+    "circuit open": "it had failed lately, but nothing else was left",
+}
+# Why a deployment was passed over, by what its attempt tells (proxy/turns.py).
+SKIPS = {
+    "quota": "passed over: what its provider grants a minute was used up",
+    "protocol": "passed over: its protocol cannot say what was asked",
+}
 # Besides the words of limits: a rate looks back over the minute before a refusal.
 WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
 # Why the gateway ended an answer, by the code of its row.
@@ -210,6 +230,8 @@ def _dollars(exact: str) -> str:
 
 
 def _attempt(attempt: CallAttempt) -> Step:
+    if attempt.status == "skipped":
+        return Step(f"{attempt.provider} / {attempt.model}", SKIPS.get(attempt.error, attempt.error), "warn")
     answer = f"answered {attempt.http_status}" if attempt.http_status else attempt.status
     words = f"{answer}, {attempt.error}" if attempt.error else answer
     tone = "ok" if attempt.status == "ok" else "bad"

@@ -9,11 +9,13 @@ from typing import TypeVar
 from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, ProviderFailed, as_proxy_error
+from proxy.errors import AttemptFailed, BadRequest
 from proxy.exchange import Exchange, Whole
+from proxy.health import board, quotas
 from proxy.protocols.base import Frame, Reader
 from proxy.providers.base import Upstream
 from proxy.routing import Plan
+from proxy.turns import Turn, Turns, skipped
 
 T = TypeVar("T")
 
@@ -39,30 +41,36 @@ async def opened_stream(call: Call, plan: Plan) -> Opened:
 
 
 async def _first_success(call: Call, plan: Plan, attempt: Callable[[Deployment], Awaitable[T]]) -> T:
-    error: AttemptFailed | None = None
-    for deployment in plan.deployments:
+    turns = Turns(call, plan)
+    while (turn := await turns.next()) is not None:
         try:
-            async with _Attempt(call, deployment):
-                return await attempt(deployment)
+            async with _Attempt(call, turn):
+                return await attempt(turn.deployment)
         except AttemptFailed as failure:
-            error = failure
-            if not failure.retryable:
+            if not turns.failed(failure, at=turn.deployment):
                 break
-    raise as_proxy_error(error) if error is not None else ProviderFailed("No deployment could be tried.")
+        except BadRequest as error:
+            turns.cannot_say(error)
+    raise turns.error()
 
 
 class _Attempt:
     """Writes down how one try at one deployment ended. The provider's own words are not kept: they may quote the prompt."""
 
-    def __init__(self, call: Call, deployment: Deployment) -> None:
+    def __init__(self, call: Call, turn: Turn) -> None:
         self._call = call
-        self._deployment = deployment
+        self._turn = turn
+        self._deployment = turn.deployment
         self._started = time.monotonic()
 
     async def __aenter__(self) -> None:
         self._call.served_by = self._deployment
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._tell(error)
+        if isinstance(error, BadRequest):
+            self._call.attempts.append(skipped(self._call, self._deployment, "protocol"))
+            return
         failed = error if isinstance(error, AttemptFailed) else None
         target = self._deployment.target
         self._call.attempts.append(
@@ -78,6 +86,21 @@ class _Attempt:
                 latency_ms=self._call.elapsed_ms(self._started),
             )
         )
+
+    def _tell(self, error: BaseException | None) -> None:
+        """What the other workers should know; nothing of a caller who hung up, but that the probe is over."""
+        call, known, reservation = self._call, board.current(), self._turn.reservation
+        if error is None:
+            first_token_ms = None if call.first_token is None else 1000 * (call.first_token - self._started)
+            known.succeeded(self._deployment, began=self._started, first_token_ms=first_token_ms)
+            call.answer_began, call.reservation = call.first_token or self._started, reservation
+            reservation = None
+        elif isinstance(error, AttemptFailed):
+            known.failed(self._deployment, error, began=self._started)
+        if reservation is not None and isinstance(error, AttemptFailed | BadRequest):
+            quotas.settle(reservation, tokens=0)
+        if self._turn.probes:
+            known.release(self._deployment)
 
 
 async def _read_whole(call: Call, deployment: Deployment) -> Whole:

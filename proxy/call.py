@@ -16,6 +16,7 @@ from proxy.callers import Caller
 from proxy.canonical.request import Request
 from proxy.deployments import Deployment
 from proxy.errors import ProxyError
+from proxy.health.quotas import Reservation
 from proxy.routing import Plan
 
 
@@ -27,6 +28,8 @@ class Call:
     caller: Caller
     feature_asked: str = ""
     address: str = ""
+    session_asked: str = ""
+    zdr_asked: bool = False
     id: UUID = field(default_factory=ids.new_call_id)
     started: float = field(default_factory=time.monotonic)
     feature: str = ""
@@ -40,6 +43,10 @@ class Call:
     cut: ProxyError | None = None
     served_by: Deployment | None = None
     first_token: float | None = None
+    # When what is measured as the speed of the answer began: of a stream its first frame, else the attempt.
+    answer_began: float | None = None
+    # What the deployment that serves the call has set apart for it.
+    reservation: Reservation | None = None
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -72,6 +79,36 @@ class Call:
     def most_output(self) -> int:
         """Tokens that the provider was told to write at most, over all choices."""
         return self.asked.n * (self.max_tokens or self.planned.output_cap)
+
+    @property
+    def served_model(self) -> str:
+        """The name in the catalogue of the model that answers: the one it goes to, unless it fell back to another."""
+        return (self.served_by.model if self.served_by is not None else "") or self.planned.model.name
+
+    @property
+    def route_reason(self) -> str:
+        """Why it went to the deployment that served it, or would have gone to the first."""
+        plan = self.planned
+        if self.served_by is None or self.served_by not in plan.deployments:
+            return plan.reasons[0]
+        if any(
+            attempt.status in ("failed", "skipped") and attempt.deployment_id != self.served_by.id for attempt in self.attempts
+        ):
+            return "fallback"
+        return plan.reasons[plan.deployments.index(self.served_by)]
+
+    @property
+    def tries(self) -> int:
+        """How many deployments were really sent to."""
+        return sum(attempt.status != "skipped" for attempt in self.attempts)
+
+    def cap_at(self, deployment: Deployment) -> int | None:
+        """The output cap to write into the request; None where the caller's own or the model's applies."""
+        if deployment.model == self.planned.model.name:
+            return self.max_tokens
+        # Another model's maximum is neither what was asked for nor what was reserved.
+        cap = self.max_tokens or self.planned.output_cap
+        return min(cap, deployment.max_output_tokens or cap)
 
     @property
     def unguarded(self) -> bool:

@@ -39,7 +39,7 @@ class Exchange:
     def body(self) -> bytes:
         """Raises AttemptFailed for what cannot be said in the provider's protocol: another deployment's may."""
         asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
-        cap = self._call.max_tokens
+        cap = self._call.cap_at(self._deployment)
         if self._is_direct:
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         codec = registry.CHAT_PROVIDERS[self._codec.NAME]

@@ -30,7 +30,7 @@ def _common(call: Call) -> dict[str, str]:
     result = {
         "x-request-id": request_id,
         "request-id": request_id,
-        "x-gatehouse-model": call.planned.model.name,
+        "x-gatehouse-model": call.served_model,
         "x-gatehouse-route": _route(call),
     }
     held = call.held
@@ -62,7 +62,7 @@ def _changes(call: Call) -> dict[str, str]:
 
 def _route(call: Call) -> str:
     provider = call.served_by.target.provider_name if call.served_by is not None else ""
-    return _ascii(f"{provider}; reason={call.planned.reason}; attempts={len(call.attempts)}")
+    return _ascii(f"{provider}; reason={call.route_reason}; attempts={call.tries}")
 
 
 def _ascii(text: str) -> str:

@@ -18,7 +18,11 @@ from proxy.errors import (
     ModelNotAllowed,
     ModelNotApproved,
     ProviderNotAllowed,
+    ZdrUnavailable,
 )
+
+# `true` on a request: nothing of it may be retained by the provider.
+ZDR_HEADER = "x-gatehouse-zdr"
 
 ASK = "an admin above this level can change the policy"
 ASK_APPROVAL = "any member can request it in the console; an admin approves it"
@@ -56,11 +60,13 @@ def check_model(call: Call, model: Model) -> None:
 
 
 def allowed_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
-    """Raises ProviderNotAllowed where none is left."""
-    rules = call.caller.limits.rules
-    allowed = deployments_for(call.caller, model)
+    """Raises ProviderNotAllowed, ZdrUnavailable where none is left."""
+    allowed = usable_deployments(call, model)
     if allowed:
         return allowed
+    if deployments_for(call.caller, model):
+        raise ZdrUnavailable(f"No deployment of {model.name} that this key may use promises zero data retention.", param="model")
+    rules = call.caller.limits.rules
     rule = next(filter(None, (rules.against_provider(one.target.provider_name) for one in model.deployments)))
     raise ProviderNotAllowed(f"{_where(rule)} allows no provider of {model.name}.", param="model", detail=_detail(rule))
 
@@ -69,6 +75,11 @@ def deployments_for(caller: Caller, model: Model) -> tuple[Deployment, ...]:
     """Those whose providers the rules on this caller's path let it use."""
     rules = caller.limits.rules
     return tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
+
+
+def usable_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
+    """Of those the ones that retain nothing, where the call asks for it."""
+    return tuple(one for one in deployments_for(call.caller, model) if one.zdr or not call.zdr_asked)
 
 
 def most_tokens(call: Call) -> int | None:

@@ -31,6 +31,7 @@ from proxy import (
     observed,
     open_streams,
     permits,
+    reach,
     recording,
     refusals,
     routing,
@@ -62,12 +63,14 @@ class Incoming(NamedTuple):
     feature: str
     address: str
     headers: dict[str, str]
+    session: str = ""
+    zdr: bool = False
 
 
 async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
     """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
     caller = await authenticate(incoming.authorization)
-    call = Call(codec.NAME, caller, incoming.feature, incoming.address)
+    call = Call(codec.NAME, caller, incoming.feature, incoming.address, incoming.session, incoming.zdr)
     try:
         await _read(call, incoming, codec)
         await admit(call)
@@ -202,7 +205,8 @@ async def degrade(call: Call, outcome: Degrade) -> None:
 
 async def plan_of(call: Call) -> routing.Plan:
     """Where the call may go and what it can cost. Raises PermissionRefused, ModelNotFound, BadRequest, ModelUnpriced."""
-    model = routing.find(await _catalogue(call), call.model, kind=call.asked.kind)
+    catalogue = await _catalogue(call)
+    model = routing.find(catalogue, call.model, kind=call.asked.kind)
     permits.check_model(call, model)
     limits = call.caller.limits
     rules = limits.rules
@@ -212,7 +216,7 @@ async def plan_of(call: Call) -> routing.Plan:
         usual=await observed.usual_output(call.principal.key_id, model.name) if rules.observed_holds else None,
         tokens=min((limit.value for limit in limits.limits if limit.kind == "tpm"), default=None),
     )
-    return routing.plan(model, call.asked, deployments=permits.allowed_deployments(call, model), bounds=bounds)
+    return routing.plan(model, call.asked, choices=reach.choices(call, model, catalogue), bounds=bounds)
 
 
 async def _catalogue(call: Call) -> deployments.Catalogue:

@@ -150,7 +150,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         served_model=served.target.model if served is not None else "",
         provider=served.target.provider_name if served is not None else "",
         deployment_id=served.id if served is not None else None,
-        route_reason=call.plan.reason if call.plan is not None else "",
+        route_reason=call.route_reason if call.plan is not None else "",
         reserved_nano_usd=call.held.amount_nano_usd if call.held is not None else 0,
         latency_ms=call.elapsed_ms(),
         first_token_ms=call.first_token_ms(),
@@ -158,7 +158,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         http_status=http_status,
         error_code=error_code,
         finish_reason=storable(finish_reason)[:40],
-        attempt_count=len(call.attempts),
+        attempt_count=call.tries,
         decision=_decision(call),
     )
 

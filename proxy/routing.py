@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from itertools import groupby
+from collections.abc import Sequence
 
 import msgspec
 
 from billing import pricing
 from proxy.canonical.request import Request
+from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 
@@ -25,11 +25,12 @@ class Plan(msgspec.Struct, frozen=True):
 
     `max_tokens` is what must be written into the request: None where the model's own maximum applies. `tokens` is what
     counts in rates of tokens until the answer tells. `observed`: the hold covers no more than answers usually need.
+    `reasons` say of each of the `deployments` why it stands where it does (proxy/choosing.py).
     """
 
     model: Model
     deployments: tuple[Deployment, ...]
-    reason: str
+    reasons: tuple[str, ...]
     output_cap: int
     max_tokens: int | None
     worst_case: int
@@ -40,7 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def total_seconds(self) -> float:
         """The bound on the whole call, fallbacks and streaming included."""
-        return self.deployments[0].target.timeouts.total
+        own = next((one for one in self.deployments if one.model == self.model.name), self.deployments[0])
+        return own.target.timeouts.total
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -69,11 +71,11 @@ def find(catalogue: Catalogue, name: str, *, kind: str = "chat") -> Model:
     return model
 
 
-def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...], bounds: Bounds) -> Plan:
-    """`deployments`: those of the model that may be used. Raises BadRequest, ModelUnpriced."""
+def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: Bounds) -> Plan:
+    """`choices`: where the call may go, in the order to try (proxy/reach.py). Raises BadRequest, ModelUnpriced."""
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
-    deployments = in_order(_reachable(model, request, deployments))
+    deployments = tuple(choice.deployment for choice in choices)
     if any(deployment.price is None for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
     asked = request.max_tokens is not None or request.output_bound is not None
@@ -86,7 +88,7 @@ def plan(model: Model, request: Request, *, deployments: tuple[Deployment, ...],
     return Plan(
         model=model,
         deployments=deployments,
-        reason="only" if len(deployments) == 1 else "order",
+        reasons=tuple(choice.reason for choice in choices),
         output_cap=cap,
         max_tokens=cap if cap < full or not (asked or model.max_output_tokens) else None,
         worst_case=most(deployments, request, output=cap),
@@ -103,7 +105,7 @@ def _full_output(model: Model, request: Request) -> int:
     return request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
 
 
-def _reachable(model: Model, request: Request, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+def reachable(model: Model, request: Request, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
     """Those whose provider speaks the caller's protocol, or one that it can be translated to. Raises BadRequest."""
     reachable = tuple(one for one in deployments if one.provider.serves(request.protocol))
     if deployments and not reachable:
@@ -153,17 +155,3 @@ def _decoded(request: Request, name: str) -> object:
     """A member as its meaning: the same text can be written in many ways."""
     raw = request.fields.get(name)
     return None if raw is None else msgspec.json.decode(raw)
-
-
-def in_order(deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
-    """By `order`; among equals drawn by weight, without replacement."""
-    if len(deployments) == 1:
-        return deployments
-    ordered: list[Deployment] = []
-    for _, equals in groupby(deployments, key=lambda deployment: deployment.order):
-        left = list(equals)
-        while left:
-            drawn = random.choices(left, weights=[max(1, entry.weight) for entry in left])[0]  # noqa: S311 - spreads load
-            left.remove(drawn)
-            ordered.append(drawn)
-    return tuple(ordered)

@@ -19,7 +19,7 @@ from billing import ledger
 from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission, loading, shrinking
-from proxy import background, metrics, recording
+from proxy import background, measuring, metrics, recording
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
 
@@ -39,6 +39,7 @@ async def close(call: Call, row: Row) -> None:
         background.run(_insist(call, lambda: _release(call)), of="release after a full ledger queue")
         raise GuardrailsUnavailable("The ledger takes no more rows, so no answer is given out.") from error
     metrics.observe(row, model=_model(call))
+    measuring.over(call, row)
     try:
         outcome = await ledger.confirmed(done)
         if isinstance(outcome, Recorded):
@@ -72,6 +73,7 @@ def close_later(call: Call, row: Row) -> None:
         background.run(_insist(call, lambda: _release(call)), of="release after a full ledger queue")
         return
     metrics.observe(row, model=_model(call))
+    measuring.over(call, row)
     if call.held is not None:
         background.run(_settle_after(call, row, done), of="settle without a caller")
 
@@ -215,4 +217,4 @@ def _tokens(row: Row) -> int:
 
 
 def _model(call: Call) -> str:
-    return call.plan.model.name if call.plan is not None else ""
+    return call.served_model if call.plan is not None else ""

@@ -16,7 +16,7 @@ import structlog
 from billing.ledger import Row
 from gateway_project.lib.logs import places
 from guardrails import leases
-from proxy import open_streams, recording, settling
+from proxy import measuring, open_streams, recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
 from proxy.errors import (
@@ -75,6 +75,8 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         raise
     except Exception as error:
         shown = call.cut or told(error)
+        if isinstance(error, AttemptFailed):
+            measuring.broke_off(call, error)
         if isinstance(shown, InternalError):
             log.error("stream.failed", call_id=str(call.id), error=type(error).__name__, where=places(error))
         if open_row:

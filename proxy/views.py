@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
-from proxy import attribution, headers, keycard, offered, permits, pipeline, startup
+from proxy import attribution, headers, keycard, offered, permits, pipeline, sessions, startup
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.protocols import chat_completions, model_lists
@@ -34,6 +34,8 @@ class Calls(ProxyView):
                 authorization=authorization_of(request),
                 feature=request.headers.get(attribution.HEADER, ""),
                 address=address_of(request),
+                session=request.headers.get(sessions.HEADER, ""),
+                zdr=request.headers.get(permits.ZDR_HEADER, "").lower() == "true",
                 headers={name: request.headers[name] for name in self.codec.HEADERS if name in request.headers},
             ),
             codec=self.codec,

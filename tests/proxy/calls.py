@@ -64,7 +64,7 @@ def deployment(*, provider: str = "scripted", rates: Rates | None = None, **fiel
     target = Target(1, fields.pop("id", 1), provider, kind.kind, "http://x/v1", fields.pop("model", "m"), timeouts=Timeouts())
     price = Price(version_id=1, sku="model:m", rates=rates or Rates(input=10**9, output=4 * 10**9))
     order, weight = fields.pop("order", 1), fields.pop("weight", 1)
-    return Deployment(target.deployment_id, kind, target, price, order, weight, **fields)
+    return Deployment(target.deployment_id, kind, target, price, order, weight, model=fields.pop("offered", "m"), **fields)
 
 
 def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:
@@ -74,7 +74,8 @@ def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:
 def plan(*deployments: Deployment, **fields: Any) -> Plan:
     found = model(*deployments)
     given: dict[str, Any] = {
-        "reason": "only", "output_cap": 4096, "max_tokens": None, "worst_case": 1_000, "least": None, "tokens": 100,
+        "reasons": ("only",) * len(found.deployments), "output_cap": 4096, "max_tokens": None, "worst_case": 1_000,
+        "least": None, "tokens": 100,
     }  # fmt: skip
     return Plan(found, found.deployments, **{**given, **fields})
 

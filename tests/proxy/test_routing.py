@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -14,9 +13,11 @@ from billing.pricing import UNBOUNDED, Rates, bill
 from proxy import routing
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
+from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols import chat_completions
+from proxy.providers.base import Timeouts
 from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, USUAL_OUTPUT, Bounds, Plan
 from tests.proxy.calls import body, deployment, model
 
@@ -37,7 +38,8 @@ def plan(*deployments: Deployment, max_output_tokens: int | None = 4096, **membe
 
 
 def planned(found: Model, asked: Request, **bounds: Any) -> Plan:
-    return routing.plan(found, asked, deployments=found.deployments, bounds=Bounds(**bounds))
+    choices = [Choice(one, "order") for one in found.deployments]
+    return routing.plan(found, asked, choices=choices, bounds=Bounds(**bounds))
 
 
 def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
@@ -157,29 +159,20 @@ def test_only_what_can_hold_nothing_else_is_text(members: dict[str, Any], text: 
     assert request(**members).text_only is text
 
 
-def test_deployments_are_tried_by_order_and_equals_by_weight() -> None:
-    first, light, heavy, last = (
-        deployment(id=1, order=1),
-        deployment(id=2, order=2, weight=1),
-        deployment(id=3, order=2, weight=9),
-        deployment(id=4, order=3, weight=0),
-    )
-    drawn = [routing.in_order((first, light, heavy, last)) for _ in range(400)]
-
-    assert all(entry[0] is first and entry[3] is last for entry in drawn)
-    assert all(set(map(id, entry)) == set(map(id, (first, light, heavy, last))) for entry in drawn)
-    heavy_first = Counter(entry[1].id for entry in drawn)[3]
-    assert 300 < heavy_first < 400
+def test_the_order_and_its_reasons_are_kept() -> None:
+    choices = [Choice(deployment(id=2), "cheapest"), Choice(deployment(id=1), "circuit open")]
+    found = routing.plan(model(), request(), choices=choices, bounds=Bounds())
+    assert [one.id for one in found.deployments] == [2, 1]
+    assert found.reasons == ("cheapest", "circuit open")
 
 
-def test_the_reason_of_the_route_is_told() -> None:
-    assert plan(deployment()).reason == "only"
-    assert plan(deployment(), deployment(id=2)).reason == "order"
+def test_the_whole_call_is_bounded_by_the_time_of_the_model_asked_for() -> None:
+    def patient(seconds: float, **fields: Any) -> Deployment:
+        found = deployment(**fields)
+        return msgspec.structs.replace(found, target=msgspec.structs.replace(found.target, timeouts=Timeouts(total=seconds)))
 
-
-def test_the_whole_call_is_bounded_by_the_first_deployments_time() -> None:
-    found = plan(deployment())
-    assert found.total_seconds == found.deployments[0].target.timeouts.total > 0
+    assert plan(patient(9, offered="other", id=2), patient(5)).total_seconds == 5
+    assert plan(patient(9, offered="other", id=2)).total_seconds == 9
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Everywhere a call may go: the deployments of its model, then those of the models that it falls back to.
+
+Every rule that holds for the model asked for holds for each of the others. What may not or cannot take the call is left out
+there; only the model asked for refuses it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from billing import pricing
+from proxy import choosing, permits, routing, sessions
+from proxy.call import Call
+from proxy.canonical.request import Request
+from proxy.choosing import Choice, Lots, Stage
+from proxy.deployments import Catalogue, Deployment, Model
+from proxy.health import board
+
+
+def choices(call: Call, model: Model, catalogue: Catalogue) -> tuple[Choice, ...]:
+    """In the order in which they are tried. Raises PermissionRefused, BadRequest where the model has none for this call."""
+    own = routing.reachable(model, call.asked, permits.allowed_deployments(call, model))
+    stages = [Stage(own, model.strategy)]
+    if model.fallbacks:
+        stages += _fallbacks(call, model, catalogue)
+    if len(stages) == len(stages[0].deployments) == 1:
+        return (Choice(stages[0].deployments[0], "only"),)
+    session = sessions.session_of(call.asked, key_id=call.principal.key_id, named=call.session_asked)
+    return choosing.choose(
+        stages, known=board.current(), cost=lambda deployment: _cost(deployment, call.asked), lots=Lots(session)
+    )
+
+
+def _fallbacks(call: Call, model: Model, catalogue: Catalogue) -> list[Stage]:
+    found = []
+    for name in model.fallbacks:
+        other = catalogue.models.get(name)
+        if other is not None and _can_serve(other, call.asked, kind=model.kind) and permits.permits(call.caller, other):
+            usable = permits.usable_deployments(call, other)
+            deployments = tuple(one for one in usable if one.price is not None and one.provider.serves(call.asked.protocol))
+            if deployments:
+                found.append(Stage(deployments, other.strategy))
+    return found
+
+
+def _can_serve(model: Model, request: Request, *, kind: str) -> bool:
+    """What a model can do is told by its capabilities; where none are declared, nobody knows."""
+    return model.kind == kind and (not model.capabilities or request.needs <= model.capabilities)
+
+
+def _cost(deployment: Deployment, request: Request) -> int:
+    """What the call would cost at list price if its answer were of usual length."""
+    if deployment.price is None:
+        return sys.maxsize
+    return pricing.worst_case(
+        deployment.price,
+        input_tokens=request.input_tokens_estimate,
+        output_tokens=request.max_tokens or routing.USUAL_OUTPUT,
+        n=request.n,
+        text_only=request.text_only,
+    )
