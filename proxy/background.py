@@ -18,11 +18,12 @@ log = structlog.get_logger(__name__)
 _running: set[asyncio.Task[Any]] = set()
 
 
-def run(work: Coroutine[Any, Any, Any], *, of: str) -> None:
+def run(work: Coroutine[Any, Any, Any], *, of: str) -> asyncio.Task[None]:
     """`of` names the work where its failure is logged."""
     task = asyncio.get_running_loop().create_task(_logged(work, of), name=of)
     _running.add(task)
     task.add_done_callback(_running.discard)
+    return task
 
 
 async def drain() -> None:

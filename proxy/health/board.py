@@ -47,7 +47,7 @@ class Board:
         self._probed_until: dict[str, float] = {}
         self._read_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
-        self._reporting = False
+        self._telling: asyncio.Task[None] | None = None
         lifespan.on_shutdown(self.close)
 
     # --- deciding ------------------------------------------------------------------------------
@@ -134,20 +134,19 @@ class Board:
         if self._timer is not None and at_once:
             self._timer.cancel()
             self._timer = None
-        if self._timer is None and not self._reporting:
+        if self._timer is None and self._telling is None:
             # Even at once is after the present step: what one call notes in a row goes out together.
             self._timer = asyncio.get_running_loop().call_later(0 if at_once else REPORT_SECONDS, self._start)
 
     def _start(self) -> None:
         self._timer = None
-        self._reporting = True
-        background.run(self._tell(), of="tell the other workers about deployments")
+        self._telling = background.run(self._tell(), of="tell the other workers about deployments")
 
     async def _tell(self) -> None:
         try:
             await self.exchange()
         finally:
-            self._reporting = False
+            self._telling = None
             if self._reports:
                 self._report_soon()
 
@@ -192,6 +191,8 @@ class Board:
         """At an orderly end the others learn the last of it; a probe under way is free again."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._telling is not None:
+            await asyncio.wait([self._telling])
         if self._reports:
             await self.exchange()
 

@@ -64,7 +64,9 @@ def deployment(*, provider: str = "scripted", rates: Rates | None = None, **fiel
     target = Target(1, fields.pop("id", 1), provider, kind.kind, "http://x/v1", fields.pop("model", "m"), timeouts=Timeouts())
     price = Price(version_id=1, sku="model:m", rates=rates or Rates(input=10**9, output=4 * 10**9))
     order, weight = fields.pop("order", 1), fields.pop("weight", 1)
-    return Deployment(target.deployment_id, kind, target, price, order, weight, model=fields.pop("offered", "m"), **fields)
+    # Without a circuit breaker: other tests know deployments by the same numbers.
+    given: dict[str, Any] = {"model": fields.pop("offered", "m"), "circuit_breaker": False, **fields}
+    return Deployment(target.deployment_id, kind, target, price, order, weight, **given)
 
 
 def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:

@@ -30,11 +30,12 @@ _numbers = itertools.count(10**9)
 
 def fresh(**fields: Any) -> Deployment:
     """A deployment that nobody knows anything of."""
-    return deployment(id=next(_numbers), **fields)
+    return deployment(id=next(_numbers), **{"circuit_breaker": True, **fields})
 
 
 def on_a_loop(work: Work) -> None:
     async def alive() -> None:
+        redis.scripts()  # closed last
         try:
             await work()
         finally:

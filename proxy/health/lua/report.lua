@@ -19,6 +19,8 @@ local BUCKET_MS, BUCKETS = tonumber(ARGV[2]), tonumber(ARGV[3])
 local LEAST_FAILURES = 5
 local LONGEST_MS = 120000
 local KEPT = 0.9
+-- When an attempt began is known to the millisecond, give or take the way of the command.
+local SLACK_MS = 2
 local FORGET_SECONDS = 3600
 
 local clock = redis.call('TIME')
@@ -73,7 +75,7 @@ local function judge(key, state, seen, attempts, failures)
         if failed and (at_once or failures >= LEAST_FAILURES and failures * 2 >= attempts) then
             open(key, state, kind, seen[7], asked)
         end
-    elseif succeeded and good_began >= tonumber(state.opened) and not (failed and bad_began > good_began) then
+    elseif succeeded and good_began + SLACK_MS >= tonumber(state.opened) and not (failed and bad_began > good_began) then
         close(key, state)
     elseif failed and bad_began >= tonumber(state.till) then
         open(key, state, kind, seen[7], asked)
