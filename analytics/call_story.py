@@ -39,7 +39,6 @@ ROUTES = {
 # Why a deployment was passed over, by what its attempt tells (proxy/turns.py).
 SKIPS = {
     "quota": "passed over: what its provider grants a minute was used up",
-    "protocol": "passed over: its protocol cannot say what was asked",
 }
 # Besides the words of limits: a rate looks back over the minute before a refusal.
 WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
@@ -105,7 +104,7 @@ class Story(NamedTuple):
 def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequence[Group]) -> Story:
     steps = [Step("Received", _asked(call), "ok"), *_decision(call)]
     if call.route_reason and call.provider:
-        steps.append(Step("Routed", f"{call.provider}: {ROUTES.get(call.route_reason, call.route_reason)}", "ok"))
+        steps.append(_routed(call))
     steps += [_attempt(attempt) for attempt in attempts]
     if call.first_token_ms is not None:
         steps.append(Step("First token", "", "ok", f"after {formatting.duration(call.first_token_ms)}"))
@@ -119,6 +118,13 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
         max_tokens=call.decision.get("asked"),
         address=call.decision.get("address") or "",
     )
+
+
+def _routed(call: UsageRecord) -> Step:
+    words = f"{call.provider}: {ROUTES.get(call.route_reason, call.route_reason)}"
+    order: list[list[str]] = call.decision.get("order") or []
+    places = ", ".join(f"{provider} / {model} ({reason})" for provider, model, reason in order)
+    return Step("Routed", f"{words}. In this order: {places}" if places else words, "ok")
 
 
 def _asked(call: UsageRecord) -> str:

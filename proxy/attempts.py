@@ -9,13 +9,13 @@ from typing import TypeVar
 from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, BadRequest
+from proxy.errors import AttemptFailed
 from proxy.exchange import Exchange, Whole
 from proxy.health import board, quotas
 from proxy.protocols.base import Frame, Reader
 from proxy.providers.base import Upstream
 from proxy.routing import Plan
-from proxy.turns import Turn, Turns, skipped
+from proxy.turns import Turn, Turns
 
 T = TypeVar("T")
 
@@ -49,8 +49,6 @@ async def _first_success(call: Call, plan: Plan, attempt: Callable[[Deployment],
         except AttemptFailed as failure:
             if not turns.failed(failure, at=turn.deployment):
                 break
-        except BadRequest as error:
-            turns.cannot_say(error)
     raise turns.error()
 
 
@@ -68,9 +66,6 @@ class _Attempt:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._tell(error)
-        if isinstance(error, BadRequest):
-            self._call.attempts.append(skipped(self._call, self._deployment, "protocol"))
-            return
         failed = error if isinstance(error, AttemptFailed) else None
         target = self._deployment.target
         self._call.attempts.append(
@@ -97,7 +92,7 @@ class _Attempt:
             reservation = None
         elif isinstance(error, AttemptFailed):
             known.failed(self._deployment, error, began=self._started)
-        if reservation is not None and isinstance(error, AttemptFailed | BadRequest):
+        if reservation is not None and isinstance(error, AttemptFailed):
             quotas.settle(reservation, tokens=0)
         if self._turn.probes:
             known.release(self._deployment)

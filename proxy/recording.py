@@ -23,8 +23,11 @@ from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, bill
 from proxy.call import Call
 from proxy.canonical.usage import Usage
 from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
+from proxy.routing import Plan
 
 MAX_NAME = 200
+# Of the places where a call could go.
+MOST_TOLD = 8
 
 
 def completed(call: Call, usage: Usage | None, *, text_length: int, finish_reason: str, has_output: bool) -> Row:
@@ -221,7 +224,15 @@ def _decision(call: Call) -> dict[str, Any]:
             "window": near.window,
             "limit": near.shown_value,
         }
+    if len(plan.deployments) > 1:
+        decision["order"] = _order(plan)
     return decision | ({"unguarded": True} if held.unguarded else {})
+
+
+def _order(plan: Plan) -> list[list[str]]:
+    """Where the call could go, first to last: provider, the name of the model there, why it stands there."""
+    targets = [deployment.target for deployment in plan.deployments[:MOST_TOLD]]
+    return [[target.provider_name, target.model, reason] for target, reason in zip(targets, plan.reasons, strict=False)]
 
 
 def storable(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, BadRequest, ProviderFailed, ProviderOverloaded, ProxyError, as_proxy_error
+from proxy.errors import AttemptFailed, ProviderFailed, ProviderOverloaded, ProxyError, as_proxy_error
 from proxy.health import board, quotas
 from proxy.health.quotas import Reservation, UsedUp
 from proxy.routing import Plan
@@ -39,7 +39,6 @@ class Turns:
         self._last: deque[Deployment] = deque()
         self._too_long_for: list[Deployment] = []
         self._failure: AttemptFailed | None = None
-        self._unsuited: BadRequest | None = None
         self._used_up: list[UsedUp] = []
 
     async def next(self) -> Turn | None:
@@ -66,7 +65,7 @@ class Turns:
             return Turn(deployment, probes, await quotas.reserve(deployment, tokens=self._tokens))
         except UsedUp as used_up:
             self._used_up.append(used_up)
-            self._call.attempts.append(skipped(self._call, deployment, "quota"))
+            self._call.attempts.append(_passed_over(self._call, deployment, "quota"))
         except BaseException:
             if probes:
                 board.current().release(deployment)
@@ -80,7 +79,8 @@ class Turns:
 
     def failed(self, failure: AttemptFailed, *, at: Deployment) -> bool:
         """Whether another deployment may do better."""
-        self._failure = failure
+        # What could not be said there tells less than what another answered.
+        self._failure = failure if failure.kind != "untranslatable" else self._failure or failure
         if failure.retryable:
             return True
         if _was_too_long(failure, at, tokens=self._call.asked.input_tokens_estimate):
@@ -88,12 +88,8 @@ class Turns:
             return True
         return False
 
-    def cannot_say(self, error: BadRequest) -> None:
-        """The request could not be written in the deployment's protocol; another's may have words for it."""
-        self._unsuited = self._unsuited or error
-
     def error(self) -> ProxyError:
-        """What the caller is told: what was answered last, else what kept the call from being sent."""
+        """What the caller is told: the last failure, else what kept the call from being sent."""
         if self._failure is not None:
             return as_proxy_error(self._failure)
         if self._used_up:
@@ -101,10 +97,10 @@ class Turns:
                 "Every deployment has used up what its provider grants a minute.",
                 retry_after=min(one.retry_after for one in self._used_up),
             )
-        return self._unsuited or ProviderFailed("No deployment could be tried.")
+        return ProviderFailed("No deployment could be tried.")
 
 
-def skipped(call: Call, deployment: Deployment, why: str) -> Attempt:
+def _passed_over(call: Call, deployment: Deployment, why: str) -> Attempt:
     """A try that was not made: nothing was sent."""
     return Attempt(
         call_id=call.id,

@@ -109,7 +109,7 @@ def codes_raised() -> set[str]:
 
 def headers_sent() -> set[str]:
     names: set[str] = set()
-    for module in ("headers", "errors", "attribution"):
+    for module in ("headers", "errors", "attribution", "sessions", "permits"):
         tree = ast.parse((ROOT / "proxy" / f"{module}.py").read_text())
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
         names |= {text for text in texts if re.fullmatch(r"x-[a-z]+(-[a-z]+)+|request-id|retry-after", text)}
@@ -249,7 +249,7 @@ def test_the_catalogue_sample_can_be_loaded() -> None:
     [sample] = snippets("Real providers: the catalogue file", "yaml")
     declared, problems = catalogue_file.read(sample)
     assert problems == []
-    assert [len(declared.providers), len(declared.models), len(declared.models[0].deployments)] == [2, 1, 2]
+    assert [len(declared.providers), len(declared.models), len(declared.models[0].deployments)] == [2, 2, 2]
 
 
 def test_the_catalogue_sample_names_every_kind_and_the_default_timeouts() -> None:
@@ -257,7 +257,7 @@ def test_the_catalogue_sample_names_every_kind_and_the_default_timeouts() -> Non
     kinds = re.search(r"kind: openai +# (.*)", sample)
     assert kinds
     assert set(kinds[1].split(", ")) == PROVIDERS.keys()
-    [model] = catalogue_file.read(sample)[0].models
+    model, _ = catalogue_file.read(sample)[0].models
     assert Timeouts(**model.timeout) == Timeouts()
 
 

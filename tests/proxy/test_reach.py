@@ -18,7 +18,8 @@ from proxy.protocols import chat_completions
 from proxy.routing import Bounds
 from tests.proxy.calls import body, caller, deployment, model
 
-OWN, OTHER = {"id": 1, "offered": "own"}, {"id": 2, "offered": "other"}
+OWN: dict[str, Any] = {"id": 1, "offered": "own"}
+OTHER: dict[str, Any] = {"id": 2, "offered": "other"}
 
 
 def named(name: str, *deployments: Deployment, **fields: Any) -> Model:

@@ -66,7 +66,8 @@ def test_a_conversation_that_goes_on_stays_the_same_session(texts: list[str]) ->
 
 @pytest.mark.parametrize("member", ["system", "instructions", "messages", "input", "contents", "tools"])
 def test_prompts_that_begin_differently_are_different_sessions(member: str) -> None:
-    one, other = (session(request(**{member: text + LONG})) for text in "ab")
+    openings: list[dict[str, Any]] = [{member: text + LONG} for text in "ab"]
+    one, other = (session(request(**opening)) for opening in openings)
     assert one != other
     assert None not in (one, other)
 

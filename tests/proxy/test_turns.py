@@ -15,13 +15,13 @@ from proxy import attempts, measuring, recording
 from proxy.call import Call
 from proxy.canonical.usage import Usage
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, BadRequest, ProviderFailed, ProviderOverloaded
-from proxy.health import board, keys, overview
+from proxy.errors import AttemptFailed, BadRequest, ProviderFailed, ProviderOverloaded, ProviderTimeout
+from proxy.health import board, keys, overview, reports
 from proxy.health.overview import Availability
 from proxy.providers import transport
 from proxy.providers.base import Timeouts
-from proxy.turns import TOO_LONG
-from tests.proxy.calls import deployment, planned_call
+from proxy.turns import TOO_LONG, Turns
+from tests.proxy.calls import deployment, plan, planned_call
 from tests.proxy.test_circuits import failure
 from tests.upstream import HANG, RESET, Script, Upstream, answer, frames, refuse, stream
 
@@ -258,28 +258,16 @@ def test_another_models_own_maximum_bounds_what_it_is_asked_for(upstream: Upstre
     assert [call.cap_at(one) for one in (own, smaller, larger)] == [100, 100, 100]
 
 
-def test_what_one_protocol_cannot_say_may_be_said_in_another(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = at(upstream, "first", rpm=5, tpm=500), at(upstream, "second")
-    call = planned_call(first, second)
-    from proxy.exchange import Exchange
-
-    body = Exchange.body
-
-    def only_second(exchange: Exchange) -> bytes:
-        if exchange._deployment is first:
-            raise BadRequest("This cannot be said there.")
-        return body(exchange)
-
-    monkeypatch.setattr(Exchange, "body", only_second)
-    on_a_loop(attempts.whole_answer(call, call.planned))
-    assert tried(call) == [("first", "skipped", "protocol"), ("second", "ok", "")]
-    assert of(first).used_tokens == 0
-    alone = planned_call(first)
-    with pytest.raises(BadRequest, match="cannot be said"):
-        on_a_loop(attempts.whole_answer(alone, alone.planned))
+@pytest.mark.parametrize("order", [("first", "second"), ("second", "first")])
+def test_a_failure_tells_more_than_what_a_protocol_cannot_say(order: tuple[str, str]) -> None:
+    turns, target = Turns(planned_call(), plan()), deployment()
+    failures = {"first": failure("timeout"), "second": failure("untranslatable")}
+    assert [turns.failed(failures[name], at=target) for name in order] == [True, True]
+    assert isinstance(turns.error(), ProviderTimeout)
+    assert not reports.counts(failures["second"])
 
 
-def test_a_failure_counts_for_more_than_what_could_not_be_said_or_sent(upstream: Upstream) -> None:
+def test_a_failure_tells_more_than_what_could_not_be_sent(upstream: Upstream) -> None:
     first, second = at(upstream, "first"), at(upstream, "second", rpm=1)
     upstream.on("first", refuse(500))
 
