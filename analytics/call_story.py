@@ -136,7 +136,7 @@ def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
         return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad", gauge=_gauge(decision))]
-    if not decision:
+    if not decision.keys() - {"order"}:
         return []
     if decision.get("unguarded"):
         words = "Limits could not be checked at that moment, and this organisation lets calls pass then: nothing was held for it."

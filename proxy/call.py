@@ -104,7 +104,7 @@ class Call:
 
     def cap_at(self, deployment: Deployment) -> int | None:
         """The output cap to write into the request; None where the caller's own or the model's applies."""
-        if deployment.model == self.planned.model.name:
+        if deployment.model == self.planned.model.name or self.asked.output_bound is not None:
             return self.max_tokens
         # Another model's maximum is neither what was asked for nor what was reserved.
         cap = self.max_tokens or self.planned.output_cap
