@@ -1,0 +1,69 @@
+"""How sure a figure is: the same figure on questions drawn again, with replacement."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from proxy.complexity.curve import by_need, gap_recovered
+from proxy.complexity.outcomes import Outcome
+
+ROUNDS = 1000
+
+
+class Interval(NamedTuple):
+    """A figure, and what 95 of 100 draws lie between."""
+
+    value: float
+    low: float
+    high: float
+
+    def rounded(self) -> list[float]:
+        return [round(number, 4) for number in self]
+
+
+def intervals(
+    outcomes: Sequence[Outcome],
+    scores: Mapping[str, Sequence[float]],
+    *,
+    subjects: Sequence[str] | None = None,
+    rounds: int = ROUNDS,
+) -> dict[str, Interval]:
+    """APGR of each way to score, and under `a - b` what the first gains over each other one, on the same draws.
+
+    Questions are drawn, or, where `subjects` tells each one's, whole subjects: what another choice of them would have shown.
+    """
+    orders = {name: by_need(values) for name, values in scores.items()}
+    whole = _compared({name: gap_recovered([outcomes[at].gain for at in order]) for name, order in orders.items()})
+    draws: dict[str, list[float]] = defaultdict(list)
+    source = random.Random(0)  # noqa: S311 - a draw that comes out the same again
+    for _ in range(rounds):
+        times = _drawn(source, len(outcomes), subjects)
+        drawn = {
+            name: gap_recovered([gain for at in order for gain in [outcomes[at].gain] * times[at]])
+            for name, order in orders.items()
+        }
+        for name, value in _compared(drawn).items():
+            draws[name].append(value)
+    return {name: _interval(value, draws[name]) for name, value in whole.items()}
+
+
+def _drawn(source: random.Random, number: int, subjects: Sequence[str] | None) -> Sequence[int] | Counter[int]:
+    """How often each question is drawn."""
+    if subjects is None:
+        return Counter(source.choices(range(number), k=number))
+    names = sorted(set(subjects))
+    times = Counter(source.choices(names, k=len(names)))
+    return [times[subject] for subject in subjects]
+
+
+def _compared(values: dict[str, float]) -> dict[str, float]:
+    (first, own), *others = values.items()
+    return values | {f"{first} - {name}": own - value for name, value in others}
+
+
+def _interval(value: float, draws: Sequence[float]) -> Interval:
+    ordered = sorted(draws)
+    return Interval(value, ordered[round(0.025 * (len(ordered) - 1))], ordered[round(0.975 * (len(ordered) - 1))])
