@@ -9,9 +9,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+# The one task that is no subject of MMLU.
+GRADE_SCHOOL_MATHS = "gsm8k"
 _GZIP = b"\x1f\x8b"
 _JUDGED = ("weak_correct", "strong_correct")
 
@@ -42,6 +45,16 @@ class Table(NamedTuple):
 
     questions: list[Question]
     outcomes: list[Outcome]
+
+
+def sets(questions: Sequence[Question]) -> dict[str, list[int]]:
+    """Positions by name of what is judged apart: all, the subjects of MMLU, and GSM8K."""
+    maths = [question.task == GRADE_SCHOOL_MATHS for question in questions]
+    return {
+        "all": list(range(len(maths))),
+        "mmlu": [at for at, own in enumerate(maths) if not own],
+        GRADE_SCHOOL_MATHS: [at for at, own in enumerate(maths) if own],
+    }
 
 
 def read_table(path: Path) -> Table:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from proxy.complexity.outcomes import BadOutcomes, Outcome, Question, read_table
+from proxy.complexity.outcomes import BadOutcomes, Outcome, Question, read_table, sets
 from proxy.complexity.scoring import loads, score, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +91,11 @@ def test_a_broken_file_is_told(tmp_path: Path, content: bytes) -> None:
         read_table(path)
 
 
+def test_subjects_and_grade_school_maths_are_judged_apart() -> None:
+    questions = [Question(task, "Why?") for task in ("law", "gsm8k", "nutrition")]
+    assert sets(questions) == {"all": [0, 1, 2], "mmlu": [0, 2], "gsm8k": [1]}
+
+
 def test_every_row_gets_its_score(tmp_path: Path, questions: Path) -> None:
     out = tmp_path / "scores.json"
     said = run("score_routing", csv=questions, out=out)
@@ -99,7 +104,7 @@ def test_every_row_gets_its_score(tmp_path: Path, questions: Path) -> None:
 
 
 def test_what_the_scores_are_worth_is_said_where_the_outcomes_are_known(tmp_path: Path, questions: Path) -> None:
-    _, everything, maths, mmlu = run("score_routing", csv=questions, out=tmp_path / "scores.json").splitlines()
+    _, everything, mmlu, maths = run("score_routing", csv=questions, out=tmp_path / "scores.json").splitlines()
     assert everything.startswith("all: 40 questions, APGR 0.")
     assert everything.endswith("% of the strong model's calls saved at 95% of its accuracy")
     assert maths == "gsm8k: 10 questions, no gap between the two models"

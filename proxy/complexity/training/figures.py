@@ -8,20 +8,21 @@ from typing import Any, NamedTuple
 
 from proxy.complexity.curve import WORTHWHILE, apgr, by_need, strong_share
 from proxy.complexity.features import Features
-from proxy.complexity.outcomes import Outcome, Table
+from proxy.complexity.outcomes import GRADE_SCHOOL_MATHS, Outcome, Table, sets
 from proxy.complexity.training.bootstrap import intervals
 from proxy.complexity.training.fitting import LENGTH_WEIGHT, PENALTY
-from proxy.complexity.training.folds import GRADE_SCHOOL_MATHS, Fold, Group, by_field, by_kind, by_subject, folds, needs
+from proxy.complexity.training.folds import Fold, Group, by_field, by_kind, by_subject, folds, needs
 
 OTHER_LENGTH_WEIGHTS = (0.0, 0.25, 1.0)
 OTHER_PENALTIES = (30.0, 1000.0)
-# Sets of questions by name: all, the subjects of MMLU, and GSM8K.
-SETS = ("all", "mmlu", GRADE_SCHOOL_MATHS)
 
 
 class Evaluation(NamedTuple):
+    """`members`: positions of the questions that are judged apart."""
+
     table: Table
     features: Sequence[Features]
+    members: dict[str, list[int]]
 
     def folds(self, group: Group, penalty: float = PENALTY) -> list[Fold]:
         return folds(self.table, self.features, group=group, penalty=penalty)
@@ -29,26 +30,21 @@ class Evaluation(NamedTuple):
     def by_set(self, found: Sequence[Fold], *, length_weight: float = LENGTH_WEIGHT) -> dict[str, float]:
         """APGR of each set of questions."""
         scores = needs(found, self.features, length_weight=length_weight)
-        return {name: round(apgr(*self.part(name, scores)), 4) for name in SETS}
+        return {name: round(apgr(*self.part(name, scores)), 4) for name in self.members}
 
     def part(self, name: str, scores: Sequence[float]) -> tuple[list[Outcome], list[float]]:
-        members = self.members(name)
-        return [self.table.outcomes[at] for at in members], [scores[at] for at in members]
-
-    def members(self, name: str) -> list[int]:
-        maths = [question.task == GRADE_SCHOOL_MATHS for question in self.table.questions]
-        return [at for at, own in enumerate(maths) if name == "all" or own == (name == GRADE_SCHOOL_MATHS)]
+        return [self.table.outcomes[at] for at in self.members[name]], [scores[at] for at in self.members[name]]
 
 
 def figures(table: Table, features: Sequence[Features]) -> dict[str, Any]:
     """Everything as JSON takes it. An interval is [value, low, high]. Takes minutes: more than a hundred models are fitted."""
-    evaluation = Evaluation(table, features)
+    evaluation = Evaluation(table, features, sets(table.questions))
     found = evaluation.folds(by_subject)
     scores = needs(found, features)
     return {
         "questions": len(table.questions),
         "subject_left_out": _with_intervals(evaluation, scores),
-        "saving": {name: _saving(*evaluation.part(name, scores)) for name in SETS},
+        "saving": {name: _saving(*evaluation.part(name, scores)) for name in evaluation.members},
         "field_left_out": evaluation.by_set(evaluation.folds(by_field)),
         "gsm8k_left_out_whole": evaluation.by_set(evaluation.folds(by_kind))[GRADE_SCHOOL_MATHS],
         "other_length_weights": {str(weight): evaluation.by_set(found, length_weight=weight) for weight in OTHER_LENGTH_WEIGHTS},
@@ -67,8 +63,7 @@ def _with_intervals(evaluation: Evaluation, learned: Sequence[float]) -> dict[st
         "random": _chance(len(questions)),
     }
     found: dict[str, Any] = {}
-    for name in SETS:
-        members = evaluation.members(name)
+    for name, members in evaluation.members.items():
         outcomes = [evaluation.table.outcomes[at] for at in members]
         own = {label: [values[at] for at in members] for label, values in scores.items()}
         found[name] = _rounded(outcomes, own, None)
@@ -77,7 +72,9 @@ def _with_intervals(evaluation: Evaluation, learned: Sequence[float]) -> dict[st
     return found
 
 
-def _rounded(outcomes: Sequence[Outcome], scores: Mapping[str, Sequence[float]], subjects: Sequence[str] | None) -> dict[str, Any]:
+def _rounded(
+    outcomes: Sequence[Outcome], scores: Mapping[str, Sequence[float]], subjects: Sequence[str] | None
+) -> dict[str, Any]:
     return {label: interval.rounded() for label, interval in intervals(outcomes, scores, subjects=subjects).items()}
 
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from proxy.complexity.features import Features
-from proxy.complexity.outcomes import Question, Table
+from proxy.complexity.outcomes import GRADE_SCHOOL_MATHS, Question, Table
 from proxy.complexity.scoring import Model
 from proxy.complexity.training.fitting import LENGTH_WEIGHT, PENALTY, fit
 
-# Not a subject: other questions of it are what a model has seen when it is judged, so it is left out in parts.
-GRADE_SCHOOL_MATHS = "gsm8k"
+# GSM8K is no subject: other questions of it are what a model has seen when it is judged, so it is left out in parts.
 PARTS = 5
 # Subjects that are so close that leaving one out leaves its twin in; the others stand alone.
 FIELDS = {

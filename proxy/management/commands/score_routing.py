@@ -6,9 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from proxy.complexity.curve import WORTHWHILE, apgr, strong_share
-from proxy.complexity.outcomes import BadOutcomes, Table, read_table
+from proxy.complexity.outcomes import BadOutcomes, Table, read_table, sets
 from proxy.complexity.scoring import score
-from proxy.complexity.training.folds import GRADE_SCHOOL_MATHS
 
 
 class Command(BaseCommand):
@@ -31,9 +30,7 @@ class Command(BaseCommand):
             self._judge(table, scores)
 
     def _judge(self, table: Table, scores: list[float]) -> None:
-        maths = [question.task == GRADE_SCHOOL_MATHS for question in table.questions]
-        for name, wanted in (("all", {True, False}), ("gsm8k", {True}), ("mmlu", {False})):
-            members = [at for at, value in enumerate(maths) if value in wanted]
+        for name, members in sets(table.questions).items():
             outcomes, own = [table.outcomes[at] for at in members], [scores[at] for at in members]
             if not sum(outcome.gain for outcome in outcomes):
                 self.stdout.write(f"{name}: {len(members)} questions, no gap between the two models")
