@@ -17,7 +17,7 @@ from proxy.complexity.training.fitting import STEPS, fit
 from proxy.complexity.training.folds import FIELDS, PARTS, by_field, by_kind, by_subject, folds, needs
 
 FIGURES: dict[str, Any] = json.loads(MODEL_FILE.with_name("figures.json").read_text())
-SUBJECTS = ("astronomy", "management", "nutrition", "gsm8k")
+SUBJECTS = ("astronomy", "college_physics", "nutrition", "gsm8k")
 
 
 def made_up(number: int = 1200, *, seed: int = 3) -> tuple[Table, list[Features]]:

@@ -40,7 +40,7 @@ def intervals(
     draws: dict[str, list[float]] = defaultdict(list)
     source = random.Random(0)  # noqa: S311 - a draw that comes out the same again
     for _ in range(rounds):
-        times = _drawn(source, len(outcomes), subjects)
+        times = _drawn(source, outcomes, subjects)
         drawn = {
             name: gap_recovered([gain for at in order for gain in [outcomes[at].gain] * times[at]])
             for name, order in orders.items()
@@ -50,13 +50,15 @@ def intervals(
     return {name: _interval(value, draws[name]) for name, value in whole.items()}
 
 
-def _drawn(source: random.Random, number: int, subjects: Sequence[str] | None) -> Sequence[int] | Counter[int]:
-    """How often each question is drawn."""
-    if subjects is None:
-        return Counter(source.choices(range(number), k=number))
-    names = sorted(set(subjects))
-    times = Counter(source.choices(names, k=len(names)))
-    return [times[subject] for subject in subjects]
+def _drawn(source: random.Random, outcomes: Sequence[Outcome], subjects: Sequence[str] | None) -> Sequence[int]:
+    """How often each question is drawn. A draw in which the two models do equally well says nothing, and is made again."""
+    places = subjects or range(len(outcomes))
+    units = sorted(set(places))
+    while True:
+        drawn = Counter(source.choices(units, k=len(units)))
+        times = [drawn[place] for place in places]
+        if sum(outcome.gain * number for outcome, number in zip(outcomes, times, strict=True)):
+            return times
 
 
 def _compared(values: dict[str, float]) -> dict[str, float]:
