@@ -52,10 +52,10 @@ def intervals(
 
 def _drawn(source: random.Random, outcomes: Sequence[Outcome], subjects: Sequence[str] | None) -> Sequence[int]:
     """How often each question is drawn. A draw in which the two models do equally well says nothing, and is made again."""
-    places = subjects or range(len(outcomes))
-    units = sorted(set(places))
+    units = sorted(set(subjects)) if subjects else range(len(outcomes))
+    places = subjects or units
     while True:
-        drawn = Counter(source.choices(units, k=len(units)))
+        drawn = Counter[object](source.choices(units, k=len(units)))
         times = [drawn[place] for place in places]
         if sum(outcome.gain * number for outcome, number in zip(outcomes, times, strict=True)):
             return times

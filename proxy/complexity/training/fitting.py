@@ -66,7 +66,8 @@ def _ridge(columns: Sequence[Column], targets: Sequence[Column], penalty: float)
 
 
 def _dot(a: Column, b: Column) -> float:
-    return sum(map(mul, a, b))
+    total: float = sum(map(mul, a, b))
+    return total
 
 
 def _cholesky(gram: Sequence[Column]) -> list[Column]:
