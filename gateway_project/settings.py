@@ -205,6 +205,8 @@ METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
 # Whose X-Forwarded-For is believed: rules on addresses see the caller behind these.
 TRUSTED_PROXIES = addresses.networks(ENV.get("TRUSTED_PROXIES", ""))
+# Beside public addresses, where URLs that tenants give may lead.
+OUTBOUND_ALLOWED_NETWORKS = addresses.networks(ENV.get("OUTBOUND_ALLOWED_NETWORKS", ""))
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))
 if LEASE_SECONDS < 4:
     raise ImproperlyConfigured(

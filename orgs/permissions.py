@@ -16,6 +16,7 @@ class Permission(StrEnum):
     GRANT_ROLES = "grant_roles"
     VIEW_BILLING = "view_billing"
     TOP_UP = "top_up"
+    MANAGE_PROVIDER_KEYS = "manage_provider_keys"
     VIEW_AUDIT = "view_audit"
 
     @property
@@ -64,8 +65,9 @@ BELOW_ONLY: dict[RoleName, frozenset[Permission]] = {
     RoleName.AUDITOR: frozenset(),
 }
 
-# Topping up the credit pool counts only for admin grants at these levels of the tree.
-TOP_UP_LEVELS = frozenset({0, 1})
+# What is about the company's own money and contracts counts only for admin grants at the upper levels of the tree.
+UPPER_LEVELS = frozenset({0, 1})
+UPPER_ONLY = frozenset({Permission.TOP_UP, Permission.MANAGE_PROVIDER_KEYS})
 
 
 def allowed(role: RoleName, *, granted_level: int, distance: int) -> frozenset[Permission]:
@@ -73,8 +75,8 @@ def allowed(role: RoleName, *, granted_level: int, distance: int) -> frozenset[P
     permissions = AT_AND_BELOW[role]
     if distance > 0 or granted_level == 0:
         permissions |= BELOW_ONLY[role]
-    if role is RoleName.ADMIN and granted_level in TOP_UP_LEVELS:
-        permissions |= {Permission.TOP_UP}
+    if role is RoleName.ADMIN and granted_level in UPPER_LEVELS:
+        permissions |= UPPER_ONLY
     return permissions
 
 

@@ -39,6 +39,8 @@ class Call:
     max_tokens: int | None = None
     # The budget near whose cap this call was sent to a cheaper model.
     degraded: Limit | None = None
+    # No budget or pool would pay for the operator's deployments: only those with own provider keys are left.
+    own_only: bool = False
     # Why the gateway ends the answer before the provider does.
     cut: ProxyError | None = None
     served_by: Deployment | None = None

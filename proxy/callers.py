@@ -17,7 +17,8 @@ from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
 from orgs.access import Principal
-from proxy import deployments, spend
+from proxy import deployments, own_keys, spend
+from proxy.own_keys import OwnKey
 
 MAX_CACHED = 20_000
 
@@ -27,6 +28,7 @@ class Caller(msgspec.Struct, frozen=True):
     epoch: str
     principal: Principal
     limits: limits.Limits
+    own_keys: tuple[OwnKey, ...] = ()
 
 
 _cache: dict[str, Caller] = {}
@@ -102,7 +104,7 @@ async def load_unguarded(key: str) -> Caller:
     if not principal.admit_unguarded:
         raise RedisUnavailable("limits cannot be checked, and this organisation lets no call pass unchecked")
     compiled = await compiling.compile_for(principal, generation="", pool_nano_usd=0, now=datetime.now(UTC))
-    return Caller(key, "", principal, compiled)
+    return Caller(key, "", principal, compiled, await own_keys.of_path(principal))
 
 
 async def _load(key: str, now: datetime | None) -> Caller:
@@ -114,7 +116,7 @@ async def _load(key: str, now: datetime | None) -> Caller:
     principal = await access.principal_of(key)
     pool = await spend.funded(principal.organization_id)
     compiled = await compiling.compile_for(principal, generation=generation, pool_nano_usd=pool, now=now or datetime.now(UTC))
-    caller = Caller(key, read.value, principal, compiled)
+    caller = Caller(key, read.value, principal, compiled, await own_keys.of_path(principal))
     if not read.dirty:
         if len(_cache) >= MAX_CACHED:
             _cache.clear()

@@ -46,11 +46,14 @@ class Deployment(msgspec.Struct, frozen=True):
     rpm: int | None = None
     tpm: int | None = None
     zdr: bool = False
+    # Called with this key of the caller's organisation in place of the operator's (proxy/own_keys.py).
+    own_key_id: int | None = None
 
     @property
     def health_name(self) -> str:
-        """Under which the workers keep what they know of it (proxy/health/keys.py)."""
-        return str(self.id)
+        """Under which the workers keep what they know of it (proxy/health/keys.py). An own key has quotas and troubles of
+        its own: one tenant's must not open the circuit of all."""
+        return str(self.id) if self.own_key_id is None else f"{self.id}k{self.own_key_id}"
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from guardrails.headroom import Headroom
 from guardrails.limits import Limit, path_subjects
 from orgs import access
 from orgs.access import KeyRefused
-from proxy import attribution, deployments, errors, explained_rules, listed, permits, pipeline, refusals, routing, spend
+from proxy import attribution, deployments, errors, explained_rules, listed, own_keys, permits, pipeline, refusals, routing, spend
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.canonical.request import Request
@@ -55,9 +55,10 @@ async def caller_of(key_id: int, *, organization_id: int) -> tuple[Caller, KeyRe
         principal, refused = await access.principal_by_id(key_id)
         pool, now = await spend.funded(organization_id), datetime.now(UTC)
         limits = await compiling.compile_for(principal, generation=generation, pool_nano_usd=pool, now=now)
+        keys = await own_keys.of_path(principal)
     except (RedisUnavailable, DatabaseUnavailable) as error:
         raise GuardrailsUnavailable from error
-    return Caller("", "", principal, limits), refused
+    return Caller("", "", principal, limits, keys), refused
 
 
 async def explain(caller: Caller, question: Question, *, refused: KeyRefused | None = None) -> Explanation:
@@ -71,6 +72,9 @@ async def explain(caller: Caller, question: Question, *, refused: KeyRefused | N
         near = next((one for one in judged if one.verdict == "degrades"), None)
         if near is not None:
             await pipeline.degrade(call, Degrade(near.limit))
+            judged = _judged(left, call, may_degrade=False)
+        if call.plan is not None and call.plan.is_mixed and _is_short(judged):
+            await pipeline.without_fallback(call)
             judged = _judged(left, call, may_degrade=False)
     except (RedisUnavailable, DatabaseUnavailable) as error:
         raise GuardrailsUnavailable from error
@@ -140,6 +144,8 @@ def _judge(entry: Headroom, call: Call, *, may_degrade: bool) -> Judged:
 
 
 def _budget(limit: Limit, room: int, call: Call, plan: routing.Plan, may_degrade: bool) -> tuple[Verdict, str]:
+    if plan.own_only and not limit.counts_byok:
+        return "passes", "the call goes to an own provider key, which this does not count"
     if may_degrade and limit.keep is not None and room - plan.worst_case < limit.keep:
         return "degrades", f"near its cap, so calls go to {limit.degrade_model}"
     if room >= plan.worst_case:
@@ -170,6 +176,11 @@ def _decisive(judged: list[Judged], verdict: Verdict) -> Judged | None:
     found = [one for one in judged if one.verdict == verdict and one.limit.kind != "max_tokens"]
     budgets = [one for one in found if one.limit.kind == "budget"]
     return min(budgets, key=lambda one: one.room) if budgets else next(iter(found), None)
+
+
+def _is_short(judged: list[Judged]) -> bool:
+    found = _decisive(judged, "refuses")
+    return found is not None and found.limit.kind == "budget"
 
 
 def _refused(judged: list[Judged], call: Call) -> ProxyError | None:

@@ -9,7 +9,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from guardrails.models import Policy
-from orgs.models import Organization, User
+from orgs.models import Group, Organization, User
 
 
 class Provider(models.Model):
@@ -27,6 +27,43 @@ class Provider(models.Model):
     options = models.JSONField(default=dict, blank=True)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProviderKey(models.Model):
+    """An organisation's own key at a provider: calls of the node's subtree are made with it, and charged to no pool.
+
+    Written once and never shown: only its last four characters are. It is for every provider of its kind, or for one
+    that is declared here.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="provider_keys")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="provider_keys")
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=40)
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, null=True, related_name="own_keys")
+    key_encrypted = models.TextField()
+    last_four = models.CharField(max_length=4, blank=True)
+    base_url = models.CharField(max_length=500, blank=True)
+    # Where calls with it fail, the operator's key follows, charged to the pool.
+    falls_back = models.BooleanField(default=False)
+    enabled = models.BooleanField(default=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    tested_at = models.DateTimeField(null=True)
+    # Of the latest test: whether it passed, and what came of it in words.
+    test_passed = models.BooleanField(null=True)
+    test_result = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["group", "kind"], condition=models.Q(provider=None), name="one_provider_key_per_kind_and_node"
+            ),
+            models.UniqueConstraint(fields=["group", "provider"], name="one_provider_key_per_provider_and_node"),
+        ]
 
     def __str__(self) -> str:
         return self.name

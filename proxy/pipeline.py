@@ -134,7 +134,7 @@ async def _judge(call: Call) -> None:
     """What needs no counter: who, from where, for what, which model, and where it may go."""
     call.feature = attribution.feature_of(call.principal, call.feature_asked)
     permits.check_caller(call)
-    call.degraded = None
+    call.degraded, call.own_only = None, False
     call.plan = await plan_of(call)
 
 
@@ -143,6 +143,9 @@ async def _plan_and_reserve(call: Call) -> None:
     outcome = await _reserve(call, may_degrade=True)
     if isinstance(outcome, Degrade):
         await degrade(call, outcome)
+        outcome = await _reserve(call, may_degrade=False)
+    if isinstance(outcome, Refused) and outcome.limit.kind == "budget" and call.planned.is_mixed:
+        await without_fallback(call)
         outcome = await _reserve(call, may_degrade=False)
     if isinstance(outcome, Refused):
         raise refusals.error_of(outcome, tokens=call.planned.tokens)
@@ -169,6 +172,7 @@ async def _reserve(call: Call, *, may_degrade: bool) -> Admitted | Refused | Deg
             may_degrade=may_degrade,
             context=msgspec.json.encode(recording.context(call)).decode(),
             source=spend.SOURCE,
+            own_only=plan.own_only,
         )
     except asyncio.CancelledError:
         background.run(settling.give_up(call), of="give up a cancelled admission")
@@ -201,6 +205,12 @@ async def degrade(call: Call, outcome: Degrade) -> None:
         call.plan = await plan_of(call)
     except ProxyError:
         call.degraded = None
+
+
+async def without_fallback(call: Call) -> None:
+    """Nothing pays for the operator's deployments that would follow: own provider keys alone need nothing of it."""
+    call.own_only = True
+    call.plan = await plan_of(call)
 
 
 async def plan_of(call: Call) -> routing.Plan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from billing import pricing
-from proxy import choosing, permits, routing, sessions
+from proxy import choosing, own_keys, permits, routing, sessions
 from proxy.call import Call
 from proxy.canonical.request import Request
 from proxy.choosing import Choice, Lots, Stage
@@ -23,6 +23,8 @@ def choices(call: Call, model: Model, catalogue: Catalogue) -> tuple[Choice, ...
     stages = [Stage(own, model.strategy)]
     if model.fallbacks:
         stages += _fallbacks(call, model, catalogue)
+    if call.caller.own_keys:
+        stages = _on_own_keys(call, stages)
     if len(stages) == len(stages[0].deployments) == 1:
         return (Choice(stages[0].deployments[0], "only"),)
     session = sessions.session_of(call.asked, key_id=call.principal.key_id, named=call.session_asked)
@@ -41,6 +43,12 @@ def _fallbacks(call: Call, model: Model, catalogue: Catalogue) -> list[Stage]:
             if deployments:
                 found.append(Stage(deployments, other.strategy))
     return found
+
+
+def _on_own_keys(call: Call, stages: list[Stage]) -> list[Stage]:
+    """Raises ProviderFailed."""
+    reached = own_keys.applied(call.caller.own_keys, [stage.deployments for stage in stages], own_only=call.own_only)
+    return [Stage(deployments, stage.strategy) for stage, deployments in zip(stages, reached, strict=True) if deployments]
 
 
 def _can_serve(model: Model, request: Request, *, kind: str) -> bool:

@@ -10,6 +10,7 @@
 | caller hung up before a whole answer | nothing |
 | cut by the gateway (key revoked, hold used up) | input and what was delivered, at most what was held |
 | no output and no finish reason | nothing |
+| on an own provider key | nothing; what is said above to be charged is its list cost, which budgets may count |
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ def cut(call: Call, usage: Usage | None, *, text_length: int, error: ProxyError)
         row.finish_reason = "length"
     _bill(call, row, usage or estimated_usage(call, text_length), charged=True)
     if call.held is not None and not call.unguarded:
-        row.charged_nano_usd = min(row.charged_nano_usd, call.held.amount_nano_usd)
-        row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
+        _bound(row, call.held.amount_nano_usd)
     return row
 
 
@@ -76,10 +76,11 @@ def withhold(row: Row) -> None:
 
     Once is enough: a row that charges nothing stays as it is, with the reason it has.
     """
-    if not row.charged_nano_usd and row.status == "failed":
+    if not row.counts and row.status == "failed":
         return
     row.status, row.http_status, row.error_code = "failed", GuardrailsUnavailable.status, GuardrailsUnavailable.code
-    row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = max(row.list_nano_usd, row.absorbed_nano_usd), 0, 0
+    absorbed = 0 if row.byok else max(row.list_nano_usd, row.absorbed_nano_usd)
+    row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = absorbed, 0, 0
 
 
 def refused(call: Call, error: ProxyError) -> Row:
@@ -153,6 +154,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         served_model=served.target.model if served is not None else "",
         provider=served.target.provider_name if served is not None else "",
         deployment_id=served.id if served is not None else None,
+        byok=served is not None and served.own_key_id is not None,
         route_reason=call.route_reason if call.plan is not None else "",
         reserved_nano_usd=call.held.amount_nano_usd if call.held is not None else 0,
         latency_ms=call.elapsed_ms(),
@@ -182,8 +184,19 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.usage_estimated = usage.estimated and any(map(cost.parts.get, (*INPUT_KINDS, *OUTPUT_KINDS)))
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.list_nano_usd = cost.total
-    if charged:
+    if row.byok:
+        # Its provider is paid by the organisation itself: what is not counted is absorbed by nobody.
+        row.list_nano_usd = bill(price, _as_reserved(call, usage)).total if charged else 0
+    elif charged:
         row.charged_nano_usd = bill(price, _as_reserved(call, usage)).total
+        row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
+
+
+def _bound(row: Row, most: int) -> None:
+    if row.byok:
+        row.list_nano_usd = min(row.list_nano_usd, most)
+    else:
+        row.charged_nano_usd = min(row.charged_nano_usd, most)
         row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
 
 

@@ -39,6 +39,17 @@ class Plan(msgspec.Struct, frozen=True):
     observed: bool = False
 
     @property
+    def own_only(self) -> bool:
+        """Whether own provider keys alone serve it: then the pool pays nothing."""
+        return all(deployment.own_key_id is not None for deployment in self.deployments)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether own keys serve the model asked for, and the operator's follow."""
+        own = (deployment for deployment in self.deployments if deployment.own_key_id is not None)
+        return not self.own_only and any(deployment.model == self.model.name for deployment in own)
+
+    @property
     def total_seconds(self) -> float:
         """The bound on the whole call, fallbacks and streaming included."""
         own = next((one for one in self.deployments if one.model == self.model.name), self.deployments[0])

@@ -36,6 +36,8 @@ class Target(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     options: dict[str, object] = {}
     timeouts: Timeouts = Timeouts()
+    # The base URL was given by a tenant: connections go to public addresses only (gateway_project/lib/outbound.py).
+    is_tenants: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ async def open(target: Target, *, url: str, headers: dict[str, str], body: bytes
             extensions={"timeout": {"connect": connect, "pool": connect}},
         )
         async with asyncio.timeout(target.timeouts.first_byte):
-            response = await transport.shared().handle_async_request(request)
+            response = await transport.shared(public_only=target.is_tenants).handle_async_request(request)
     except TimeoutError as error:
         raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
     except _NETWORK_ERRORS as error:
