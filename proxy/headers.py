@@ -10,8 +10,10 @@ from proxy.call import Call
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def of_whole(call: Call, *, charged: int, content_type: str) -> dict[str, str]:
-    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), "content-type": content_type}
+def of_whole(call: Call, *, charged: int, own: int | None = None, content_type: str) -> dict[str, str]:
+    """`own`: what the call cost by the list, where it went to an own provider key."""
+    listed = {} if own is None else {"x-gatehouse-own-key-cost-usd": exact_usd(own)}
+    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), **listed, "content-type": content_type}
 
 
 def of_stream(call: Call) -> dict[str, str]:

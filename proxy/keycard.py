@@ -67,7 +67,7 @@ def figures(entry: Headroom) -> dict[str, Any]:
 def _limit(entry: Headroom) -> dict[str, Any]:
     limit = entry.limit
     named = {"kind": limit.kind, "level": limit.level, "node": limit.node, "policy": limit.policy, "window": limit.window}
-    return named | figures(entry)
+    return named | ({"counts_own_keys": limit.counts_byok} if limit.kind == "budget" else {}) | figures(entry)
 
 
 def _changes_at(limit: Limit) -> datetime | None:

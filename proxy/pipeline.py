@@ -292,7 +292,9 @@ async def _whole(call: Call) -> Answer:
         has_output=reply.has_output,
     )
     await settling.close(call, row)
-    return Answer(headers.of_whole(call, charged=row.charged_nano_usd, content_type=whole.content_type), whole.body)
+    own = row.own_nano_usd if row.byok else None
+    told = headers.of_whole(call, charged=row.charged_nano_usd, own=own, content_type=whole.content_type)
+    return Answer(told, whole.body)
 
 
 async def _stream(call: Call, codec: CallerCodec) -> Answer:
