@@ -235,7 +235,7 @@ def _store_provider(declared: ProviderDeclaration) -> Outcome:
     if declared.api_key_env:
         values |= {"api_key_env": declared.api_key_env, "api_key_encrypted": ""}
     elif declared.api_key and not _holds(row, declared.api_key):
-        values |= {"api_key_env": "", "api_key_encrypted": crypto.encrypt(declared.api_key, bound_to=_bound_to(row))}
+        values |= {"api_key_env": "", "api_key_encrypted": crypto.encrypt(declared.api_key, bound_to=bound_to(row))}
     return _save(row, values)
 
 
@@ -243,12 +243,12 @@ def _holds(row: Provider, api_key: str) -> bool:
     if row.api_key_env or not row.api_key_encrypted:
         return False
     try:
-        return crypto.decrypt(row.api_key_encrypted, bound_to=_bound_to(row)) == api_key
+        return crypto.decrypt(row.api_key_encrypted, bound_to=bound_to(row)) == api_key
     except crypto.CannotDecrypt:
         return False
 
 
-def _bound_to(row: Provider) -> str:
+def bound_to(row: Provider) -> str:
     return f"proxy_provider|{row.name}|api_key"
 
 

@@ -27,4 +27,4 @@ def empty_catalogue(db: None) -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE proxy_deployment, proxy_model, proxy_provider, billing_priceversion")
+        cursor.execute("TRUNCATE proxy_providerkey, proxy_deployment, proxy_model, proxy_provider, billing_priceversion")

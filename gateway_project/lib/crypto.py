@@ -44,6 +44,13 @@ def decrypt(stored: str, *, bound_to: str) -> str:
         raise CannotDecrypt(f"a value of {bound_to} cannot be decrypted with this key ring") from error
 
 
+def reencrypted(stored: str, *, bound_to: str) -> str | None:
+    """The same secret under the first key of the ring; None where it is under that already. Raises CannotDecrypt."""
+    text = decrypt(stored, bound_to=bound_to)
+    used = stored.split(".", 1)[1].rsplit(".", 2)[0]
+    return None if used == next(iter(_key_ring())) else encrypt(text, bound_to=bound_to)
+
+
 def _key_ring() -> dict[str, bytes]:
     pairs = (entry.split(":", 1) for entry in settings.GATEHOUSE_KEYS.split(","))
     return {key_id.strip(): base64.urlsafe_b64decode(value) for key_id, value in pairs}

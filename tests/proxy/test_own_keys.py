@@ -16,7 +16,7 @@ from guardrails import counters
 from guardrails.models import Limit
 from orgs.models import Group
 from orgs.services.changes import changing
-from proxy import proving, provider_keys
+from proxy import provider_keys, proving
 from proxy.models import Provider, ProviderKey
 from proxy.provider_keys import Place
 from tests.gateways import Gateway
