@@ -146,19 +146,19 @@ class _Reader:
                 "kind": _kind_of_provider,
                 "base_url": values.url,
                 "api_key_env": values.environment_variable,
-                "api_key": values.text(500),
+                "api_key": values.credential,
                 "options": values.json_mapping,
             },
             required=("name", "kind"),
         )
         if "api_key" in found and "api_key_env" in found:
             self._complain(node, "give api_key or api_key_env, not both")
-        if "kind" in found and not found.get("base_url") and registry.provider(found["kind"]).base_url() is None:
+        if "kind" in found and not found.get("base_url") and _has_no_address(found["kind"]):
             self._complain(node, f"a provider of kind {found['kind']} needs base_url")
         try:
             if "kind" in found:
                 registry.provider(found["kind"]).configured(found.get("options") or {})
-        except registry.UnknownProtocol as error:
+        except registry.BadOptions as error:
             self._complain(node, str(error))
         return self._built(ProviderDeclaration, found, node)
 
@@ -321,6 +321,12 @@ def _kind_of_provider(node: yaml.Node) -> str:
         return registry.provider(kind).kind
     except registry.UnknownKind as error:
         raise values.BadValue(str(error)) from error
+
+
+def _has_no_address(kind: str) -> bool:
+    """Where neither the kind nor its options say where the provider is."""
+    provider = registry.provider(kind)
+    return provider.base_url() is None and not provider.required_options
 
 
 def _token_rates(found: Mapping[str, Any]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from gateway_project.lib.money import NANO, BadAmount, parse_usd
 
 # Dearer than anything on sale; a price above it is a slip of the decimal point.
 MAX_PRICE_USD = 1_000_000
+MAX_CREDENTIAL = 8000
 MAX_INTEGER = 2**31 - 1
 MAX_SMALL_INTEGER = 2**15 - 1
 DAY_SECONDS = 86_400
@@ -55,6 +56,18 @@ def text(longest: int) -> Callable[[yaml.Node], str]:
         return text
 
     return read_text
+
+
+def credential(node: yaml.Node) -> str:
+    """A key, or a key file of JSON in several lines."""
+    secret = _scalar(node, "str", expected="text (put it in quotes)").strip()
+    if not secret or not secret.replace("\n", "").isprintable():
+        raise BadValue("must not be empty, nor hold control characters")
+    if len(secret) > MAX_CREDENTIAL:
+        raise BadValue(f"is longer than {MAX_CREDENTIAL} characters")
+    if "\n" in secret and not secret.startswith("{"):
+        raise BadValue("must be one line, unless it is a key file of JSON")
+    return secret
 
 
 def slug(node: yaml.Node) -> str:

@@ -214,7 +214,7 @@ def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
     try:
         provider = registry.provider(row["provider_kind"]).configured(row["options"])
         target = _target(row, provider)
-    except (registry.UnknownKind, registry.UnknownProtocol, crypto.CannotDecrypt, msgspec.ValidationError) as error:
+    except (registry.UnknownKind, registry.BadOptions, crypto.CannotDecrypt, msgspec.ValidationError) as error:
         log.error("catalogue.deployment_unusable", model=row["name"], provider=row["provider_name"], reason=str(error))
         return None
     return Deployment(

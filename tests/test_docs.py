@@ -249,7 +249,7 @@ def test_the_catalogue_sample_can_be_loaded() -> None:
     [sample] = snippets("Real providers: the catalogue file", "yaml")
     declared, problems = catalogue_file.read(sample)
     assert problems == []
-    assert [len(declared.providers), len(declared.models), len(declared.models[0].deployments)] == [2, 2, 2]
+    assert [len(declared.providers), len(declared.models), len(declared.models[0].deployments)] == [4, 2, 2]
 
 
 def test_the_catalogue_sample_names_every_kind_and_the_default_timeouts() -> None:

@@ -41,6 +41,8 @@ class Received:
     body: bytes
     gone: threading.Event = field(default_factory=threading.Event)
     answered: threading.Event = field(default_factory=threading.Event)
+    # As it was written, escapes and query included.
+    target: str = ""
 
     @property
     def json(self) -> Any:
@@ -154,7 +156,12 @@ class Upstream:
         await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        received = Received(request.path, {name.lower(): value for name, value in request.headers.items()}, await request.read())
+        received = Received(
+            request.path,
+            {name.lower(): value for name, value in request.headers.items()},
+            await request.read(),
+            target=request.raw_path,
+        )
         self.received.append(received)
         try:
             response = await self._play(request, self._script(received))

@@ -51,6 +51,10 @@ class File(msgspec.Struct, frozen=True, tag="file"):
     cache: CacheMark | None = None
 
 
+# What signatures of OpenAI's thinking begin with: no other provider's do.
+SIGNED_BY_OPENAI = "oai1."
+
+
 class Thinking(msgspec.Struct, frozen=True, tag="thinking"):
     """What a model thought before it answered. `signature` (opaque) proves to its provider that it is unchanged;
     `redacted` is thought that only the provider can read."""
@@ -58,6 +62,11 @@ class Thinking(msgspec.Struct, frozen=True, tag="thinking"):
     text: str = ""
     signature: str | None = None
     redacted: str | None = None
+
+    @property
+    def is_sealed_by_claude(self) -> bool:
+        """Whether Anthropic's models, wherever they run, may see it again: they refuse what others signed, or nobody."""
+        return self.redacted is not None or bool(self.signature and not self.signature.startswith(SIGNED_BY_OPENAI))
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):

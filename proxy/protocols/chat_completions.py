@@ -146,6 +146,8 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
         options = fields.get("stream_options", NULL)
         given = {} if options == NULL else _read_members(options)
         fields["stream_options"] = Raw(_write(given | {"include_usage": Raw(b"true")}))
+    elif not quirks.force_usage:
+        fields.pop("stream_options", None)
     used = [name for name in LIMIT_FIELDS if fields.get(name, NULL) != NULL]
     if max_tokens is not None:
         fields |= dict.fromkeys(used or [quirks.max_tokens_field], Raw(_write(max_tokens)))

@@ -16,6 +16,7 @@ from proxy.protocols import surrogates
 MAX_MESSAGE = 500
 # What looks like a credential in a provider's sentence ("Incorrect API key provided: sk-…").
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|gsk|pk|rk|xai|gh_sk|AIza)[-_]?[A-Za-z0-9_\-.*]{6,})")
+_SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 _BY_STATUS: dict[int, Kind] = {
@@ -41,6 +42,8 @@ _BY_WORD: tuple[tuple[str, Kind], ...] = (
     ("context_length", "bad_request"),
     ("authentication", "auth"),
 )
+# Google refuses a key with the status 400.
+_REFUSED_KEYS = ("API_KEY_INVALID", "API_KEY_EXPIRED")
 
 
 class _Error(msgspec.Struct):
@@ -48,6 +51,9 @@ class _Error(msgspec.Struct):
     type: str = ""
     code: str | None = None
     param: str | None = None
+    # Google's: why, and for how long (seconds).
+    reason: str = ""
+    retry_after: float | None = None
 
 
 def scrub(text: str, *, secrets: Iterable[str] = ()) -> str:
@@ -78,7 +84,7 @@ def read_failure(
         status=status,
         code=_code(error),
         param=scrub(error.param, secrets=secrets) if error.param else None,
-        retry_after=retry_after,
+        retry_after=error.retry_after if retry_after is None else retry_after,
     )
 
 
@@ -92,6 +98,8 @@ def _sentence(kind: Kind, message: str, status: int | None) -> str:
 
 
 def _kind(error: _Error, status: int | None) -> Kind:
+    if error.reason in _REFUSED_KEYS:
+        return "auth"
     if status is not None:
         return _BY_STATUS.get(status, "status")
     said = f"{error.type} {error.code}".lower()
@@ -118,14 +126,25 @@ def _read(body: bytes) -> _Error | None:
         return _Error(message=error, code=_text(answer.get("code")))
     if not isinstance(error, dict):
         return None
-    message = error.get("message") or error.get("detail") or ""
+    message = error.get("message") or error.get("Message") or error.get("detail") or ""
+    reason, wait = _details(error.get("details"))
     read = _Error(
         message=message if isinstance(message, str) else "",
         type=_text(error.get("type")) or "",
         code=_text(error.get("code")),
         param=_text(error.get("param")),
+        reason=reason,
+        retry_after=wait,
     )
     return read if read.message or read.type or read.code else None
+
+
+def _details(given: object) -> tuple[str, float | None]:
+    """Google's ErrorInfo and RetryInfo: https://cloud.google.com/apis/design/errors#error_details"""
+    details = [entry for entry in given if isinstance(entry, dict)] if isinstance(given, list) else []
+    reasons = [entry["reason"] for entry in details if isinstance(entry.get("reason"), str)]
+    waits = [_SECONDS.fullmatch(entry["retryDelay"]) for entry in details if isinstance(entry.get("retryDelay"), str)]
+    return next(iter(reasons), ""), next((float(wait[1]) for wait in waits if wait), None)
 
 
 def _text(value: object) -> str | None:

@@ -2,7 +2,9 @@
 
 from proxy.protocols import (
     chat_completions,
+    converse,
     embeddings,
+    gemini,
     image_edits,
     images,
     responses,
@@ -41,5 +43,7 @@ CHAT_CALLERS: dict[str, ChatCallerCodec] = {
 CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {
     chat_completions.NAME: chat_completions,
     responses.NAME: responses,
+    converse.NAME: converse,
+    gemini.NAME: gemini,
 }
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}

@@ -30,7 +30,7 @@ from proxy.canonical.answer import (
     ToolDelta,
     ToolStarted,
 )
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import SIGNED_BY_OPENAI, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import surrogates
@@ -42,8 +42,6 @@ from proxy.protocols.responses_stream import event
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
 ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
-# Before the id and content of an item of thinking: no other provider's signature begins so.
-SIGNED = "oai1."
 Members = dict[str, Any]
 Spoken = Text | Thinking | Refusal | ToolUse
 
@@ -394,7 +392,7 @@ def _said(part: Members) -> Text | Refusal:
 def sign(item: Members) -> str | None:
     """A thinking part's signature; None where the provider gave nothing to return."""
     content = _string(item.get("encrypted_content"))
-    return f"{SIGNED}{_string(item.get('id')) or ''}.{content}" if content else None
+    return f"{SIGNED_BY_OPENAI}{_string(item.get('id')) or ''}.{content}" if content else None
 
 
 def _texts(item: Members) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from proxy.canonical.conversation import (
+    SIGNED_BY_OPENAI,
     Audio,
     Conversation,
     File,
@@ -29,7 +30,6 @@ from proxy.errors import BadRequest
 from proxy.protocols import data_urls
 from proxy.protocols.base import Quirks
 from proxy.protocols.responses_items import LOGPROBS
-from proxy.protocols.responses_replies import SIGNED
 
 # OpenAI takes no smaller bound, and some clients ask for one token to see whether a model is there.
 LEAST_OUTPUT = 16
@@ -127,9 +127,9 @@ def _output(result: ToolResult) -> str | list[Members]:
 def _thinking(part: Thinking) -> list[Members]:
     """Signed by `responses_replies.sign`; what others signed or nobody did is left out."""
     signed = part.signature or ""
-    if not signed.startswith(SIGNED):
+    if not signed.startswith(SIGNED_BY_OPENAI):
         return []
-    item_id, _, content = signed.removeprefix(SIGNED).partition(".")
+    item_id, _, content = signed.removeprefix(SIGNED_BY_OPENAI).partition(".")
     summary = [{"type": "summary_text", "text": part.text}] if part.text else []
     return [{"type": "reasoning", "id": item_id, "summary": summary, "encrypted_content": content}]
 

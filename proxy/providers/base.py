@@ -41,8 +41,10 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never appear in a message. Header values may hold credentials too; short ones are none."""
-        return tuple(text for text in (self.api_key, *self.headers.values()) if text and len(text) >= 8)
+        """What must never appear in a message. Keys may have parts; header values may hold credentials too.
+        Short ones are none."""
+        parts = (self.api_key or "").split(":")
+        return tuple(text for text in (self.api_key, *parts, *self.headers.values()) if text and len(text) >= 8)
 
     def __repr__(self) -> str:
         return f"Target({self.provider_name}/{self.model})"

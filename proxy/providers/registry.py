@@ -1,14 +1,16 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
+import re
 from typing import Self
 from urllib.parse import quote
 
 import msgspec
 from django.conf import settings
 
-from proxy.protocols import registry
+from proxy.errors import AttemptFailed
+from proxy.protocols import converse, gemini, registry
 from proxy.protocols.base import Quirks
-from proxy.providers import http
+from proxy.providers import aws, google_tokens, http
 from proxy.providers.base import Target, Upstream
 from proxy.sandbox import tokens
 
@@ -17,9 +19,11 @@ class UnknownKind(ValueError):
     """The catalogue names a kind of provider this version has no client for."""
 
 
-class UnknownProtocol(ValueError):
-    """The catalogue says that a provider speaks something this version cannot."""
+class BadOptions(ValueError):
+    """The catalogue says of a provider what this version cannot do with, or leaves out what it needs."""
 
+
+_PART_OF_ADDRESS = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 
 # What a provider that speaks OpenAI's HTTP usually serves.
 CHAT_ONLY = ("chat_completions",)
@@ -43,6 +47,8 @@ class Provider(msgspec.Struct, frozen=True):
     key_required: bool = True
     protocols: tuple[str, ...] = CHAT_ONLY
     quirks: Quirks = Quirks()
+    # Options without which it has no address; `configured` checks them.
+    required_options: tuple[str, ...] = ()
 
     def base_url(self) -> str | None:
         return self.url
@@ -52,16 +58,19 @@ class Provider(msgspec.Struct, frozen=True):
         return None
 
     def configured(self, options: dict[str, object]) -> Self:
-        """With what an installation says of its own provider: `protocols` in place of the kind's. Raises UnknownProtocol.
+        """With what an installation says of its own provider: `protocols` in place of the kind's. Raises BadOptions.
 
         So a provider whose models are served by Responses only, or a server that speaks more than most, needs no kind.
         """
+        for name in self.required_options:
+            if not isinstance(options.get(name), str) or not _PART_OF_ADDRESS.fullmatch(str(options[name])):
+                raise BadOptions(f"a provider of kind {self.kind} needs the option {name}: letters, digits, - . :")
         chosen = options.get("protocols")
         if chosen is None:
             return self
         if not isinstance(chosen, list) or not chosen or not all(name in registry.PROVIDERS for name in chosen):
             known = ", ".join(sorted(registry.PROVIDERS))
-            raise UnknownProtocol(f"options.protocols must list protocols that providers speak: {known}.")
+            raise BadOptions(f"options.protocols must list protocols that providers speak: {known}.")
         return msgspec.structs.replace(self, protocols=tuple(chosen))
 
     def protocol_for(self, protocol: str) -> str:
@@ -118,27 +127,88 @@ class Sandbox(Provider, frozen=True):
         return tokens.token()
 
 
+class Gemini(Provider, frozen=True):
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        return {"x-goog-api-key": target.api_key} if target.api_key else {}
+
+
+class Vertex(Provider, frozen=True):
+    """Google's models in a customer's own project. The key is a service account's key file, or an access token."""
+
+    def address(self, target: Target, path: str) -> str:
+        """`base_url` stands in for Google's own host; the project and the region are in the path all the same."""
+        region, project = target.options["region"], target.options["project"]
+        host = "https://aiplatform.googleapis.com" if region == "global" else f"https://{region}-aiplatform.googleapis.com"
+        root = target.base_url.rstrip("/") or f"{host}/v1"
+        return f"{root}/projects/{project}/locations/{region}/publishers/google{path}"
+
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        return {"authorization": f"Bearer {await google_tokens.token(target)}"}
+
+    async def open(
+        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+    ) -> Upstream:
+        try:
+            return await super().open(target, path=path, body=body, stream=stream, headers=headers)
+        except AttemptFailed as error:
+            if error.kind == "auth":
+                google_tokens.forget(target)
+            raise
+
+
+class Bedrock(Provider, frozen=True):
+    """Amazon's runtime of a region. The key is `KEY_ID:SECRET[:SESSION_TOKEN]`, or a Bedrock API key."""
+
+    def address(self, target: Target, path: str) -> str:
+        region = str(target.options["region"])
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return (target.base_url.rstrip("/") or f"https://bedrock-runtime.{region}.{domain}") + path
+
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        return await aws.sign_in(target.api_key or "", region=str(target.options["region"]), url=url, body=body)
+
+    async def open(
+        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+    ) -> Upstream:
+        accept = {"accept": converse.STREAM_TYPE} if stream else {}
+        return await super().open(target, path=path, body=body, stream=stream, headers={**(headers or {}), **accept})
+
+
 COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
+# Always reports the usage of a stream, and refuses to be asked for it.
+UNASKED_USAGE = Quirks(force_usage=False)
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False),
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
-    Provider("openai-compatible", "OpenAI-compatible", key_required=False, protocols=ALL_OF_OPENAI),
-    Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
+    Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
+    Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region", "project")),
+    Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",)),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
-    # Mistral always sends the usage with the last chunk and takes no `stream_options`.
-    Provider(
-        "mistral",
-        "Mistral",
-        "https://api.mistral.ai/v1",
-        quirks=Quirks(force_usage=False),
-        protocols=(*EMBEDDINGS, "transcriptions"),
-    ),
-    Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
+    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=UNASKED_USAGE, protocols=(*EMBEDDINGS, "transcriptions")),
     Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
+    Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
     Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", protocols=EMBEDDINGS),
     Provider("together", "Together AI", "https://api.together.xyz/v1", protocols=(*EMBEDDINGS, "images", *SOUND)),
     Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1"),
+    # Outside China; accounts in China have https://dashscope.aliyuncs.com/compatible-mode/v1.
+    Provider("qwen", "Alibaba Qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", protocols=EMBEDDINGS),
+    # Outside China; accounts in China have https://open.bigmodel.cn/api/paas/v4.
+    Provider("zhipu", "Z.ai (Zhipu)", "https://api.z.ai/api/paas/v4", protocols=EMBEDDINGS),
+    Provider("minimax", "MiniMax", "https://api.minimax.io/v1"),
+    Provider("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", quirks=UNASKED_USAGE, protocols=EMBEDDINGS),
+    Provider("perplexity", "Perplexity", "https://api.perplexity.ai", quirks=UNASKED_USAGE),
+    Provider("fireworks", "Fireworks AI", "https://api.fireworks.ai/inference/v1", protocols=EMBEDDINGS),
+    Provider("cerebras", "Cerebras", "https://api.cerebras.ai/v1", quirks=COMPLETION_TOKENS),
+    Provider("nvidia", "NVIDIA NIM", "https://integrate.api.nvidia.com/v1", protocols=EMBEDDINGS),
+    Provider("huggingface", "Hugging Face", "https://router.huggingface.co/v1"),
+    Provider("deepinfra", "DeepInfra", "https://api.deepinfra.com/v1/openai", protocols=EMBEDDINGS),
+    Provider("novita", "Novita AI", "https://api.novita.ai/openai/v1", protocols=EMBEDDINGS),
+    Provider("nebius", "Nebius", "https://api.tokenfactory.nebius.com/v1", protocols=EMBEDDINGS),
+    Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
+    Provider("vllm", "vLLM", "http://127.0.0.1:8000/v1", key_required=False, protocols=(*EMBEDDINGS, *SOUND[1:])),
+    Provider("lmstudio", "LM Studio", "http://127.0.0.1:1234/v1", key_required=False, protocols=EMBEDDINGS),
+    Provider("openai-compatible", "OpenAI-compatible", key_required=False, protocols=ALL_OF_OPENAI),
 )
 PROVIDERS: dict[str, Provider] = {entry.kind: entry for entry in _PROVIDERS}
 

@@ -241,6 +241,24 @@ def test_a_provider_has_one_credential() -> None:
     assert found.reason == "give api_key or api_key_env, not both"
 
 
+def test_a_kind_that_lives_in_a_region_needs_to_be_told_which() -> None:
+    found = problems(provider(kind="vertex", options="{region: europe-west4}"))
+    assert found == [Problem(2, "a provider of kind vertex needs the option project: letters, digits, - . :")]
+    assert problems(provider(kind="bedrock", options="{region: eu-central-1}")) == []
+
+
+def test_a_key_file_may_stand_in_the_catalogue() -> None:
+    declared, wrong = read(provider(kind="gemini", api_key='|\n      {"client_email": "a@b",\n      "private_key": "x"}'))
+    assert wrong == []
+    assert declared.providers[0].api_key == '{"client_email": "a@b",\n"private_key": "x"}'
+
+
+@pytest.mark.parametrize("key", ['"a\\nb"', '"{\\tx}"', '" "', f'"{"x" * 8001}"'])
+def test_a_key_is_one_line_of_reasonable_length(key: str) -> None:
+    (found,) = problems(provider(api_key=key))
+    assert found.reason.startswith("api_key: ")
+
+
 def test_a_credential_never_stands_in_a_message() -> None:
     secret = "sk-very-secret-value"
     text = provider(api_key=f"[{secret}]") + provider(name="q", api_key=f'"{secret}\\n"').replace("providers:\n", "")

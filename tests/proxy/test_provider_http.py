@@ -289,8 +289,8 @@ def test_each_kind_of_provider_can_be_found_by_name(kind: str) -> None:
 
 
 def test_a_kind_without_a_client_is_refused_by_name() -> None:
-    with pytest.raises(registry.UnknownKind, match=r"'bedrock' is not a kind .* it knows deepseek, groq, .*openai"):
-        registry.provider("bedrock")
+    with pytest.raises(registry.UnknownKind, match=r"'skynet' is not a kind .* it knows .*deepseek, .*groq, .*openai"):
+        registry.provider("skynet")
 
 
 def test_the_sandbox_brings_its_own_address_and_key() -> None:

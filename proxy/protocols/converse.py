@@ -1,0 +1,233 @@
+"""Amazon Bedrock's Converse protocol, for models of every maker. Sans-IO.
+
+Guarantees: schemas and tool arguments reach the provider as raw JSON; thought goes back with its signature as it came;
+addresses of pictures and files are refused: nothing is fetched here. What has no member there (seeds, penalties,
+log probabilities, users) is left out; several choices are refused. Settings of one maker's models go into
+`additionalModelRequestFields`.
+Source: botocore 1.44 service model of bedrock-runtime;
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.conversation import (
+    Audio,
+    CacheMark,
+    Conversation,
+    File,
+    Format,
+    Image,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+)
+from proxy.errors import BadRequest
+from proxy.protocols import tool_arguments
+from proxy.protocols.base import Quirks
+from proxy.protocols.converse_makers import of_maker
+from proxy.protocols.converse_replies import StreamReader, read_answer, read_reply
+
+__all__ = ["NAME", "STREAM_TYPE", "path", "read_answer", "read_reply", "reader", "write_request"]
+
+NAME = "converse"
+STREAM_TYPE = "application/vnd.amazon.eventstream"
+JSON_ONLY = "Answer with one JSON value and nothing else."
+_EMPTY_SCHEMA = Raw(b'{"type":"object","properties":{}}')
+_IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_DOCUMENTS = {
+    "application/pdf": "pdf",
+    "text/csv": "csv",
+    "application/msword": "doc",
+    f"{_OFFICE}wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls",
+    f"{_OFFICE}spreadsheetml.sheet": "xlsx",
+    "text/html": "html",
+    "text/plain": "txt",
+    "text/markdown": "md",
+}
+_ID_LENGTH = 64
+_NOT_OF_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
+_NOT_OF_A_NAME = re.compile(r"[^a-zA-Z0-9\-()\[\]]+")
+
+_encode = msgspec.json.Encoder().encode
+Json = dict[str, Any]
+
+
+def path(model: str, *, stream: bool) -> str:
+    """Colons stay: the HTTP client would undo their escape, and what is signed must be what is sent."""
+    return f"/model/{quote(model, safe=':')}/{'converse-stream' if stream else 'converse'}"
+
+
+def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = True) -> StreamReader:
+    return StreamReader(n=n)
+
+
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+    """Raises BadRequest for what Converse cannot be told."""
+    if conversation.n > 1:
+        raise BadRequest("This model's provider gives one answer at a time.", param="n")
+    system, messages = _messages(conversation)
+    if conversation.format and conversation.format.kind == "json":
+        system.append({"text": JSON_ONLY})
+    cap = max_tokens or conversation.max_tokens
+    own = of_maker(conversation, model=model, cap=cap)
+    output = _present((("textFormat", _text_format(conversation.format)), ("effort", own.effort)))
+    body: Json = {
+        "system": system or None,
+        "messages": messages,
+        "inferenceConfig": _inference(conversation, cap, sampling=not own.samples_itself) or None,
+        "toolConfig": _tools(conversation),
+        "outputConfig": output or None,
+        "additionalModelRequestFields": own.fields or None,
+        "additionalModelResponseFieldPaths": list(own.answers) or None,
+    }
+    return _encode(_present(body.items()))
+
+
+# --- messages ----------------------------------------------------------------------------------
+def _messages(conversation: Conversation) -> tuple[list[Json], list[Json]]:
+    """The system's blocks, and messages in which user and assistant take turns."""
+    system: list[Json] = []
+    messages: list[Json] = []
+    for message in conversation.messages:
+        if message.role == "system":
+            system += [block for part in message.parts if isinstance(part, Text) for block in _blocks(part)]
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        # Results first: a message that answers tool calls must begin with them.
+        parts = sorted(message.parts, key=lambda part: not isinstance(part, ToolResult))
+        blocks = [block for part in parts for block in _blocks(part)]
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"] += blocks
+        elif blocks:
+            messages.append({"role": role, "content": blocks})
+    if not messages:
+        system, messages = [], [{"role": "user", "content": system or [{"text": " "}]}]
+    return system, messages
+
+
+def _blocks(part: Part) -> Iterator[Json]:
+    """A part, and the cache point behind it. Empty text is none, and thought that nobody signed would be refused."""
+    block = _block(part)
+    if block is not None:
+        yield block
+        cache = getattr(part, "cache", None)
+        if cache is not None:
+            yield _cache_point(cache)
+
+
+def _block(part: Part) -> Json | None:
+    match part:
+        case Text(text) | Refusal(text):
+            return {"text": text} if text else None
+        case Thinking(redacted=str(redacted)):
+            return {"reasoningContent": {"redactedContent": redacted}}
+        case Thinking(text, signature) if part.is_sealed_by_claude:
+            return {"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}}
+        case Image():
+            return _image(part)
+        case File():
+            return _document(part)
+        case Audio():
+            return {"audio": {"format": part.format, "source": {"bytes": part.data}}}
+        case ToolUse():
+            return {"toolUse": {"toolUseId": _id(part.id), "name": part.name, "input": tool_arguments.as_object(part)}}
+        case ToolResult():
+            content = [block for shown in part.parts if (block := _block(shown)) is not None]
+            result: Json = {"toolUseId": _id(part.tool_use_id), "content": content}
+            return {"toolResult": result | ({"status": "error"} if part.is_error else {})}
+    return None
+
+
+def _image(part: Image) -> Json:
+    form = _IMAGES.get(part.media_type or "image/png")
+    if part.data is None:
+        raise BadRequest("This model's provider fetches no addresses: send the picture itself, as base64.", param="messages")
+    if form is None:
+        raise BadRequest(f"This model's provider takes no pictures of type {part.media_type!r}.", param="messages")
+    return {"image": {"format": form, "source": {"bytes": part.data}}}
+
+
+def _document(part: File) -> Json:
+    form = _DOCUMENTS.get((part.media_type or "application/pdf").partition(";")[0])
+    if part.data is None:
+        raise BadRequest("This model's provider fetches no files: send the content itself, as base64.", param="messages")
+    if form is None:
+        raise BadRequest(f"This model's provider takes no files of type {part.media_type!r}.", param="messages")
+    name = _NOT_OF_A_NAME.sub(" ", (part.name or "").rpartition(".")[0] or part.name or "").strip()[:200]
+    return {"document": {"format": form, "name": name or "Document", "source": {"bytes": part.data}}}
+
+
+def _id(given: str) -> str:
+    """The same for a call and its result; ids of other protocols may be longer, or hold what Converse refuses."""
+    return _NOT_OF_AN_ID.sub("_", given)[-_ID_LENGTH:] or "_"
+
+
+def _cache_point(mark: CacheMark) -> Json:
+    return {"cachePoint": {"type": "default"} | ({"ttl": mark.ttl} if mark.ttl != "5m" else {})}
+
+
+# --- tools and settings ------------------------------------------------------------------------
+def _tools(conversation: Conversation) -> Json | None:
+    """A history that holds tool calls needs its tools declared. There is no choice of none: then none are offered, if so."""
+    used = dict.fromkeys(part.name for message in conversation.messages for part in message.parts if isinstance(part, ToolUse))
+    offered = conversation.tools
+    if conversation.tool_choice and conversation.tool_choice.mode == "none" and not used:
+        offered = ()
+    tools = [entry for tool in offered for entry in _specification(tool)]
+    if not tools:
+        tools = [entry for name in used for entry in _specification(Tool(name))]
+    if not tools:
+        return None
+    return {"tools": tools} | ({"toolChoice": _choice(conversation.tool_choice)} if offered and conversation.tool_choice else {})
+
+
+def _specification(tool: Tool) -> Iterator[Json]:
+    given = {
+        "name": tool.name,
+        "description": tool.description or None,
+        "inputSchema": {"json": tool.parameters or _EMPTY_SCHEMA},
+        "strict": tool.strict or None,
+    }
+    yield {"toolSpec": _present(given.items())}
+    if tool.cache is not None:
+        yield _cache_point(tool.cache)
+
+
+def _choice(choice: ToolChoice) -> Json:
+    if choice.mode == "tool":
+        return {"tool": {"name": choice.name}}
+    return {"any": {}} if choice.mode == "required" else {"auto": {}}
+
+
+def _inference(conversation: Conversation, cap: int | None, *, sampling: bool) -> Json:
+    given = {
+        "maxTokens": cap,
+        "temperature": conversation.temperature if sampling else None,
+        "topP": conversation.top_p if sampling else None,
+        "stopSequences": list(conversation.stop) or None,
+    }
+    return _present(given.items())
+
+
+def _text_format(form: Format | None) -> Json | None:
+    if form is None or form.schema is None:
+        return None
+    schema = {"schema": bytes(form.schema).decode(), "name": form.name, "description": form.description}
+    return {"type": "json_schema", "structure": {"jsonSchema": _present(schema.items())}}
+
+
+def _present(given: Iterable[tuple[str, Any]]) -> Json:
+    return {name: value for name, value in given if value is not None}

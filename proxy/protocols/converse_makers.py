@@ -1,0 +1,91 @@
+"""What Converse says to the models of one maker only: how much to think, and settings that not all have.
+
+Claude up to 4.5 is told a number of tokens (at least 1,024, fewer than the answer's bound), takes its sampling as it is
+meanwhile, and thinks neither where it must call a tool nor within a turn whose thought the caller has lost. Claude from
+4.6 on is told an effort: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from proxy.canonical.conversation import Conversation, Reasoning, Thinking, ToolUse
+
+_CLAUDE = re.compile(r"anthropic\.claude-(?:[a-z]+-)?(\d+)(?:-(\d{1,2})(?!\d))?")
+_ADAPTIVE = (4, 6)
+_LEAST_BUDGET = 1024
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
+# The least tokens of thought that count as so much effort.
+_EFFORTS = ((16_384, "high"), (4_096, "medium"), (1, "low"))
+_THREE = {"none": "low", "minimal": "low", "low": "low", "medium": "medium"}
+
+
+class Own(msgspec.Struct, frozen=True):
+    """`fields` of the maker's own protocol; `answers`: members of its answers that are wanted. `effort` as Converse has it.
+
+    `samples_itself`: it takes no temperature now.
+    """
+
+    fields: dict[str, Any] = {}
+    answers: tuple[str, ...] = ()
+    effort: str | None = None
+    samples_itself: bool = False
+
+
+def of_maker(conversation: Conversation, *, model: str, cap: int | None) -> Own:
+    """`model`: Amazon's id, which names the maker; one that is an ARN may not, and then nothing is said."""
+    if claude := _CLAUDE.search(model):
+        version = int(claude[1]), int(claude[2] or 0)
+        return _of_claude(conversation, adaptive=version >= _ADAPTIVE, cap=cap)
+    effort = _effort(conversation.reasoning)
+    if effort and "openai." in model:
+        return Own({"reasoning_effort": _THREE.get(effort, "high")})
+    if effort and "amazon.nova-2" in model:
+        thinks = {"type": "enabled", "maxReasoningEffort": _THREE.get(effort, "high")}
+        return Own({"reasoningConfig": {"type": "disabled"} if effort == "none" else thinks})
+    return Own()
+
+
+def _of_claude(conversation: Conversation, *, adaptive: bool, cap: int | None) -> Own:
+    answers = ("/stop_sequence",) if conversation.stop else ()
+    fields = {"top_k": conversation.top_k} if conversation.top_k is not None else {}
+    reasoning = conversation.reasoning
+    if reasoning is None or reasoning.effort == "none" or _must_not_think(conversation, adaptive=adaptive):
+        return Own(fields, answers)
+    if adaptive:
+        effort = _effort(reasoning)
+        return Own({"thinking": {"type": "adaptive"}}, answers, "low" if effort == "minimal" else effort, samples_itself=True)
+    budget = _budget(reasoning, cap)
+    if budget < _LEAST_BUDGET:
+        return Own(fields, answers)
+    return Own({"thinking": {"type": "enabled", "budget_tokens": budget}}, answers, samples_itself=True)
+
+
+def _budget(reasoning: Reasoning, cap: int | None) -> int:
+    wanted = reasoning.budget_tokens or _BUDGETS[reasoning.effort or "medium"]
+    return wanted if cap is None else min(wanted, cap - 1)
+
+
+def _must_not_think(conversation: Conversation, *, adaptive: bool) -> bool:
+    choice = conversation.tool_choice
+    if conversation.tools and choice is not None and choice.mode in ("required", "tool"):
+        return True
+    return not adaptive and _has_lost_thought(conversation)
+
+
+def _has_lost_thought(conversation: Conversation) -> bool:
+    """Whether the turn that goes on began with a tool call without its thought."""
+    for message in reversed(conversation.messages):
+        if message.role == "user":
+            return False
+        if message.role == "assistant" and any(isinstance(part, ToolUse) for part in message.parts):
+            return not any(isinstance(part, Thinking) and part.is_sealed_by_claude for part in message.parts)
+    return False
+
+
+def _effort(reasoning: Reasoning | None) -> str | None:
+    if reasoning is None or reasoning.effort is not None:
+        return reasoning.effort if reasoning else None
+    budget = reasoning.budget_tokens or 0
+    return next((effort for least, effort in _EFFORTS if budget >= least), None)

@@ -1,0 +1,30 @@
+"""A tool call's arguments for protocols in which they are an object, not text."""
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.conversation import ToolUse
+
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+EMPTY = Raw(b"{}")
+# Under which a model's own text stands that is no object: the caller has shown it what was wrong, and it shall see it.
+UNREADABLE = "unreadable_arguments"
+
+
+def as_object(call: ToolUse) -> Raw:
+    """The arguments as they are; what is no JSON object, as one that quotes it."""
+    text = call.arguments.strip()
+    if not text:
+        return EMPTY
+    try:
+        _members(text)
+    except (msgspec.DecodeError, RecursionError):
+        return Raw(_encode({UNREADABLE: call.arguments}))
+    return Raw(text.encode())
+
+
+def as_text(given: Raw) -> str:
+    """Of an object in an answer: compact, `{}` where it is absent or null."""
+    text = bytes(given)
+    return "{}" if text in (b"", b"null") else msgspec.json.format(text, indent=-1).decode()

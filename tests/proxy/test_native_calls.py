@@ -1,0 +1,267 @@
+"""Calls of Chat Completions that Google's and Amazon's own protocols answer, by the official SDK through the front door."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from django.db import transaction
+
+from gateway_project.lib.money import exact_usd
+from orgs import epoch
+from orgs.models import Organization
+from proxy import catalogue
+from proxy.models import Model, Provider
+from tests.gateways import Gateway
+from tests.house import MESSAGES, House
+from tests.proxy import event_streams
+from tests.upstream import Script, Upstream, stream
+
+GEMINI, BEDROCK = "native-gemini", "native-bedrock"
+TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+    for name in ("weather", "clock")
+]
+INPUT, CACHED, OUTPUT = 1_000, 100, 4_000  # nano-dollars a token
+
+
+@pytest.fixture
+def native(house: House, upstream: Upstream) -> Iterator[House]:
+    """A house that also has a model at each of the two, both answered by the scripted provider."""
+    host = upstream.url.removesuffix("/v1")
+    price = {"input": 1.0, "cached_input": 0.1, "output": 4.0}
+    catalogue.load(
+        {
+            "providers": [
+                {"name": GEMINI, "kind": "gemini", "base_url": f"{host}/v1beta", "api_key": "AIza-of-this-test"},
+                {
+                    "name": BEDROCK,
+                    "kind": "bedrock",
+                    "base_url": host,
+                    "api_key": "AKIDTEST:secret-of-this-test",
+                    "options": {"region": "us-east-1"},
+                },
+            ],
+            "models": [
+                {"name": name, "max_output_tokens": 4096, "price": price, "deployments": [{"provider": name, "model": model}]}
+                for name, model in ((GEMINI, "gemini-3-flash"), (BEDROCK, "anthropic.claude-opus-5-v1:0"))
+            ],
+        }
+    )
+    yield house
+    with transaction.atomic():
+        Model.objects.filter(name__in=[GEMINI, BEDROCK]).delete()
+        Provider.objects.filter(name__in=[GEMINI, BEDROCK]).delete()
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+
+
+def gemini_stream(*events: dict[str, Any], **script: Any) -> Script:
+    return stream(*(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events), **script)
+
+
+def parts(*given: dict[str, Any], finish: str | None = None, **members: Any) -> dict[str, Any]:
+    candidate = {"content": {"role": "model", "parts": list(given)}} | ({"finishReason": finish} if finish else {})
+    return {"candidates": [candidate], "modelVersion": "gemini-3-flash", "responseId": "r", **members}
+
+
+def amazon_stream(*events: tuple[str, Any], after: bytes = b"") -> Script:
+    parts = (event_streams.events(*events) + after,)
+    return Script(headers={"content-type": "application/vnd.amazon.eventstream"}, parts=parts)
+
+
+def calls_of(chunks: list[Any]) -> dict[int, dict[str, str]]:
+    """By index: id, name and arguments, as a client puts them together."""
+    calls: dict[int, dict[str, str]] = {}
+    for chunk in chunks:
+        for call in chunk.choices[0].delta.tool_calls or () if chunk.choices else ():
+            known = calls.setdefault(call.index, {"id": "", "name": "", "arguments": ""})
+            known["id"] += call.id or ""
+            known["name"] += call.function.name or ""
+            known["arguments"] += call.function.arguments or ""
+    return calls
+
+
+def finish_of(chunks: list[Any]) -> list[str]:
+    return [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason]
+
+
+def test_a_task_with_tools_is_done_by_gemini(gateway: Gateway, native: House, upstream: Upstream) -> None:
+    client = native.client(gateway.url)
+    usage = {"promptTokenCount": 100, "cachedContentTokenCount": 60, "candidatesTokenCount": 8, "thoughtsTokenCount": 12}
+    upstream.then(
+        gemini_stream(
+            parts({"text": "Let me see.", "thought": True}),
+            parts(
+                {"functionCall": {"name": "weather", "args": {"city": "Zürich"}}, "thoughtSignature": "c2lnbmVk"},
+                {"functionCall": {"name": "clock", "args": {}}},
+            ),
+            parts({"text": ""}, finish="STOP", usageMetadata=usage | {"totalTokenCount": 120}),
+        ),
+        gemini_stream(parts({"text": "Sunny, "}), parts({"text": "noon."}, finish="STOP", usageMetadata=usage)),
+    )
+
+    asked = client.chat.completions.create(
+        model=GEMINI, messages=MESSAGES, tools=TOOLS, stream=True, stream_options={"include_usage": True}, reasoning_effort="low"
+    )
+    chunks = list(asked)
+    calls = calls_of(chunks)
+    assert [(call["name"], json.loads(call["arguments"])) for call in calls.values()] == [
+        ("weather", {"city": "Zürich"}),
+        ("clock", {}),
+    ]
+    assert calls[0]["id"] != calls[1]["id"]
+    assert finish_of(chunks) == ["tool_calls"]
+    told: Any = chunks[-1].to_dict()["usage"]
+    assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (100, 20, 120)
+    assert (told["prompt_tokens_details"]["cached_tokens"], told["completion_tokens_details"]["reasoning_tokens"]) == (60, 12)
+
+    said = [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {"name": call["name"], "arguments": call["arguments"]},
+            **({"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}} if at == 0 else {}),
+        }
+        for at, call in calls.items()
+    ]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": f"{call['name']} says"} for call in calls.values()]
+    history: list[Any] = [*MESSAGES, {"role": "assistant", "content": None, "tool_calls": said}, *results]
+    answered = list(client.chat.completions.create(model=GEMINI, messages=history, tools=TOOLS, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in answered) == "Sunny, noon."
+    assert finish_of(answered) == ["stop"]
+
+    first, second = upstream.received
+    assert first.target == "/v1beta/models/gemini-3-flash:streamGenerateContent?alt=sse"
+    assert first.headers["x-goog-api-key"] == "AIza-of-this-test"
+    assert first.json["generationConfig"]["thinkingConfig"] == {"thinkingLevel": "LOW"}
+    _, model_turn, user_turn = second.json["contents"]
+    assert model_turn["parts"][0]["thoughtSignature"] == "c2lnbmVk"
+    assert [part["functionResponse"]["name"] for part in user_turn["parts"]] == ["weather", "clock"]
+    rows = native.rows()
+    by_hand = 40 * INPUT + 60 * CACHED + 20 * OUTPUT
+    assert [(row.status, row.charged_nano_usd, row.usage_estimated) for row in rows] == [("ok", by_hand, False)] * 2
+    assert (rows[0].reasoning_tokens, rows[0].finish_reason) == (12, "tool_calls")
+    assert native.held() == {}
+
+
+def test_a_whole_answer_of_gemini(gateway: Gateway, native: House, upstream: Upstream) -> None:
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 2, "totalTokenCount": 12}
+    upstream.then(Script(parts=(json.dumps(parts({"text": "Hello"}, finish="STOP", usageMetadata=usage), indent=2).encode(),)))
+
+    got = native.client(gateway.url).chat.completions.with_raw_response.create(model=GEMINI, messages=MESSAGES)
+
+    answer = got.parse()
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("Hello", "stop")
+    assert got.headers["x-gatehouse-cost-usd"] == exact_usd(10 * INPUT + 2 * OUTPUT)
+
+
+def test_a_task_with_tools_is_done_by_bedrock(gateway: Gateway, native: House, upstream: Upstream) -> None:
+    usage = {"inputTokens": 40, "outputTokens": 20, "totalTokens": 120, "cacheReadInputTokens": 60, "cacheWriteInputTokens": 0}
+    start = {"toolUse": {"toolUseId": "tooluse_1", "name": "weather"}}
+    upstream.then(
+        amazon_stream(
+            ("messageStart", {"role": "assistant"}),
+            ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "One moment."}}),
+            ("contentBlockStop", {"contentBlockIndex": 0}),
+            ("contentBlockStart", {"contentBlockIndex": 1, "start": start}),
+            ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"city":'}}}),
+            ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '"Zürich"}'}}}),
+            ("contentBlockStop", {"contentBlockIndex": 1}),
+            ("messageStop", {"stopReason": "tool_use"}),
+            ("metadata", {"usage": usage, "metrics": {"latencyMs": 3}}),
+        )
+    )
+
+    chunks = list(native.client(gateway.url).chat.completions.create(model=BEDROCK, messages=MESSAGES, tools=TOOLS, stream=True))
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "One moment."
+    assert calls_of(chunks) == {0: {"id": "tooluse_1", "name": "weather", "arguments": '{"city":"Zürich"}'}}
+    assert finish_of(chunks) == ["tool_calls"]
+    received = upstream.received[-1]
+    assert received.target == "/model/anthropic.claude-opus-5-v1:0/converse-stream"
+    assert received.headers["accept"] == "application/vnd.amazon.eventstream"
+    assert received.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKIDTEST/")
+    assert [tool["toolSpec"]["name"] for tool in received.json["toolConfig"]["tools"]] == ["weather", "clock"]
+    (row,) = native.rows()
+    assert row.charged_nano_usd == 40 * INPUT + 60 * CACHED + 20 * OUTPUT
+    assert (row.status, row.usage_estimated, row.finish_reason) == ("ok", False, "tool_calls")
+
+
+def refused(status: int, body: bytes) -> Script:
+    return Script(status=status, parts=(body,))
+
+
+WRONG_KEY = b'{"error":{"code":400,"message":"Bad key AIza-of-this-test","details":[{"reason":"API_KEY_INVALID"}]}}'
+TOO_LONG = b'{"error":{"code":400,"message":"Too long.","status":"INVALID_ARGUMENT"}}'
+OVERLOADED = {"error": {"code": 503, "message": "Overloaded.", "status": "UNAVAILABLE"}}
+NO_STREAM = Script(headers={"content-type": "application/vnd.amazon.eventstream"}, parts=(b"<html>" * 50,))
+
+
+@pytest.mark.parametrize(
+    ("model", "script", "status"),
+    [
+        (GEMINI, refused(400, WRONG_KEY), 502),
+        (GEMINI, refused(400, TOO_LONG), 400),
+        (GEMINI, gemini_stream(OVERLOADED), 503),
+        (GEMINI, gemini_stream(), 502),
+        (BEDROCK, refused(403, b'{"message":"The security token AKIDTEST is invalid."}'), 502),
+        (BEDROCK, amazon_stream(after=event_streams.exception("throttlingException", "Slow down.")), 503),
+        (BEDROCK, NO_STREAM, 502),
+    ],
+)
+def test_what_fails_before_the_first_word_is_an_error_and_free(
+    gateway: Gateway, native: House, upstream: Upstream, model: str, script: Script, status: int
+) -> None:
+    upstream.then(script)
+
+    with pytest.raises(openai.APIStatusError) as raised:
+        native.client(gateway.url).chat.completions.create(model=model, messages=MESSAGES, stream=True)
+
+    assert raised.value.status_code == status
+    assert "of-this-test" not in str(raised.value)
+    assert "AKIDTEST" not in str(raised.value)
+    assert native.nothing_held()
+    (row,) = native.rows()
+    assert (row.status, row.charged_nano_usd) == ("failed", 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "script"),
+    [
+        (GEMINI, gemini_stream(parts({"text": "Hel"}), {"error": {"code": 500, "message": "Oh.", "status": "INTERNAL"}})),
+        (GEMINI, gemini_stream(parts({"text": "Hel"}), ending="reset")),
+        (GEMINI, gemini_stream(parts({"text": "Hel"}))),
+        (
+            BEDROCK,
+            amazon_stream(
+                ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hel"}}),
+                after=event_streams.exception("modelStreamErrorException", "The model failed."),
+            ),
+        ),
+    ],
+)
+def test_what_fails_on_the_way_is_told_in_the_stream_and_free(
+    gateway: Gateway, native: House, upstream: Upstream, model: str, script: Script
+) -> None:
+    upstream.then(script)
+    client = native.client(gateway.url)
+
+    with pytest.raises(openai.APIError):  # where the first word came with the failure, before the stream
+        list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True))
+
+    assert native.nothing_held()
+    (row,) = native.rows()
+    assert (row.status, row.charged_nano_usd) == ("failed", 0)
+
+
+def test_an_address_of_a_picture_is_not_fetched_for_them(gateway: Gateway, native: House, upstream: Upstream) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"{upstream.url}/secret.png"}}
+    messages: Any = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
+    for model in (GEMINI, BEDROCK):
+        with pytest.raises(openai.BadRequestError, match="fetches no addresses"):
+            native.client(gateway.url).chat.completions.create(model=model, messages=messages)
+    assert upstream.received == []
+    assert native.nothing_held()
