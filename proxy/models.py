@@ -135,6 +135,63 @@ class Deployment(models.Model):
         return f"{self.model} by {self.provider}"
 
 
+class Alias(models.Model):
+    """Another name of a model, for keys at or below a group."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="model_aliases")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=80)
+    # A model's name as callers ask for it, or `auto`.
+    model = models.CharField(max_length=200)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("group", Lower("name"), name="one_alias_per_group_and_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Preset(models.Model):
+    """A model with parameters and a system prompt under one name, shared with keys at or below a group."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="presets")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="presets")
+    name = models.SlugField(max_length=60)
+    description = models.CharField(max_length=200, blank=True)
+    # A model's name, an alias, or `auto`.
+    model = models.CharField(max_length=200)
+    system_prompt = models.TextField(blank=True, max_length=20_000)
+    # proxy.canonical.preset.Parameters.
+    parameters = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    archived_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "group", Lower("name"), condition=models.Q(archived_at=None), name="one_preset_per_group_and_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RoutingChoice(models.Model):
+    """What `auto` chooses from in an organisation, and the model that savings are told against."""
+
+    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, related_name="routing_choice")
+    # Names of models, weakest first; empty: the cheapest, the dearest and one between of all that a key may call.
+    auto_candidates = models.JSONField(default=list, blank=True)
+    baseline_model = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"routing of {self.organization}"
+
+
 class Simulation(models.Model):
     """A period of the ledger replayed against a policy that may not be in force: what was asked, how far it is, what came out."""
 
