@@ -79,6 +79,7 @@ class UsageRecord(models.Model):
     provider = models.CharField(max_length=80, default="")
     deployment_id = models.BigIntegerField(null=True)
     route_reason = models.CharField(max_length=80, default="")
+    preset = models.CharField(max_length=60, default="", db_default="")
 
     input_tokens = models.BigIntegerField(default=0)
     cache_read_tokens = models.BigIntegerField(default=0)
@@ -100,6 +101,10 @@ class UsageRecord(models.Model):
     byok = models.BooleanField(db_default=False)
     absorbed_nano_usd = models.BigIntegerField(default=0)
     reserved_nano_usd = models.BigIntegerField(default=0)
+    # What the same tokens would have cost at the organisation's baseline model; without one nothing is compared.
+    baseline_nano_usd = models.BigIntegerField(null=True)
+    # What cached tokens cost less than fresh ones; less than nothing where only writing was paid for.
+    cache_saving_nano_usd = models.BigIntegerField(default=0, db_default=0)
 
     latency_ms = models.IntegerField(null=True)
     first_token_ms = models.IntegerField(null=True)

@@ -58,6 +58,7 @@ class Row(msgspec.Struct, kw_only=True):
     provider: str = ""
     deployment_id: int | None = None
     route_reason: str = ""
+    preset: str = ""
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
@@ -74,6 +75,8 @@ class Row(msgspec.Struct, kw_only=True):
     byok: bool = False
     absorbed_nano_usd: int = 0
     reserved_nano_usd: int = 0
+    baseline_nano_usd: int | None = None
+    cache_saving_nano_usd: int = 0
     latency_ms: int | None = None
     first_token_ms: int | None = None
     status: str

@@ -8,10 +8,12 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.ledger import Attempt
+from billing.pricing import Price
 from gateway_project.lib import ids
 from guardrails.admission import Admitted
 from guardrails.limits import Limit
 from orgs.access import Principal
+from proxy.auto import Decision
 from proxy.callers import Caller
 from proxy.canonical.request import Request
 from proxy.deployments import Deployment
@@ -33,7 +35,14 @@ class Call:
     id: UUID = field(default_factory=ids.new_call_id)
     started: float = field(default_factory=time.monotonic)
     feature: str = ""
+    # As it was read, and as it is sent once a preset has been applied (proxy/steering.py).
+    original: Request | None = None
     request: Request | None = None
+    preset: str = ""
+    # The model's name, aliases resolved; what `auto` decided; the price that savings are told against.
+    target: str = ""
+    decision: Decision | None = None
+    baseline: Price | None = None
     plan: Plan | None = None
     held: Admitted | None = None
     max_tokens: int | None = None
@@ -75,7 +84,9 @@ class Call:
     @property
     def model(self) -> str:
         """The model that the call goes to: the one asked for, unless a policy sent it elsewhere."""
-        return self.degraded.degrade_model if self.degraded is not None else self.asked.model
+        if self.degraded is not None:
+            return self.degraded.degrade_model
+        return self.decision.model if self.decision is not None else self.target or self.asked.model
 
     @property
     def most_output(self) -> int:

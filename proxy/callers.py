@@ -17,7 +17,8 @@ from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
 from orgs.access import Principal
-from proxy import deployments, own_keys, spend
+from proxy import deployments, names, own_keys, spend
+from proxy.names import Names
 from proxy.own_keys import OwnKey
 
 MAX_CACHED = 20_000
@@ -29,6 +30,7 @@ class Caller(msgspec.Struct, frozen=True):
     principal: Principal
     limits: limits.Limits
     own_keys: tuple[OwnKey, ...] = ()
+    names: Names = Names()
 
 
 _cache: dict[str, Caller] = {}
@@ -104,7 +106,7 @@ async def load_unguarded(key: str) -> Caller:
     if not principal.admit_unguarded:
         raise RedisUnavailable("limits cannot be checked, and this organisation lets no call pass unchecked")
     compiled = await compiling.compile_for(principal, generation="", pool_nano_usd=0, now=datetime.now(UTC))
-    return Caller(key, "", principal, compiled, await own_keys.of_path(principal))
+    return Caller(key, "", principal, compiled, await own_keys.of_path(principal), await names.of(principal))
 
 
 async def _load(key: str, now: datetime | None) -> Caller:
@@ -116,7 +118,8 @@ async def _load(key: str, now: datetime | None) -> Caller:
     principal = await access.principal_of(key)
     pool = await spend.funded(principal.organization_id)
     compiled = await compiling.compile_for(principal, generation=generation, pool_nano_usd=pool, now=now or datetime.now(UTC))
-    caller = Caller(key, read.value, principal, compiled, await own_keys.of_path(principal))
+    keys, given_names = await own_keys.of_path(principal), await names.of(principal)
+    caller = Caller(key, read.value, principal, compiled, keys, given_names)
     if not read.dirty:
         if len(_cache) >= MAX_CACHED:
             _cache.clear()

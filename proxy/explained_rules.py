@@ -46,9 +46,9 @@ def _ruled(call: Call, model: Model | None, rule: Rule, alone: Rules) -> tuple[b
         case "providers":
             return _provided(call, model, alone)
         case _:
-            refuses = alone.against_model(call.asked.model) is not None
+            refuses = alone.against_model(call.model) is not None
             listed = refuses == (rule.kind == "blocked_models")
-            return refuses, errors.ModelNotAllowed.code, f"{'lists' if listed else 'does not list'} {call.asked.model}"
+            return refuses, errors.ModelNotAllowed.code, f"{'lists' if listed else 'does not list'} {call.model}"
 
 
 def _provided(call: Call, model: Model | None, alone: Rules) -> tuple[bool, str, str]:

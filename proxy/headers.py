@@ -64,7 +64,10 @@ def _changes(call: Call) -> dict[str, str]:
 
 def _route(call: Call) -> str:
     provider = call.served_by.target.provider_name if call.served_by is not None else ""
-    return _ascii(f"{provider}; reason={call.route_reason}; attempts={call.tries}")
+    route = f"{provider}; reason={call.route_reason}; attempts={call.tries}"
+    if call.decision is not None:
+        route += f"; auto={call.decision.model}; need={call.decision.need}"
+    return _ascii(route)
 
 
 def _ascii(text: str) -> str:

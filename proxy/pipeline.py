@@ -37,6 +37,7 @@ from proxy import (
     routing,
     settling,
     spend,
+    steering,
     unguarded,
 )
 from proxy import streaming as streams
@@ -198,7 +199,7 @@ async def _reserve_unguarded(call: Call) -> Admitted:
 
 async def degrade(call: Call, outcome: Degrade) -> None:
     """The call goes to the cheaper model that the policy names, if it can and may go there; else it stays as it is."""
-    if outcome.limit.degrade_model == call.asked.model:
+    if outcome.limit.degrade_model == call.model:
         return
     call.degraded = outcome.limit
     try:
@@ -215,7 +216,9 @@ async def without_fallback(call: Call) -> None:
 
 async def plan_of(call: Call) -> routing.Plan:
     """Where the call may go and what it can cost. Raises PermissionRefused, ModelNotFound, BadRequest, ModelUnpriced."""
+    steering.rename(call)
     catalogue = await _catalogue(call)
+    steering.decide(call, catalogue)
     model = routing.find(catalogue, call.model, kind=call.asked.kind)
     permits.check_model(call, model)
     limits = call.caller.limits

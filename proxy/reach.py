@@ -57,11 +57,13 @@ def _can_serve(model: Model, request: Request, *, kind: str) -> bool:
 
 
 def _cost(deployment: Deployment, request: Request) -> int:
-    """What the call would cost at list price if its answer were of usual length."""
-    if deployment.price is None:
-        return sys.maxsize
+    return sys.maxsize if deployment.price is None else usual_cost(deployment.price, request)
+
+
+def usual_cost(price: pricing.Price, request: Request) -> int:
+    """What the call would cost at this price if its answer were of usual length, in nano-dollars."""
     return pricing.worst_case(
-        deployment.price,
+        price,
         input_tokens=request.input_tokens_estimate,
         output_tokens=request.max_tokens or routing.USUAL_OUTPUT,
         n=request.n,

@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from billing.ledger import Row
-from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, bill
+from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill
+from proxy.auto import Decision
 from proxy.call import Call
 from proxy.canonical.usage import Usage
 from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
@@ -156,6 +157,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         deployment_id=served.id if served is not None else None,
         byok=served is not None and served.own_key_id is not None,
         route_reason=call.route_reason if call.plan is not None else "",
+        preset=call.preset,
         reserved_nano_usd=call.held.amount_nano_usd if call.held is not None else 0,
         latency_ms=call.elapsed_ms(),
         first_token_ms=call.first_token_ms(),
@@ -184,6 +186,9 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.usage_estimated = usage.estimated and any(map(cost.parts.get, (*INPUT_KINDS, *OUTPUT_KINDS)))
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.list_nano_usd = cost.total
+    if charged:
+        row.cache_saving_nano_usd = _uncached(price, usage) - cost.total
+        row.baseline_nano_usd = None if call.baseline is None else bill(call.baseline, usage).total
     if row.byok:
         # Its provider is paid by the organisation itself: what is not counted is absorbed by nobody.
         row.list_nano_usd = bill(price, _as_reserved(call, usage)).total if charged else 0
@@ -198,6 +203,14 @@ def _bound(row: Row, most: int) -> None:
     else:
         row.charged_nano_usd = min(row.charged_nano_usd, most)
         row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
+
+
+def _uncached(price: Price, usage: Usage) -> int:
+    """What the call would have cost without the provider's prompt cache."""
+    written = usage.cache_write_5m + usage.cache_write_1h
+    fresh = usage.input_uncached + usage.cache_read + written
+    plain = msgspec.structs.replace(usage, input_uncached=fresh, cache_read=0, cache_write_5m=0, cache_write_1h=0)
+    return bill(price, plain).total
 
 
 def _as_reserved(call: Call, usage: Usage) -> Usage:
@@ -239,7 +252,15 @@ def _decision(call: Call) -> dict[str, Any]:
         }
     if len(plan.deployments) > 1:
         decision["order"] = _order(plan)
+    if call.decision is not None:
+        decision["auto"] = _auto(call.decision)
     return decision | ({"unguarded": True} if held.unguarded else {})
+
+
+def _auto(decision: Decision) -> dict[str, Any]:
+    """What `auto` decided, and why not for the others."""
+    others = [[model, why] for model, why in decision.alternatives[:MOST_TOLD]]
+    return {"asked": decision.leaning, "need": decision.need, "model": decision.model, "others": others}
 
 
 def _order(plan: Plan) -> list[list[str]]:
