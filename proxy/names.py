@@ -33,7 +33,7 @@ SELECT
 
 
 class Names(msgspec.Struct, frozen=True):
-    """By name in lower case. `candidates`: of `auto`, weakest first; empty: any model. `baseline`: what savings are told against."""
+    """By name in lower case. `candidates`: of `auto`, weakest first; empty: any. `baseline`: against which savings are told."""
 
     aliases: dict[str, str] = {}
     presets: dict[str, Preset] = {}

@@ -18,8 +18,9 @@ from tests.upstream import Upstream, answer, usage_of
 HARD: list[Any] = [
     {
         "role": "user",
-        "content": "A train leaves at 3 pm at 60 miles an hour, another at 4:30 pm at 75. They share 12 stops of 3 minutes each. After how "
-        "many hours has the second caught up with the first, and what is 15% of the distance that both have travelled by then?",
+        "content": "A train leaves at 3 pm at 60 miles an hour, another at 4:30 pm at 75. They share 12 stops of 3 minutes "
+        "each. After how many hours has the second caught up with the first, and what is 15% of the distance that both "
+        "have travelled by then?",
     }
 ]
 
