@@ -17,5 +17,6 @@ class ProxyConfig(AppConfig):
         spending.read_with(spend.spent)
         offered.read_with(known_models.known_models)
         new_models.read_with(newly_offered.newly_offered, by_name=newly_offered.by_own_name)
+        register(Entry("Models", "catalogue:models", "cpu", Permission.VIEW_OWN, position=25))
         register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44))
         register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))

@@ -156,37 +156,37 @@ async def as_stored() -> Catalogue:
 
 async def _read(epoch_value: str) -> Catalogue:
     rows = await database.rows(CATALOGUE_SQL)
-    found = await _prices(rows)
-    models: dict[str, Model] = {}
-    for row in rows:
-        deployment = _deployment(row, found.get(row["deployment_id"]))
-        if deployment is not None:
-            models[row["name"]] = _with(models.get(row["name"]) or _model(row), deployment)
-    until = [price.valid_until.timestamp() for price in found.values() if price.valid_until is not None]
+    models = assembled(rows, await database.rows(prices.PRICES_SQL, {"skus": skus_of(rows), "at": datetime.now(UTC)}))
+    priced = (one.price for model in models.values() for one in model.deployments)
+    until = [price.valid_until.timestamp() for price in priced if price is not None and price.valid_until is not None]
     accounts = {row["provider_name"]: row for row in await database.rows(ACCOUNTS_SQL)}
     return Catalogue(epoch_value, models, min(until, default=float("inf")), accounts)
+
+
+def assembled(rows: list[dict[str, Any]], priced: list[dict[str, Any]]) -> dict[str, Model]:
+    """Models by name, from rows of CATALOGUE_SQL and the rows of PRICES_SQL for `skus_of` them."""
+    by_sku = {row["sku"]: price for row in priced if (price := prices.price_from_row(row)) is not None}
+    models: dict[str, Model] = {}
+    for row in rows:
+        deployment = _deployment(row, next((by_sku[sku] for sku in _skus(row) if sku in by_sku), None))
+        if deployment is not None:
+            models[row["name"]] = _with(models.get(row["name"]) or _model(row), deployment)
+    return models
+
+
+def skus_of(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted({sku for row in rows for sku in _skus(row)})
+
+
+def _skus(row: dict[str, Any]) -> list[str]:
+    """Where the price of a deployment is looked up; the first that has one counts."""
+    return prices.skus_for(model=row["name"], kind=row["provider_kind"], upstream_model=row["upstream_model"])
 
 
 def model_of(row: dict[str, Any], price: Price) -> Model | None:
     """A model with one deployment, from a row such as CATALOGUE_SQL gives; None where the deployment cannot be used."""
     deployment = _deployment(row, price)
     return None if deployment is None else _with(_model(row), deployment)
-
-
-async def _prices(rows: list[dict[str, Any]]) -> dict[int, Price]:
-    """By deployment id: the price in force of the first of its skus that has one."""
-    skus = {
-        row["deployment_id"]: prices.skus_for(model=row["name"], kind=row["provider_kind"], upstream_model=row["upstream_model"])
-        for row in rows
-    }
-    wanted = sorted({sku for names in skus.values() for sku in names})
-    priced = await database.rows(prices.PRICES_SQL, {"skus": wanted, "at": datetime.now(UTC)})
-    by_sku = {row["sku"]: price for row in priced if (price := prices.price_from_row(row)) is not None}
-    return {
-        deployment_id: next(by_sku[sku] for sku in names if sku in by_sku)
-        for deployment_id, names in skus.items()
-        if any(sku in by_sku for sku in names)
-    }
 
 
 def _model(row: dict[str, Any]) -> Model:

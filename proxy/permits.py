@@ -17,6 +17,7 @@ from proxy.errors import (
     MemberNotAllowed,
     ModelNotAllowed,
     ModelNotApproved,
+    PermissionRefused,
     ProviderNotAllowed,
     ZdrUnavailable,
 )
@@ -36,7 +37,12 @@ def check_caller(call: Call) -> None:
         address = call.address or "an unknown address"
         detail = _detail(rule) | {"address": call.address or None}
         raise IpNotAllowed(f"{_where(rule)} takes no calls from {address}.", detail=detail)
-    rule = rules.against_member(call.principal.member_id)
+    check_member(call)
+
+
+def check_member(call: Call) -> None:
+    """Raises MemberNotAllowed."""
+    rule = call.caller.limits.rules.against_member(call.principal.member_id)
     if rule is not None:
         raise MemberNotAllowed(f"{_where(rule)} does not name {call.principal.member_name}.", detail=_detail(rule))
 
@@ -105,6 +111,17 @@ def most_tokens(call: Call) -> int | None:
             },
         )
     return bound.value
+
+
+def refusal_of(call: Call, model: Model) -> PermissionRefused | None:
+    """What keeps this caller from the model wherever it calls from; None where nothing does."""
+    try:
+        check_member(call)
+        check_model(call, model)
+        allowed_deployments(call, model)
+    except PermissionRefused as error:
+        return error
+    return None
 
 
 def permits(caller: Caller, model: Model) -> bool:

@@ -80,6 +80,8 @@ ROWS = [
     Row("orgs:switch", "302 404 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302", method="post"),
     Row("api:explain", "401 400 400 400 400 400 400"),
+    Row("catalogue:models", "302 404 200 200 200 200 200"),
+    Row("catalogue:model", "302 404 404 404 404 404 404"),
     Row("explain:page", "302 404 200 200 200 200 200"),
     Row("requests:page", "302 404 200 200 200 200 200"),
     Row("requests:waiting", "302 404 403 403 200 200 200"),

@@ -1,0 +1,143 @@
+"""The declared models as one person sees them: which its keys may call, from which group, and what keeps it from the others.
+
+Judged as the proxy judges a call of a key that the person makes in each of its groups: by the same rules and functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from django.db import connection
+from django.utils import timezone
+
+from billing.prices import PRICES_SQL
+from billing.pricing import Rates
+from guardrails import compiling
+from orgs.access import Node, Principal
+from orgs.actor import Actor
+from orgs.models import Membership
+from proxy import capabilities, deployments, permits, retirement
+from proxy.call import Call
+from proxy.callers import Caller
+from proxy.deployments import Model
+from proxy.errors import ModelNotApproved, PermissionRefused
+from proxy.protocols import chat_completions
+from proxy.retirement import Retirement
+
+_JSON = ("options", "timeout")
+
+Verdict = Literal["usable", "partly", "unapproved", "refused"]
+
+
+class Offer(NamedTuple):
+    """`why` and `ask` are of the first refusal; `places` are the groups whose keys may call it, where some may not."""
+
+    model: Model
+    verdict: Verdict
+    why: str
+    ask: str
+    places: tuple[str, ...]
+    providers: tuple[str, ...]
+    rates: Rates | None
+    retirement: Retirement | None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def capabilities(self) -> list[str]:
+        """As people read them."""
+        return [capabilities.CAPABILITIES[word] for word in capabilities.in_order(self.model.capabilities)]
+
+    @property
+    def highlights(self) -> list[str]:
+        """Without what nearly every model can."""
+        words = capabilities.in_order(self.model.capabilities - {"streaming", "parallel_tools"})
+        return [capabilities.CAPABILITIES[word] for word in words]
+
+    @property
+    def is_usable(self) -> bool:
+        return self.verdict in {"usable", "partly"}
+
+
+def offers_to(actor: Actor) -> list[Offer]:
+    """Every declared model, by name. Two statements, and two more for each group the person belongs to."""
+    now = timezone.now()
+    rows = [row | {name: _decoded(row[name]) for name in _JSON} for row in _rows(deployments.CATALOGUE_SQL)]
+    models = deployments.assembled(rows, _rows(PRICES_SQL, {"skus": deployments.skus_of(rows), "at": now}))
+    calls = [Call(chat_completions.NAME, _caller(_principal(actor, one), now)) for one in actor.memberships]
+    return [offer_of(model, calls, today=now.date()) for model in sorted(models.values(), key=lambda model: model.name.lower())]
+
+
+def offer_of(model: Model, calls: Sequence[Call], *, today: date) -> Offer:
+    """`calls`: one from each group of the person, asking for nothing in particular."""
+    refusals = [permits.refusal_of(call, model) for call in calls]
+    open_to = [call for call, refusal in zip(calls, refusals, strict=True) if refusal is None]
+    first = next(filter(None, refusals), None)
+    served = permits.deployments_for(open_to[0].caller, model) if open_to else model.deployments
+    return Offer(
+        model=model,
+        verdict=_verdict(refusals, open_to),
+        why="" if first is None else first.message,
+        ask="" if first is None else str((first.detail or {}).get("ask", "")),
+        places=tuple(call.principal.path[-1].name for call in open_to) if first else (),
+        providers=tuple(dict.fromkeys(one.target.provider_name for one in served)),
+        rates=served[0].price.rates if served[0].price else None,
+        retirement=retirement.of(
+            deprecated_on=model.deprecated_on, retires_on=model.retires_on, replaced_by=model.replaced_by, today=today
+        ),
+    )
+
+
+def _verdict(refusals: Sequence[PermissionRefused | None], open_to: Sequence[Call]) -> Verdict:
+    if open_to:
+        return "usable" if len(open_to) == len(refusals) else "partly"
+    return "unapproved" if all(isinstance(refusal, ModelNotApproved) for refusal in refusals) else "refused"
+
+
+def _principal(actor: Actor, membership: Membership) -> Principal:
+    """Of a key that the person might make in this group: no key of its own yet, no application."""
+    organization = actor.organization
+    return Principal(
+        organization_id=organization.pk,
+        organization_name=organization.name,
+        time_zone=organization.time_zone,
+        attribution_required=False,
+        path=tuple(Node(group.pk, group.level, group.name) for group in membership.group.path()),
+        member_id=actor.user.pk,
+        member_name=str(actor.user),
+        key_id=0,
+        key_name="",
+        application_id=None,
+        application_name="",
+        environment="",
+        features=(),
+        expires_at=None,
+        approval_since=organization.approval_since,
+    )
+
+
+def _caller(principal: Principal, now: datetime) -> Caller:
+    """With the rules that apply; no call is made, so what was spent does not matter."""
+    groups = [node.id for node in principal.path]
+    subject = {"organization": principal.organization_id, "groups": groups, "member": principal.member_id}
+    bound = msgspec.convert(_rows(compiling.BOUND_SQL, {**subject, "key": 0, "application": None}), list[compiling.Bound])
+    approved = [row["model"] for row in _rows(compiling.APPROVED_SQL, subject)]
+    limits = compiling.compiled(principal, bound, approved=approved, generation="", pool_nano_usd=0, now=now)
+    return Caller("", "", principal, limits)
+
+
+def _rows(query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+def _decoded(value: Any) -> Any:
+    """JSON columns come as text through Django's own connection."""
+    return msgspec.json.decode(value) if isinstance(value, str) else value
