@@ -12,7 +12,7 @@ from proxy.canonical.answer import CONTENT_FILTER, LENGTH, Answer, Choice
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols.responses_items import Sealed, seal
+from proxy.protocols.responses_items import Sealed, custom_input, custom_tools, seal
 
 Members = dict[str, Any]
 # What a response says of the request it answers, and what it says where the caller said nothing.
@@ -66,7 +66,7 @@ def render_answer(answer: Answer, *, request: Request, call_id: str) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     created_at = int(time.time())
     response = skeleton(request, call_id=call_id, created_at=created_at)
-    response |= {"model": answer.model or request.model, "output": items(choice, call_id=call_id)}
+    response |= {"model": answer.model or request.model, "output": items(choice, call_id=call_id, custom=custom_tools(request))}
     return msgspec.json.encode(response | ending(choice.finish_reason, answer.usage))
 
 
@@ -93,8 +93,11 @@ def usage_members(usage: Usage) -> Members:
 
 
 # --- output items ------------------------------------------------------------------------------
-def items(choice: Choice, *, call_id: str) -> list[Members]:
-    """Texts that follow each other are one message; each thought and each call of a tool is an item of its own."""
+def items(choice: Choice, *, call_id: str, custom: frozenset[str] = frozenset()) -> list[Members]:
+    """Texts that follow each other are one message; each thought and each call of a tool is an item of its own.
+
+    `custom`: names of tools without a schema.
+    """
     found: list[Members] = []
     for part in choice.parts:
         match part:
@@ -108,7 +111,8 @@ def items(choice: Choice, *, call_id: str) -> list[Members]:
                 if part.signature:
                     sealed = Sealed(signature=part.signature, tool_use_id=part.id)
                     found.append(reasoning(call_id, len(found), Thinking(), sealed))
-                found.append(function_call(call_id, len(found), part))
+                written = custom_call if part.name in custom else function_call
+                found.append(written(call_id, len(found), part))
     if choice.logprobs is not None:
         _add_logprobs(found, choice.logprobs)
     if found and choice.finish_reason == LENGTH and "status" in found[-1]:
@@ -147,6 +151,17 @@ def function_call(call_id: str, index: int, part: ToolUse, *, status: str = "com
         "call_id": part.id,
         "name": part.name,
         "arguments": part.arguments,
+    }
+
+
+def custom_call(call_id: str, index: int, part: ToolUse, *, status: str = "completed") -> Members:
+    return {
+        "id": f"ctc_{short(call_id)}{index:02x}",
+        "type": "custom_tool_call",
+        "status": status,
+        "call_id": part.id,
+        "name": part.name,
+        "input": custom_input(part.arguments),
     }
 
 

@@ -36,6 +36,10 @@ from proxy.errors import BadRequest
 from proxy.protocols import data_urls, surrogates
 from proxy.protocols.bodies import NULL, wrong_type
 
+# What a tool without a schema is to providers that know functions only: one of a single text.
+CUSTOM_PARAMETERS = Raw(
+    b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
+)
 # Before what we wrap: no provider's own encrypted content begins so.
 MARK = "gh1."
 LOGPROBS = "message.output_text.logprobs"
@@ -90,11 +94,17 @@ class _Item(msgspec.Struct):
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
+    input: str | None = None
     output: str | list[_Part] | None = None
 
 
 class _MaybeSealed(msgspec.Struct):
     encrypted_content: Any = None
+
+
+class _ToolFormat(msgspec.Struct):
+    definition: str | None = None
+    syntax: str | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -103,6 +113,11 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     parameters: Raw = NULL
     strict: bool | None = None
+    format: _ToolFormat | None = None
+
+
+class _CustomInput(msgspec.Struct):
+    input: str
 
 
 class _Choice(msgspec.Struct):
@@ -251,7 +266,11 @@ def _message(item: _Item, path: str, signatures: dict[str, str]) -> Message | No
             call_id = _required(item.call_id, f"{path}.call_id")
             name = _required(item.name, f"{path}.name")
             return Message("assistant", (ToolUse(call_id, name, item.arguments or "{}", signatures.get(call_id)),))
-        case "function_call_output":
+        case "custom_tool_call":
+            call_id, name = _required(item.call_id, f"{path}.call_id"), _required(item.name, f"{path}.name")
+            arguments = msgspec.json.encode(_CustomInput(item.input or "")).decode()
+            return Message("assistant", (ToolUse(call_id, name, arguments, signatures.get(call_id)),))
+        case "function_call_output" | "custom_tool_call_output":
             call_id = _required(item.call_id, f"{path}.call_id")
             return Message("tool", (ToolResult(call_id, tuple(_parts(item.output, f"{path}.output"))),))  # type: ignore[arg-type]
         case _:
@@ -332,6 +351,8 @@ def _file(part: _Part, path: str) -> File:
 # --- settings ----------------------------------------------------------------------------------
 def _tool(tool: _Tool, index: int) -> Tool:
     path = f"tools[{index}]"
+    if tool.type == "custom":
+        return Tool(_required(tool.name, f"{path}.name"), _custom_description(tool), CUSTOM_PARAMETERS)
     if tool.type != "function":
         raise BadRequest(
             f"The tool {tool.type[:60]!r} is OpenAI's own; this model is served by another provider, which takes functions only.",
@@ -341,13 +362,39 @@ def _tool(tool: _Tool, index: int) -> Tool:
     return Tool(_required(tool.name, f"{path}.name"), tool.description, parameters, tool.strict)
 
 
+def _custom_description(tool: _Tool) -> str | None:
+    """With the grammar that its input must follow: nobody enforces it there, so the model is told."""
+    form = tool.format or _ToolFormat()
+    if not form.definition:
+        return tool.description
+    rule = f"`input` must follow this {form.syntax or ''} grammar:\n{form.definition}"
+    return f"{tool.description}\n\n{rule}" if tool.description else rule
+
+
+def custom_tools(request: Request) -> frozenset[str]:
+    """Names of the tools that the caller declared without a schema."""
+    raw = bytes(request.fields.get("tools", NULL))
+    if b'"custom"' not in raw:
+        return frozenset()
+    read = _settings(request).tools or ()
+    return frozenset(tool.name for tool in read if tool.type == "custom" and tool.name)
+
+
+def custom_input(arguments: str) -> str:
+    """The text that a call of such a tool holds; as it is where it holds something else."""
+    try:
+        return msgspec.json.decode(arguments, type=_CustomInput).input
+    except msgspec.DecodeError:
+        return arguments
+
+
 def _chosen(tools: tuple[Tool, ...], choice: str | _Choice | None) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     match choice:
         case None:
             return tools, None
         case "auto" | "required" | "none":
             return tools, ToolChoice(choice)
-        case _Choice(type="function"):
+        case _Choice(type="function" | "custom"):
             return tools, ToolChoice("tool", _required(choice.name, "tool_choice.name"))
         case _Choice(type="allowed_tools"):
             allowed = {tool.name for tool in choice.tools}

@@ -30,7 +30,7 @@ from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.protocols import responses_answers as answers
-from proxy.protocols.responses_items import Sealed, seal
+from proxy.protocols.responses_items import Sealed, custom_input, custom_tools, seal
 from proxy.protocols.sse import FrameSplitter, data_of
 
 Members = dict[str, Any]
@@ -66,6 +66,7 @@ class StreamRenderer:
         self._item: _OpenMessage | _OpenThinking | None = None
         # By the number of the call, each with its place in the output.
         self._calls: dict[int, _OpenCall] = {}
+        self._custom = custom_tools(request)
         self._finish = ""
 
     def feed(self, deltas: tuple[Delta, ...]) -> bytes:
@@ -154,8 +155,12 @@ class StreamRenderer:
             self._thinking().sealed = sealed
             self._close()
         call = ToolUse(delta.id, delta.name, "")
-        item = answers.function_call(self._call_id, len(self._output), call, status="in_progress")
-        self._calls[delta.index] = _OpenCall(self, item)
+        if delta.name in self._custom:
+            item = answers.custom_call(self._call_id, len(self._output), call, status="in_progress")
+            self._calls[delta.index] = _OpenCustomCall(self, item)
+        else:
+            item = answers.function_call(self._call_id, len(self._output), call, status="in_progress")
+            self._calls[delta.index] = _OpenCall(self, item)
 
     def _close(self, *, incomplete: bool = False) -> None:
         if self._item is not None:
@@ -253,18 +258,32 @@ class _OpenThinking(_Open):
 class _OpenCall(_Open):
     def __init__(self, stream: StreamRenderer, item: Members) -> None:
         super().__init__(stream, item)
-        self._pieces: list[str] = []
+        self.pieces: list[str] = []
 
     def write(self, stream: StreamRenderer, arguments: str) -> None:
-        self._pieces.append(arguments)
+        self.pieces.append(arguments)
         stream.emit("response.function_call_arguments.delta", **self.place, delta=arguments)
 
     def close(self, stream: StreamRenderer, *, incomplete: bool) -> None:
         # An unfinished call stays as it is: what is cut off must not look like a call without arguments.
-        self._item["arguments"] = "".join(self._pieces) or ("" if incomplete else "{}")
+        self._item["arguments"] = "".join(self.pieces) or ("" if incomplete else "{}")
         name = self._item["name"]
         arguments = self._item["arguments"]
         stream.emit("response.function_call_arguments.done", **self.place, name=name, arguments=arguments)
+        self.done(stream, incomplete=incomplete)
+
+
+class _OpenCustomCall(_OpenCall):
+    """A call of a tool without a schema: its text stands inside of JSON, so it is told once that is complete."""
+
+    def write(self, stream: StreamRenderer, arguments: str) -> None:
+        self.pieces.append(arguments)
+
+    def close(self, stream: StreamRenderer, *, incomplete: bool) -> None:
+        text = self._item["input"] = custom_input("".join(self.pieces))
+        if text:
+            stream.emit("response.custom_tool_call_input.delta", **self.place, delta=text)
+        stream.emit("response.custom_tool_call_input.done", **self.place, input=text)
         self.done(stream, incomplete=incomplete)
 
 

@@ -33,6 +33,10 @@ REQUIRED = frozenset(
     )
 )
 ENDS = ("response.completed", "response.incomplete", "response.failed")
+DONE = {
+    *("output_text.done", "refusal.done", "reasoning_summary_text.done"),
+    *("function_call_arguments.done", "custom_tool_call_input.done"),
+}
 _events: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
@@ -179,13 +183,15 @@ def _note(item: Members, event: Members) -> None:
     elif kind.endswith("part.done"):
         assert texts[place] == event["part"].get("text", event["part"].get("refusal"))
     else:
-        assert kind in ("output_text.done", "refusal.done", "reasoning_summary_text.done", "function_call_arguments.done")
-        told = event.get("text", event.get("refusal", event.get("arguments")))
+        assert kind in DONE
+        told = next(event[name] for name in ("text", "refusal", "arguments", "input") if name in event)
         assert told == texts.get(place, "") or (told == "{}" and not texts)
 
 
 def _told(item: Members, texts: dict[int, str]) -> bool:
     """Whether the pieces say what the whole item says; a call without arguments may be told none."""
+    if item["type"] == "custom_tool_call":
+        return texts.get(0, "") == item["input"]
     if item["type"] == "function_call":
         return texts.get(0, "") == item["arguments"] or (not texts and item["arguments"] == "{}")
     parts = item.get("content") or item.get("summary") or ()

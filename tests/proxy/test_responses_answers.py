@@ -25,7 +25,7 @@ from proxy.canonical.answer import (
     ToolDelta,
     ToolStarted,
 )
-from proxy.canonical.conversation import Message, Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Message, Refusal, Text, Thinking, ToolResult, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.protocols import responses
@@ -45,8 +45,8 @@ def whole(choice: Choice, request: Request | None = None) -> Members:
     return sound_response(json.loads(responses.render_answer(answer, request=request or asked(), call_id=CALL_ID)))
 
 
-def streamed(*deltas: Delta, usage: Usage | None = USED, together: bool = False) -> Members:
-    renderer = responses.renderer(asked(), call_id=CALL_ID)
+def streamed(*deltas: Delta, usage: Usage | None = USED, together: bool = False, request: Request | None = None) -> Members:
+    renderer = responses.renderer(request or asked(), call_id=CALL_ID)
     pieces = [deltas] if together else [(delta,) for delta in deltas]
     stream = b"".join(renderer.feed(piece) for piece in pieces) + renderer.end(usage)
     return assembled(events_in(stream))
@@ -234,3 +234,40 @@ def test_an_item_of_thought_carries_the_signature_of_the_call_after_it() -> None
 
 def test_a_stream_without_usage_says_that_there_is_none() -> None:
     assert streamed(Started(), TextDelta("Hi"), Finished("stop"), usage=None)["usage"] is None
+
+
+# --- tools without a schema --------------------------------------------------------------------
+PATCHING: Any = {
+    "type": "custom",
+    "name": "patch",
+    "description": "Patches.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: X"},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [('{"input":"*** Begin\\n+ é"}', "*** Begin\n+ é"), ('{"input":""}', ""), ("plain", "plain"), ('{"other":1}', '{"other":1}')],
+)
+def test_a_call_of_a_tool_without_a_schema_is_told_as_its_text(arguments: str, text: str) -> None:
+    choice = Choice((Text("I patch."), ToolUse("c1", "patch", arguments), ToolUse("c2", "look", "{}")), "tool_calls")
+    request = asked(tools=[PATCHING, {"type": "function", "name": "look"}])
+    for body in (whole(choice, request), streamed(*deltas_of(choice), request=request)):
+        _, patch, look = body["output"]
+        assert (patch["type"], patch["call_id"], patch["name"], patch["input"]) == ("custom_tool_call", "c1", "patch", text)
+        assert look["type"] == "function_call"
+
+
+def test_such_a_tool_is_a_function_of_one_text_elsewhere_and_its_calls_come_back() -> None:
+    call = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c1", "name": "patch", "input": 'a "b"'}
+    result = {"type": "custom_tool_call_output", "call_id": "c1", "output": "done"}
+    got = conversation(asked(tools=[PATCHING], tool_choice={"type": "custom", "name": "patch"}, input=[call, result]))
+    (tool,) = got.tools
+    assert tool.description == "Patches.\n\n`input` must follow this lark grammar:\nstart: X"
+    assert msgspec.json.decode(tool.parameters or b"")["required"] == ["input"]
+    assert got.tool_choice is not None
+    assert got.tool_choice.name == "patch"
+    assert got.messages == (
+        Message("assistant", (ToolUse("c1", "patch", '{"input":"a \\"b\\""}'),)),
+        Message("tool", (ToolResult("c1", (Text("done"),)),)),
+    )
