@@ -197,6 +197,19 @@ def test_a_stream_of_a_chat_model(gateway: Gateway, house: House, upstream: Upst
     assert events.get_final_response().output_text == "Hello"
 
 
+def test_a_chat_model_answers_in_the_shape_that_was_asked_for(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    class Gate(BaseModel):
+        name: str
+
+    upstream.on("scripted", answer('{"name": "North"}'))
+
+    parsed = house.client(gateway.url).responses.parse(model="scripted", input="Which gate?", text_format=Gate)
+
+    assert parsed.output_parsed == Gate(name="North")
+    form = upstream.received[-1].json["response_format"]
+    assert (form["type"], form["json_schema"]["name"], form["json_schema"]["strict"]) == ("json_schema", "Gate", True)
+
+
 def test_an_agent_calls_a_tool_and_goes_on(gateway: Gateway, house: House, upstream: Upstream) -> None:
     """As Codex does it: nothing kept, thinking asked for, calls answered in the next request."""
     wants = {"index": 0, "id": "call_7", "type": "function", "function": {"name": "look", "arguments": ""}}
