@@ -191,8 +191,8 @@ def _note(item: Members, event: Members) -> None:
 def _told(item: Members, texts: dict[int, str]) -> bool:
     """Whether the pieces say what the whole item says; a call without arguments may be told none."""
     if item["type"] == "custom_tool_call":
-        return texts.get(0, "") == item["input"]
+        return texts.get(0, "") == str(item["input"])
     if item["type"] == "function_call":
-        return texts.get(0, "") == item["arguments"] or (not texts and item["arguments"] == "{}")
+        return texts.get(0, "") == str(item["arguments"]) or (not texts and item["arguments"] == "{}")
     parts = item.get("content") or item.get("summary") or ()
     return texts == {index: part.get("text", part.get("refusal")) for index, part in enumerate(parts)}
