@@ -84,7 +84,9 @@ def test_what_is_no_table_of_outcomes_is_told_with_its_place(tmp_path: Path, tex
         read_table(write(tmp_path / "rows.csv", text))
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x1f\x8bgarbage", gzip.compress(b"task,prompt\n" * 99)[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"\x1f\x8bgarbage", gzip.compress(b"task,prompt\n" * 99, mtime=0)[:-9]], ids=range(3)
+)
 def test_a_broken_file_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
