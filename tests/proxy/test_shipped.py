@@ -8,6 +8,7 @@ from billing import price_list
 from proxy import shipped
 from proxy.catalogue_file import DeploymentDeclaration
 from proxy.models import Model
+from proxy.providers import registry
 
 MODELS = {model.name: model for model in shipped.models()}
 
@@ -22,6 +23,7 @@ def listed_window(deployment: DeploymentDeclaration) -> int | None:
 def test_there_are_enough_of_enough_providers_and_of_every_kind() -> None:
     assert len(MODELS) >= 100
     assert len(shipped.kinds()) >= 13
+    assert shipped.kinds() <= registry.PROVIDERS.keys(), "this version can talk to all of them"
     assert {model.kind for model in MODELS.values()} == set(Model.Kind.values)
 
 
