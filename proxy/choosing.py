@@ -106,22 +106,22 @@ def _by_lot(equals: Sequence[Deployment], lots: Lots, reason: Reason) -> list[Ch
 
 
 def _by_price(equals: Sequence[Deployment], cost: Callable[[Deployment], int], lots: Lots) -> list[Choice]:
-    costs = {deployment.id: cost(deployment) for deployment in equals}
+    costs = {deployment.health_name: cost(deployment) for deployment in equals}
     least = min(costs.values())
-    cheapest = [deployment for deployment in equals if costs[deployment.id] == least]
-    dearer = [deployment for deployment in equals if costs[deployment.id] > least]
-    dearer.sort(key=lambda deployment: (costs[deployment.id], -lots(deployment)))
+    cheapest = [deployment for deployment in equals if costs[deployment.health_name] == least]
+    dearer = [deployment for deployment in equals if costs[deployment.health_name] > least]
+    dearer.sort(key=lambda deployment: (costs[deployment.health_name], -lots(deployment)))
     return _by_lot(cheapest, lots, "cheapest") + [Choice(deployment, "dearer") for deployment in dearer]
 
 
 def _by_latency(equals: Sequence[Deployment], known: Known, lots: Lots) -> list[Choice]:
     if lots.chance() * MEASURE_ONE_IN < 1:
         return _by_lot(equals, lots, "measuring")
-    times = {deployment.id: known.health(deployment).answer_ms for deployment in equals}
+    times = {deployment.health_name: known.health(deployment).answer_ms for deployment in equals}
     bound = AS_FAST * min((time for time in times.values() if time is not None), default=0.0)
     fast, slow, unknown = [], [], []
     for deployment in equals:
-        time = times[deployment.id]
+        time = times[deployment.health_name]
         if time is None:
             unknown.append(deployment)
         elif time <= bound:

@@ -45,7 +45,7 @@ class Turns:
         """None where no deployment is left to try."""
         while self._left:
             deployment = self._left.popleft()
-            if not self._may_be_long_enough(deployment):
+            if self._too_long_for and not self._may_be_long_enough(deployment):
                 continue
             probes = board.current().circuit(deployment) == "half-open"
             if probes and not await board.current().takes_probe(deployment):
@@ -61,6 +61,8 @@ class Turns:
         return None
 
     async def _with_quota(self, deployment: Deployment, *, probes: bool) -> Turn | None:
+        if deployment.rpm is None and deployment.tpm is None:
+            return Turn(deployment, probes)
         try:
             return Turn(deployment, probes, await quotas.reserve(deployment, tokens=self._tokens))
         except UsedUp as used_up:

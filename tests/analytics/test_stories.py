@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from analytics.call_story import Gauge, Step, Switch, story_of
+from analytics.call_story import ROUTES, Gauge, Step, Switch, story_of
 from billing.models import CallAttempt, UsageRecord
 from orgs.models import Group
+from proxy.choosing import Reason
 
 BUDGET = {"level": "key", "node": "Mia's key", "policy": "Limits", "window": "month", "limit": 5 * 10**9, "left": 1_234_567_891}
 REFUSAL = {
@@ -138,6 +139,22 @@ def test_what_was_never_reached_is_not_told() -> None:
 )
 def test_the_route_is_told_in_words_also_one_of_a_later_version(reason: str, words: str) -> None:
     assert steps(call(route_reason=reason))[1].text == words
+
+
+def test_every_reason_of_a_route_has_words() -> None:
+    assert ROUTES.keys() == {*get_args(Reason), "fallback"}
+
+
+def test_where_a_call_could_go_is_told_in_order_and_is_no_decision_of_limits() -> None:
+    order = [["main", "gpt", "circuit open"], ["spare", "other", "order"]]
+    told = steps(call(route_reason="order", decision={"order": order}))
+    assert [step.title for step in told] == ["Received", "Routed", "Completed"]
+    assert told[1].text.endswith("In this order: main / gpt (circuit open), spare / other (order)")
+
+
+def test_a_deployment_that_was_passed_over_says_why() -> None:
+    passed = steps(call(), attempt(1, "skipped", None, "quota"), attempt(2))[2]
+    assert (passed.text, passed.tone, passed.when) == ("passed over: what its provider grants a minute was used up", "warn", "")
 
 
 def test_the_path_is_told_from_the_root_down() -> None:

@@ -117,5 +117,41 @@ def test_a_deployment_that_dies_under_load_costs_no_call_and_is_probed_until_it_
     assert "gatehouse_deployment_circuit" in metrics(gateway)
 
 
+def test_a_call_falls_back_to_another_model_and_says_who_answered(
+    gateway: Gateway, house: House, deployments: list[Deployment], dying: Upstream, upstream: Upstream
+) -> None:
+    with transaction.atomic():
+        deployments[1].delete()
+        Model.objects.filter(name="failing-over").update(fallbacks=["gone", "scripted"])
+        changed()
+    dying.on("dying", RESET)
+    upstream.on("scripted", answer(usage=(1000, 500)))
+
+    got = call(gateway, house)
+
+    assert (got.status_code, got.headers["x-gatehouse-model"]) == (200, "scripted")
+    assert route(got) == "scripted; reason=fallback; attempts=2"
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.requested_model, row.served_model, row.provider) == ("failing-over", "scripted", "scripted")
+    assert row.decision["order"] == [["dying", "dying", "order"], ["scripted", "scripted", "fallback model"]]
+    assert row.charged_nano_usd == 1000 * 1_000 + 500 * 4_000
+    assert [entry.status for entry in house.attempts_of(got.headers["x-request-id"])] == ["failed", "ok"]
+    assert house.nothing_held()
+
+
+def test_zero_data_retention_is_asked_for_by_a_header(
+    gateway: Gateway, house: House, deployments: list[Deployment], dying: Upstream
+) -> None:
+    asked = {"x-gatehouse-zdr": "true"}
+    refused = raw(gateway.url, house.key_text, body(model="failing-over"), **asked)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "zdr_unavailable")
+    with transaction.atomic():
+        Deployment.objects.filter(pk=deployments[1].pk).update(zdr=True)
+        changed()
+    got = raw(gateway.url, house.key_text, body(model="failing-over"), **asked)
+    assert (got.status_code, route(got)) == (200, "standing-by; reason=only; attempts=1")
+    assert dying.received == []
+
+
 def metrics(gateway: Gateway) -> str:
     return httpx.get(f"{gateway.url}/metrics", trust_env=False).text
