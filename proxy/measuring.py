@@ -26,3 +26,9 @@ def broke_off(call: Call, failure: AttemptFailed) -> None:
     """A stream that had begun."""
     if call.served_by is not None and call.first_token is not None:
         board.current().failed(call.served_by, failure, began=call.first_token)
+
+
+def never_answered(call: Call) -> None:
+    """The time of the whole call went by in its only attempt. Where there were several, nobody knows whose fault it was."""
+    if len(call.attempts) == 1 and call.served_by is not None:
+        board.current().failed(call.served_by, AttemptFailed("timeout", "No answer in time."), began=call.started)

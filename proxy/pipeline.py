@@ -28,6 +28,7 @@ from proxy import (
     errors,
     headers,
     listed,
+    measuring,
     observed,
     open_streams,
     permits,
@@ -318,5 +319,7 @@ async def _stream(call: Call, codec: CallerCodec) -> Answer:
 def _failed(call: Call, error: Exception) -> ProxyError:
     """Records a call that ended without an answer, releases its hold, and returns what to tell."""
     shown = streams.told(error)
+    if isinstance(error, TimeoutError):
+        measuring.never_answered(call)
     settling.close_later(call, recording.failed(call, error=shown))
     return shown

@@ -280,6 +280,30 @@ def test_a_failure_tells_more_than_what_could_not_be_sent(upstream: Upstream) ->
     on_a_loop(work())
 
 
+@pytest.mark.parametrize(("before", "counted"), [((), 1), ((refuse(500),), 0)])
+def test_a_call_whose_whole_time_went_by_blames_its_only_attempt(
+    upstream: Upstream, before: tuple[Script, ...], counted: int
+) -> None:
+    first, second = at(upstream, "first"), at(upstream, "second")
+    upstream.then(*before, HANG)
+
+    async def work() -> Call:
+        call = planned_call(first, second)
+        task = asyncio.create_task(attempts.whole_answer(call, call.planned))
+        while len(upstream.received) <= len(before):
+            await asyncio.sleep(0.005)
+        task.cancel()  # as the bound on the whole call does
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        measuring.never_answered(call)
+        await known(first, second)
+        return call
+
+    on_a_loop(work())
+    hung = second if before else first
+    assert (of(hung).attempts, of(hung).last_error) == (counted, "timeout" if counted else "")
+
+
 def test_a_stream_tells_when_its_first_token_came_how_fast_the_rest_did_and_that_it_broke_off(upstream: Upstream) -> None:
     one = at(upstream, "one")
     upstream.on("one", stream(*frames("a", "b"), before=0.05))
