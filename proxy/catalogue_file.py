@@ -153,7 +153,7 @@ class _Reader:
         )
         if "api_key" in found and "api_key_env" in found:
             self._complain(node, "give api_key or api_key_env, not both")
-        if "kind" in found and not found.get("base_url") and _has_no_address(found["kind"]):
+        if "kind" in found and not found.get("base_url") and registry.provider(found["kind"]).needs_address:
             self._complain(node, f"a provider of kind {found['kind']} needs base_url")
         try:
             if "kind" in found:
@@ -321,12 +321,6 @@ def _kind_of_provider(node: yaml.Node) -> str:
         return registry.provider(kind).kind
     except registry.UnknownKind as error:
         raise values.BadValue(str(error)) from error
-
-
-def _has_no_address(kind: str) -> bool:
-    """Where neither the kind nor its options say where the provider is."""
-    provider = registry.provider(kind)
-    return provider.base_url() is None and not provider.required_options
 
 
 def _token_rates(found: Mapping[str, Any]) -> dict[str, int]:

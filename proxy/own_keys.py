@@ -18,6 +18,7 @@ from gateway_project.lib import crypto, database
 from orgs.access import Principal
 from proxy.deployments import Deployment
 from proxy.errors import ProviderFailed
+from proxy.providers import registry
 from proxy.providers.base import Target
 
 log = structlog.get_logger(__name__)
@@ -98,7 +99,9 @@ def applied(
 def targeted(target: Target, key: OwnKey) -> Target:
     """Where a deployment is reached with this key."""
     if not key.base_url:
-        return msgspec.structs.replace(target, api_key=key.secret)
+        theirs = registry.PROVIDERS[target.kind].options_of_key
+        options = {name: value for name, value in target.options.items() if name not in theirs}
+        return msgspec.structs.replace(target, api_key=key.secret, options=options)
     # The operator's headers and options may hold secrets: nothing of them goes to an address that a tenant gave.
     return msgspec.structs.replace(target, api_key=key.secret, base_url=key.base_url, is_tenants=True, headers={}, options={})
 

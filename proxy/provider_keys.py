@@ -42,7 +42,7 @@ class Place(NamedTuple):
     @property
     def takes_url(self) -> bool:
         """Kinds whose address only their customer knows."""
-        return self.kind in registry.PROVIDERS and registry.PROVIDERS[self.kind].url is None
+        return self.kind in registry.PROVIDERS and registry.PROVIDERS[self.kind].needs_address
 
 
 def places() -> list[Place]:

@@ -5,10 +5,14 @@ whose status is 200, or raises `AttemptFailed`. **Whoever opens, closes**: `Upst
 every path; it ends the connection if the answer was not read to its end, so that the provider stops generating.
 """
 
+import re
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
+
+# What may stand in an address as it is: names of regions and projects.
+PART_OF_ADDRESS = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 
 
 class Timeouts(msgspec.Struct, frozen=True):

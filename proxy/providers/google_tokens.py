@@ -18,7 +18,7 @@ import msgspec
 
 from proxy.errors import AttemptFailed
 from proxy.providers import http
-from proxy.providers.base import Target
+from proxy.providers.base import PART_OF_ADDRESS, Target
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105
@@ -36,6 +36,7 @@ class ServiceAccount(msgspec.Struct, frozen=True):
     client_email: str
     private_key: str
     private_key_id: str = ""
+    project_id: str = ""
     token_uri: str = TOKEN_URI
 
 
@@ -58,7 +59,7 @@ _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Locks] = WeakKeyDictionary
 async def token(target: Target) -> str:
     """For a key file in `target.api_key`; anything else is a token already. Raises AttemptFailed."""
     credential = target.api_key or ""
-    if not credential.lstrip().startswith("{"):
+    if not _is_key_file(credential):
         return credential
     locks = _locks.setdefault(asyncio.get_running_loop(), defaultdict(asyncio.Lock))
     async with locks[credential]:
@@ -69,9 +70,23 @@ async def token(target: Target) -> str:
     return known.text
 
 
+def project(target: Target) -> str:
+    """The option's, else the key file's own. Raises AttemptFailed where neither names one."""
+    named = target.options.get("project")
+    if named is None and _is_key_file(target.api_key or ""):
+        named = _account(target).project_id
+    if not isinstance(named, str) or not PART_OF_ADDRESS.fullmatch(named):
+        raise AttemptFailed("auth", "Neither the provider's options nor its key name a project.")
+    return named
+
+
 def forget(target: Target) -> None:
     """After the token was refused: it may have been revoked before its time."""
     _tokens.pop(target.api_key or "", None)
+
+
+def _is_key_file(credential: str) -> bool:
+    return credential.lstrip().startswith("{")
 
 
 def _keep(credential: str, new: _Token) -> None:

@@ -1,6 +1,5 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
-import re
 from typing import Self
 from urllib.parse import quote
 
@@ -11,7 +10,7 @@ from proxy.errors import AttemptFailed
 from proxy.protocols import converse, gemini, registry
 from proxy.protocols.base import Quirks
 from proxy.providers import aws, google_tokens, http
-from proxy.providers.base import Target, Upstream
+from proxy.providers.base import PART_OF_ADDRESS, Target, Upstream
 from proxy.sandbox import tokens
 
 
@@ -22,8 +21,6 @@ class UnknownKind(ValueError):
 class BadOptions(ValueError):
     """The catalogue says of a provider what this version cannot do with, or leaves out what it needs."""
 
-
-_PART_OF_ADDRESS = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 
 # What a provider that speaks OpenAI's HTTP usually serves.
 CHAT_ONLY = ("chat_completions",)
@@ -47,11 +44,17 @@ class Provider(msgspec.Struct, frozen=True):
     key_required: bool = True
     protocols: tuple[str, ...] = CHAT_ONLY
     quirks: Quirks = Quirks()
-    # Options without which it has no address; `configured` checks them.
+    # Options without which it has no address (`configured` checks them), and those that go with the operator's key only.
     required_options: tuple[str, ...] = ()
+    options_of_key: tuple[str, ...] = ()
 
     def base_url(self) -> str | None:
         return self.url
+
+    @property
+    def needs_address(self) -> bool:
+        """Whether only its customer knows where it is: neither the kind nor its options say."""
+        return self.base_url() is None and not self.required_options
 
     def default_key(self) -> str | None:
         """The key to use where the catalogue gives none."""
@@ -62,8 +65,8 @@ class Provider(msgspec.Struct, frozen=True):
 
         So a provider whose models are served by Responses only, or a server that speaks more than most, needs no kind.
         """
-        for name in self.required_options:
-            if not isinstance(options.get(name), str) or not _PART_OF_ADDRESS.fullmatch(str(options[name])):
+        for name in (*self.required_options, *(name for name in self.options_of_key if name in options)):
+            if not isinstance(options.get(name), str) or not PART_OF_ADDRESS.fullmatch(str(options[name])):
                 raise BadOptions(f"a provider of kind {self.kind} needs the option {name}: letters, digits, - . :")
         chosen = options.get("protocols")
         if chosen is None:
@@ -137,7 +140,7 @@ class Vertex(Provider, frozen=True):
 
     def address(self, target: Target, path: str) -> str:
         """`base_url` stands in for Google's own host; the project and the region are in the path all the same."""
-        region, project = target.options["region"], target.options["project"]
+        region, project = target.options["region"], google_tokens.project(target)
         host = "https://aiplatform.googleapis.com" if region == "global" else f"https://{region}-aiplatform.googleapis.com"
         root = target.base_url.rstrip("/") or f"{host}/v1"
         return f"{root}/projects/{project}/locations/{region}/publishers/google{path}"
@@ -182,7 +185,7 @@ _PROVIDERS = (
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
-    Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region", "project")),
+    Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region",), options_of_key=("project",)),
     Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",)),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
     Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=UNASKED_USAGE, protocols=(*EMBEDDINGS, "transcriptions")),

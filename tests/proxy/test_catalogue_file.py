@@ -242,9 +242,10 @@ def test_a_provider_has_one_credential() -> None:
 
 
 def test_a_kind_that_lives_in_a_region_needs_to_be_told_which() -> None:
-    found = problems(provider(kind="vertex", options="{region: europe-west4}"))
-    assert found == [Problem(2, "a provider of kind vertex needs the option project: letters, digits, - . :")]
+    found = problems(provider(kind="bedrock", options="{regoin: eu-central-1}"))
+    assert found == [Problem(2, "a provider of kind bedrock needs the option region: letters, digits, - . :")]
     assert problems(provider(kind="bedrock", options="{region: eu-central-1}")) == []
+    assert problems(provider(kind="vertex", options="{region: global}")) == []
 
 
 def test_a_key_file_may_stand_in_the_catalogue() -> None:

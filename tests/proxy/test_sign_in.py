@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from proxy import own_keys
 from proxy.errors import AttemptFailed
 from proxy.protocols import converse, gemini
 from proxy.providers import google_tokens, registry
@@ -102,11 +103,39 @@ def test_vertex_has_the_address_of_its_region_and_project(region: str, address: 
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"region": "x"}, {"region": "evil.example/", "project": "p"}, {"region": 5, "project": "p"}]
+    "options",
+    [
+        {},
+        {"project": "p"},
+        {"region": "evil.example/"},
+        {"region": 5},
+        {"region": "x", "project": "p/../q"},
+        {"region": "x", "project": None},
+    ],
 )
 def test_a_provider_without_its_options_is_not_used(options: dict[str, object]) -> None:
     with pytest.raises(registry.BadOptions, match="needs the option"):
         registry.provider("vertex").configured(options)
+
+
+def test_the_project_is_that_of_the_key_file_where_no_other_is_named(upstream: Upstream, run: Run) -> None:
+    upstream.then(token("ya29.x"), answer())
+    options = {"region": "global", "token_uri": f"{host(upstream)}/token"}
+    run(call(vertex(upstream, options=options, api_key=key_file(project_id="theirs"))))
+    assert upstream.received[-1].target.startswith("/projects/theirs/locations/global/")
+
+
+@pytest.mark.parametrize("key", ["ya29.given", key_file(), key_file(project_id="a/b")])
+def test_without_a_project_nothing_is_sent(upstream: Upstream, run: Run, key: str) -> None:
+    assert failure(run, vertex(upstream, options={"region": "global"}, api_key=key)).kind == "auth"
+    assert upstream.received == []
+
+
+def test_an_organisation_s_own_key_file_is_used_in_its_own_project() -> None:
+    where = target("vertex", options={"region": "global", "project": "operators"}, api_key=key_file())
+    theirs = own_keys.targeted(where, own_keys.OwnKey(1, "vertex", None, key_file(project_id="theirs")))
+    assert "/projects/theirs/" in registry.provider("vertex").address(theirs, "/x")
+    assert "/projects/operators/" in registry.provider("vertex").address(where, "/x")
 
 
 def test_a_key_file_is_exchanged_once_for_a_token_that_serves_many_calls(upstream: Upstream, run: Run) -> None:
