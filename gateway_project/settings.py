@@ -230,6 +230,7 @@ CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "analytics.tasks.roll_up_usage", "schedule": 15.0, "options": {"expires": 15}},
     "prove-counters": {"task": "proxy.tasks.prove_counters", "schedule": 600.0, "options": {"expires": 600}},
     "sweep-generations": {"task": "guardrails.tasks.sweep_generations", "schedule": 3600.0, "options": {"expires": 600}},
+    "forget-expired": {"task": "proxy.tasks.forget_expired", "schedule": 300.0, "options": {"expires": 300}},
     "resolve-holds": {"task": "proxy.tasks.resolve_holds", "schedule": 5.0, "options": {"expires": 5}},
 }
 

@@ -118,6 +118,11 @@ def worker_id() -> str:
     return current().worker_id
 
 
+async def is_alive(worker: str) -> bool:
+    """Whether this worker has renewed its lease in time. Raises RedisUnavailable."""
+    return bool(await redis.scripts().command("EXISTS", counters.worker(worker)))
+
+
 def forget(call_id: UUID) -> None:
     """This call holds nothing any more."""
     lease = _leases.get(asyncio.get_running_loop())

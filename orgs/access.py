@@ -59,6 +59,7 @@ class Principal(msgspec.Struct, frozen=True):
     reset_hour: int = 0
     admit_unguarded: bool = False
     approval_since: datetime | None = None
+    content_retention_hours: int = 0
 
     def refuse_expired(self, now: datetime) -> None:
         """Raises KeyRefused once the key's time is over; a cached principal must be asked at every call."""
@@ -92,6 +93,7 @@ PRINCIPAL_SQL = """
 SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_at, k.disabled_at, k.revoked_at, k.member_id,
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
        o.week_start, o.fiscal_month, o.reset_hour, o.admit_unguarded, o.approval_since,
+       o.content_retention_hours,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
        k.member_id IS NULL OR (

@@ -25,6 +25,12 @@ def offered_time_zones() -> list[str]:
 
 
 class SettingsForm(forms.Form):
+    # Fields that the form shows and saves as the organisation has them.
+    AS_THEY_ARE = (
+        *("name", "time_zone", "week_start", "fiscal_month", "reset_hour"),
+        *("attribution_required", "admit_unguarded", "content_retention_hours"),
+    )
+
     name = forms.CharField(max_length=120)
     time_zone = forms.CharField(
         max_length=64,
@@ -55,14 +61,19 @@ class SettingsForm(forms.Form):
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     admit_unguarded = forms.BooleanField(required=False, label="Let calls pass while limits cannot be checked")
+    content_retention_hours = forms.IntegerField(
+        label="Keep contents of calls for",
+        min_value=0,
+        max_value=Organization.MOST_RETENTION_HOURS,
+        help_text="0 keeps nothing. At most 720 hours, which is 30 days.",
+    )
 
     def __init__(self, data: Any = None, *, organization: Organization, since: datetime | None = None) -> None:
         """`since`: what new models were counted from when their approval was last switched off, to switch it on again."""
         super().__init__(data)
         self.since = organization.approval_since or since
         self.zone = ZoneInfo(organization.time_zone)
-        same = ("name", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required", "admit_unguarded")
-        self.initial = {field: getattr(organization, field) for field in same}
+        self.initial = {field: getattr(organization, field) for field in self.AS_THEY_ARE}
         self.initial["approval_required"] = organization.approval_since is not None
         self.initial["approval_from"] = self._since_date()
 
@@ -81,6 +92,7 @@ class SettingsForm(forms.Form):
             "reset_hour": cleaned["reset_hour"],
             "attribution_required": cleaned["attribution_required"],
             "admit_unguarded": cleaned["admit_unguarded"],
+            "content_retention_hours": cleaned["content_retention_hours"],
             "approval_since": (self.chosen_since or timezone.now()) if cleaned["approval_required"] else None,
         }
 

@@ -82,13 +82,22 @@ class Organization(models.Model):
     approval_since = models.DateTimeField(
         null=True, blank=True, help_text="Models first offered after this moment need an approval before anyone may call them."
     )
+    content_retention_hours = models.SmallIntegerField(
+        default=0, help_text="How long contents of calls may be kept, encrypted; 0: not at all."
+    )
     created_at = models.DateTimeField(default=timezone.now)
+
+    # 30 days.
+    MOST_RETENTION_HOURS: ClassVar[int] = 30 * 24
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(week_start__range=(0, 6)), name="week_starts_on_a_day"),
             models.CheckConstraint(condition=Q(fiscal_month__range=(1, 12)), name="fiscal_year_begins_in_a_month"),
             models.CheckConstraint(condition=Q(reset_hour__range=(0, 23)), name="days_begin_at_an_hour"),
+            models.CheckConstraint(
+                condition=Q(content_retention_hours__range=(0, 30 * 24)), name="contents_are_kept_for_a_month_at_most"
+            ),
         ]
 
     def __str__(self) -> str:

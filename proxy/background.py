@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
@@ -17,13 +17,27 @@ log = structlog.get_logger(__name__)
 
 _running: set[asyncio.Task[Any]] = set()
 
+T = TypeVar("T")
+
 
 def run(work: Coroutine[Any, Any, Any], *, of: str) -> asyncio.Task[None]:
     """`of` names the work where its failure is logged."""
-    task = asyncio.get_running_loop().create_task(_logged(work, of), name=of)
+    return begun(_logged(work, of), of=of)
+
+
+def begun(work: Coroutine[Any, Any, T], *, of: str) -> asyncio.Task[T]:
+    """Runs to its end whoever waits for it or leaves; its failure is whose who waits."""
+    task = asyncio.get_running_loop().create_task(work, name=of)
     _running.add(task)
     task.add_done_callback(_running.discard)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     return task
+
+
+async def waited(work: Coroutine[Any, Any, T], *, of: str, seconds: float) -> T:
+    """The result, if there is one in time: then the work goes on alone. Raises TimeoutError at the very time."""
+    async with asyncio.timeout(seconds):
+        return await asyncio.shield(begun(work, of=of))
 
 
 async def drain() -> None:

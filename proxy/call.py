@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from billing.ledger import Attempt
 from billing.pricing import Price
 from gateway_project.lib import ids
@@ -20,6 +22,14 @@ from proxy.deployments import Deployment
 from proxy.errors import ProxyError
 from proxy.health.quotas import Reservation
 from proxy.routing import Plan
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What stands for one call in proxy.idempotency: whose key, and digests of the idempotency key and of what was asked."""
+
+    api_key_id: int
+    key_digest: bytes
+    body_digest: bytes
 
 
 @dataclass(slots=True)
@@ -37,6 +47,8 @@ class Call:
     feature: str = ""
     # As it was read, and as it is sent once a preset has been applied (proxy/steering.py).
     original: Request | None = None
+    # Set where the caller gave an idempotency key, and this is the call that runs under it.
+    claim: Claim | None = None
     request: Request | None = None
     preset: str = ""
     # The model's name, aliases resolved; what `auto` decided; the price that savings are told against.

@@ -3,7 +3,9 @@
     ProxyError
     ├── BadRequest 400 invalid_request
     │   ├── RequestTooLarge 413 request_too_large
-    │   └── IdempotencyConflict 409 idempotency_conflict
+    │   ├── IdempotencyConflict 409 idempotency_conflict
+    │   ├── AlreadyCompleted 409 already_completed
+    │   └── CallInProgress 409 call_in_progress  with retry-after
     ├── KeyRefused 401
     │   ├── InvalidApiKey invalid_api_key        ├── KeyRevoked key_revoked
     │   ├── KeyExpired key_expired               ├── KeyDisabled key_disabled
@@ -88,6 +90,20 @@ class RequestTooLarge(BadRequest):
 class IdempotencyConflict(BadRequest):
     status, code, should_retry = 409, "idempotency_conflict", False
     sentence = "Another request with this idempotency key differs from this one."
+
+
+class AlreadyCompleted(BadRequest):
+    """The call that this idempotency key stands for is over, and its answer was not kept."""
+
+    status, code, should_retry = 409, "already_completed", False
+    sentence = "The call with this idempotency key has been answered already."
+
+
+class CallInProgress(BadRequest):
+    """Another call with this idempotency key runs still. SDKs try a 409 again, and then wait again."""
+
+    status, code, patience = 409, "call_in_progress", 1
+    sentence = "The call with this idempotency key has not ended yet."
 
 
 class KeyRefused(ProxyError):

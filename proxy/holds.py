@@ -18,13 +18,14 @@ import structlog
 
 from billing import replaying
 from billing.ledger import Row, RowRefused
+from billing.replaying import Standing
 from gateway_project.lib import ids, redis
-from guardrails import admission, counters, generations, shrinking
+from guardrails import admission, counters, generations, leases, shrinking
 from proxy import draining
 
 log = structlog.get_logger(__name__)
 
-SPOOLED = "s"
+RUNNING, SPOOLED = "r", "s"
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ async def resolve_all() -> int:
 
 async def resolve(organization_id: int) -> int:
     running = await of_organization(organization_id)
-    dead = {worker for worker in {hold.worker for hold in running} if not await _alive(worker)}
+    dead = {worker for worker in {hold.worker for hold in running} if not await leases.is_alive(worker)}
     abandoned = [hold for hold in running if hold.worker in dead and hold.state != SPOOLED]
     resolved = 0
     for hold in abandoned:
@@ -74,6 +75,23 @@ async def resolve(organization_id: int) -> int:
     if resolved:
         log.warning("holds.resolved", organization=organization_id, holds=resolved, workers=len(dead))
     return resolved
+
+
+async def close(organization_id: int, call_id: UUID, *, context: dict[str, Any]) -> bool:
+    """Closes one call whose worker is gone, held or not, so that the ledger has its row. False: its row is in a spool.
+
+    `context`: who asked for what (proxy.recording.context), where it holds nothing. Raises DatabaseUnavailable, RedisUnavailable.
+    """
+    token = await generations.of(organization_id)
+    record = await redis.scripts().command("HGET", counters.holds(organization_id, token), str(call_id))
+    try:
+        if record is not None:
+            return await _resolve(_hold(organization_id, str(call_id), record.decode()))
+        await _abandon(Hold(organization_id, call_id, 0, 0, RUNNING, "", (), context))
+        return True
+    except RowRefused as error:
+        log.error("holds.unresolvable", call_id=str(call_id), reason=str(error))
+        return False
 
 
 async def of_organization(organization_id: int) -> list[Hold]:
@@ -89,26 +107,11 @@ def _hold(organization_id: int, call_id: str, record: str) -> Hold:
     return Hold(organization_id, UUID(call_id), int(amount), int(own), state, worker, tuple(subjects.split(",")), known)
 
 
-async def _alive(worker: str) -> bool:
-    return bool(await redis.scripts().command("EXISTS", counters.worker(worker)))
-
-
 async def _resolve(hold: Hold) -> bool:
     """False where the hold is not for us to end. Raises DatabaseUnavailable, RedisUnavailable: the next round tries again."""
-    row = Row(
-        call_id=hold.call_id,
-        admitted_at=ids.time_of(hold.call_id),
-        reserved_nano_usd=hold.amount,
-        status="abandoned",
-        http_status=500,
-        **hold.context,
-    )
     if not await shrinking.claim(hold.organization_id, hold.call_id):
         return False
-    standing = (await replaying.write([(row, [])])).get(hold.call_id)
-    if standing is None:
-        raise RowRefused("the ledger takes no row for this call")
-    recorded = standing.recorded
+    recorded = (await _abandon(hold)).recorded
     await admission.settle_hold(
         hold.organization_id,
         hold.call_id,
@@ -119,3 +122,19 @@ async def _resolve(hold: Hold) -> bool:
         recorded_at=recorded.recorded_at,
     )
     return True
+
+
+async def _abandon(hold: Hold) -> Standing:
+    """What stands in the ledger after a free row was offered in the place of this call's. Raises RowRefused."""
+    row = Row(
+        call_id=hold.call_id,
+        admitted_at=ids.time_of(hold.call_id),
+        reserved_nano_usd=hold.amount,
+        status="abandoned",
+        http_status=500,
+        **hold.context,
+    )
+    standing = (await replaying.write([(row, [])])).get(hold.call_id)
+    if standing is None:
+        raise RowRefused("the ledger takes no row for this call")
+    return standing

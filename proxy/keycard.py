@@ -97,6 +97,7 @@ def _switches(rules: Rules, principal: Principal) -> dict[str, Any]:
         "clamp_least_tokens": rules.clamp_least_tokens if rules.clamp else None,
         "observed_holds": rules.observed_holds,
         "attribution_required": principal.attribution_required,
+        "content_retention_hours": principal.content_retention_hours,
         "models_need_approval_since": principal.approval_since,
         "approved_models": [] if approval is None else sorted(approval.approved),
     }

@@ -1,15 +1,16 @@
-"""The catalogue: providers, the models callers ask for, and the deployments that serve them. And simulations of policies."""
+"""The catalogue: providers, the models callers ask for, and the deployments that serve them. And simulations of policies,
+idempotency keys in use, and contents that are kept."""
 
 from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from guardrails.models import Policy
-from orgs.models import Group, Organization, User
+from orgs.models import ApiKey, Group, Organization, User
 
 
 class Provider(models.Model):
@@ -243,3 +244,44 @@ class Simulation(models.Model):
     @property
     def is_unfinished(self) -> bool:
         return self.status in self.UNFINISHED
+
+
+class IdempotencyClaim(models.Model):
+    """Which call an API key's idempotency key stands for (proxy/idempotency.py). What became of it the ledger knows."""
+
+    api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
+    key_digest = models.BinaryField()
+    # Of route and body: a repeated key must come with the same ones.
+    body_digest = models.BinaryField()
+    call_id = models.UUIDField()
+    # The worker that runs the call, by its name among the ledger's writers.
+    writer_id = models.CharField(max_length=40)
+    claimed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["api_key", "key_digest"], name="one_call_per_idempotency_key")]
+        indexes = [models.Index(fields=["claimed_at"], name="idempotency_by_age")]
+
+    def __str__(self) -> str:
+        return str(self.call_id)
+
+
+class KeptAnswer(models.Model):
+    """An answer kept because its organisation allows it, sealed and bound to this row (proxy/kept.py)."""
+
+    call_id = models.UUIDField(primary_key=True)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    sealed = models.BinaryField()
+    kept_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["expires_at"], name="kept_answers_by_end"),
+            models.Index(fields=["organization", "kept_at"], name="kept_answers_by_organization"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.call_id)

@@ -27,6 +27,7 @@ from proxy import (
     deployments,
     errors,
     headers,
+    idempotency,
     listed,
     measuring,
     observed,
@@ -67,6 +68,7 @@ class Incoming(NamedTuple):
     headers: dict[str, str]
     session: str = ""
     zdr: bool = False
+    idempotency_key: str | None = None
 
 
 async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
@@ -75,7 +77,10 @@ async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
     call = Call(codec.NAME, caller, incoming.feature, incoming.address, incoming.session, incoming.zdr)
     try:
         await _read(call, incoming, codec)
-        await admit(call)
+        if incoming.idempotency_key is None:
+            await admit(call)
+        elif (known := await _admit_once(call, incoming, key=incoming.idempotency_key)) is not None:
+            return known
         return await _stream(call, codec) if call.asked.stream else await _whole(call)
     except ProxyError as error:
         error.request_id = str(call.id)
@@ -91,6 +96,25 @@ async def _read(call: Call, incoming: Incoming, codec: CallerCodec) -> None:
             call.caller = await _reload(call, None)
         refusals.record(call, error)
         raise
+
+
+async def _admit_once(call: Call, incoming: Incoming, *, key: str) -> Answer | None:
+    """The answer of a call that ran before under this idempotency key; None: this call is the one, and it is admitted."""
+    try:
+        completed = await idempotency.begin(call, key=key, body=incoming.body)
+        if completed is not None:
+            call.caller = await authenticate_current(incoming.authorization)
+            permits.check_caller(call)
+            return Answer(*await idempotency.replayed(call, completed))
+    except ProxyError as error:
+        refusals.record(call, error)
+        raise
+    try:
+        await admit(call)
+    except BaseException:
+        idempotency.release(call)
+        raise
+    return None
 
 
 async def authenticate(authorization: str | None) -> callers.Caller:
@@ -295,9 +319,9 @@ async def _whole(call: Call) -> Answer:
         finish_reason=reply.finish_reasons[0] if reply.finish_reasons else "",
         has_output=reply.has_output,
     )
-    await settling.close(call, row)
     own = row.own_nano_usd if row.byok else None
     told = headers.of_whole(call, charged=row.charged_nano_usd, own=own, content_type=whole.content_type)
+    await idempotency.close(call, row, told, whole.body)
     return Answer(told, whole.body)
 
 

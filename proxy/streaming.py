@@ -16,7 +16,7 @@ import structlog
 from billing.ledger import Row
 from gateway_project.lib.logs import places
 from guardrails import leases
-from proxy import measuring, open_streams, recording, settling
+from proxy import headers, idempotency, kept, measuring, open_streams, recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
 from proxy.errors import (
@@ -49,6 +49,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
     reader = opened.reader
     open_row = True
     first = last = b""
+    copy = kept.Copy(wanted=idempotency.keeps(call))
     try:
         yield b""
         held_back: list[bytes] = []
@@ -58,6 +59,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
                 held_back += waiting
                 if passing:
                     first, last = first or passing, passing
+                    copy.add(passing)
                     yield passing
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
@@ -65,6 +67,8 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
             held_back = [_length_end(call, reader)]
         else:
             row = _completed(call, reader)
+        copy.add(b"".join(held_back))
+        await _keep(call, copy.whole())
         open_row = False
         await settling.close(call, row)
         yield b"".join(held_back)
@@ -86,6 +90,11 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         yield codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
     finally:
         await opened.upstream.close()
+
+
+async def _keep(call: Call, whole: bytes | None) -> None:
+    if whole is not None:
+        await idempotency.keep(call, headers.of_stream(call), whole)
 
 
 async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncIterator[list[Frame]]:

@@ -37,6 +37,7 @@ class Calls(ProxyView):
                 session=request.headers.get(sessions.HEADER, ""),
                 zdr=request.headers.get(permits.ZDR_HEADER, "").lower() == "true",
                 headers={name: request.headers[name] for name in self.codec.HEADERS if name in request.headers},
+                idempotency_key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
             ),
             codec=self.codec,
         )

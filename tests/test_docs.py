@@ -109,10 +109,10 @@ def codes_raised() -> set[str]:
 
 def headers_sent() -> set[str]:
     names: set[str] = set()
-    for module in ("headers", "errors", "attribution", "sessions", "permits"):
+    for module in ("headers", "errors", "attribution", "idempotency", "sessions", "permits"):
         tree = ast.parse((ROOT / "proxy" / f"{module}.py").read_text())
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        names |= {text for text in texts if re.fullmatch(r"x-[a-z]+(-[a-z]+)+|request-id|retry-after", text)}
+        names |= {text for text in texts if re.fullmatch(r"x-[a-z]+(-[a-z]+)+|request-id|retry-after|idempotency-key", text)}
     return names - {"x-accel-buffering"}
 
 

@@ -58,6 +58,7 @@ class Settings(TypedDict, total=False):
     attribution_required: bool
     approval_since: datetime | None
     admit_unguarded: bool
+    content_retention_hours: int
 
 
 def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[Settings]) -> Organization:
@@ -87,8 +88,9 @@ def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[S
     return organization
 
 
-# The bounds of what the calendar's numbers may be, first and last.
+# The bounds of what the calendar's numbers may be, first and last; and of every number.
 CALENDAR = {"week_start": (0, 6), "fiscal_month": (1, 12), "reset_hour": (0, 23)}
+BOUNDS = {**CALENDAR, "content_retention_hours": (0, Organization.MOST_RETENTION_HOURS)}
 
 
 def _clean(wanted: Settings) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def _clean(wanted: Settings) -> dict[str, Any]:
         cleaned["name"] = clean_name(cleaned["name"])
     if "time_zone" in cleaned:
         cleaned["time_zone"] = clean_time_zone(cleaned["time_zone"])
-    for field, (first, last) in CALENDAR.items():
+    for field, (first, last) in BOUNDS.items():
         if field in cleaned and not first <= cleaned[field] <= last:
             raise Refused(f"Give a number from {first} to {last}.", field=field)
     return cleaned

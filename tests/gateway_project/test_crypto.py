@@ -40,6 +40,38 @@ def test_neither_the_text_nor_its_equality_can_be_seen(text: str) -> None:
     assert text not in first
 
 
+@given(content=st.binary(max_size=200), row=TEXT)
+def test_any_contents_open_in_their_own_row_and_in_no_other(content: bytes, row: str) -> None:
+    sealed = crypto.seal(content, bound_to=row)
+    assert crypto.unseal(sealed, bound_to=row) == content
+    with pytest.raises(CannotDecrypt):
+        crypto.unseal(sealed, bound_to=row + "x")
+
+
+@given(position=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_a_single_changed_bit_of_sealed_contents_is_noticed(position: int, bit: int) -> None:
+    sealed = bytearray(crypto.seal(b"what was said", bound_to=ROW))
+    sealed[position % len(sealed)] ^= 1 << bit
+    with pytest.raises(CannotDecrypt):
+        crypto.unseal(bytes(sealed), bound_to=ROW)
+
+
+@given(length=st.integers(0, 60))
+def test_sealed_contents_that_were_cut_do_not_open(length: int) -> None:
+    sealed = crypto.seal(b"what was said", bound_to=ROW)
+    with pytest.raises(CannotDecrypt):
+        crypto.unseal(sealed[: min(length, len(sealed) - 1)], bound_to=ROW)
+
+
+def test_contents_open_under_any_key_of_the_ring_and_under_no_key_that_has_left_it() -> None:
+    with ring("2026.11"):
+        sealed = crypto.seal(b"what was said", bound_to=ROW)
+    with ring("2026.12", "2026.11"):
+        assert crypto.unseal(sealed, bound_to=ROW) == b"what was said"
+    with ring("2026.12"), pytest.raises(CannotDecrypt, match=r"proxy\.provider:17"):
+        crypto.unseal(sealed, bound_to=ROW)
+
+
 def test_a_value_moved_to_another_row_does_not_open() -> None:
     stored = crypto.encrypt("sk-live", bound_to=ROW)
     with pytest.raises(CannotDecrypt, match=r"proxy\.provider:18"):

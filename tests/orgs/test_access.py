@@ -241,9 +241,10 @@ def test_only_a_digest_of_the_key_is_kept(world: World) -> None:
 def test_a_principal_brings_its_organisations_calendar_and_switches(world: World) -> None:
     plain = principal_of(world.key_text)
     assert (plain.week_start, plain.fiscal_month, plain.reset_hour) == (0, 1, 0)
-    assert (plain.admit_unguarded, plain.approval_since) == (False, None)
+    assert (plain.admit_unguarded, plain.approval_since, plain.content_retention_hours) == (False, None, 0)
 
     chosen = {"week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": PAST}
+    chosen["content_retention_hours"] = 24
     Organization.objects.filter(pk=world.acme.pk).update(**chosen)
 
     found = principal_of(world.key_text)

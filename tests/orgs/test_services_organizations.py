@@ -97,9 +97,18 @@ def test_settings_belong_to_super_admins(world: World, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("week_start", -1), ("week_start", 7), ("fiscal_month", 0), ("fiscal_month", 13), ("reset_hour", -1), ("reset_hour", 24)],
+    [
+        ("week_start", -1),
+        ("week_start", 7),
+        ("fiscal_month", 0),
+        ("fiscal_month", 13),
+        ("reset_hour", -1),
+        ("reset_hour", 24),
+        ("content_retention_hours", -1),
+        ("content_retention_hours", 721),
+    ],
 )
-def test_the_database_keeps_no_calendar_that_does_not_exist(world: World, field: str, value: int) -> None:
+def test_the_database_keeps_no_setting_that_makes_no_sense(world: World, field: str, value: int) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Organization.objects.filter(pk=world.acme.pk).update(**{field: value})
 
@@ -108,6 +117,7 @@ def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> 
     since = datetime(2026, 11, 20, 9, tzinfo=UTC)
     wanted: Settings = {
         "week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": since,
+        "content_retention_hours": 720,
     }  # fmt: skip
 
     changed = change_settings(world.acme, by=world.actor("alice"), **wanted)
@@ -116,6 +126,7 @@ def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> 
     event = AuditEvent.objects.get(organization=world.acme, action="organization.changed")
     assert event.before == {
         "week_start": 0, "fiscal_month": 1, "reset_hour": 0, "admit_unguarded": False, "approval_since": None,
+        "content_retention_hours": 0,
     }  # fmt: skip
     assert event.after == {**wanted, "approval_since": "2026-11-20T09:00:00+00:00"}
 
@@ -135,9 +146,18 @@ def test_what_is_not_given_stays_and_no_approval_is_a_value(world: World) -> Non
 
 @pytest.mark.parametrize(
     "wanted",
-    [{"week_start": 7}, {"week_start": -1}, {"fiscal_month": 0}, {"fiscal_month": 13}, {"reset_hour": 24}, {"reset_hour": -1}],
+    [
+        {"week_start": 7},
+        {"week_start": -1},
+        {"fiscal_month": 0},
+        {"fiscal_month": 13},
+        {"reset_hour": 24},
+        {"reset_hour": -1},
+        {"content_retention_hours": -1},
+        {"content_retention_hours": 721},
+    ],
 )
-def test_a_calendar_that_does_not_exist_is_refused(world: World, wanted: Settings) -> None:
+def test_a_setting_out_of_its_bounds_is_refused(world: World, wanted: Settings) -> None:
     with pytest.raises(Refused) as refused:
         change_settings(world.acme, by=world.actor("alice"), **wanted)
     assert refused.value.field in wanted

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -20,6 +21,7 @@ from guardrails.rules import Approval, Rule, Rules
 from proxy import errors, permits, refusals
 from proxy.call import Call
 from proxy.errors import CODES, ProxyError
+from proxy.idempotency import Completed, already_completed
 from proxy.protocols import chat_completions, responses
 from tests.gateways import Gateway
 from tests.house import House, raw
@@ -28,6 +30,7 @@ from tests.proxy.calls import body, caller, deployment, limit, model
 FOLDER = Path(__file__).with_name("contract")
 SHAPES: dict[str, ModuleType] = {"chat_completions": chat_completions, "responses": responses}
 AT, RESETS, HOUR = 1_795_000_000_000, 1_795_100_000_000, 3_600_000
+CALL_ID = UUID("01a1f9ea-0000-7184-97ad-1a1e75ffc990")
 REQUEST_ID = "01a1f9eb-0000-7184-97ad-1a1e75ffc990"
 
 
@@ -82,6 +85,8 @@ def cases() -> dict[str, ProxyError]:
         "addresses": ruled(permits.check_caller, kind="addresses", entries=("10.0.0.0/8",)),
         "addresses, from nowhere": ruled(permits.check_caller, kind="addresses", entries=("10.0.0.0/8",), address=""),
         "members": ruled(permits.check_caller, kind="members", entries=("99",)),
+        "idempotency key, answered": already_completed(Completed(CALL_ID, "ok", 18_000)),
+        "idempotency key, hung up": already_completed(Completed(CALL_ID, "cancelled", 0)),
         # The others as they come, each leaf of the tree once.
         **{f"code {code}": leaf() for code, leaf in CODES.items() if leaf.status >= 400},
     }
@@ -123,7 +128,7 @@ def test_its_headers_say_whether_to_try_again(name: str) -> None:
         assert headers.get("x-should-retry", "true") == ("false" if "more than" in name or name == "rpd" else "true")
 
 
-@pytest.mark.parametrize("name", [name for name in cases() if not name.startswith("code ")])
+@pytest.mark.parametrize("name", [name for name in cases() if not name.startswith(("code ", "idempotency "))])
 def test_a_limit_says_which_it_is_and_whom_to_ask(name: str) -> None:
     detail = cases()[name].detail or {}
     assert {"level", "node", "kind", "ask"} <= detail.keys()

@@ -14,10 +14,19 @@ BODY = b'{"model":"scripted","messages":[{"role":"user","content":"Tell me about
 WHOLE, STREAM = BODY % b"", BODY % b',"stream":true'
 
 
-def leave_after(gateway: Gateway, house: House, body: bytes, *, marker: bytes | None, linger: float = 0) -> bytes:
+def leave_after(
+    gateway: Gateway,
+    house: House,
+    body: bytes,
+    *,
+    marker: bytes | None,
+    linger: float = 0,
+    headers: dict[str, str] | None = None,
+) -> bytes:
     """Sends a call, reads until `marker` was seen (None: waits a moment), waits `linger` seconds, closes the connection."""
     with closing(socket.create_connection(("127.0.0.1", gateway.port), timeout=10)) as connection:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key_text}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         received = b""
         if marker is None:
