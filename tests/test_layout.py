@@ -17,6 +17,8 @@ TOP_LEVEL = {
     *(".ci", ".gitignore"),
 }
 LOCK_FILES = ("requirements.lock", "tests/requirements.lock")
+# Lines, where an app has more to explain than others.
+LONGEST_READMES = {"proxy": 180}
 # Somebody else's code: shipped as it came.
 VENDORED = ("static/vendor/",)
 LEFT_FOR_LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
@@ -109,7 +111,7 @@ def test_package_markers_are_empty() -> None:
 @pytest.mark.parametrize("app", APPS)
 def test_every_app_explains_itself(app: str) -> None:
     text = (ROOT / app / "README.md").read_text()
-    assert 40 <= len(text.splitlines()) <= 120
+    assert 40 <= len(text.splitlines()) <= LONGEST_READMES.get(app, 120)
     for heading in ("Owns", "Does not own", "Failure"):
         assert re.search(rf"^#+ .*{heading}|\*\*{heading}", text, re.IGNORECASE | re.MULTILINE), (
             f"{app}/README.md lacks: {heading}"
