@@ -25,8 +25,8 @@ class Quirks(msgspec.Struct, frozen=True):
     """How a provider deviates from the protocol it speaks.
 
     `max_tokens_field` is where a clamp is written when the caller set no maximum. `force_usage`: a stream reports its
-    usage only when asked to; without it, always, and asking is refused. `returns_reasoning`: wants thought back within a
-    turn that uses tools. `schema_formats`: takes JSON schemas as an answer's format.
+    usage only when asked to; without it, always, and asking is refused. `returns_reasoning`: wants the thought back
+    that led to a tool call. `schema_formats`: takes JSON schemas as an answer's format.
     """
 
     max_tokens_field: str = "max_tokens"

@@ -365,13 +365,11 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
 
 
 def _numbered(conversation: Conversation, quirks: Quirks) -> Iterator[list[dict[str, Any]]]:
-    last_user = max((at for at, message in enumerate(conversation.messages) if message.role == "user"), default=-1)
-    for at, message in enumerate(conversation.messages):
+    for message in conversation.messages:
         if message.role == "tool":
             yield _written_results(message.parts)
         elif message.role == "assistant":
-            # Thought of earlier turns is refused or wasted; within a turn that uses tools some want it back.
-            yield [_written_assistant(message.parts, thought=quirks.returns_reasoning and at > last_user)]
+            yield [_written_assistant(message.parts, thought=quirks.returns_reasoning)]
         else:
             yield [{"role": message.role, "content": _written_content(message.parts)}]
 
@@ -413,7 +411,9 @@ def _written_assistant(parts: Sequence[Part], *, thought: bool) -> dict[str, Any
     thoughts = "".join(part.text for part in parts if isinstance(part, Thinking))
     refusals = "".join(part.text for part in parts if isinstance(part, Refusal))
     message: dict[str, Any] = {"role": "assistant", "content": "".join(part.text for part in said) or None}
-    if thought and thoughts and calls:
+    if thought and calls:
+        # Thought that led to a tool call must come back, in all later turns, and be there though it is empty; any other
+        # would be refused or ignored: https://api-docs.deepseek.com/guides/thinking_mode
         message["reasoning_content"] = thoughts
     if refusals:
         message["refusal"] = refusals

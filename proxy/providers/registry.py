@@ -178,6 +178,7 @@ class Bedrock(Provider, frozen=True):
 
 
 COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
+THOUGHT_RETURNED = Quirks(returns_reasoning=True)
 # Always reports the usage of a stream, and refuses to be asked for it.
 UNASKED_USAGE = Quirks(force_usage=False)
 _PROVIDERS = (
@@ -187,13 +188,13 @@ _PROVIDERS = (
     Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
     Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region",), options_of_key=("project",)),
     Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",)),
-    Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
+    Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1", quirks=THOUGHT_RETURNED),
     Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=UNASKED_USAGE, protocols=(*EMBEDDINGS, "transcriptions")),
     Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
     Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
     Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", protocols=EMBEDDINGS),
     Provider("together", "Together AI", "https://api.together.xyz/v1", protocols=(*EMBEDDINGS, "images", *SOUND)),
-    Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1"),
+    Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1", quirks=THOUGHT_RETURNED),
     # Outside China; accounts in China have https://dashscope.aliyuncs.com/compatible-mode/v1.
     Provider("qwen", "Alibaba Qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", protocols=EMBEDDINGS),
     # Outside China; accounts in China have https://open.bigmodel.cn/api/paas/v4.

@@ -188,13 +188,14 @@ def test_pictures_of_a_tool_follow_in_a_message_of_their_own_and_its_errors_say_
     assert body["messages"][2]["content"][0]["image_url"]["url"] == "data:image/png;base64,QUJD"
 
 
-@pytest.mark.parametrize(("returns", "kept"), [(True, ["now"]), (False, [])])
-def test_thought_goes_back_only_within_a_turn_of_tools_and_to_who_wants_it(returns: bool, kept: list[str]) -> None:
+@pytest.mark.parametrize(("returns", "kept"), [(True, ["before", "now", ""]), (False, [])])
+def test_thought_goes_back_with_the_tool_call_it_led_to_and_to_who_wants_it(returns: bool, kept: list[str]) -> None:
     def turn(thought: str) -> tuple[Message, Message]:
         return Message("assistant", (Thinking(thought), ToolUse("c", "f", "{}"))), Message("tool", (ToolResult("c"),))
 
-    asked = Message("user", (Text("?"),))
-    body = written(Conversation(messages=(asked, *turn("before"), asked, *turn("now"))), returns_reasoning=returns)
+    asked, said = Message("user", (Text("?"),)), Message("assistant", (Thinking("idle"), Text("!")))
+    history = (asked, *turn("before"), said, asked, *turn("now"), *turn(""))
+    body = written(Conversation(messages=history), returns_reasoning=returns)
     assert [message["reasoning_content"] for message in body["messages"] if "reasoning_content" in message] == kept
 
 
