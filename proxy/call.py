@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from msgspec import Raw
 
 from billing.ledger import Attempt
 from billing.pricing import Price
@@ -71,6 +72,9 @@ class Call:
     # What the deployment that serves the call has set apart for it.
     reservation: Reservation | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    # The call whose kept response this one goes on from, and what it says itself, without that history.
+    continues: UUID | None = None
+    said: list[Raw] = field(default_factory=list)
 
     @property
     def principal(self) -> Principal:

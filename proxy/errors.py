@@ -3,6 +3,7 @@
     ProxyError
     ├── BadRequest 400 invalid_request
     │   ├── RequestTooLarge 413 request_too_large
+    │   ├── PreviousResponseNotFound 400 previous_response_not_found
     │   ├── IdempotencyConflict 409 idempotency_conflict
     │   ├── AlreadyCompleted 409 already_completed
     │   └── CallInProgress 409 call_in_progress  with retry-after
@@ -27,7 +28,8 @@
     ├── HoldUsedUp 200 hold_used_up               never sent: a stream ends with the finish reason `length`
     ├── NotFound
     │   ├── UnknownUrl 404 unknown_url           ├── MethodNotAllowed 405 method_not_allowed
-    │   └── ModelNotFound 404 model_not_found
+    │   ├── ModelNotFound 404 model_not_found
+    │   └── ResponseNotFound 404 response_not_found
     └── ServerFailed
         ├── ProviderFailed 502 provider_error    ├── ProviderTimeout 504 provider_timeout
         ├── ProviderOverloaded 503 provider_overloaded
@@ -85,6 +87,11 @@ class BadRequest(ProxyError):
 class RequestTooLarge(BadRequest):
     status, code = 413, "request_too_large"
     sentence = "The request body is too large."
+
+
+class PreviousResponseNotFound(BadRequest):
+    code = "previous_response_not_found"
+    sentence = "The response that this call goes on from is not kept here."
 
 
 class IdempotencyConflict(BadRequest):
@@ -250,6 +257,11 @@ class MethodNotAllowed(NotFound):
 class ModelNotFound(NotFound):
     code = "model_not_found"
     sentence = "The model does not exist."
+
+
+class ResponseNotFound(NotFound):
+    code = "response_not_found"
+    sentence = "This response is not kept here."
 
 
 class ServerFailed(ProxyError):

@@ -10,6 +10,7 @@ from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
 from proxy.protocols import registry
 from proxy.protocols.base import Reader, Reply
+from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
 
 
@@ -52,9 +53,9 @@ class Exchange:
     def whole(self, body: bytes, *, content_type: str) -> Whole:
         """Raises AttemptFailed."""
         reply = self._codec.read_reply(body)
-        if self._is_direct:
-            return Whole(body, reply, content_type)
         asked = self._call.asked
+        if self._is_direct:
+            return Whole(retold(body, asked.told) if asked.told else body, reply, content_type)
         answer = registry.CHAT_PROVIDERS[self._codec.NAME].read_answer(body)
         caller = registry.CHAT_CALLERS[asked.protocol]
         return Whole(caller.render_answer(answer, request=asked, call_id=str(self._call.id)), reply)
@@ -62,6 +63,7 @@ class Exchange:
     def reader(self) -> Reader:
         asked = self._call.asked
         if self._is_direct:
-            return registry.PASS_THROUGH[self._codec.NAME].reader(n=asked.n, wants_usage=asked.include_usage)
+            tapping = registry.PASS_THROUGH[self._codec.NAME].reader(n=asked.n, wants_usage=asked.include_usage)
+            return RetellingReader(tapping, asked.told) if asked.told else tapping
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
         return TranslatingReader(reader, registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id)))

@@ -285,3 +285,30 @@ class KeptAnswer(models.Model):
 
     def __str__(self) -> str:
         return str(self.call_id)
+
+
+class KeptResponse(models.Model):
+    """A turn that calls may go on from by the response's id, sealed and bound to this row (proxy/histories.py)."""
+
+    call_id = models.UUIDField(primary_key=True)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    # Whose keys may go on from it: `m` a member's, `a` an application's, `k` one key, with its id.
+    owner = models.CharField(max_length=24)
+    response_id = models.CharField(max_length=200)
+    # The call of the turn before this one.
+    previous_id = models.UUIDField(null=True)
+    sealed = models.BinaryField()
+    kept_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "owner", "response_id"], name="one_kept_response_per_id")]
+        indexes = [
+            models.Index(fields=["expires_at"], name="kept_responses_by_end"),
+            models.Index(fields=["organization", "kept_at"], name="kept_responses_by_org"),
+        ]
+
+    def __str__(self) -> str:
+        return self.response_id

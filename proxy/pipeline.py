@@ -27,6 +27,7 @@ from proxy import (
     deployments,
     errors,
     headers,
+    histories,
     idempotency,
     listed,
     measuring,
@@ -91,6 +92,7 @@ async def _read(call: Call, incoming: Incoming, codec: CallerCodec) -> None:
     """Raises BadRequest, or what has become of the key since it was cached."""
     try:
         call.request = codec.parse(incoming.body, incoming.headers)
+        await histories.go_on(call)
     except ProxyError as error:
         if not await _is_current(call):
             call.caller = await _reload(call, None)
@@ -160,6 +162,7 @@ async def _judge(call: Call) -> None:
     """What needs no counter: who, from where, for what, which model, and where it may go."""
     call.feature = attribution.feature_of(call.principal, call.feature_asked)
     permits.check_caller(call)
+    histories.check(call)
     call.degraded, call.own_only = None, False
     call.plan = await plan_of(call)
 
@@ -322,6 +325,7 @@ async def _whole(call: Call) -> Answer:
     own = row.own_nano_usd if row.byok else None
     told = headers.of_whole(call, charged=row.charged_nano_usd, own=own, content_type=whole.content_type)
     await idempotency.close(call, row, told, whole.body)
+    await histories.keep(call, whole.body)
     return Answer(told, whole.body)
 
 

@@ -16,7 +16,7 @@ import structlog
 from billing.ledger import Row
 from gateway_project.lib.logs import places
 from guardrails import leases
-from proxy import headers, idempotency, kept, measuring, open_streams, recording, settling
+from proxy import headers, histories, idempotency, kept, measuring, open_streams, recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
 from proxy.errors import (
@@ -71,7 +71,9 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         await _keep(call, copy.whole())
         open_row = False
         await settling.close(call, row)
-        yield b"".join(held_back)
+        end = b"".join(held_back)
+        await histories.keep_streamed(call, end)
+        yield end
     except (GeneratorExit, asyncio.CancelledError):
         if open_row:
             open_row = False

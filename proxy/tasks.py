@@ -6,7 +6,7 @@ from celery import shared_task
 
 from gateway_project.lib import lifespan
 from orgs.models import Organization
-from proxy import holds, idempotency, kept, proving
+from proxy import histories, holds, idempotency, kept, proving
 from proxy.simulating import running
 
 
@@ -36,8 +36,8 @@ def prove_counters() -> int:
 
 @shared_task
 def forget_expired() -> int:
-    """Idempotency keys of yesterday, and kept answers whose time is over → how many rows."""
-    return kept.forget_expired() + idempotency.forget_expired()
+    """Idempotency keys of yesterday, and kept answers and responses whose time is over → how many rows."""
+    return kept.forget_expired() + histories.forget_expired() + idempotency.forget_expired()
 
 
 @shared_task

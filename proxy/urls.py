@@ -8,6 +8,7 @@ from proxy.protocols import chat_completions, embeddings, image_edits, images, r
 urlpatterns = [
     path("v1/chat/completions", views.Calls.as_view(codec=chat_completions)),
     path("v1/responses", views.Calls.as_view(codec=responses)),
+    path("v1/responses/<str:response_id>", views.KeptResponse.as_view()),
     path("v1/embeddings", views.Calls.as_view(codec=embeddings)),
     path("v1/images/generations", views.Calls.as_view(codec=images)),
     path("v1/images/edits", views.Calls.as_view(codec=image_edits)),

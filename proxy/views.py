@@ -9,9 +9,10 @@ from rest_framework.request import Request
 
 from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
-from proxy import attribution, headers, keycard, offered, permits, pipeline, sessions, startup
+from proxy import attribution, headers, histories, keycard, offered, permits, pipeline, sessions, startup
 from proxy.call import Call
 from proxy.callers import Caller
+from proxy.errors import BadRequest
 from proxy.protocols import chat_completions, model_lists
 from proxy.protocols.base import CallerCodec
 
@@ -50,6 +51,21 @@ def authorization_of(request: Request) -> str | None:
     """`Authorization`, or the header that Anthropic's clients send a key in."""
     key = request.META.get("HTTP_X_API_KEY")
     return request.META.get("HTTP_AUTHORIZATION") or (f"Bearer {key}" if key else None)
+
+
+class KeptResponse(ProxyView):
+    """A response that its caller asked to be kept."""
+
+    async def get(self, request: Request, response_id: str) -> HttpResponseBase:
+        if request.query_params.get("stream", "false") != "false":
+            raise BadRequest("A kept response is given whole, not as a stream.", param="stream")
+        body = await histories.read((await asking(request)).principal, response_id)
+        return HttpResponse(body, headers=headers.of_a_question())
+
+    async def delete(self, request: Request, response_id: str) -> HttpResponseBase:
+        await histories.delete((await asking(request)).principal, response_id)
+        told = {"id": response_id, "object": "response", "deleted": True}
+        return HttpResponse(msgspec.json.encode(told), headers=headers.of_a_question())
 
 
 def address_of(request: Request) -> str:

@@ -20,6 +20,7 @@ class Request(msgspec.Struct):
     can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
+    `told` are members that the answer must say whatever its provider says.
     """
 
     protocol: str
@@ -45,3 +46,4 @@ class Request(msgspec.Struct):
     form: bytes = b""
     store: bool = False
     previous: str | None = None
+    told: dict[str, msgspec.Raw] = {}

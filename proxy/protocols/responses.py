@@ -22,8 +22,9 @@ from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
 from proxy.protocols.responses_items import MARK, conversation, input_items, is_foreign
 from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply
-from proxy.protocols.responses_requests import write_request
+from proxy.protocols.responses_requests import ENCRYPTED, write_request
 from proxy.protocols.responses_stream import StreamRenderer, event, members_of
+from proxy.protocols.sse import FrameSplitter, data_of
 
 __all__ = [
     "HEADERS",
@@ -31,6 +32,7 @@ __all__ = [
     "PATH",
     "continued",
     "conversation",
+    "input_items",
     "parse",
     "pass_through",
     "path",
@@ -89,12 +91,19 @@ class _Body(msgspec.Struct):
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
     temperature: float | None = None
     tools: list[_Tool] | None = None
+    include: list[str] | None = None
     text: _TextOptions | None = None
     reasoning: _Reasoning | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
 
 
+class _Event(msgspec.Struct):
+    response: Raw = NULL
+
+
+_read_event = msgspec.json.Decoder(_Event).decode
+_read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _body = BodyReader(_Body, used=("model", "user", "previous_response_id"))
 _read_input = msgspec.json.Decoder(str | list[_Item]).decode
 _write = msgspec.json.Encoder().encode
@@ -123,9 +132,17 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         store=bool(read.store),
         previous=read.previous_response_id or None,
         needs=_needs(read),
+        told=_told(read),
     )
     _measure(request)
     return request
+
+
+def _told(read: _Body) -> dict[str, Raw]:
+    """Whoever serves the call is asked to keep nothing and told no id; the caller is told what is true here."""
+    if not (read.store or read.previous_response_id):
+        return {}
+    return {"store": Raw(_write(bool(read.store))), "previous_response_id": Raw(_write(read.previous_response_id or None))}
 
 
 def continued(request: Request, earlier: list[Raw]) -> Request:
@@ -135,6 +152,36 @@ def continued(request: Request, earlier: list[Raw]) -> Request:
     whole = msgspec.structs.replace(request, fields=fields)
     _measure(whole)
     return whole
+
+
+def replayable(item: Raw) -> Raw | None:
+    """An item of an earlier turn as it may be said again to whoever serves this one; None where it may not.
+
+    No provider keeps anything of ours, so ids mean nothing to it, and thinking without its content cannot be read.
+    """
+    try:
+        members = _read_members(item)
+    except msgspec.DecodeError:  # a lone surrogate half
+        members = _read_members(surrogates.readable(bytes(item)))
+    kind = bytes(members.get("type", NULL))
+    if kind == b'"reasoning"':
+        return item if members.get("encrypted_content", NULL) != NULL else None
+    if kind not in (b'"message"', b'"function_call"') or "id" not in members:
+        return item
+    return Raw(_write({name: raw for name, raw in members.items() if name != "id"}))
+
+
+def response_in(stream: bytes) -> bytes | None:
+    """The whole response that the last event of a stream holds."""
+    found = [bytes(read.response) for read in map(_event_of, FrameSplitter().feed(stream)) if read.response != NULL]
+    return found[-1] if found else None
+
+
+def _event_of(frame: bytes) -> "_Event":
+    try:
+        return _read_event(data_of(frame) or b"{}")
+    except msgspec.DecodeError:
+        return _Event()
 
 
 def path(model: str, *, stream: bool) -> str:
@@ -148,6 +195,10 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
     """
     fields = {name: raw for name, raw in request.fields.items() if name != "previous_response_id"}
     fields |= {"model": Raw(_write(model)), "store": Raw(b"false")}
+    if request.store and request.fields.get("reasoning", NULL) != NULL:
+        # What is kept here is said again with the next turn, and thinking only counts with its content.
+        included = msgspec.json.decode(fields.get("include", NULL)) or []
+        fields["include"] = Raw(_write([*included, *({ENCRYPTED} - set(included))]))
     if MARK.encode() in bytes(fields["input"]):
         own = [bytes(item) for item in input_items(fields["input"]) if not is_foreign(item)]
         fields["input"] = Raw(b"[" + b",".join(own) + b"]")

@@ -374,3 +374,55 @@ def test_prefixes_are_written_alike_so_that_caches_are_hit(said: Conversation) -
         for one in (said, shorter)
     )
     assert long["input"][: len(short["input"])] == short["input"]
+
+
+# --- going on from a kept response -------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (
+            {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
+            {"type": "message", "role": "assistant", "content": []},
+        ),
+        ({"type": "function_call", "id": "fc_1", "call_id": "c"}, {"type": "function_call", "call_id": "c"}),
+        (
+            {"type": "function_call_output", "id": "x", "call_id": "c"},
+            {"type": "function_call_output", "id": "x", "call_id": "c"},
+        ),
+        ({"role": "user", "content": "Hi"}, {"role": "user", "content": "Hi"}),
+        ({"type": "reasoning", "id": "rs_1", "summary": []}, None),
+        ({"type": "reasoning", "id": "rs_1", "encrypted_content": None}, None),
+        (
+            {"type": "reasoning", "id": "rs_1", "encrypted_content": "x"},
+            {"type": "reasoning", "id": "rs_1", "encrypted_content": "x"},
+        ),
+    ],
+)
+def test_items_are_said_again_without_what_only_a_keeper_could_know(
+    item: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
+    again = responses.replayable(Raw(json.dumps(item).encode()))
+    assert (None if again is None else json.loads(bytes(again))) == expected
+
+
+def test_a_lone_surrogate_half_can_be_said_again() -> None:
+    assert responses.replayable(Raw(b'{"role":"user","content":"\\ud83d"}')) is not None
+    whole = responses.continued(asked(input="x"), [Raw(b'{"role":"user","content":"\\ud83d"}')])
+    assert conversation(whole).messages[0] == Message("user", (Text("\ufffd"),))
+
+
+def test_thinking_is_asked_for_with_its_content_where_it_will_be_said_again() -> None:
+    thinks = {"reasoning": {"effort": "low"}, "store": True}
+    assert passed(asked(**thinks))["include"] == ["reasoning.encrypted_content"]
+    assert passed(asked(**thinks, include=["a", "reasoning.encrypted_content"]))["include"] == [
+        "a",
+        "reasoning.encrypted_content",
+    ]
+    assert "include" not in passed(asked(store=True))
+    assert "include" not in passed(asked(reasoning={"effort": "low"}))
+
+
+def test_callers_are_told_what_is_kept_here_only_where_they_asked() -> None:
+    assert asked().told == asked(store=False).told == {}
+    assert asked(store=True).told == {"store": Raw(b"true"), "previous_response_id": Raw(b"null")}
+    assert asked(previous_response_id="r").told == {"store": Raw(b"false"), "previous_response_id": Raw(b'"r"')}
