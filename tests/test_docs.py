@@ -204,15 +204,16 @@ def test_the_snippets_call_routes_that_exist() -> None:
 
 def methods(path: str) -> set[str]:
     view = resolve(path, urlconf="proxy.urls").func
-    return {name for name in ("get", "post") if hasattr(view.view_class, name)}  # type: ignore[attr-defined]
+    return {name for name in ("get", "post", "delete") if hasattr(view.view_class, name)}  # type: ignore[attr-defined]
 
 
 def test_the_table_of_routes_is_the_proxys_routes() -> None:
     documented = [found.split() for row in table("Your first call") for found in quoted(row[0])]
     assert documented
-    for method, path in documented:
-        assert method.lower() in methods(path.replace("{name}", "a/model")), path
-    resolved = {resolve(path.replace("{name}", "a/model"), urlconf="proxy.urls").route for _, path in documented}
+    called = [(method, path.replace("{name}", "a/model").replace("{id}", "resp_1")) for method, path in documented]
+    for method, path in called:
+        assert method.lower() in methods(path), path
+    resolved = {resolve(path, urlconf="proxy.urls").route for _, path in called}
     assert resolved == {str(route.pattern) for route in get_resolver("proxy.urls").url_patterns}
 
 

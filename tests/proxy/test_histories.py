@@ -14,7 +14,7 @@ from django.db import connection
 from proxy import histories
 from proxy.models import KeptResponse
 from tests.gateways import Gateway
-from tests.house import House, declare, raw
+from tests.house import House, build, declare, raw
 from tests.proxy.responses_wire import Members, assembled, called, events_in, frames_of, response, said, thought
 from tests.upstream import Script, Upstream, answer, stream
 
@@ -185,11 +185,19 @@ def test_a_member_goes_on_with_any_key_and_nobody_else_does(gateway: Gateway, ke
     world = keeping.world
     kept = ask(gateway, keeping, model=CHAT).json()["id"]
     _, second = keeping.new_key(name="Mia's other key")
-    _, service = keeping.new_key(member=None, application=world.assistant, environment="production", features=["chat"])
+    team = {"member": None, "application": world.assistant, "group": world.assistant.group, "by": world.alice}
+    _, service = keeping.new_key(**team, environment="production", features=["chat"])
+    stranger = build()
+    stranger.change(content_retention_hours=24)
     assert ask(gateway, keeping, model=CHAT, key=second, previous_response_id=kept).status_code == 200
     assert raw_get(gateway, keeping, kept, key=second).status_code == 200
-    assert refusal(ask(gateway, keeping, model=CHAT, key=service, previous_response_id=kept))[1] == "previous_response_not_found"
-    assert raw_get(gateway, keeping, kept, key=service).status_code == 404
+    for key in (service, stranger.key_text):
+        got = ask(gateway, keeping, model=CHAT, key=key, previous_response_id=kept)
+        assert refusal(got)[1] == "previous_response_not_found"
+        assert raw_get(gateway, keeping, kept, key=key).status_code == 404
+    of_team = ask(gateway, keeping, model=CHAT, key=service).json()["id"]
+    assert raw_get(gateway, keeping, of_team, key=service).status_code == 200
+    assert raw_get(gateway, keeping, of_team).status_code == 404
 
 
 # --- reading and deleting ----------------------------------------------------------------------
