@@ -19,6 +19,7 @@ import structlog
 from django.conf import settings
 from msgspec import Raw
 
+from billing import ledger
 from gateway_project.lib import crypto, database
 from gateway_project.lib.database import DatabaseUnavailable
 from orgs.access import Principal
@@ -136,8 +137,8 @@ async def keep_streamed(call: Call, end: bytes) -> None:
 
 
 async def keep(call: Call, response: bytes) -> None:
-    """Keeps a whole response, if its caller asked for that."""
-    if not call.asked.store:
+    """Keeps a whole response, if its caller asked for that; not while PostgreSQL is away, which nobody waits for."""
+    if not call.asked.store or ledger.current().away_since is not None:
         return
     try:
         read = _read_response(response)
