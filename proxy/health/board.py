@@ -15,6 +15,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import msgspec
+import structlog
 
 from gateway_project.lib import lifespan, redis
 from proxy import background, metrics
@@ -33,6 +34,8 @@ FORGET_SECONDS = 60.0
 PROBED_SECONDS = 1.0
 # Beyond the time in which an answer must begin.
 PROBE_MARGIN_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
 
 _REPORT = redis.Script(Path(__file__).with_name("lua") / "report.lua")
 
@@ -93,6 +96,9 @@ class Board:
             return
         target = deployment.target
         metrics.FAILURES.labels(target.provider_name, target.model, failure.kind).inc()
+        if failure.kind == "auth" and not self._is_open(deployment):
+            # The operator's to mend, or the tenant's whose own key it is: every call goes elsewhere or fails until then.
+            log.error("provider.key_refused", provider=target.provider_name, model=target.model)
         self._report(deployment).failure(failure, began=began)
         opens = failure.kind in reports.AT_ONCE and deployment.circuit_breaker
         if opens and not self._is_open(deployment):

@@ -411,3 +411,13 @@ def test_whatever_happens_the_circuit_is_what_the_rules_say(events: list[tuple[s
             assert await read(board, target) == expected
 
     on_a_loop(work)
+
+
+def test_a_key_that_a_provider_refuses_is_told_to_the_operator_once_until_it_is_mended(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        board, target = Board(), fresh()
+        await see(board, target, *[failure("auth", status=401)] * 3)
+        await see(board, fresh(), failure("status"))
+
+    on_a_loop(work)
+    assert caplog.text.count("provider.key_refused") == 1
