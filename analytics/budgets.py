@@ -54,6 +54,7 @@ class Bound(NamedTuple):
     given_by: str = ""
     extra: int = 0
     forgiven: int = 0
+    counts_byok: bool = False
 
 
 class Used(NamedTuple):
@@ -103,7 +104,19 @@ def limits_on_path(key: ApiKey) -> list[Bound]:
 def _bound_of(one: InForce, limit: Limit) -> Bound:
     subject, level, node = _named(one.subject)
     given_by = one.given_by.name if one.given_by is not None else ""
-    return Bound(subject, level, node, one.policy.name, limit.kind, limit.window, limit.value, limit.pk, one.policy.pk, given_by)
+    return Bound(
+        subject,
+        level,
+        node,
+        one.policy.name,
+        limit.kind,
+        limit.window,
+        limit.value,
+        limit.pk,
+        one.policy.pk,
+        given_by,
+        counts_byok=limit.counts_byok,
+    )
 
 
 def _named(subject: Group | User | ApiKey | Any) -> tuple[str, str, str]:
@@ -159,7 +172,7 @@ def _defaults_of(actor: Actor, rows: list[dict[str, Any]]) -> list[Bound]:
 _COLUMNS = (
     "group_id", "group__level", "group__name", "member_id", "member__name", "member__email", "api_key_id", "api_key__name",
     "application_id", "application__name", "policy__name", "policy__limits__kind", "policy__limits__window",
-    "policy__limits__value", "policy__limits", "policy_id", "policy__dedicated", "reach",
+    "policy__limits__value", "policy__limits__counts_byok", "policy__limits", "policy_id", "policy__dedicated", "reach",
 )  # fmt: skip
 
 
@@ -193,7 +206,7 @@ def _limit(row: dict[str, Any]) -> Bound:
         subject, node = (f"a{row['application_id']}", "application"), row["application__name"]
     kind, window, value = (row[f"policy__limits__{name}"] for name in ("kind", "window", "value"))
     bound = Bound(*subject, node, row["policy__name"], kind or "", window, value or 0, row["policy__limits"], row["policy_id"])
-    return _overridden(bound, row)
+    return _overridden(bound._replace(counts_byok=bool(row["policy__limits__counts_byok"])), row)
 
 
 def _in_force(limits: list[Bound], *, now: datetime) -> list[Bound]:
@@ -235,9 +248,10 @@ def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) 
             seen = counted.get((limit.subject, limit.kind, window.starts_at), 0)
             result.append(Used(limit, seen, 0, window.ends_at))
             continue
-        before = sums.before[limit.subject, window.starts_at].charged if window.starts_at is not None else 0
-        spent = sums.lifetime[limit.subject].charged - before - limit.forgiven
-        result.append(Used(limit, max(0, spent), counted.get((limit.subject, "held", None), 0), window.ends_at))
+        spent = sums.since(limit.subject, window.starts_at).counted(byok=limit.counts_byok) - limit.forgiven
+        # What only own keys can spend is held for those budgets that count it (guardrails/lua/amounts.lua).
+        held, held_own = (counted.get((limit.subject, name, None), 0) for name in ("held", "held_own"))
+        result.append(Used(limit, max(0, spent), held if limit.counts_byok else held - held_own, window.ends_at))
     return result
 
 
@@ -251,7 +265,7 @@ def _window(limit: Bound) -> windows.Kind:
 
 # --- what Redis counts ---------------------------------------------------------------------------
 def _counted(organization_id: int, limits: Sequence[Bound], running: Sequence[windows.Window]) -> dict[Counted, int]:
-    """By subject, kind (or "held") and beginning of the day; what Redis does not tell is not in it."""
+    """By subject, kind (or "held", "held_own") and beginning of the day; what Redis does not tell is not in it."""
     wanted = dict.fromkeys(_wanted(limits, running))
     if not wanted:
         return {}
@@ -273,6 +287,7 @@ def _wanted(limits: Sequence[Bound], running: Sequence[windows.Window]) -> Itera
     for limit, window in zip(limits, running, strict=True):
         if _is_budget(limit):
             yield limit.subject, "held", None
+            yield limit.subject, "held_own", None
         elif limit.kind != Limit.Kind.MAX_TOKENS:
             yield limit.subject, limit.kind, window.starts_at
 
@@ -281,7 +296,7 @@ def _field(kind: str, starts_at: datetime | None) -> str:
     """Of a subject's counter (guardrails/lua/admit.lua)."""
     if kind == Limit.Kind.RPD and starts_at is not None:
         return f"q:{round(starts_at.timestamp() * 1000)}"
-    return "live" if kind == Limit.Kind.PARALLEL else "held"
+    return "live" if kind == Limit.Kind.PARALLEL else kind
 
 
 def _count(organization_id: int, wanted: Counted, reply: Any) -> int:

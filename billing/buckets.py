@@ -101,6 +101,13 @@ class Spend(NamedTuple):
     def plus(self, other: Spend) -> Spend:
         return Spend(self.charged + other.charged, self.list + other.list, self.own + other.own)
 
+    def minus(self, other: Spend) -> Spend:
+        return Spend(self.charged - other.charged, self.list - other.list, self.own - other.own)
+
+    def counted(self, *, byok: bool) -> int:
+        """By a budget that counts calls on own provider keys, or one that does not."""
+        return self.charged + self.own if byok else self.charged
+
 
 class SpendSums(NamedTuple):
     """`lifetime` by subject; `before` by (subject, start): what was recorded before that start.
@@ -111,6 +118,11 @@ class SpendSums(NamedTuple):
     snapshot: str
     lifetime: dict[str, Spend]
     before: dict[tuple[str, datetime], Spend]
+
+    def since(self, subject: str, start: datetime | None) -> Spend:
+        """In a window that began at one of the starts asked for; None: ever."""
+        ever = self.lifetime[subject]
+        return ever if start is None else ever.minus(self.before[subject, start])
 
 
 def close_spend_buckets() -> int:

@@ -36,6 +36,7 @@ class Row(NamedTuple):
     what: str
     text: str
     error: str = ""
+    counts_byok: bool = False
 
     @property
     def is_budget(self) -> bool:
@@ -57,4 +58,4 @@ class Row(NamedTuple):
 
 def row_of(limit: Limit) -> Row:
     text = exact_usd(limit.value) if limit.kind == Limit.Kind.BUDGET else str(limit.value)
-    return Row(f"{limit.kind} {limit.window}", text)
+    return Row(f"{limit.kind} {limit.window}", text, counts_byok=limit.counts_byok)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
+from itertools import zip_longest
 from typing import Any
 
 from django import forms
@@ -123,7 +124,7 @@ class PolicyForm(forms.Form):
             seen.add(row.what)
             if value is not None and not error:
                 kind, window = row.what.split(" ")
-                self.specs.append(LimitSpec(kind, window, value))
+                self.specs.append(LimitSpec(kind, window, value, row.counts_byok and row.is_budget))
             yield row._replace(error=error)
 
     @property
@@ -146,8 +147,8 @@ class PolicyForm(forms.Form):
 
 def _typed_rows(data: QueryDict) -> list[Row]:
     """Rows without a value are rows that nobody filled in."""
-    pairs = zip(data.getlist("limit"), data.getlist("value"), strict=False)
-    return [Row(what, text.strip()) for what, text in pairs if text.strip()]
+    typed = zip_longest(data.getlist("limit"), data.getlist("value"), data.getlist("own_keys"), fillvalue="")
+    return [Row(what, text.strip(), counts_byok=own == "on") for what, text, own in typed if text.strip()]
 
 
 def _amount(row: Row) -> int:

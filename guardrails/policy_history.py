@@ -14,6 +14,7 @@ from guardrails.limit_rows import CHOICES
 from guardrails.models import Rule
 from guardrails.policy_forms import AS_ABOVE, PolicyForm
 from guardrails.policy_pages import REACH_WORDS, limit_words
+from guardrails.services.policies import OWN_KEYS_IN
 from orgs.models import AuditEvent, User
 
 ACTIONS = {
@@ -92,13 +93,20 @@ def _changes(event: AuditEvent, people: Mapping[str, str]) -> list[tuple[str, st
 def _label(name: str) -> str:
     """As the form calls it."""
     field = PolicyForm.base_fields.get(name)
-    label = CHOICES.get(name) or str(field.label if field and field.label else name.replace("_", " "))
+    budget = CHOICES.get(name.removeprefix(f"{OWN_KEYS_IN} "), "") if name.startswith(OWN_KEYS_IN) else ""
+    label = (
+        (budget and f"Own provider keys in {budget.lower()}")
+        or CHOICES.get(name)
+        or str(field.label if field and field.label else name.replace("_", " "))
+    )
     return label[0].upper() + label[1:]
 
 
 def _fact(name: str, value: Any, people: Mapping[str, str]) -> str:
     if name in SWITCHES:
         return SWITCHED[value]
+    if name.startswith(OWN_KEYS_IN):
+        return "counted" if value else "not counted"
     if value is None:
         return EVERYTHING.get(name, "none")
     if isinstance(value, list):

@@ -103,7 +103,8 @@ def limit_words(kind: str, window: str, value: int) -> str:
 def words_of_limits(policy: Policy) -> list[str]:
     order = list(CHOICES)
     limits = sorted(policy.limits.all(), key=lambda limit: order.index(f"{limit.kind} {limit.window}"))
-    return [limit_words(limit.kind, limit.window, limit.value) for limit in limits]
+    own = ", own keys count"
+    return [f"{limit_words(limit.kind, limit.window, limit.value)}{own if limit.counts_byok else ''}" for limit in limits]
 
 
 def policy_rows(

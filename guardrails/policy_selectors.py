@@ -96,8 +96,7 @@ def uses_of(
         if limit.kind == Limit.Kind.BUDGET
     ]
     starts = {limit.window: windows.containing(now, _kind(limit), calendar) for _, limit, _ in wanted}
-    asked = {(counter_of(subject), starts[limit.window].starts_at) for _, limit, subject in wanted}
-    spent = spending.spent(organization.pk, asked)
+    spent = spending.spent(organization.pk, {_asked(limit, subject, starts[limit.window]) for _, limit, subject in wanted})
     if overrides is None:
         limits = [limit.pk for _, limit, _ in wanted]
         overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*PLAIN_SUBJECTS)
@@ -105,10 +104,14 @@ def uses_of(
     found: dict[int, list[Use]] = {}
     for pk, limit, subject in wanted:
         window, name = starts[limit.window], counter_of(subject)
-        counted = max(0, spent[name, window.starts_at] - forgiven.get((limit.pk, name), 0))
+        counted = max(0, spent[_asked(limit, subject, window)] - forgiven.get((limit.pk, name), 0))
         value = limit.value + more.get((limit.pk, name), 0)
         found.setdefault(pk, []).append(Use(limit, subject, counted, value, window.ends_at))
     return found
+
+
+def _asked(limit: Limit, subject: Subject, window: windows.Window) -> spending.Asked:
+    return spending.Asked(counter_of(subject), window.starts_at, limit.counts_byok)
 
 
 def _exceptions(overrides: Iterable[Override], *, now: datetime) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:

@@ -153,7 +153,8 @@ def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
 def limit_row(request: OrgRequest) -> HttpResponse:
     """One row of the form: a new one, or the same with the unit of what is chosen."""
     what = request.GET.get("limit", "")
-    row = Row(what if what in CHOICES else "budget day", request.GET.get("value", "")[:30])
+    own_keys = request.GET.get("own_keys") == "on"
+    row = Row(what if what in CHOICES else "budget day", request.GET.get("value", "")[:30], counts_byok=own_keys)
     return render(request, "guardrails/partials/_limit_row.html", {"row": row})
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import NamedTuple
 
-# (counter's name, beginning of a window; None: ever) → nano-dollars.
-Asked = tuple[str, datetime | None]
+
+class Asked(NamedTuple):
+    """What one budget counts, in nano-dollars: of a counter's name, since the beginning of a window (None: ever)."""
+
+    subject: str
+    since: datetime | None
+    counts_byok: bool = False
+
+
 Reader = Callable[[int, Collection[Asked]], dict[Asked, int]]
 
 _readers: list[Reader] = []

@@ -53,12 +53,9 @@ SOURCE = LedgerSpend()
 
 def spent(organization_id: int, asked: Collection[spending.Asked]) -> dict[spending.Asked, int]:
     """guardrails.spending.Reader over the same books, for the console."""
-    starts = {start for _, start in asked if start is not None}
-    sums = buckets.spend_sums(organization_id, subjects={subject for subject, _ in asked}, starts=starts)
-    return {
-        (subject, start): sums.lifetime[subject].charged - (sums.before[subject, start].charged if start else 0)
-        for subject, start in asked
-    }
+    starts = {one.since for one in asked if one.since is not None}
+    sums = buckets.spend_sums(organization_id, subjects={one.subject for one in asked}, starts=starts)
+    return {one: sums.since(one.subject, one.since).counted(byok=one.counts_byok) for one in asked}
 
 
 async def funded(organization_id: int) -> int:

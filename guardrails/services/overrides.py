@@ -76,7 +76,7 @@ def spent_now(limit: Limit, *, subject: Subject, organization: Organization, now
     """What a budget's running window counts for this subject, and when the window ends."""
     kind: windows.Kind = next((kind for kind in windows.BOUNDED if kind == limit.window), "total")
     window = windows.containing(now, kind, windows.Calendar.of(organization))
-    asked = (counter_of(subject), window.starts_at)
+    asked = spending.Asked(counter_of(subject), window.starts_at, limit.counts_byok)
     return spending.spent(organization.pk, [asked])[asked], window.ends_at
 
 

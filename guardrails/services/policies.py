@@ -21,16 +21,19 @@ MAX_RPM = 1_000_000
 MAX_COUNT = 10**12
 MOST = {Limit.Kind.BUDGET: MAX_BUDGET_NANO_USD, Limit.Kind.RPM: MAX_RPM}
 DESCRIPTION_LENGTH = 300
+# In the audit trail, before the name of a budget that counts calls on own provider keys.
+OWN_KEYS_IN = "own keys in"
 MODEL_LENGTH = 200
 MAX_TOKENS = 2**31 - 1
 
 
 class LimitSpec(NamedTuple):
-    """`value`: nano-dollars of a budget, else a count."""
+    """`value`: nano-dollars of a budget, else a count. `counts_byok`: a budget counts calls on own provider keys, too."""
 
     kind: str
     window: str
     value: int
+    counts_byok: bool = False
 
 
 class Switches(TypedDict, total=False):
@@ -113,7 +116,7 @@ def copy_policy(policy: Policy, *, by: Actor) -> Policy:
         by.organization,
         name=_free_name(fresh),
         description=fresh.description,
-        limits=[LimitSpec(limit.kind, limit.window, limit.value) for limit in fresh.limits.order_by("pk")],
+        limits=[LimitSpec(limit.kind, limit.window, limit.value, limit.counts_byok) for limit in fresh.limits.order_by("pk")],
         rules={rule.kind: rule.entries for rule in fresh.rules.all()},
         by=by,
         clamp=fresh.clamp,
@@ -175,16 +178,14 @@ def _made_by(policy: Policy, user: User) -> bool:
 def write_limits(policy: Policy, specs: list[LimitSpec]) -> None:
     """Those that stay keep their rows, and with them the exceptions made to them. Raises Refused."""
     refuse_bad_limits(specs)
-    wanted = {(spec.kind, spec.window): spec.value for spec in specs}
+    wanted = {(spec.kind, spec.window): spec for spec in specs}
     for limit in policy.limits.all():
-        value = wanted.pop((limit.kind, limit.window), None)
-        if value is None:
+        spec = wanted.pop((limit.kind, limit.window), None)
+        if spec is None:
             limit.delete()
-        elif value != limit.value:
-            Limit.objects.filter(pk=limit.pk).update(value=value)
-    Limit.objects.bulk_create(
-        [Limit(policy=policy, kind=kind, window=window, value=value) for (kind, window), value in wanted.items()]
-    )
+        elif spec != LimitSpec(limit.kind, limit.window, limit.value, limit.counts_byok):
+            Limit.objects.filter(pk=limit.pk).update(value=spec.value, counts_byok=spec.counts_byok)
+    Limit.objects.bulk_create([Limit(policy=policy, **spec._asdict()) for spec in wanted.values()])
 
 
 def write_rules(policy: Policy, cleaned: Mapping[str, list[str]]) -> None:
@@ -202,6 +203,8 @@ def refuse_bad_limits(specs: Iterable[LimitSpec]) -> None:
             raise Refused("There is no such limit.", field=field)
         if field in seen:
             raise Refused("A policy has one limit of each kind.", field=field)
+        if spec.counts_byok and spec.kind != Limit.Kind.BUDGET:
+            raise Refused("Only a budget can count what own provider keys cost.", field=field)
         if not 0 <= spec.value <= MOST.get(Limit.Kind(spec.kind), MAX_COUNT):
             raise Refused("This limit is out of range.", field=field)
         seen.add(field)
@@ -210,7 +213,9 @@ def refuse_bad_limits(specs: Iterable[LimitSpec]) -> None:
 def facts(policy: Policy) -> dict[str, Value]:
     """For the audit trail: limits by kind and window, rules by kind, what is set of the rest."""
     found: dict[str, Value] = {"name": policy.name}
-    found |= {f"{limit.kind} {limit.window}": limit.value for limit in policy.limits.order_by("pk")}
+    limits = list(policy.limits.order_by("pk"))
+    found |= {f"{limit.kind} {limit.window}": limit.value for limit in limits}
+    found |= {f"{OWN_KEYS_IN} {limit.kind} {limit.window}": True for limit in limits if limit.counts_byok}
     found |= {rule.kind: rule.entries for rule in policy.rules.order_by("pk")}
     plain = {name: getattr(policy, name) for name in ("description", *SWITCHES)}
     return found | {name: value for name, value in plain.items() if value not in (None, "")}

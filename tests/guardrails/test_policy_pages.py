@@ -646,3 +646,34 @@ def test_once_bound_it_is_whose_it_governs(world: World) -> None:
     bind(policy, subject=world.platform, by=world.actor("lena"))
     assert signed_in(world, "sam").get(url(world, f"{policy.pk}/edit/")).status_code == 403
     assert signed_in(world, "lena").get(url(world, f"{policy.pk}/edit/")).status_code == 200
+
+
+# --- calls on own provider keys -------------------------------------------------------------------
+
+
+def test_the_form_says_of_each_budget_whether_own_keys_count_in_it(world: World) -> None:
+    client = signed_in(world, "alice")
+    limits = {"limit": ["budget day", "rpm minute", "budget month"], "value": ["1", "60", "2"], "own_keys": ["", "", "on"]}
+    assert client.post(url(world, "new/"), {"name": "Crew", **limits}).status_code == 302
+    policy = Policy.objects.get(organization=world.acme, name="Crew")
+    assert {f"{limit.kind} {limit.window}": limit.counts_byok for limit in policy.limits.all()} == {
+        "budget day": False,
+        "rpm minute": False,
+        "budget month": True,
+    }
+    assert words_of_limits(policy) == ["$1.00 per day", "$2.00 per month, own keys count", "60 requests/min"]
+    form = shown(client.get(url(world, f"{policy.pk}/edit/")))
+    assert form.count('<option value="on" selected>') == 1
+    assert "own keys count" in shown(client.get(url(world, f"{policy.pk}/")))
+
+    change_policy(policy, by=world.actor("alice"), limits=[LimitSpec("budget", "day", DOLLAR, True)])
+    history = shown(client.get(url(world, f"{policy.pk}/history/")))
+    assert "Own provider keys in budget per day" in history
+    assert "not counted" in history
+
+
+def test_a_row_keeps_its_switch_while_it_is_chosen_anew(world: World) -> None:
+    row = signed_in(world, "alice").get(url(world, "limit-row/?limit=budget+day&value=5&own_keys=on"))
+    assert '<option value="on" selected>' in shown(row)
+    other = signed_in(world, "alice").get(url(world, "limit-row/?limit=rpm+minute&value=5&own_keys=on"))
+    assert '<input type="hidden" name="own_keys" value="">' in shown(other)

@@ -242,7 +242,7 @@ def test_a_copy_is_the_same_but_for_its_name_and_governs_nobody(world: World) ->
     first, second = (copy_policy(policy, by=world.actor("lena")) for _ in range(2))
     assert (first.name, second.name) == ("Team (copy)", "Team (copy 2)")
     assert first.bindings.count() == 0
-    assert [(limit.kind, limit.window, limit.value) for limit in first.limits.all()] == [tuple(DAILY)]
+    assert [LimitSpec(limit.kind, limit.window, limit.value, limit.counts_byok) for limit in first.limits.all()] == [DAILY]
     assert {rule.kind: rule.entries for rule in first.rules.all()} == {"models": ["a*"], "members": [str(world.mia.pk)]}
     assert (first.description, first.observed_holds, first.degrade_percent, first.degrade_model) == ("why", True, 70, "small")
 
@@ -269,3 +269,22 @@ def test_a_policy_is_deleted_once(world: World) -> None:
     delete_policy(policy, by=world.actor("alice"))
     with pytest.raises(Refused, match="no such policy"):
         delete_policy(policy, by=world.actor("alice"))
+
+
+def test_a_budget_says_whether_calls_on_own_provider_keys_count_in_it(world: World) -> None:
+    policy = made(world, limits=[DAILY, LimitSpec("budget", "month", CENT, True)])
+    counts = {limit.window: limit.counts_byok for limit in policy.limits.all()}
+    assert counts == {"day": False, "month": True}
+    changed = change_policy(policy, by=world.actor("alice"), limits=[DAILY._replace(counts_byok=True)])
+    assert {limit.window: limit.counts_byok for limit in changed.limits.all()} == {"day": True}
+    assert copy_policy(policy, by=world.actor("alice")).limits.get().counts_byok
+    event = AuditEvent.objects.filter(action="policy.changed", object_id=str(policy.pk)).latest("pk")
+    assert (event.before, event.after) == (
+        {"budget month": CENT, "own keys in budget month": True},
+        {"own keys in budget day": True},
+    )
+
+
+def test_only_budgets_count_them(world: World) -> None:
+    with pytest.raises(Refused, match="Only a budget"):
+        made(world, limits=[LimitSpec("rpm", "minute", 5, True)])

@@ -3,6 +3,7 @@
 A new page is one line in ROWS; a route without a line fails.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,6 +17,8 @@ from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
+from proxy import provider_keys
+from proxy.provider_keys import Place
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
 
@@ -66,7 +69,8 @@ class Row(NamedTuple):
 
     Arguments of the path named org, key_id, group_id, application_id, member_id and call_id are filled in: Mia's key, her
     group and membership, Sam's application, a call that never was;
-    below guardrails a policy on Sam's own node, and an exception there. `method` is sent with the form `data`.
+    below guardrails a policy on Sam's own node, and an exception there; a provider key on Lena's.
+    `method` is sent with the form `data`.
     """
 
     name: str
@@ -103,6 +107,16 @@ ROWS = [
     Row("guardrails:enable", "302 404 404 302 302 302 302", method="post"),
     Row("guardrails:delete", "302 404 404 200 200 200 200"),
     Row("guardrails:delete", "302 404 404 422 422 422 422", method="post"),
+    Row("provider_keys:list", "302 404 403 403 403 200 200"),
+    Row("provider_keys:new", "302 404 403 403 403 200 200"),
+    Row("provider_keys:new", "302 404 403 403 403 422 422", method="post"),
+    Row("provider_keys:edit", "302 404 403 403 403 200 200"),
+    Row("provider_keys:edit", "302 404 403 403 403 422 422", method="post"),
+    Row("provider_keys:test", "302 404 403 403 403 302 302", method="post"),
+    Row("provider_keys:disable", "302 404 403 403 403 302 302", method="post"),
+    Row("provider_keys:enable", "302 404 403 403 403 302 302", method="post"),
+    Row("provider_keys:delete", "302 404 403 403 403 200 200"),
+    Row("provider_keys:delete", "302 404 403 403 403 302 404", method="post"),
     Row("simulations:list", "302 404 403 403 200 200 200"),
     Row("simulations:new", "302 404 403 403 200 200 200"),
     Row("simulations:new", "302 404 403 403 422 422 422", method="post"),
@@ -197,7 +211,7 @@ def test_every_route_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
 def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
-    arguments = _arguments(world) | (_guardrails(world) if row.name.startswith("policies:") else {})
+    arguments = _arguments(world) | MORE.get(row.name.partition(":")[0], lambda _: {})(world)
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
     codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
     assert codes == row.codes
@@ -232,3 +246,15 @@ def _guardrails(world: World) -> dict[str, Any]:
     until = timezone.now() + timedelta(days=1)
     override = add_override(policy.limits.get(), subject=world.platform, amount=5, until=until, by=alice)
     return {"policy_id": policy.pk, "binding_id": binding.pk, "override_id": override.pk}
+
+
+def _provider_key(world: World) -> dict[str, Any]:
+    """On Lena's node; of a provider that serves nothing here, so that a test sends nothing."""
+    key = provider_keys.add(
+        world.engineering, place=Place("mistral", None), name="Ours", secret="sk-0123456789", by=world.actor("alice")
+    )
+    return {"provider_key_id": key.pk}
+
+
+# What the routes of a namespace are about.
+MORE: dict[str, Callable[[World], dict[str, Any]]] = {"policies": _guardrails, "provider_keys": _provider_key}
