@@ -170,7 +170,7 @@ def _of_policy(policy: Policy, targets: tuple[Target, ...], *, by: Actor) -> Pro
     limits, rules = list(policy.limits.order_by("pk")), list(policy.rules.order_by("pk"))
     proposal = Proposal(
         tuple(
-            msgspec.convert({"kind": limit.kind, "window": limit.window, "value": limit.value}, Limit)
+            msgspec.convert({name: getattr(limit, name) for name in Limit.__struct_fields__}, Limit)
             for limit in limits
             if limit.kind in REPLAYED_LIMITS
         ),

@@ -14,11 +14,15 @@ TargetKind = Literal["group", "members", "keys", "application"]
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """`value`: nano-dollars of a budget, else a count. `window`: of a budget; "day" and "minute" and "call" of the others."""
+    """`value`: nano-dollars of a budget, else a count. `window`: of a budget; "day" and "minute" and "call" of the others.
+
+    `counts_byok`: a budget counts calls on own provider keys, too.
+    """
 
     kind: LimitKind
     window: windows.Kind | Literal["minute", "call"]
     value: int
+    counts_byok: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ The same rules as admission (guardrails/lua/admit.lua), with what history knows 
 
 * A budget holds where spent so far + what the call cost stays within it. An admission reckons with the worst case
   instead, so near a limit it refuses a little earlier, or clamps.
+* What a call on an own provider key cost counts in budgets that say so, and no other judges it.
 * A call counts in the budget window in which it was recorded. Requests per day, rates and the order of calls go by the
   time of admission, which the call's id holds.
 * A call that would have been refused was never made: it counts in no later sum.
@@ -28,8 +29,9 @@ from proxy.simulating.tally import Tally
 
 # Groups of levels 0 to 4, member, key, application.
 Path = tuple[int | None, ...]
-# Call id; second it was recorded in; nano-dollars; all tokens; output tokens; False for an adjusting entry; model; *Path.
-Row = tuple[UUID, int, int, int, int, bool, str, *Path]
+# Call id; second it was recorded in; nano-dollars charged; all tokens; output tokens; False for an adjusting entry; model;
+# nano-dollars that it cost on an own provider key; *Path.
+Row = tuple[UUID, int, int, int, int, bool, str, int, *Path]
 MEMBER, KEY, APPLICATION = 5, 6, 7
 WHOLE = 0
 KINDS: tuple[windows.Kind, ...] = (*windows.BOUNDED, "total")
@@ -94,10 +96,13 @@ class Verdict(NamedTuple):
 
 
 class Budget(NamedTuple):
+    """`is_wide`: it counts what calls on own provider keys cost, too."""
+
     verdict: Verdict
     value: int
     windows: Windows
     sums: dict[int, int]
+    is_wide: bool
 
 
 class Rate(NamedTuple):
@@ -119,7 +124,7 @@ class Lane(NamedTuple):
     rules: Rules
     member_id: int | None
     models: dict[str, Verdict | None]
-    spends: list[tuple[Windows, dict[int, int]]]
+    spends: list[tuple[Windows, dict[int, int], bool]]
     days: list[dict[int, int]]
     recents: list[tuple[Recent, bool]]
     governed: bool
@@ -138,24 +143,23 @@ class Replay:
         kinds = kinds_of_budgets(proposal)
         self._windows: dict[str, Windows] = {kind: Windows(kind, calendar) for kind in kinds}
         self._days = Windows("day", calendar)
-        self._spent: dict[tuple[str, str], dict[int, int]] = {}
+        self._sorts = {(limit.window, limit.counts_byok) for limit in proposal.limits if limit.kind == "budget"}
+        self._spent: dict[tuple[str, str, bool], dict[int, int]] = {}
         self._called: dict[str, dict[int, int]] = {}
         self._recent: dict[tuple[str, str], Recent] = {}
         self._lanes: dict[Path, Lane] = {}
         self.tally = Tally()
 
-    def count(self, path: Path, *, recorded: int, charged: int) -> None:
+    def count(self, path: Path, *, recorded: int, charged: int, own: int = 0) -> None:
         """Spend from before the period; `recorded` in seconds."""
-        for window, sums in self._lane(path).spends:
-            start = window.start(recorded)
-            sums[start] = sums.get(start, 0) + charged
+        _spend(self._lane(path), recorded, charged, own)
 
     def judge(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            path = row[7:]
+            path = row[8:]
             lane = self._lanes.get(path) or self._lane(path)
             if not row[5]:
-                self.count(path, recorded=row[1], charged=row[2])
+                self.count(path, recorded=row[1], charged=row[2], own=row[7])
                 continue
             at = row[0].int >> 80
             second = at // 1000
@@ -169,9 +173,7 @@ class Replay:
             self._add(lane, row, second)
 
     def _add(self, lane: Lane, row: Row, second: int) -> None:
-        for window, sums in lane.spends:
-            start = window.start(row[1])
-            sums[start] = sums.get(start, 0) + row[2]
+        _spend(lane, row[1], row[2], row[7])
         for days in lane.days:
             start = self._days.start(second)
             days[start] = days.get(start, 0) + 1
@@ -205,7 +207,11 @@ class Replay:
             rules=self._rules(governing),
             member_id=path[MEMBER],
             models={},
-            spends=[(window, self._sums(name, kind)) for name, _ in subjects for kind, window in self._windows.items()],
+            spends=[
+                (self._windows[kind], self._sums(name, kind, is_wide), is_wide)
+                for name, _ in subjects
+                for kind, is_wide in self._sorts
+            ],
             days=[self._called.setdefault(name, {}) for name, _ in subjects] if has_days else [],
             recents=[(rate.recent, rate.of_tokens) for rate in rates if rate.recent is not None],
             governed=bool(governing),
@@ -227,11 +233,13 @@ class Replay:
         found += [(f"g{path[level]}", True) for level in range(4, 0, -1) if path[level] in targets["group"]]
         return [*found, ("org", True)] if path[0] in targets["group"] else found
 
-    def _sums(self, subject: str, window: str) -> dict[int, int]:
-        return self._spent.setdefault((subject, window), {})
+    def _sums(self, subject: str, window: str, is_wide: bool) -> dict[int, int]:
+        return self._spent.setdefault((subject, window, is_wide), {})
 
     def _budget(self, verdict: Verdict, limit: Limit) -> Budget:
-        return Budget(verdict, limit.value, self._windows[limit.window], self._sums(verdict.subject, limit.window))
+        is_wide = limit.counts_byok
+        sums = self._sums(verdict.subject, limit.window, is_wide)
+        return Budget(verdict, limit.value, self._windows[limit.window], sums, is_wide)
 
     def _rate(self, verdict: Verdict, limit: Limit) -> Rate:
         if limit.kind == "rpd":
@@ -249,6 +257,12 @@ class Replay:
                 for index, rule in enumerate(self.proposal.rules)
             )
         )
+
+
+def _spend(lane: Lane, recorded: int, charged: int, own: int) -> None:
+    for window, sums, is_wide in lane.spends:
+        start = window.start(recorded)
+        sums[start] = sums.get(start, 0) + (charged + own if is_wide else charged)
 
 
 def _against(lane: Lane, row: Row, second: int, day: int) -> Verdict | None:
@@ -275,9 +289,11 @@ def _ruled_out(lane: Lane, model: str) -> Verdict | None:
 def _short_budget(lane: Lane, row: Row) -> Verdict | None:
     """The one with the least room."""
     short, least = None, 0
-    for verdict, value, window, sums in lane.budgets:
+    for verdict, value, window, sums, is_wide in lane.budgets:
+        if row[7] and not is_wide:
+            continue
         room = value - sums.get(window.start(row[1]), 0)
-        if room < row[2] and (short is None or room < least):
+        if room < row[2] + row[7] and (short is None or room < least):
             short, least = verdict, room
     return short
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from django.db import connection, transaction
 
+from billing.rows import OWN
 from gateway_project.lib.ids import first_id_at
 from guardrails import windows
 from proxy.simulating.replay import Path, Row
@@ -26,15 +27,15 @@ _WHERE = "organization_id = %(organization_id)s AND call_id >= %(since)s AND cal
 ROWS_SQL = f"""
 SELECT call_id, floor(extract(epoch FROM recorded_at))::bigint, charged_nano_usd,
        input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens + output_tokens, output_tokens,
-       status <> 'adjustment', requested_model, {_PATH}
+       status <> 'adjustment', requested_model, {OWN}, {_PATH}
 FROM billing_usagerecord WHERE {_WHERE} ORDER BY call_id LIMIT {PAGE}
 """  # noqa: S608
 COUNT_SQL = f"SELECT count(*) FROM billing_usagerecord WHERE {_WHERE}"  # noqa: S608
 # Segment k holds what was recorded from the k-th start on and before the next.
 BEFORE_SQL = f"""
-SELECT width_bucket(recorded_at, %(starts)s::timestamptz[]) AS segment, sum(charged_nano_usd)::bigint, {_PATH}
+SELECT width_bucket(recorded_at, %(starts)s::timestamptz[]) AS segment, sum(charged_nano_usd)::bigint, sum({OWN})::bigint, {_PATH}
 FROM billing_usagerecord
-WHERE {_WHERE} AND charged_nano_usd <> 0 AND (%(recorded)s::timestamptz IS NULL OR recorded_at >= %(recorded)s)
+WHERE {_WHERE} AND (charged_nano_usd <> 0 OR byok) AND (%(recorded)s::timestamptz IS NULL OR recorded_at >= %(recorded)s)
 GROUP BY segment, {_PATH}
 """  # noqa: S608
 
@@ -66,8 +67,11 @@ def pages(period: Period) -> Iterator[list[Row]]:
         parameters["since"] = _next(found[-1])
 
 
-def spent_before(period: Period, *, kinds: Iterable[windows.Kind], calendar: windows.Calendar) -> Iterator[tuple[Path, int, int]]:
-    """(path, second, nano-dollars) of calls admitted before the period, for every window of these kinds that it touches.
+def spent_before(
+    period: Period, *, kinds: Iterable[windows.Kind], calendar: windows.Calendar
+) -> Iterator[tuple[Path, int, int, int]]:
+    """(path, second, nano-dollars charged, and cost on own provider keys) of calls admitted before the period, for every window
+    of these kinds that it touches.
 
     Sums: the second is one in the windows that they count in.
     """
@@ -88,8 +92,8 @@ def spent_before(period: Period, *, kinds: Iterable[windows.Kind], calendar: win
         # All of the ledger, for a budget in total: more than a page may take.
         cursor.execute("SET LOCAL statement_timeout = '300s'")
         cursor.execute(BEFORE_SQL, parameters)
-        for segment, charged, *path in cursor:
-            yield tuple(path), seconds[segment - 1] if segment else seconds[0] - 1, charged
+        for segment, charged, own, *path in cursor:
+            yield tuple(path), seconds[segment - 1] if segment else seconds[0] - 1, charged, own
 
 
 def _starts(period: Period, kinds: list[windows.Kind], calendar: windows.Calendar) -> list[datetime]:

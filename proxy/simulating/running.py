@@ -57,8 +57,8 @@ def _replayed(simulation: Simulation) -> Result:
     if not _changed(simulation, calls=calls):
         raise NoLongerWanted
     replay = Replay(proposal, calendar=calendar)
-    for path, second, charged in rows.spent_before(period, kinds=kinds_of_budgets(proposal), calendar=calendar):
-        replay.count(path, recorded=second, charged=charged)
+    for path, second, charged, own in rows.spent_before(period, kinds=kinds_of_budgets(proposal), calendar=calendar):
+        replay.count(path, recorded=second, charged=charged, own=own)
     _judge_all(simulation, replay, period, calls=calls)
     until = min(simulation.ends_at, datetime.now(UTC))
     days = windows.starts_between(simulation.starts_at, until, "day", calendar)

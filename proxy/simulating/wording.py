@@ -29,7 +29,8 @@ def title(proposal: Proposal, *, longest: int) -> str:
 
 def _limit(limit: Limit) -> str:
     if limit.kind == "budget":
-        return f"{display_usd(limit.value)} {'in total' if limit.window == 'total' else f'per {limit.window}'}"
+        own = ", own keys count" if limit.counts_byok else ""
+        return f"{display_usd(limit.value)} {'in total' if limit.window == 'total' else f'per {limit.window}'}{own}"
     return f"{limit.value:,} {COUNTS[limit.kind]}"
 
 

@@ -211,7 +211,7 @@ def test_every_route_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
 def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
-    arguments = _arguments(world) | MORE.get(row.name.partition(":")[0], lambda _: {})(world)
+    arguments = _arguments(world) | MORE.get(row.name.partition(":")[0], _nothing)(world)
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
     codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
     assert codes == row.codes
@@ -254,6 +254,10 @@ def _provider_key(world: World) -> dict[str, Any]:
         world.engineering, place=Place("mistral", None), name="Ours", secret="sk-0123456789", by=world.actor("alice")
     )
     return {"provider_key_id": key.pk}
+
+
+def _nothing(world: World) -> dict[str, Any]:
+    return {}
 
 
 # What the routes of a namespace are about.

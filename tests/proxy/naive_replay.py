@@ -24,6 +24,7 @@ class Call(NamedTuple):
     application: int | None
     model: str = "small"
     is_call: bool = True
+    own: int = 0
     number: int = 0
 
     @property
@@ -63,9 +64,9 @@ class Naive:
                 return number, subject
         short = []
         for number, limit, subject in limits:
-            if limit.kind == "budget":
+            if limit.kind == "budget" and (limit.counts_byok or not call.own):
                 room = limit.value - self.spent(limit, subject, call)
-                if room < call.charged:
+                if room < call.charged + call.own:
                     short.append((room, number, subject))
         if short:
             least = min(room for room, _, _ in short)
@@ -92,7 +93,7 @@ class Naive:
     def spent(self, limit: Limit, subject: str, call: Call) -> int:
         window = self.window(call.recorded, limit.window)
         return sum(
-            other.charged
+            other.charged + (other.own if limit.counts_byok else 0)
             for other in self.counted
             if subject in subjects_of(other) and self.window(other.recorded, limit.window) == window
         )

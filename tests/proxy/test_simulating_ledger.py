@@ -25,9 +25,10 @@ from tests.proxy.simulations import DOLLAR, NOON, noahs_key, simulated, wanted
 
 PERIOD = spans.Span(NOON - timedelta(days=1), NOON + timedelta(days=4))
 BUDGET_WINDOWS: tuple[Any, ...] = ("day", "week", "month", "quarter", "year", "total")
+DOLLARS = st.integers(0, 30).map(lambda n: n * DOLLAR)
 LIMITS = st.lists(
     st.one_of(
-        st.builds(Limit, st.just("budget"), st.sampled_from(BUDGET_WINDOWS), st.integers(0, 30).map(lambda n: n * DOLLAR)),
+        st.builds(Limit, st.just("budget"), st.sampled_from(BUDGET_WINDOWS), DOLLARS, st.booleans()),
         st.builds(Limit, st.just("rpm"), st.just("minute"), st.integers(1, 3)),
         st.builds(Limit, st.just("tpm"), st.just("minute"), st.integers(1, 4000)),
         st.builds(Limit, st.just("rpd"), st.just("day"), st.integers(1, 4)),
@@ -63,7 +64,8 @@ def written(keys: list[ApiKey], drawn: tuple[Any, ...], number: int) -> Call:
     key = keys[which]
     at = NOON + timedelta(minutes=minutes, milliseconds=number)
     row = call_row(key, at=at, status=status, output_tokens=output)
-    row.charged_nano_usd = dollars * DOLLAR
+    row.byok = number % 3 == 0
+    row.charged_nano_usd, row.list_nano_usd = 0 if row.byok else dollars * DOLLAR, dollars * DOLLAR
     (call_id,) = insert_calls(row, recorded_at=at + timedelta(seconds=late))
     made = Call(
         at=call_id.int >> 80,
@@ -76,6 +78,7 @@ def written(keys: list[ApiKey], drawn: tuple[Any, ...], number: int) -> Call:
         key=key.pk,
         application=key.application_id,
         is_call=status != "adjustment",
+        own=row.own_nano_usd,
     )
     return made
 

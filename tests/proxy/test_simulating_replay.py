@@ -48,7 +48,7 @@ CALENDARS = st.builds(
 )
 BUDGET_WINDOWS = ("day", "week", "month", "quarter", "year", "total")
 LIMITS = st.one_of(
-    st.builds(Limit, st.just("budget"), st.sampled_from(BUDGET_WINDOWS), st.integers(0, 60)),
+    st.builds(Limit, st.just("budget"), st.sampled_from(BUDGET_WINDOWS), st.integers(0, 60), st.booleans()),
     st.builds(Limit, st.just("rpm"), st.just("minute"), st.integers(1, 4)),
     st.builds(Limit, st.just("tpm"), st.just("minute"), st.integers(1, 60)),
     st.builds(Limit, st.just("rpd"), st.just("day"), st.integers(1, 6)),
@@ -87,11 +87,14 @@ def ledgers(draw: Any) -> list[Call]:
         groups, member, key, application = draw(st.sampled_from(PATHS))
         late = draw(st.sampled_from([0, 0, 1, 7, 300]))
         is_call = draw(st.integers(0, 9)) > 0
+        cost = draw(st.integers(0, 20)) if is_call else draw(st.integers(-10, 20))
+        on_own_key = draw(st.integers(0, 3)) == 0
         calls.append(
             Call(
                 at=at,
                 recorded=at // 1000 + late,
-                charged=draw(st.integers(0, 20)) if is_call else draw(st.integers(-10, 20)),
+                charged=0 if on_own_key else cost,
+                own=cost if on_own_key else 0,
                 tokens=draw(st.integers(0, 40)),
                 output=draw(st.integers(0, 30)),
                 groups=groups,
@@ -112,7 +115,7 @@ def path(call: Call) -> tuple[int | None, ...]:
 
 
 def row(call: Call) -> Row:
-    return (call.id, call.recorded, call.charged, call.tokens, call.output, call.is_call, call.model, *path(call))
+    return (call.id, call.recorded, call.charged, call.tokens, call.output, call.is_call, call.model, call.own, *path(call))
 
 
 class Watched(Replay):
@@ -133,7 +136,7 @@ class Watched(Replay):
 def replayed(proposal: Proposal, calls: list[Call], *, history: tuple[Call, ...] = (), calendar: Calendar = BY_UTC) -> Watched:
     replay = Watched(proposal, calendar)
     for call in history:
-        replay.count(path(call), recorded=call.recorded, charged=call.charged)
+        replay.count(path(call), recorded=call.recorded, charged=call.charged, own=call.own)
     replay.judge(row(call) for call in calls)
     return replay
 
