@@ -39,10 +39,13 @@ def ask(key: ProviderKey) -> Result:
     target = own_keys.targeted(_target(asked), opened)
     began = time.monotonic()
     try:
-        asyncio.run(_asked(target))
+        provider = registry.provider(target.kind).configured(asked.provider.options)
+        asyncio.run(_asked(provider, target))
     except AttemptFailed as failure:
         status = f" (HTTP {failure.status})" if failure.status else ""
         return Result(False, f"{failure.message}{status}")
+    except registry.BadOptions as error:
+        return Result(False, f"The provider is not declared as it must be: {error}")
     except TimeoutError:
         return Result(False, f"No answer within {TIMEOUTS.total:g} seconds.")
     return Result(True, f"{target.model} answered in {time.monotonic() - began:.1f} seconds.")
@@ -69,17 +72,17 @@ def _target(asked: Deployment) -> Target:
     )
 
 
-async def _asked(target: Target) -> None:
+async def _asked(provider: registry.Provider, target: Target) -> None:
     """Raises AttemptFailed, TimeoutError."""
     try:
         async with asyncio.timeout(TIMEOUTS.total):
-            await _ask(target)
+            await _ask(provider, target)
     finally:
         await transport.shutdown()
 
 
-async def _ask(target: Target) -> None:
-    provider, asked = registry.provider(target.kind), chat_completions.parse(QUESTION)
+async def _ask(provider: registry.Provider, target: Target) -> None:
+    asked = chat_completions.parse(QUESTION)
     name = provider.protocol_for(asked.protocol)
     codec = codecs.PROVIDERS[name]
     if name == asked.protocol:

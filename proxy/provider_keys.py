@@ -49,12 +49,12 @@ def places() -> list[Place]:
     """Kinds that take a key and that models here are served by, then the declared providers of them, each alone."""
     serving = Provider.objects.filter(enabled=True, deployments__model__enabled=True).distinct().order_by("name")
     declared = [found for found in serving if found.kind in registry.PROVIDERS and _takes_keys(registry.PROVIDERS[found.kind])]
-    kinds = sorted({one.kind for one in declared if registry.PROVIDERS[one.kind].url is not None})
+    kinds = sorted({one.kind for one in declared if not registry.PROVIDERS[one.kind].needs_address})
     return [*(Place(kind, None) for kind in kinds), *(Place(one.kind, one) for one in declared)]
 
 
 def _takes_keys(provider: registry.Provider) -> bool:
-    return provider.key_required or (provider.url is None and provider.kind != "sandbox")
+    return provider.key_required or provider.needs_address
 
 
 def visible_to(actor: Actor) -> QuerySet[ProviderKey]:
