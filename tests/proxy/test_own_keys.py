@@ -23,6 +23,7 @@ from tests.gateways import Gateway
 from tests.house import House, build, eventually, raw
 from tests.proxy.calls import body
 from tests.proxy.test_canary import files_with, keys_with, tables_with
+from tests.proxy.test_explaining import explained
 from tests.upstream import Upstream, answer, frame, frames, refuse, stream, usage_of
 
 SECRET = "sk-own-0123456789abcdef"
@@ -226,3 +227,18 @@ def test_it_counts_once_whoever_asks(house: House, gateway: Gateway) -> None:
     budgets = {one["window"]: one for one in told["limits"] if one["kind"] == "budget" and one["level"] == "key"}
     assert [budgets[window]["counts_own_keys"] for window in ("day", "month")] == [True, False]
     assert json.dumps(told).count("counts_own_keys") >= 2
+
+
+@pytest.mark.parametrize("falls_back", [False, True])
+def test_an_explanation_says_which_budgets_are_not_asked(house: House, gateway: Gateway, falls_back: bool) -> None:
+    add(house, falls_back=falls_back)
+    house.limit("budget", 0, window="day")
+    told = explained(gateway, house, model="pair", max_tokens=10)
+    lines = [line for line in told["lines"] if line["kind"] == "budget"]
+    assert {line["verdict"] for line in lines} == {"passes"}
+    assert all("own provider key" in line["text"] for line in lines)
+    assert call(house, gateway, "pair").status_code == 200
+    with changing(house.organization):
+        Limit.objects.filter(policy__organization=house.organization).update(counts_byok=True)
+    assert "refuses" in {line["verdict"] for line in explained(gateway, house, model="pair", max_tokens=10)["lines"]}
+    assert call(house, gateway, "pair").status_code == 403
