@@ -39,6 +39,7 @@ from guardrails import leases
 from proxy import background, deployments, expiring, holds, kept, recording, settling
 from proxy.call import Call, Claim
 from proxy.errors import AlreadyCompleted, BadRequest, CallInProgress, GuardrailsUnavailable, IdempotencyConflict
+from proxy.protocols.forms import without_boundary
 from proxy.providers.base import Timeouts
 
 log = structlog.get_logger(__name__)
@@ -115,12 +116,12 @@ class Completed(msgspec.Struct, frozen=True):
     charged_nano_usd: int
 
 
-async def begin(call: Call, *, key: str, body: bytes) -> Completed | None:
+async def begin(call: Call, *, key: str, body: bytes, content_type: str = "") -> Completed | None:
     """None: this call is the one to run, and `call.claim` says so. Else the one that has run before, waited for if need be.
 
     Raises BadRequest, IdempotencyConflict, CallInProgress, GuardrailsUnavailable.
     """
-    claim = claim_of(call, key=key, body=body)
+    claim = claim_of(call, key=key, body=body, content_type=content_type)
     if ledger.current().away_since is not None:
         raise GuardrailsUnavailable(AWAY)
     try:
@@ -132,11 +133,11 @@ async def begin(call: Call, *, key: str, body: bytes) -> Completed | None:
         raise GuardrailsUnavailable(AWAY) from error
 
 
-def claim_of(call: Call, *, key: str, body: bytes) -> Claim:
-    """Raises BadRequest."""
+def claim_of(call: Call, *, key: str, body: bytes, content_type: str = "") -> Claim:
+    """A form is the same whatever its boundary: clients draw another each time. Raises BadRequest."""
     if not 1 <= len(key) <= MAX_LENGTH or not all(" " <= char <= "~" for char in key):
         raise BadRequest(f"An idempotency key has 1 to {MAX_LENGTH} printable ASCII characters.", param=HEADER)
-    asked = hashlib.sha256(call.protocol.encode() + b"\0" + body).hexdigest()
+    asked = hashlib.sha256(call.protocol.encode() + b"\0" + without_boundary(body, content_type)).hexdigest()
     return Claim(call.principal.key_id, crypto.digest(key), crypto.digest(asked))
 
 

@@ -103,7 +103,8 @@ async def _read(call: Call, incoming: Incoming, codec: CallerCodec) -> None:
 async def _admit_once(call: Call, incoming: Incoming, *, key: str) -> Answer | None:
     """The answer of a call that ran before under this idempotency key; None: this call is the one, and it is admitted."""
     try:
-        completed = await idempotency.begin(call, key=key, body=incoming.body)
+        content_type = incoming.headers.get("content-type", "")
+        completed = await idempotency.begin(call, key=key, body=incoming.body, content_type=content_type)
         if completed is not None:
             call.caller = await authenticate_current(incoming.authorization)
             permits.check_caller(call)

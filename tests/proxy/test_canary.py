@@ -178,6 +178,21 @@ def test_what_was_said_is_kept_nowhere(talkative: Gateway, house: House, calls: 
         assert found == [], place
 
 
+def test_where_contents_are_kept_they_can_be_read_nowhere(talkative: Gateway, house: House, upstream: Upstream) -> None:
+    house.change(content_retention_hours=24)
+    upstream.then(answer(canary("answer")), stream(*frames(canary("streamed"))))
+
+    for key, content in (("whole", body()), ("stream", body(stream=True))):
+        first, again = (raw(talkative.url, house.key_text, content, **{"idempotency-key": canary(key)}) for _ in range(2))
+        assert first.content == again.content
+        assert NEST in first.text
+
+    assert tables_with(NEST) == []
+    assert keys_with(NEST) == []
+    assert files_with(NEST) == []
+    assert NEST not in talkative.logged()
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_the_caller_alone_gets_the_providers_words(talkative: Gateway, house: House, upstream: Upstream, status: int) -> None:
     upstream.then(refuse(status, said("reason")))

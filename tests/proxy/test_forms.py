@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
-from proxy.protocols.forms import Form
+from proxy.protocols.forms import Form, without_boundary
 
 names = st.sampled_from(["prompt", "n", "language", "file", "image[]"])
 contents = st.binary(max_size=60).filter(lambda content: b"--" not in content)
@@ -31,6 +31,17 @@ def test_only_the_model_changes(files: list[tuple[str, bytes]], prompt: str, mod
     assert Form(written.with_text("model", "asked"), content_type).body == body
     kept = [written.body[field.begin : field.end] for field in written.fields if field.file_name == "a.bin"]
     assert kept == [content for _, content in files]
+
+
+@given(st.lists(st.tuples(names, contents), max_size=4), st.text(max_size=20), st.text(max_size=20))
+def test_a_form_that_is_sent_again_is_the_same_whatever_its_boundary(
+    files: list[tuple[str, bytes]], prompt: str, other: str
+) -> None:
+    first, again = form({"prompt": prompt}, files), form({"prompt": prompt}, files)
+    assert first != again
+    assert without_boundary(*first) == without_boundary(*again)
+    assert (without_boundary(*first) == without_boundary(*form({"prompt": other}, files))) == (prompt == other)
+    assert without_boundary(first[0], "application/json") == first[0]
 
 
 def test_files_are_found_by_their_field() -> None:

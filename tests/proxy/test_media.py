@@ -107,6 +107,43 @@ def test_transcriptions_cost_by_the_second(gateway: Gateway, house: House, upstr
     assert charged(house, got) == (300_000, {"second": 3}, {"minute": 300_000})
 
 
+@pytest.mark.parametrize("retention", [0, 24])
+def test_a_form_that_is_sent_again_under_its_key_is_charged_once(
+    gateway: Gateway, house: House, upstream: Upstream, retention: int
+) -> None:
+    house.change(content_retention_hours=retention)
+    upstream.then(told({"text": "Hello"}))
+    transcriptions = house.client(gateway.url).audio.transcriptions
+
+    def send(sound: bytes) -> Any:
+        return transcriptions.create(model="ear", file=("a.wav", sound), extra_headers={"Idempotency-Key": "one"}).text
+
+    assert send(silence(3)) == "Hello"
+    if retention:
+        assert send(silence(3)) == "Hello"
+    else:
+        with pytest.raises(openai.ConflictError, match=r"was charged \$0\.0003"):
+            send(silence(3))
+    with pytest.raises(openai.ConflictError, match="differs"):
+        send(silence(4))
+    assert len(upstream.received) == 1
+
+
+def test_sound_is_given_out_again_byte_for_byte(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    house.change(content_retention_hours=24)
+    upstream.then(told(b"ID3\x00\xffsound", "audio/mpeg"))
+    speech = house.client(gateway.url).audio.speech.with_raw_response
+
+    first, again = (
+        speech.create(model="voice", input="Hello", voice="alloy", extra_headers={"Idempotency-Key": "one"}) for _ in range(2)
+    )
+
+    assert first.content == again.content == b"ID3\x00\xffsound"
+    assert again.headers["content-type"] == "audio/mpeg"
+    assert again.headers["x-gatehouse-replayed"] == "true"
+    assert len(upstream.received) == 1
+
+
 def test_a_bill_for_more_sound_than_there_is_is_absorbed(gateway: Gateway, house: House, upstream: Upstream) -> None:
     upstream.then(told({"text": "Hello", "usage": {"type": "duration", "seconds": 9000}}))
 
