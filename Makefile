@@ -17,13 +17,13 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 # Two processes, each with servers of its own; servers that were given are one set, and so is the run on them.
 SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=2 --dist=loadfile)
 
-.PHONY: run test check bench torture lock
+.PHONY: run test check bench torture lock standins
 .DELETE_ON_ERROR:
 
 run: .venv/.run
 	@$(BIN)/python manage.py up
 
-test: .venv/.dev
+test: .venv/.dev standins
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 check: .venv/.dev
@@ -40,6 +40,9 @@ bench: .venv/.dev
 
 torture: .venv/.dev
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+# Tests that need them are skipped where they cannot be had.
+standins: tests/standins/node_modules/.package-lock.json
 
 lock: .venv/.dev
 	@$(COMPILE) -o requirements.lock
@@ -66,3 +69,7 @@ lock: .venv/.dev
 	@echo "Installing what tests and checks need"
 	@$(INSTALL) tests/requirements.lock
 	@touch $@ .venv/.run
+
+tests/standins/node_modules/.package-lock.json: tests/standins/package-lock.json | .venv/.dev
+	@echo "Installing stand-in providers"
+	@$(BIN)/python -m tests.node tests/standins && touch $@ || echo "They could not be installed."

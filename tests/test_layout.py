@@ -1,6 +1,7 @@
 """The shape of the project: what lies at the top, how large things may grow, what must not be in it."""
 
 import ast
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ TOP_LEVEL = {
 LOCK_FILES = ("requirements.lock", "tests/requirements.lock")
 # Lines, where an app has more to explain than others.
 LONGEST_READMES = {"proxy": 180}
+NODE_LOCK_FILES = ("tests/standins/package-lock.json",)
 # Somebody else's code: shipped as it came.
 VENDORED = ("static/vendor/",)
 LEFT_FOR_LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
@@ -124,7 +126,7 @@ def test_nothing_is_left_for_later_in_the_code() -> None:
     assert [relative(path) for path in own if LEFT_FOR_LATER.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("name", LOCK_FILES)
+@pytest.mark.parametrize("name", (*LOCK_FILES, *NODE_LOCK_FILES))
 def test_lock_files_name_no_place_to_download_from(name: str) -> None:
     assert OUTSIDE_ADDRESS.findall((ROOT / name).read_text()) == []
 
@@ -135,6 +137,14 @@ def test_every_locked_package_has_one_version_and_a_hash(name: str) -> None:
     packages = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     assert len(packages) >= 50
     assert [line for line in packages if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+@pytest.mark.parametrize("name", NODE_LOCK_FILES)
+def test_every_locked_package_of_node_has_a_hash_and_what_is_wanted_one_version(name: str) -> None:
+    lock = json.loads((ROOT / name).read_text())["packages"]
+    wanted = json.loads((ROOT / name).with_name("package.json").read_text())["dependencies"]
+    assert [package for package, what in lock.items() if package and not what.get("integrity", "").startswith("sha512-")] == []
+    assert {package: lock[f"node_modules/{package}"]["version"] for package in wanted} == wanted
 
 
 def test_tests_run_on_the_versions_that_ship() -> None:

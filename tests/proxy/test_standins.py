@@ -1,0 +1,86 @@
+"""A task with a tool at providers whose stand-in was written by others, who know nothing of this gateway (tests/aimock.py).
+
+The scripted provider says what we believe that a provider says; this one says what others found it to say.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+
+from tests import aimock as standins
+from tests.aimock import Aimock
+from tests.gateways import Gateway
+from tests.house import House, declare
+
+# What each is called: its kind, its base URL below the stand-in's, its options, and where the stand-in is then asked.
+PROVIDERS: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "standin-openai": ("openai", "/v1", {}, "/v1/chat/completions"),
+    "standin-azure": ("azure", "", {}, "/openai/v1/chat/completions"),
+    "standin-azure-dated": (
+        "azure",
+        "",
+        {"api_version": "2024-10-21"},
+        "/openai/deployments/standin-azure-dated/chat/completions?api-version=2024-10-21",
+    ),
+    "standin-gemini": ("gemini", "/v1beta", {}, "/v1beta/models/standin-gemini"),
+    "standin-vertex": (
+        "vertex",
+        "/v1",
+        {"region": "europe-west6", "project": "p"},
+        "/v1/projects/p/locations/europe-west6/publishers/google/models/standin-vertex",
+    ),
+    "standin-bedrock": ("bedrock", "", {"region": "eu-central-2"}, "/model/standin-bedrock/converse"),
+    "standin-ollama": ("ollama", "/v1", {}, "/v1/chat/completions"),
+    "standin-openrouter": ("openrouter", "/api/v1", {}, "/api/v1/chat/completions"),
+}
+TOOL: dict[str, Any] = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+TOOLS: list[Any] = [{"type": "function", "function": TOOL}]
+
+
+def chat(client: openai.OpenAI, model: str, messages: list[Any], *, stream: bool) -> tuple[Any, str]:
+    """The message of an answer and why it ended, however it came."""
+    if not stream:
+        (choice,) = client.chat.completions.create(model=model, messages=messages, tools=TOOLS).choices
+        return choice.message, choice.finish_reason
+    with client.chat.completions.stream(
+        model=model, messages=messages, tools=TOOLS, stream_options={"include_usage": True}
+    ) as events:
+        for _ in events:
+            pass
+        whole = events.get_final_completion()
+    assert whole.usage is not None
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) in standins.USAGE
+    return whole.choices[0].message, whole.choices[0].finish_reason
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("model", PROVIDERS)
+def test_a_task_with_a_tool_is_done(gateway: Gateway, house: House, aimock: Aimock, model: str, stream: bool) -> None:
+    kind, base, options, path = PROVIDERS[model]
+    declare(model, kind=kind, url=aimock.url + base, **options)
+    client = house.client(gateway.url)
+    history: list[Any] = [{"role": "user", "content": standins.QUESTION}]
+
+    asked, finish = chat(client, model, history, stream=stream)
+
+    (call,) = asked.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments), finish) == ("weather", standins.ARGUMENTS, "tool_calls")
+    history += [
+        {"role": "assistant", "content": asked.content, "tool_calls": [call.to_dict()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "21 °C"},
+    ]
+    answered, finish = chat(client, model, history, stream=stream)
+    assert (answered.content, finish) == (standins.ANSWER, "stop")
+    assert [asked["path"].startswith(path) for asked in aimock.received()[-2:]] == [True, True]
+    assert house.nothing_held()
+    rows = house.rows()
+    assert [(row.input_tokens, row.output_tokens) for row in rows] == standins.USAGE
+    assert [(row.status, row.usage_estimated) for row in rows] == [("ok", False)] * 2
