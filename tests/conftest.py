@@ -4,7 +4,15 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.servers", "tests.world", "tests.gateways", "tests.browsers", "tests.skips", "tests.demos", "tests.aimock"]
+pytest_plugins = [
+    "tests.servers",
+    "tests.world",
+    "tests.gateways",
+    "tests.browsers",
+    "tests.skips",
+    "tests.demos",
+    "tests.aimock",
+]
 
 # A busy machine is no failure; where every change is judged, all runs judge it by the same examples.
 settings.register_profile(
