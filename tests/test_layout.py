@@ -126,7 +126,7 @@ def test_nothing_is_left_for_later_in_the_code() -> None:
     assert [relative(path) for path in own if LEFT_FOR_LATER.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("name", (*LOCK_FILES, *NODE_LOCK_FILES))
+@pytest.mark.parametrize("name", [*LOCK_FILES, *NODE_LOCK_FILES])
 def test_lock_files_name_no_place_to_download_from(name: str) -> None:
     assert OUTSIDE_ADDRESS.findall((ROOT / name).read_text()) == []
 
