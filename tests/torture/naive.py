@@ -48,7 +48,8 @@ WHERE organization_id = %(organization_id)s AND recorded_at >= %(since)s
   AND (%(api_key_id)s::bigint IS NULL OR api_key_id = %(api_key_id)s)
   AND (%(application_id)s::bigint IS NULL OR application_id = %(application_id)s)
 """
-INSERT_SQL = "INSERT INTO billing_usagerecord SELECT * FROM json_populate_record(NULL::billing_usagerecord, %s::json)"
+# Columns that it does not know take the defaults that the table has for them.
+INSERT_SQL = "INSERT INTO billing_usagerecord ({0}) SELECT {0} FROM json_populate_record(NULL::billing_usagerecord, %s::json)"
 
 
 class Naive:
@@ -153,7 +154,7 @@ class Naive:
             rows, self.unwritten = self.unwritten, []
             for row in rows:
                 row |= {"recorded_at": datetime.now(UTC).isoformat(), "transaction_id": 1}
-                await self._rows(INSERT_SQL, (json.dumps(row),))
+                await self._rows(INSERT_SQL.format(", ".join(row)), (json.dumps(row),))
 
     async def _rows(self, statement: str, parameters: Any) -> list[dict[str, Any]]:
         assert self.pool is not None
