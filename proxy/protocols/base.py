@@ -26,13 +26,16 @@ class Quirks(msgspec.Struct, frozen=True):
 
     `max_tokens_field` is where a clamp is written when the caller set no maximum. `force_usage`: a stream reports its
     usage only when asked to; without it, always, and asking is refused. `returns_reasoning`: wants the thought back
-    that led to a tool call. `schema_formats`: takes JSON schemas as an answer's format.
+    that led to a tool call. `schema_formats`: takes JSON schemas as an answer's format. `needs_max_tokens`: takes no
+    request without a bound on the answer. `auto_cache`: breakpoints are set where the caller set none (Messages).
     """
 
     max_tokens_field: str = "max_tokens"
     force_usage: bool = True
     returns_reasoning: bool = False
     schema_formats: bool = True
+    needs_max_tokens: bool = False
+    auto_cache: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True):

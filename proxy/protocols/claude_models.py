@@ -1,0 +1,49 @@
+"""What a Claude model takes, by its name: each generation refuses something that the one before wanted.
+
+Names as Anthropic, Bedrock and Vertex write them (`claude-3-5-haiku-latest`, `anthropic.claude-opus-4-1-20250805-v1:0`,
+`claude-sonnet-4-5@20250929`). A name without a version is taken for the newest. Whatever is no Claude but speaks
+Messages is taken at its word: it gets what it is asked for.
+Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide
+"""
+
+import re
+from typing import Literal
+
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+_NEWEST = (99, 0)
+Thinking = Literal["none", "budget", "adaptive"]
+
+
+def version(model: str) -> tuple[int, int] | None:
+    """(major, minor); None for what is no Claude."""
+    if "claude" not in model:
+        return None
+    found = _VERSION.search(model)
+    return (int(found[1]), int(found[2] or 0)) if found else _NEWEST
+
+
+def takes_sampling(model: str) -> bool:
+    """`temperature`, `top_p`, `top_k`: refused from 4.7 on."""
+    known = version(model)
+    return known is None or known < (4, 7)
+
+
+def thinking(model: str) -> Thinking:
+    """How thought is asked for: not at all before 3.7, by a number of tokens before 4.6, then by effort."""
+    known = version(model)
+    if known is None:
+        return "budget"
+    if known < (3, 7):
+        return "none"
+    return "budget" if known < (4, 6) else "adaptive"
+
+
+def efforts(model: str) -> tuple[str, ...]:
+    """The levels there are, from the least."""
+    known = version(model)
+    return ("low", "medium", "high") if known is not None and known < (4, 7) else ("low", "medium", "high", "xhigh", "max")
+
+
+def takes_strict_tools(model: str) -> bool:
+    known = version(model)
+    return known is not None and known >= (4, 5)

@@ -1,0 +1,313 @@
+"""Anthropic's Messages, read from callers and from providers. Sans-IO: bytes in, bytes out.
+
+Guarantees: on the way to a provider of the same protocol every member stays as the caller wrote it, but for the
+model's name, a clamp of `max_tokens` (with the thinking that no longer fits in it), thinking that another provider
+left unsigned, and automatic cache breakpoints where the operator asks for them; the order of a prompt never changes.
+Does not judge what only a provider can know: which blocks, which tools, which betas.
+Source: anthropic 2.14 types; https://platform.claude.com/docs/en/api/messages
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.estimate import text_tokens
+from proxy.canonical.request import Request
+from proxy.errors import BadRequest, ProxyError
+from proxy.protocols import cache_marks
+from proxy.protocols.base import Quirks
+from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.messages_conversation import conversation
+from proxy.protocols.messages_history import without_unsigned
+from proxy.protocols.messages_rendering import Renderer, render_answer
+from proxy.protocols.messages_replies import StreamReader, read_answer, read_reply
+from proxy.protocols.messages_writing import write_request
+
+__all__ = [
+    "COUNT_PATH",
+    "HEADERS",
+    "NAME",
+    "conversation",
+    "parse",
+    "parse_count",
+    "pass_through",
+    "path",
+    "read_answer",
+    "read_count",
+    "read_reply",
+    "reader",
+    "render_answer",
+    "render_count",
+    "render_error",
+    "render_stream_error",
+    "renderer",
+    "write_count",
+    "write_request",
+]
+
+NAME = "messages"
+PATH = "/v1/messages"
+COUNT_PATH = "/v1/messages/count_tokens"
+# What changes the meaning of a request at a provider of the same protocol.
+HEADERS = ("anthropic-version", "anthropic-beta")
+PROMPT_FIELDS = ("system", "messages", "tools", "output_config", "output_format")
+# What `count_tokens` takes of a request.
+COUNTED_FIELDS = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
+# The most that one picture makes (2,576 pixels on the long edge), and what Anthropic says to every model that has tools.
+IMAGE_TOKENS, TOOLS_TOKENS = 4800, 750
+# A page of a PDF is read and looked at; nobody knows how many there are. Dense ones come to a token per four characters.
+DOCUMENT_TOKENS, CHARACTERS_PER_TOKEN = 3000, 4
+# Of a document behind an address even the size is unknown.
+DISTANT_DOCUMENT_TOKENS = 100_000
+# A tool that the provider runs itself puts what it finds into the prompt.
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
+SERVER_TOOL_TOKENS = 25_000
+LEAST_THINKING = 1024
+
+_TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Source(msgspec.Struct):
+    type: str = ""
+    data: Any = None
+    content: Any = None
+
+
+class _Block(msgspec.Struct):
+    """Only what weighs otherwise than as text. `content`: of results of tools."""
+
+    type: str = ""
+    source: _Source | str | None = None
+    signature: str | None = None
+    data: Any = None
+    content: "list[_Block | str] | dict[str, Any] | str | None" = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[_Block]
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+    name: str | None = None
+
+
+class _Thinking(msgspec.Struct):
+    type: str = ""
+    budget_tokens: int | None = None
+
+
+class _Body(msgspec.Struct):
+    """The members the gateway reads, typed; all others only have to be JSON."""
+
+    model: str | None = None
+    messages: list[_Message] | None = None
+    system: str | list[_Block] | None = None
+    max_tokens: _TokenLimit | None = None
+    stream: bool | None = None
+    tools: list[_Tool] | None = None
+    thinking: _Thinking | None = None
+    temperature: float | None = None
+    stop_sequences: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    speed: str | None = None
+    inference_geo: str | None = None
+
+
+_body = BodyReader(_Body, used=("model",))
+_write = msgspec.json.Encoder().encode
+
+
+# --- requests ----------------------------------------------------------------------------------
+def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    """Raises BadRequest, with the path of the offending member as `param`."""
+    read, fields = _body.read(body)
+    if read.max_tokens is None:
+        raise BadRequest("max_tokens: this protocol wants every request to name the most tokens to write.", param="max_tokens")
+    return _request(read, fields, headers)
+
+
+def parse_count(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    """A request to count the tokens of a prompt, which nobody answers. Raises BadRequest."""
+    return _request(*_body.read(body), headers)
+
+
+def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | None) -> Request:
+    if not read.model:
+        raise BadRequest("The request must name a model.", param="model")
+    if not read.messages:
+        raise BadRequest("`messages` must hold at least one message.", param="messages")
+    _refuse_unpriced(read)
+    weighed = _Weighed(block for message in read.messages if type(message.content) is list for block in message.content)
+    tools = read.tools or []
+    prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
+    user = (read.metadata or {}).get("user_id")
+    return Request(
+        protocol=NAME,
+        model=read.model,
+        stream=bool(read.stream),
+        include_usage=True,
+        # Zero only warms the provider's cache; no answer is shorter than a token to everybody else.
+        max_tokens=None if read.max_tokens is None else max(1, read.max_tokens),
+        input_tokens_estimate=text_tokens(prompt, without=weighed.inline) + weighed.tokens + _tool_tokens(tools),
+        fields=fields,
+        messages=len(read.messages),
+        image_parts=weighed.images,
+        text_only=not (weighed.images or weighed.documents),
+        user=user if isinstance(user, str) else None,
+        metadata=read.metadata,
+        headers={name: headers[name] for name in HEADERS if name in headers} if headers else {},
+        needs=_needs(weighed, tools),
+    )
+
+
+def _refuse_unpriced(read: _Body) -> None:
+    """Raises BadRequest for what makes the same tokens dearer."""
+    if read.speed == "fast":
+        raise BadRequest("speed: `fast` has a price of its own, which is not offered here.", param="speed")
+    if read.inference_geo not in (None, "global"):
+        raise BadRequest("inference_geo: a region has a price of its own, which is not offered here.", param="inference_geo")
+
+
+class _Weighed:
+    """What of the blocks weighs otherwise than its text: `inline` is that text, `tokens` what it makes instead."""
+
+    def __init__(self, blocks: Iterable[_Block]) -> None:
+        self.images = self.documents = self.tokens = 0
+        self.inline: list[str] = []
+        for block in blocks:
+            self._weigh(block)
+
+    def _weigh(self, block: _Block) -> None:
+        if block.source is not None and type(block.source) is _Source:
+            self._source(block.type, block.source)
+        elif block.type == "tool_result" and type(block.content) is list:
+            for inner in block.content:
+                if type(inner) is _Block:
+                    self._weigh(inner)
+        sealed = block.signature if block.type == "thinking" else block.data if block.type == "redacted_thinking" else None
+        if type(sealed) is str:
+            self._seal(sealed, at_least=0)
+
+    def _source(self, kind: str, source: _Source) -> None:
+        if kind == "image":
+            self.images += 1
+            self.tokens += IMAGE_TOKENS
+            if type(source.data) is str:
+                self.inline.append(source.data)
+        elif kind == "document":
+            self.documents += 1
+            if source.type == "base64" and type(source.data) is str:
+                self._seal(source.data, at_least=DOCUMENT_TOKENS)
+            elif source.type not in ("text", "content"):
+                self.tokens += DISTANT_DOCUMENT_TOKENS
+
+    def _seal(self, data: str, *, at_least: int) -> None:
+        self.inline.append(data)
+        self.tokens += max(at_least, len(data) // CHARACTERS_PER_TOKEN)
+
+
+def _tool_tokens(tools: list[_Tool]) -> int:
+    run_there = sum((tool.type or "").startswith(SERVER_TOOLS) for tool in tools)
+    return (TOOLS_TOKENS if tools else 0) + run_there * SERVER_TOOL_TOKENS
+
+
+def _needs(weighed: _Weighed, tools: list[_Tool]) -> frozenset[str]:
+    kinds = [tool.type or "" for tool in tools]
+    needs = {
+        "tools": bool(tools),
+        "vision": bool(weighed.images),
+        "files": bool(weighed.documents),
+        "web_search": any(kind.startswith("web_") for kind in kinds),
+        "computer_use": any(kind.startswith("computer") for kind in kinds),
+    }
+    return frozenset(name for name, is_needed in needs.items() if is_needed)
+
+
+def path(model: str, *, stream: bool) -> str:
+    return PATH
+
+
+def pass_through(request: Request, *, model: str, max_tokens: int | None = None, quirks: Quirks | None = None) -> bytes:
+    """The caller's members, but for what the module names. `max_tokens` is the clamp."""
+    fields = dict(request.fields)
+    fields["model"] = Raw(_write(model))
+    if max_tokens is not None and (request.max_tokens is None or max_tokens < request.max_tokens):
+        fields["max_tokens"] = Raw(_write(max_tokens))
+        fields |= _thinking_within(fields.get("thinking", NULL), max_tokens)
+    fields = without_unsigned(fields)
+    return _write(cache_marks.marked(fields) if quirks is not None and quirks.auto_cache else fields)
+
+
+def _thinking_within(thinking: Raw, max_tokens: int) -> dict[str, Raw]:
+    """Thought must leave room for an answer, or the provider refuses the call."""
+    given = msgspec.json.decode(thinking, type=_Thinking | None)
+    if given is None or given.budget_tokens is None or given.budget_tokens < max_tokens:
+        return {}
+    if max_tokens <= LEAST_THINKING:
+        return {"thinking": Raw(b'{"type":"disabled"}')}
+    changed = msgspec.json.decode(thinking, type=dict[str, Raw]) | {"budget_tokens": Raw(_write(max_tokens - 1))}
+    return {"thinking": Raw(_write(changed))}
+
+
+def reader(*, n: int = 1, wants_usage: bool = True, deltas: bool = False) -> StreamReader:
+    return StreamReader(deltas=deltas)
+
+
+def renderer(request: Request, *, call_id: str) -> Renderer:
+    return Renderer(request, call_id=call_id)
+
+
+# --- counting ----------------------------------------------------------------------------------
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+def write_count(request: Request, *, model: str) -> bytes:
+    fields = {name: request.fields[name] for name in COUNTED_FIELDS if name in request.fields}
+    return _write(without_unsigned(fields) | {"model": Raw(_write(model))})
+
+
+def read_count(body: bytes) -> int:
+    """Raises ValueError."""
+    return msgspec.json.decode(body, type=_Count).input_tokens
+
+
+def render_count(tokens: int) -> bytes:
+    return _write(_Count(tokens))
+
+
+# --- errors ------------------------------------------------------------------------------------
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def render_error(error: ProxyError, *, request_id: str) -> bytes:
+    """`error.details.error_code` is what the SDKs give as `error_code`: a provider's own code where one is worth keeping,
+    while `error.gatehouse.code` is always the gateway's."""
+    shown = {
+        "type": _TYPES.get(error.status, "api_error"),
+        "message": error.message.encode(errors="replace").decode(),
+        "details": {"error_code": error.code},
+        "gatehouse": {"code": type(error).code, "param": error.param, **(error.detail or {}), "request_id": request_id},
+    }
+    return _write({"type": "error", "error": shown, "request_id": request_id})
+
+
+def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:
+    """The last event of a stream that failed: the SDKs raise on it, and nothing may follow."""
+    return b"event: error\ndata: " + render_error(error, request_id=request_id) + b"\n\n"

@@ -1,0 +1,75 @@
+"""Thinking that Anthropic never signed, in a conversation that began at another provider.
+
+Messages has a place for thinking, so a caller gets the thought of other providers there, with an empty signature, and
+sends it back with the next turn. Anthropic refuses such blocks (it takes none that it has not signed), so they are
+left out on the way there. Everything else stays byte for byte.
+"""
+
+import msgspec
+from msgspec import Raw
+
+_UNSIGNED = (b'"signature":""', b'"signature": ""')
+_ENABLED = (b'"enabled"', b'"adaptive"', b'"between_tools"')
+_THINKING = ("thinking", "redacted_thinking")
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+    signature: str | None = None
+
+
+_list = msgspec.json.Decoder(list[Raw]).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_typed = msgspec.json.Decoder(_Typed).decode
+_write = msgspec.json.Encoder().encode
+
+
+def without_unsigned(fields: dict[str, Raw]) -> dict[str, Raw]:
+    """The members of a request for Anthropic. Where the turn under way used tools after such thought, it ends without
+    thinking: it must begin with thought if it has any. What cannot be read stays as it is."""
+    given = bytes(fields["messages"])
+    if not any(mark in given for mark in _UNSIGNED):
+        return fields
+    try:
+        messages = [kept for message in _list(given) if (kept := _signed(message)) is not None]
+        fields = fields | {"messages": Raw(_write(messages))}
+        if _is_thinking(fields) and _turn_lacks_thought(messages):
+            fields["thinking"] = Raw(b'{"type":"disabled"}')
+    except msgspec.DecodeError:
+        return fields
+    return fields
+
+
+def _signed(message: Raw) -> Raw | None:
+    """None where nothing is left."""
+    if not any(mark in bytes(message) for mark in _UNSIGNED):
+        return message
+    members = _members(message)
+    if not bytes(members["content"]).lstrip().startswith(b"["):
+        return message
+    blocks = _list(members["content"])
+    kept = [block for block in blocks if not _is_unsigned(_typed(block))]
+    if len(kept) == len(blocks):
+        return message
+    return Raw(_write(members | {"content": kept})) if kept else None
+
+
+def _is_unsigned(block: _Typed) -> bool:
+    return block.type == "thinking" and not block.signature
+
+
+def _is_thinking(fields: dict[str, Raw]) -> bool:
+    return any(mark in bytes(fields.get("thinking", Raw(b""))) for mark in _ENABLED)
+
+
+def _turn_lacks_thought(messages: list[Raw]) -> bool:
+    """Whether the last turn of the assistant calls tools without having begun with thought."""
+    for message in reversed(messages):
+        members = _members(message)
+        if bytes(members.get("role", Raw(b""))) != b'"assistant"':
+            continue
+        if not bytes(members["content"]).lstrip().startswith(b"["):
+            return False
+        types = [_typed(block).type for block in _list(members["content"])]
+        return "tool_use" in types and types[0] not in _THINKING
+    return False

@@ -1,0 +1,342 @@
+"""A `Conversation` → a Messages request, for a provider that speaks it.
+
+What Messages wants and others do not: a bound on the answer; the system prompt beside the messages; turns that
+alternate and begin with the user's; all results of a turn's tools in one message, before anything else; ids of a
+certain alphabet, each used once; no empty text. What has no meaning there (`seed`, `logit_bias`, penalties) is dropped;
+what a caller would miss in the answer (`n`, log probabilities, sound) is refused.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.conversation import (
+    Audio,
+    CacheMark,
+    Conversation,
+    File,
+    Format,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolResult,
+    ToolUse,
+)
+from proxy.errors import BadRequest
+from proxy.protocols import cache_marks, claude_models, tool_json
+from proxy.protocols.base import Quirks
+
+# Where nobody bounds the answer. Every model of the family can write as much.
+DEFAULT_MAX_TOKENS = 4096
+LEAST_THINKING = 1024
+LEAST_TOP_P_THINKING = 0.95
+MAX_USER_ID = 256
+# Effort → tokens of thought, on models that are told a number. At most four fifths of the answer, or nothing is left of it.
+BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_000, "max": 32_000}
+OPENING = "(The conversation begins with the assistant.)"
+JSON_ONLY = "Answer with one JSON value and nothing else: no other text, no code fence."
+SCHEMA_ONLY = "The value must fit this JSON schema:\n"
+_WRONG_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
+_MODES = {"auto": "auto", "required": "any", "none": "none", "tool": "tool"}
+
+_write = msgspec.json.Encoder().encode
+Block = dict[str, Any]
+
+
+class _Schema(msgspec.Struct):
+    type: Any = None
+
+
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+    """Raises BadRequest for what this protocol cannot say."""
+    _refuse(conversation)
+    cap = min((bound for bound in (max_tokens, conversation.max_tokens) if bound), default=DEFAULT_MAX_TOKENS)
+    turns = _Turns(conversation.messages)
+    messages = turns.written()
+    system = [*turns.system, *_instructions(conversation.format, quirks)]
+    thinking = _thinking(conversation, turns, model, cap)
+    members = {
+        "model": model,
+        "max_tokens": cap,
+        "tools": [_tool(tool, model) for tool in conversation.tools] or None,
+        "system": system or None,
+        "messages": messages,
+        "tool_choice": _tool_choice(conversation),
+        **_sampling(conversation, model, is_thinking=thinking is not None and thinking["type"] != "disabled"),
+        "stop_sequences": list(conversation.stop) or None,
+        "thinking": thinking,
+        "output_config": _output_config(conversation, model, quirks) or None,
+        "metadata": {"user_id": conversation.user} if conversation.user and len(conversation.user) <= MAX_USER_ID else None,
+        "stream": True if stream else None,
+    }
+    fields = {name: Raw(_write(value)) for name, value in members.items() if value is not None}
+    return _write(cache_marks.marked(fields) if quirks.auto_cache else fields)
+
+
+def _refuse(conversation: Conversation) -> None:
+    if conversation.n > 1:
+        raise BadRequest("n: this model's provider gives one answer per call.", param="n")
+    if conversation.logprobs:
+        raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
+    if any(not text.strip() for text in conversation.stop):
+        raise BadRequest("stop: this model's provider takes no stop sequence of white space alone.", param="stop")
+
+
+# --- turns -------------------------------------------------------------------------------------
+class _Turns:
+    """The messages as alternating turns; `system` apart from them."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self.system: list[Block] = []
+        self.turns: list[tuple[str, list[Block]]] = []
+        self._ids = _Ids()
+        for message in messages:
+            blocks = [block for part in message.parts for block in self._block(part)]
+            if message.role == "system":
+                self.system += blocks
+            elif blocks:
+                self._add("assistant" if message.role == "assistant" else "user", blocks)
+
+    def written(self) -> list[Block]:
+        """Raises BadRequest where there is nothing to answer."""
+        turns = self.turns
+        if not turns and self.system:
+            turns, self.system[:] = [("user", list(self.system))], []
+        if not turns:
+            raise BadRequest("messages: there must be a message with content.", param="messages")
+        if turns[0][0] == "assistant":
+            turns = [("user", [{"type": "text", "text": OPENING}]), *turns]
+        if turns[-1][0] == "assistant":
+            _strip_end(turns[-1][1])
+        # Results of tools come first in a turn; everything else keeps its order.
+        return [{"role": role, "content": sorted(blocks, key=_is_no_result)} for role, blocks in turns]
+
+    @property
+    def allow_thinking(self) -> bool:
+        """An answer that goes on from the assistant's own words, or from calls of tools made without thought, has none."""
+        if not self.turns or self.turns[-1][0] == "assistant":
+            return False
+        last = next((blocks for role, blocks in reversed(self.turns) if role == "assistant"), [])
+        used_tools = any(block["type"] == "tool_use" for block in last)
+        return not used_tools or last[0]["type"] in ("thinking", "redacted_thinking")
+
+    def _add(self, role: str, blocks: list[Block]) -> None:
+        if self.turns and self.turns[-1][0] == role:
+            self.turns[-1][1].extend(blocks)
+        else:
+            self.turns.append((role, blocks))
+
+    def _block(self, part: Part) -> list[Block]:
+        match part:
+            case Text() | Refusal() | Image() | File():
+                return _shown(part)
+            case Thinking(redacted=str(data)):
+                return [{"type": "redacted_thinking", "data": data}]
+            case Thinking():  # unsigned thought is another provider's, and refused
+                signed = {"type": "thinking", "thinking": part.text, "signature": part.signature}
+                return [signed] if part.signature else []
+            case ToolUse():
+                given = tool_json.as_object(part.arguments)
+                return [
+                    _marked({"type": "tool_use", "id": self._ids.new(part.id), "name": part.name, "input": given}, part.cache)
+                ]
+            case ToolResult():
+                return [self._result(part)]
+            case Audio():
+                raise BadRequest("messages: this model's provider takes no sound.", param="messages")
+
+    def _result(self, part: ToolResult) -> Block:
+        block: Block = {"type": "tool_result", "tool_use_id": self._ids.of(part.tool_use_id)}
+        content = [written for shown in part.parts for written in _shown(shown)]
+        if content:
+            block["content"] = content
+        if part.is_error:
+            block["is_error"] = True
+        return _marked(block, part.cache)
+
+
+class _Ids:
+    """Ids of tool calls, made valid. Providers exist that begin anew with every turn, so a result answers the latest call."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def new(self, given: str) -> str:
+        valid = _WRONG_IN_ID.sub("_", given) or "toolu"
+        number, candidate = 1, valid
+        while candidate in self._taken:
+            number += 1
+            candidate = f"{valid}_{number}"
+        self._taken.add(candidate)
+        self._latest[given] = candidate
+        return candidate
+
+    def of(self, given: str) -> str:
+        return self._latest.get(given) or _WRONG_IN_ID.sub("_", given) or "toolu"
+
+
+def _is_no_result(block: Block) -> bool:
+    return bool(block["type"] != "tool_result")
+
+
+def _strip_end(blocks: list[Block]) -> None:
+    """What the assistant is to go on from may not end in white space."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1] = blocks[-1] | {"text": blocks[-1]["text"].rstrip()}
+
+
+# --- blocks ------------------------------------------------------------------------------------
+def _shown(part: Text | Refusal | Image | File) -> list[Block]:
+    match part:
+        case Text(text, cache):
+            return [_marked({"type": "text", "text": text}, cache)] if text.strip() else []
+        case Refusal(text):
+            return [{"type": "text", "text": text}] if text.strip() else []
+        case Image():
+            return [_marked({"type": "image", "source": _source(part)}, part.cache)]
+        case File():
+            titled: Block = {"type": "document", "source": _document(part)}
+            return [_marked(titled | ({"title": part.name} if part.name else {}), part.cache)]
+
+
+def _source(image: Image) -> Block:
+    if image.data is None:
+        return {"type": "url", "url": image.url or ""}
+    media_type = (image.media_type or "image/png").replace("image/jpg", "image/jpeg")
+    return {"type": "base64", "media_type": media_type, "data": image.data}
+
+
+def _document(file: File) -> Block:
+    media_type = file.media_type or "application/pdf"
+    if file.url is not None:
+        return {"type": "url", "url": file.url}
+    if file.data is not None and media_type == "application/pdf":
+        return {"type": "base64", "media_type": media_type, "data": file.data}
+    if file.data is not None and media_type.startswith(("text/", "application/json")):
+        return {"type": "text", "media_type": "text/plain", "data": _plain(file.data)}
+    if file.data is not None:
+        raise BadRequest(f"messages: this model's provider takes no files of type {media_type[:60]}.", param="messages")
+    raise BadRequest("messages: a file known to another provider by its id cannot be sent to this one.", param="messages")
+
+
+def _plain(data: str) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("messages: a file of text must be UTF-8 in base64.", param="messages") from error
+
+
+def _marked(block: Block, cache: CacheMark | None) -> Block:
+    return block if cache is None else block | {"cache_control": _cache_control(cache)}
+
+
+def _cache_control(cache: CacheMark) -> dict[str, str]:
+    return {"type": "ephemeral"} | ({"ttl": cache.ttl} if cache.ttl != "5m" else {})
+
+
+# --- tools -------------------------------------------------------------------------------------
+def _tool(tool: Tool, model: str) -> Block:
+    written: Block = {"name": tool.name}
+    if tool.description:
+        written["description"] = tool.description
+    written["input_schema"] = _object_schema(tool.parameters)
+    if tool.strict and claude_models.takes_strict_tools(model):
+        written["strict"] = True
+    return _marked(written, tool.cache)
+
+
+def _object_schema(schema: Raw | None) -> Raw:
+    """The same bytes, with the type that every schema must have here."""
+    text = bytes(schema or b"null").strip()
+    if text in (b"null", b"{}"):
+        return _NO_PARAMETERS
+    try:
+        has_type = msgspec.json.decode(text, type=_Schema).type is not None
+    except msgspec.DecodeError:
+        return Raw(text)
+    return Raw(text) if has_type else Raw(b'{"type":"object",' + text[1:])
+
+
+def _tool_choice(conversation: Conversation) -> Block | None:
+    choice = conversation.tool_choice
+    if not conversation.tools or (choice is None and conversation.parallel_tools is not False):
+        return None
+    written: Block = {"type": _MODES[choice.mode] if choice is not None else "auto"}
+    if choice is not None and choice.mode == "tool":
+        written["name"] = choice.name
+    if conversation.parallel_tools is False and written["type"] != "none":
+        written["disable_parallel_tool_use"] = True
+    return written
+
+
+# --- how it answers ----------------------------------------------------------------------------
+def _instructions(format: Format | None, quirks: Quirks) -> Sequence[Block]:
+    """Where the protocol has no word for a format, the model is told."""
+    if format is None or (format.kind == "schema" and quirks.schema_formats):
+        return ()
+    schema = f" {SCHEMA_ONLY}{bytes(format.schema).decode()}" if format.schema is not None else ""
+    return ({"type": "text", "text": JSON_ONLY + schema},)
+
+
+def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -> Block | None:
+    """None: left to the model."""
+    asked, kind = conversation.reasoning, claude_models.thinking(model)
+    if asked is None or kind == "none":
+        return None
+    forced = conversation.tool_choice is not None and conversation.tool_choice.mode in ("required", "tool")
+    if asked.effort == "none" or forced or not turns.allow_thinking:
+        return {"type": "disabled"}
+    if kind == "adaptive":
+        return {"type": "adaptive"} | ({"display": "summarized"} if asked.visible else {})
+    budget = min(asked.budget_tokens or BUDGETS[asked.effort or "medium"], cap * 4 // 5)
+    return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_THINKING else None
+
+
+def _output_config(conversation: Conversation, model: str, quirks: Quirks) -> Block:
+    written: Block = {}
+    if conversation.reasoning is not None and claude_models.thinking(model) == "adaptive":
+        effort = _effort(conversation.reasoning, claude_models.efforts(model))
+        written |= {"effort": effort} if effort is not None else {}
+    format = conversation.format
+    if format is not None and format.kind == "schema" and quirks.schema_formats:
+        written["format"] = {"type": "json_schema", "schema": format.schema if format.schema is not None else {}}
+    return written
+
+
+def _effort(asked: Reasoning, levels: Sequence[str]) -> str | None:
+    """The level asked for, or the nearest there is; of a number of tokens the one that it amounts to."""
+    effort: str | None = asked.effort
+    if effort is None:
+        effort = next((name for name, tokens in BUDGETS.items() if tokens >= (asked.budget_tokens or 0)), "max")
+    if effort in (None, "none"):
+        return None
+    if effort == "minimal":
+        return levels[0]
+    return effort if effort in levels else levels[-1]
+
+
+def _sampling(conversation: Conversation, model: str, *, is_thinking: bool) -> Block:
+    """Temperatures end at 1; thought goes with the usual one only; newer models take one of the two, the newest none."""
+    if not claude_models.takes_sampling(model):
+        return {}
+    temperature, top_p, top_k = conversation.temperature, conversation.top_p, conversation.top_k
+    if is_thinking:
+        top_p = top_p if top_p is not None and top_p >= LEAST_TOP_P_THINKING else None
+        return {"top_p": top_p}
+    return {
+        "temperature": None if temperature is None else min(1.0, temperature),
+        "top_p": top_p if temperature is None else None,
+        "top_k": top_k,
+    }
