@@ -41,6 +41,8 @@ class Exchange:
         """Raises AttemptFailed for what cannot be said in the provider's protocol: another deployment's may."""
         asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
         cap = self._call.cap_at(self._deployment)
+        if cap is None and asked.max_tokens is None and quirks.needs_max_tokens:
+            cap = self._call.planned.output_cap
         if self._is_direct:
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         codec = registry.CHAT_PROVIDERS[self._codec.NAME]

@@ -5,9 +5,17 @@ from __future__ import annotations
 from gateway_project.lib import ids
 from gateway_project.lib.money import exact_usd
 from proxy.call import Call
+from proxy.protocols import messages
 
 # Proxies in between must neither buffer nor store a stream.
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+# The same figures under the names that callers of Messages look for.
+ANTHROPIC_RATES = {
+    f"x-ratelimit-{figure}-{of}": f"anthropic-ratelimit-{of}-{figure}"
+    for of in ("requests", "tokens")
+    for figure in ("limit", "remaining")
+}
 
 
 def of_whole(call: Call, *, charged: int, own: int | None = None, content_type: str) -> dict[str, str]:
@@ -45,6 +53,8 @@ def _common(call: Call) -> dict[str, str]:
     if held is not None and held.token_rate is not None:
         result["x-ratelimit-limit-tokens"] = str(held.token_rate.value)
         result["x-ratelimit-remaining-tokens"] = str(max(0, held.tokens_left))
+    if call.protocol == messages.NAME:
+        result |= {there: result[here] for here, there in ANTHROPIC_RATES.items() if here in result}
     return result | _changes(call)
 
 

@@ -3,7 +3,17 @@
 from django.urls import path
 
 from proxy import views
-from proxy.protocols import chat_completions, embeddings, image_edits, images, responses, speech, transcriptions, translations
+from proxy.protocols import (
+    chat_completions,
+    embeddings,
+    image_edits,
+    images,
+    messages,
+    responses,
+    speech,
+    transcriptions,
+    translations,
+)
 
 urlpatterns = [
     path("v1/chat/completions", views.Calls.as_view(codec=chat_completions)),
@@ -15,6 +25,8 @@ urlpatterns = [
     path("v1/audio/speech", views.Calls.as_view(codec=speech)),
     path("v1/audio/transcriptions", views.Calls.as_view(codec=transcriptions)),
     path("v1/audio/translations", views.Calls.as_view(codec=translations)),
+    path("v1/messages", views.Calls.as_view(codec=messages)),
+    path("v1/messages/count_tokens", views.CountTokens.as_view()),
     path("v1/models", views.Models.as_view()),
     path("v1/models/<path:name>", views.Models.as_view()),
     path("v1/key", views.Key.as_view()),

@@ -9,11 +9,11 @@ from rest_framework.request import Request
 
 from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
-from proxy import attribution, headers, histories, keycard, offered, permits, pipeline, sessions, startup
+from proxy import attribution, counting, headers, histories, keycard, offered, permits, pipeline, sessions, startup
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.errors import BadRequest
-from proxy.protocols import chat_completions, model_lists
+from proxy.protocols import chat_completions, messages, model_lists
 from proxy.protocols.base import CallerCodec
 
 
@@ -37,7 +37,7 @@ class Calls(ProxyView):
                 address=address_of(request),
                 session=request.headers.get(sessions.HEADER, ""),
                 zdr=request.headers.get(permits.ZDR_HEADER, "").lower() == "true",
-                headers={name: request.headers[name] for name in self.codec.HEADERS if name in request.headers},
+                headers=headers_of(request, self.codec),
                 idempotency_key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
             ),
             codec=self.codec,
@@ -47,10 +47,24 @@ class Calls(ProxyView):
         return StreamingHttpResponse(answer.body, headers=answer.headers)
 
 
+class CountTokens(ProxyView):
+    """How many tokens a Messages prompt has. No call: nothing is reserved, charged or recorded."""
+
+    async def post(self, request: Request) -> HttpResponseBase:
+        caller = await asking(request)
+        asked = messages.parse_count(request._request.body, headers_of(request, messages))
+        tokens = await counting.input_tokens(caller, asked)
+        return HttpResponse(messages.render_count(tokens), headers=headers.of_a_question())
+
+
 def authorization_of(request: Request) -> str | None:
     """`Authorization`, or the header that Anthropic's clients send a key in."""
     key = request.META.get("HTTP_X_API_KEY")
     return request.META.get("HTTP_AUTHORIZATION") or (f"Bearer {key}" if key else None)
+
+
+def headers_of(request: Request, codec: CallerCodec) -> dict[str, str]:
+    return {name: request.headers[name] for name in codec.HEADERS if name in request.headers}
 
 
 class KeptResponse(ProxyView):

@@ -51,7 +51,7 @@ NAME = "messages"
 PATH = "/v1/messages"
 COUNT_PATH = "/v1/messages/count_tokens"
 # What changes the meaning of a request at a provider of the same protocol.
-HEADERS = ("anthropic-version", "anthropic-beta")
+HEADERS: tuple[str, ...] = ("anthropic-version", "anthropic-beta")
 PROMPT_FIELDS = ("system", "messages", "tools", "output_config", "output_format")
 # What `count_tokens` takes of a request.
 COUNTED_FIELDS = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")

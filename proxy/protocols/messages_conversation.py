@@ -39,6 +39,9 @@ _READ = (
 )  # fmt: skip
 
 
+# msgspec reads a union with Raw as the other half always: what is absent is a null instead.
+
+
 class _Cache(msgspec.Struct):
     ttl: str | None = None
 
@@ -64,7 +67,7 @@ class _Block(msgspec.Struct):
     data: str | None = None
     id: str = ""
     name: str = ""
-    input: Raw | None = None
+    input: Raw = NULL
     tool_use_id: str = ""
     content: "str | list[_Block] | dict[str, Any] | None" = None
     is_error: bool | None = None
@@ -79,7 +82,7 @@ class _Tool(msgspec.Struct):
     name: str = ""
     type: str | None = None
     description: str | None = None
-    input_schema: Raw | None = None
+    input_schema: Raw = NULL
     strict: bool | None = None
     cache_control: _Cache | None = None
 
@@ -98,7 +101,7 @@ class _Thinking(msgspec.Struct):
 
 class _Format(msgspec.Struct):
     type: str = ""
-    schema: Raw | None = None
+    schema: Raw = NULL
 
 
 class _OutputConfig(msgspec.Struct):
@@ -120,7 +123,7 @@ class _Body(msgspec.Struct):
     top_k: int | None = None
     stop_sequences: list[str] | None = None
     mcp_servers: list[Raw] | None = None
-    container: Raw | None = None
+    container: Raw = NULL
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -165,7 +168,7 @@ def _read(request: Request) -> _Body:
 def _refuse(body: _Body) -> None:
     if body.mcp_servers:
         raise BadRequest("mcp_servers: this model's provider calls no MCP servers.", param="mcp_servers")
-    if body.container is not None and body.container != NULL:
+    if body.container != NULL:
         raise BadRequest("container: this model's provider has no containers.", param="container")
     if body.max_tokens == 0:
         raise BadRequest(
@@ -207,7 +210,7 @@ def _part(block: _Block, path: str) -> Iterator[Part]:
         case "redacted_thinking":
             yield Thinking(redacted=block.data or "")
         case "tool_use":
-            arguments = bytes(block.input).decode() if block.input is not None else "{}"
+            arguments = bytes(block.input).decode() if block.input != NULL else "{}"
             yield ToolUse(block.id, block.name, arguments, cache=cache)
         case "tool_result":
             yield ToolResult(block.tool_use_id, tuple(_shown(block.content, path)), bool(block.is_error), cache)
@@ -264,7 +267,13 @@ def _mark(given: _Cache | None) -> CacheMark | None:
 def _tool(tool: _Tool, path: str) -> Tool:
     if tool.type not in (None, "custom"):
         raise BadRequest(f"{path}: tools of type {tool.type!r} are run by Anthropic, not by this model's provider.", param=path)
-    return Tool(tool.name, tool.description, tool.input_schema, tool.strict, _mark(tool.cache_control))
+    return Tool(
+        tool.name,
+        tool.description,
+        None if tool.input_schema == NULL else tool.input_schema,
+        tool.strict,
+        _mark(tool.cache_control),
+    )
 
 
 def _format(body: _Body) -> Format | None:
@@ -272,7 +281,7 @@ def _format(body: _Body) -> Format | None:
     given = given or body.output_format
     if given is None:
         return None
-    if given.type != "json_schema" or given.schema is None:
+    if given.type != "json_schema" or given.schema == NULL:
         raise BadRequest(f"output_config.format: {given.type[:60]!r} is no format.", param="output_config.format")
     return Format("schema", schema=given.schema)
 

@@ -31,6 +31,7 @@ from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols import surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
+from proxy.protocols.bodies import NULL
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.failures import read_failure
 from proxy.protocols.messages_rendering import message_end
@@ -82,7 +83,7 @@ class _Block(msgspec.Struct):
     data: Any = None
     id: str = ""
     name: str = ""
-    input: Raw | None = None
+    input: Raw = NULL
 
 
 class _Message(msgspec.Struct):
@@ -200,15 +201,19 @@ def _part(block: _Block) -> Text | Thinking | Refusal | ToolUse | None:
         case "redacted_thinking":
             return Thinking(redacted=str(block.data))
         case "tool_use":
-            return ToolUse(block.id, block.name, bytes(block.input or b"{}").decode())
+            return ToolUse(block.id, block.name, _arguments(block))
     return None
+
+
+def _arguments(block: _Block) -> str:
+    return "{}" if block.input == NULL else bytes(block.input).decode(errors="replace")
 
 
 def _texts(block: _Block) -> list[str]:
     """What was generated, by characters: texts, thought, and calls of tools."""
     texts = [block.text, block.thinking]
-    if block.input is not None:
-        texts += [block.name, bytes(block.input).decode(errors="replace")]
+    if block.input != NULL:
+        texts += [block.name, _arguments(block)]
     return [text for text in texts if text]
 
 
@@ -340,7 +345,7 @@ class _BlockDeltas:
         match block.type:
             case "tool_use":
                 number = self._tools[index] = len(self._tools)
-                given = bytes(block.input or b"{}").decode()
+                given = _arguments(block)
                 if given.strip("{ }"):  # servers exist that send the arguments at once, and no deltas
                     self._whole[index] = given
                 return (ToolStarted(number, block.id, block.name),)

@@ -7,6 +7,7 @@ from proxy.protocols import (
     gemini,
     image_edits,
     images,
+    messages,
     responses,
     speech,
     transcriptions,
@@ -19,6 +20,7 @@ CALLERS: dict[str, CallerCodec] = {
     embeddings.NAME: embeddings,
     image_edits.NAME: image_edits,
     images.NAME: images,
+    messages.NAME: messages,
     responses.NAME: responses,
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
@@ -30,6 +32,7 @@ PASS_THROUGH: dict[str, PassThroughCodec] = {
     embeddings.NAME: embeddings,
     image_edits.NAME: image_edits,
     images.NAME: images,
+    messages.NAME: messages,
     responses.NAME: responses,
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
@@ -38,10 +41,12 @@ PASS_THROUGH: dict[str, PassThroughCodec] = {
 # Those between which calls and answers are translated.
 CHAT_CALLERS: dict[str, ChatCallerCodec] = {
     chat_completions.NAME: chat_completions,
+    messages.NAME: messages,
     responses.NAME: responses,
 }
 CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {
     chat_completions.NAME: chat_completions,
+    messages.NAME: messages,
     responses.NAME: responses,
     converse.NAME: converse,
     gemini.NAME: gemini,

@@ -1,6 +1,6 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import quote
 
 import msgspec
@@ -130,6 +130,32 @@ class Sandbox(Provider, frozen=True):
         return tokens.token()
 
 
+class Anthropic(Provider, frozen=True):
+    """Speaks Messages. `base_url` with or without `/v1`, as its own SDK and others want it.
+
+    Option `auto_cache`: cache breakpoints are set where the caller set none.
+    """
+
+    VERSION: ClassVar[str] = "2023-06-01"
+
+    def configured(self, options: dict[str, object]) -> Self:
+        quirks = msgspec.structs.replace(self.quirks, auto_cache=options.get("auto_cache") is True)
+        return msgspec.structs.replace(super().configured(options), quirks=quirks)
+
+    def address(self, target: Target, path: str) -> str:
+        return target.base_url.rstrip("/").removesuffix("/v1") + path
+
+    async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        return {"x-api-key": target.api_key} if target.api_key else {}
+
+    async def open(
+        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+    ) -> Upstream:
+        """The version of the protocol is the caller's, if it names one."""
+        named = {"anthropic-version": self.VERSION} | (headers or {})
+        return await super().open(target, path=path, body=body, stream=stream, headers=named)
+
+
 class Gemini(Provider, frozen=True):
     async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
         return {"x-goog-api-key": target.api_key} if target.api_key else {}
@@ -185,6 +211,9 @@ _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False),
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
+    Anthropic(
+        "anthropic", "Anthropic", "https://api.anthropic.com", protocols=("messages",), quirks=Quirks(needs_max_tokens=True)
+    ),
     Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
     Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region",), options_of_key=("project",)),
     Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",)),
