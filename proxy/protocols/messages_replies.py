@@ -316,7 +316,7 @@ class StreamReader:
     def _count(self, given: UsageMembers | None) -> None:
         for name in UsageMembers.__struct_fields__ if given is not None else ():
             value = getattr(given, name)
-            if value is not None:
+            if isinstance(value, msgspec.Struct) or count(value) is not None:
                 setattr(self._counted, name, value)
 
 
