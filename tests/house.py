@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import anthropic
 import httpx
 import openai
 from django.db import transaction
@@ -40,6 +41,14 @@ RATES = {
     "pair": Rates(input=1 * DOLLAR_PER_MILLION, output=4 * DOLLAR_PER_MILLION),
     "impatient": Rates(input=1 * DOLLAR_PER_MILLION, output=4 * DOLLAR_PER_MILLION),
 }
+# Of the model `claude-scripted`, whose provider speaks Messages.
+CLAUDE_RATES = Rates(
+    input=1 * DOLLAR_PER_MILLION,
+    cache_read=DOLLAR_PER_MILLION // 10,
+    cache_write_5m=DOLLAR_PER_MILLION * 5 // 4,
+    cache_write_1h=DOLLAR_PER_MILLION * 2,
+    output=4 * DOLLAR_PER_MILLION,
+)
 MESSAGES: list[Any] = [{"role": "user", "content": "Tell me about the gate."}]
 
 
@@ -48,7 +57,7 @@ class House:
     world: World
     key: ApiKey
     key_text: str
-    clients: list[openai.OpenAI] = field(default_factory=list)
+    clients: list[openai.OpenAI | anthropic.Anthropic] = field(default_factory=list)
 
     @property
     def organization(self) -> Organization:
@@ -56,8 +65,15 @@ class House:
 
     def client(self, url: str, key: str | None = None) -> openai.OpenAI:
         """The official SDK, as it comes, but for its retries."""
-        self.clients.append(openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30))
-        return self.clients[-1]
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30)
+        self.clients.append(client)
+        return client
+
+    def anthropic_client(self, url: str, key: str | None = None) -> anthropic.Anthropic:
+        """The same of Anthropic's."""
+        client = anthropic.Anthropic(base_url=url, api_key=key or self.key_text, max_retries=0, timeout=30)
+        self.clients.append(client)
+        return client
 
     def close(self) -> None:
         for client in self.clients:
@@ -184,6 +200,8 @@ def declare_models(upstream_url: str) -> None:
             model=Model.objects.get(name="pair"), provider=second, upstream_model="pair-second", defaults={"order": 2}
         )
         _model("unpriced", scripted, rates=None)
+        claude = _provider("claude", "anthropic", base_url=upstream_url, api_key_env="SCRIPTED_KEY", options={"auto_cache": True})
+        _model("claude-scripted", claude, rates=CLAUDE_RATES)
         dead = _provider("dead", "openai-compatible", base_url="http://127.0.0.1:9/v1")
         _model("dead", dead, rates=RATES["scripted"])
         for name in ("sandbox-instant", "sandbox-hang", "sandbox-disconnect"):

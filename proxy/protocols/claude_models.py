@@ -3,7 +3,7 @@
 Names as Anthropic, Bedrock and Vertex write them (`claude-3-5-haiku-latest`, `anthropic.claude-opus-4-1-20250805-v1:0`,
 `claude-sonnet-4-5@20250929`). A name without a version is taken for the newest. Whatever is no Claude but speaks
 Messages is taken at its word: it gets what it is asked for.
-Source: https://platform.claude.com/docs/en/about-claude/models/migration-guide
+Source: https://platform.claude.com/docs/en/build-with-claude/thinking-troubleshooting
 """
 
 import re
@@ -36,6 +36,17 @@ def thinking(model: str) -> Thinking:
     if known < (3, 7):
         return "none"
     return "budget" if known < (4, 6) else "adaptive"
+
+
+def goes_on(model: str) -> bool:
+    """Whether a conversation may end with words of the assistant: refused from 4.6 on."""
+    known = version(model)
+    return known is None or known < (4, 6)
+
+
+def always_thinks(model: str) -> bool:
+    """Families that refuse to be told not to."""
+    return "fable" in model or "mythos" in model
 
 
 def efforts(model: str) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Raw
 
 _UNSIGNED = (b'"signature":""', b'"signature": ""')
-_ENABLED = (b'"enabled"', b'"adaptive"', b'"between_tools"')
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -26,7 +25,7 @@ _write = msgspec.json.Encoder().encode
 
 def without_unsigned(fields: dict[str, Raw]) -> dict[str, Raw]:
     """The members of a request for Anthropic. Where the turn under way used tools after such thought, it ends without
-    thinking: it must begin with thought if it has any. What cannot be read stays as it is."""
+    thinking by a number of tokens, which every turn must begin with. What cannot be read stays as it is."""
     given = bytes(fields["messages"])
     if not any(mark in given for mark in _UNSIGNED):
         return fields
@@ -59,7 +58,7 @@ def _is_unsigned(block: _Typed) -> bool:
 
 
 def _is_thinking(fields: dict[str, Raw]) -> bool:
-    return any(mark in bytes(fields.get("thinking", Raw(b""))) for mark in _ENABLED)
+    return b'"enabled"' in bytes(fields.get("thinking", Raw(b"")))
 
 
 def _turn_lacks_thought(messages: list[Raw]) -> bool:

@@ -44,6 +44,7 @@ MAX_USER_ID = 256
 # Effort → tokens of thought, on models that are told a number. At most four fifths of the answer, or nothing is left of it.
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_000, "max": 32_000}
 OPENING = "(The conversation begins with the assistant.)"
+GO_ON = "(Go on.)"
 JSON_ONLY = "Answer with one JSON value and nothing else: no other text, no code fence."
 SCHEMA_ONLY = "The value must fit this JSON schema:\n"
 _WRONG_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
@@ -63,7 +64,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     _refuse(conversation)
     cap = min((bound for bound in (max_tokens, conversation.max_tokens) if bound), default=DEFAULT_MAX_TOKENS)
     turns = _Turns(conversation.messages)
-    messages = turns.written()
+    messages = turns.written(goes_on=claude_models.goes_on(model))
     system = [*turns.system, *_instructions(conversation.format, quirks)]
     thinking = _thinking(conversation, turns, model, cap)
     members = {
@@ -108,8 +109,8 @@ class _Turns:
             elif blocks:
                 self._add("assistant" if message.role == "assistant" else "user", blocks)
 
-    def written(self) -> list[Block]:
-        """Raises BadRequest where there is nothing to answer."""
+    def written(self, *, goes_on: bool) -> list[Block]:
+        """`goes_on`: the model takes words of its own to go on from. Raises BadRequest where there is nothing to answer."""
         turns = self.turns
         if not turns and self.system:
             turns, self.system[:] = [("user", list(self.system))], []
@@ -117,8 +118,10 @@ class _Turns:
             raise BadRequest("messages: there must be a message with content.", param="messages")
         if turns[0][0] == "assistant":
             turns = [("user", [{"type": "text", "text": OPENING}]), *turns]
-        if turns[-1][0] == "assistant":
+        if turns[-1][0] == "assistant" and goes_on:
             _strip_end(turns[-1][1])
+        elif turns[-1][0] == "assistant":
+            turns = [*turns, ("user", [{"type": "text", "text": GO_ON}])]
         # Results of tools come first in a turn; everything else keeps its order.
         return [{"role": role, "content": sorted(blocks, key=_is_no_result)} for role, blocks in turns]
 
@@ -291,15 +294,17 @@ def _instructions(format: Format | None, quirks: Quirks) -> Sequence[Block]:
 
 
 def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -> Block | None:
-    """None: left to the model."""
+    """None: left to the model. Only thought by a number of tokens goes with neither forced tools nor turns begun without."""
     asked, kind = conversation.reasoning, claude_models.thinking(model)
     if asked is None or kind == "none":
         return None
+    if kind == "adaptive":
+        if asked.effort == "none":
+            return None if claude_models.always_thinks(model) else {"type": "disabled"}
+        return {"type": "adaptive"} | ({"display": "summarized"} if asked.visible else {})
     forced = conversation.tool_choice is not None and conversation.tool_choice.mode in ("required", "tool")
     if asked.effort == "none" or forced or not turns.allow_thinking:
         return {"type": "disabled"}
-    if kind == "adaptive":
-        return {"type": "adaptive"} | ({"display": "summarized"} if asked.visible else {})
     budget = min(asked.budget_tokens or BUDGETS[asked.effort or "medium"], cap * 4 // 5)
     return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_THINKING else None
 
@@ -307,7 +312,7 @@ def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -
 def _output_config(conversation: Conversation, model: str, quirks: Quirks) -> Block:
     written: Block = {}
     if conversation.reasoning is not None and claude_models.thinking(model) == "adaptive":
-        effort = _effort(conversation.reasoning, claude_models.efforts(model))
+        effort = _effort(conversation.reasoning, model)
         written |= {"effort": effort} if effort is not None else {}
     format = conversation.format
     if format is not None and format.kind == "schema" and quirks.schema_formats:
@@ -315,13 +320,14 @@ def _output_config(conversation: Conversation, model: str, quirks: Quirks) -> Bl
     return written
 
 
-def _effort(asked: Reasoning, levels: Sequence[str]) -> str | None:
+def _effort(asked: Reasoning, model: str) -> str | None:
     """The level asked for, or the nearest there is; of a number of tokens the one that it amounts to."""
     effort: str | None = asked.effort
+    levels = claude_models.efforts(model)
     if effort is None:
         effort = next((name for name, tokens in BUDGETS.items() if tokens >= (asked.budget_tokens or 0)), "max")
-    if effort in (None, "none"):
-        return None
+    if effort == "none":
+        return levels[0] if claude_models.always_thinks(model) else None
     if effort == "minimal":
         return levels[0]
     return effort if effort in levels else levels[-1]

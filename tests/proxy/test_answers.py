@@ -49,3 +49,27 @@ def test_only_what_nobody_foresaw_is_logged(caplog: pytest.LogCaptureFixture) ->
     assert "RuntimeError" in caplog.text
     # An exception may quote a prompt: where it was raised is enough.
     assert "details for the operator" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages", "/v1/v1/messages"])
+def test_callers_of_messages_are_told_in_their_shape(path: str) -> None:
+    told: Any = json.loads(error_response(path, lean.RouteNotFound(path)).content)
+    assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
+    assert told["error"]["details"] == {"error_code": "unknown_url"}
+
+
+@pytest.mark.parametrize("path", ["/v1/messages_of_others", "/v1/chat/completions", "/v1/models"])
+def test_everybody_else_is_told_in_the_usual_one(path: str) -> None:
+    assert "type" not in json.loads(error_response(path, errors.ModelNotFound()).content)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/messages", "Did you mean /v1/messages?"),
+        ("/v1/v1/messages", "Did you mean /v1/messages?"),
+        ("/v1/message", "/v1/message."),
+    ],
+)
+def test_a_base_url_with_too_much_or_too_little_is_explained(path: str, hint: str) -> None:
+    assert hint in json.loads(error_response(path, lean.RouteNotFound(path)).content)["error"]["message"]

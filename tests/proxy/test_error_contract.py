@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 
 from gateway_project.lib.money import NANO
@@ -22,13 +23,13 @@ from proxy import errors, permits, refusals
 from proxy.call import Call
 from proxy.errors import CODES, ProxyError
 from proxy.idempotency import Completed, already_completed
-from proxy.protocols import chat_completions, responses
+from proxy.protocols import chat_completions, messages, responses
 from tests.gateways import Gateway
 from tests.house import House, raw
 from tests.proxy.calls import body, caller, deployment, limit, model
 
 FOLDER = Path(__file__).with_name("contract")
-SHAPES: dict[str, ModuleType] = {"chat_completions": chat_completions, "responses": responses}
+SHAPES: dict[str, ModuleType] = {"chat_completions": chat_completions, "messages": messages, "responses": responses}
 AT, RESETS, HOUR = 1_795_000_000_000, 1_795_100_000_000, 3_600_000
 CALL_ID = UUID("01a1f9ea-0000-7184-97ad-1a1e75ffc990")
 REQUEST_ID = "01a1f9eb-0000-7184-97ad-1a1e75ffc990"
@@ -150,6 +151,23 @@ WIRED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "addresses": ({"rules": {"addresses": ["10.0.0.0/8"]}}, {}),
     "members": ({"rules": {"members": ["1"]}}, {}),
 }
+
+
+@pytest.mark.parametrize("name", ["budget month", "rpm", "models"])
+def test_callers_of_messages_are_sent_what_is_drawn_for_them(gateway: Gateway, house: House, name: str) -> None:
+    policy, _ = WIRED[name]
+    house.policy(*policy.get("limits", []), rules=policy.get("rules"))
+    expected = picture("messages")[name]
+
+    got = httpx.post(
+        f"{gateway.url}/v1/messages", content=body(max_tokens=9), headers={"x-api-key": house.key_text}, trust_env=False
+    )
+
+    error, told = got.json()["error"], expected["body"]["error"]
+    assert (got.status_code, got.json().keys()) == (expected["status"], expected["body"].keys())
+    assert (error["type"], error["details"], error.keys()) == (told["type"], told["details"], told.keys())
+    assert error["gatehouse"].keys() == told["gatehouse"].keys()
+    assert expected["headers"].keys() - {"x-should-retry"} <= set(got.headers)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

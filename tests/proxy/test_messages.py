@@ -93,11 +93,11 @@ def test_pictures_and_documents_weigh_what_they_are_not_what_they_are_written_wi
     plain = asked(messages=user({"type": "text", "text": "x"})).input_tokens_estimate
     seen = asked(messages=user({"type": "text", "text": "x"}, PNG))
     assert plain + IMAGE_TOKENS <= seen.input_tokens_estimate < plain + IMAGE_TOKENS + 150
-    assert (seen.image_parts, seen.text_only, seen.needs) == (1, False, {"vision"})
+    assert (seen.image_parts, seen.text_only, seen.needs) == (1, False, frozenset({"vision"}))
     pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "QUJD" * 9000}}
     read = asked(messages=user(pdf))
     assert max(DOCUMENT_TOKENS, 9000) <= read.input_tokens_estimate < 9000 + 300
-    assert (read.needs, read.text_only) == ({"files"}, False)
+    assert (read.needs, read.text_only) == (frozenset({"files"}), False)
     distant = {"type": "document", "source": {"type": "url", "url": "https://x/a.pdf"}}
     assert asked(messages=user(distant)).input_tokens_estimate >= DISTANT_DOCUMENT_TOKENS
 
@@ -278,7 +278,7 @@ def test_counting_asks_only_what_it_takes() -> None:
 
 @pytest.mark.parametrize("answer", [b"{}", b'{"input_tokens":"x"}', b"<html>"])
 def test_what_is_no_count_is_an_error(answer: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         messages.read_count(answer)
 
 

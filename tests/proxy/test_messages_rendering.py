@@ -56,17 +56,19 @@ def events(stream: bytes) -> list[dict[str, Any]]:
 
 def blocks(stream: bytes) -> list[dict[str, Any]]:
     """What the SDK makes of a stream. Blocks must come one after another, as its types say."""
-    snapshot, buffers, is_open = None, {}, False  # type: ignore[var-annotated]
+    snapshot: Any = None
+    buffers: dict[int, bytes] = {}
+    is_open = False
     for event in events(stream):
         if event["type"] == "ping":
             continue
         if event["type"] == "content_block_start":
             assert not is_open
-            assert event["index"] == len(snapshot.content)  # type: ignore[attr-defined]
+            assert event["index"] == len(snapshot.content)
             is_open = True
         elif event["type"] == "content_block_delta":
             assert is_open
-            assert event["index"] == len(snapshot.content) - 1  # type: ignore[attr-defined]
+            assert event["index"] == len(snapshot.content) - 1
         elif event["type"] == "content_block_stop":
             assert is_open
             is_open = False

@@ -238,7 +238,8 @@ def test_what_is_no_json_breaks_the_stream(junk: bytes) -> None:
 
 
 def test_half_a_character_costs_no_stream() -> None:
-    delta = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\\ud83d"}}'
+    said = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\\ud83d"}}'
+    delta = b"event: content_block_delta\ndata: " + said
     reader, frames = read(start(), delta + b"\n\n", *end())
     assert TextDelta("a\N{REPLACEMENT CHARACTER}") in deltas_of(frames)
     assert frames[1].raw == delta + b"\n\n"

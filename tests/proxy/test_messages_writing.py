@@ -133,9 +133,12 @@ def test_a_system_prompt_alone_is_asked_as_a_question() -> None:
 
 
 def test_the_user_begins_and_the_assistants_own_words_end_without_white_space() -> None:
-    sent = written(Message("assistant", (Text("Hi"),)), USER, Message("assistant", (Text("The answer is  "),)))["messages"]
+    said = (Message("assistant", (Text("Hi"),)), USER, Message("assistant", (Text("The answer is  "),)))
+    sent = written(*said, model=BUDGET)["messages"]
     assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant"]
     assert sent[-1]["content"] == [{"type": "text", "text": "The answer is"}]
+    # Models that do not go on from their own words are asked to.
+    assert [message["role"] for message in written(*said)["messages"]] == ["user", "assistant", "user", "assistant", "user"]
 
 
 @pytest.mark.parametrize("said", [(), (Message("user", (Text(" \n"),)),), (Message("assistant", (Thinking("unsigned"),)),)])
@@ -217,7 +220,13 @@ def test_what_cannot_be_said_is_refused_by_name(members: dict[str, Any], param: 
 
 
 def test_what_has_no_meaning_there_is_dropped() -> None:
-    dropped = {"seed": 1, "logit_bias": Raw(b"{}"), "frequency_penalty": 1.0, "presence_penalty": 1.0, "verbosity": "low"}
+    dropped: dict[str, Any] = {
+        "seed": 1,
+        "logit_bias": Raw(b"{}"),
+        "frequency_penalty": 1.0,
+        "presence_penalty": 1.0,
+        "verbosity": "low",
+    }
     assert written(**dropped) == written()
 
 
@@ -280,6 +289,8 @@ def test_choices_of_tools(choice: ToolChoice | None, parallel: bool | None, sent
         (Reasoning(budget_tokens=8000), ADAPTIVE, None, {"type": "adaptive"}, "medium"),
         (Reasoning(budget_tokens=99_000), ADAPTIVE, None, {"type": "adaptive"}, "max"),
         (Reasoning("none"), ADAPTIVE, None, {"type": "disabled"}, None),
+        (Reasoning("none"), "claude-fable-5-1", None, None, "low"),
+        (Reasoning("none"), BUDGET, None, {"type": "disabled"}, None),
         (Reasoning("high"), BUDGET, 64_000, {"type": "enabled", "budget_tokens": 16_384}, None),
         (Reasoning("high"), BUDGET, 10_000, {"type": "enabled", "budget_tokens": 8000}, None),
         (Reasoning(budget_tokens=5000), BUDGET, 10_000, {"type": "enabled", "budget_tokens": 5000}, None),
@@ -307,15 +318,16 @@ def test_effort_becomes_what_the_model_takes(reasoning: Any, model: str, cap: in
         ((USER, Message("assistant", (Text("It is"),))), False),
     ],
 )
-@pytest.mark.parametrize("model", [ADAPTIVE, BUDGET])
-def test_thinking_is_off_where_the_turn_began_without_it(said: tuple[Message, ...], thinks: bool, model: str) -> None:
-    sent = written(*said, reasoning=Reasoning("low"), model=model)["thinking"]
-    assert (sent["type"] != "disabled") == thinks
+def test_thinking_by_tokens_is_off_where_the_turn_began_without_it(said: tuple[Message, ...], thinks: bool) -> None:
+    assert (written(*said, reasoning=Reasoning("low"), model=BUDGET)["thinking"]["type"] == "enabled") == thinks
+    assert written(*said, reasoning=Reasoning("low"))["thinking"] == {"type": "adaptive"}
 
 
 @pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("tool", "f")])
-def test_thinking_is_off_where_a_tool_is_forced(choice: ToolChoice) -> None:
-    assert written(reasoning=Reasoning("low"), tools=(TOOL,), tool_choice=choice)["thinking"] == {"type": "disabled"}
+def test_thinking_by_tokens_is_off_where_a_tool_is_forced(choice: ToolChoice) -> None:
+    members: dict[str, Any] = {"reasoning": Reasoning("low"), "tools": (TOOL,), "tool_choice": choice}
+    assert written(**members, model=BUDGET)["thinking"] == {"type": "disabled"}
+    assert written(**members)["thinking"] == {"type": "adaptive"}
 
 
 @pytest.mark.parametrize(

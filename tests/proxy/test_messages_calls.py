@@ -1,0 +1,383 @@
+"""Calls of Messages through the front door, by the official SDK as it comes: to its own kind of provider, and to others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import httpx
+import pytest
+
+from proxy.canonical.usage import Usage
+from tests.gateways import Gateway
+from tests.house import House, build, eventually
+from tests.proxy.messages_wire import FULL, answer, event, start, streamed, text
+from tests.upstream import HTML, RESET, Script, Upstream, frame, refuse, stream
+from tests.upstream import answer as chat_answer
+from tests.upstream import frames as chat_frames
+
+ASK: list[Any] = [{"role": "user", "content": "Tell me about the gate."}]
+TOOLS: list[Any] = [
+    {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}
+]
+
+
+def raw(
+    gateway: Gateway, key: str, *, path: str = "/v1/messages", headers: dict[str, str] | None = None, **members: Any
+) -> httpx.Response:
+    body = {"model": "claude-scripted", "max_tokens": 100, "messages": ASK, **members}
+    return httpx.post(
+        f"{gateway.url}{path}", json=body, headers={"x-api-key": key, **(headers or {})}, timeout=30, trust_env=False
+    )
+
+
+# --- native ------------------------------------------------------------------------------------
+def test_a_message_is_answered_recorded_and_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    usage = {
+        "input_tokens": 100,
+        "cache_read_input_tokens": 1000,
+        "cache_creation_input_tokens": 30,
+        "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        "output_tokens": 7,
+        "output_tokens_details": {"thinking_tokens": 3},
+    }
+    upstream.on("claude-scripted", answer({"type": "text", "text": "Hello"}, usage=usage))
+
+    got = house.anthropic_client(gateway.url).messages.with_raw_response.create(
+        model="claude-scripted", max_tokens=100, messages=ASK, extra_headers={"anthropic-beta": "x-2026-01-01"}
+    )
+
+    message = got.parse()
+    assert message.content[0].type == "text"
+    assert (message.content[0].text, message.stop_reason, message.id) == ("Hello", "end_turn", "msg_upstream")
+    received = upstream.received[-1]
+    assert (received.path, received.json) == ("/v1/messages", {"model": "claude-scripted", "max_tokens": 100, "messages": ASK})
+    assert received.headers["anthropic-version"] == anthropic._constants.ANTHROPIC_API_VERSION
+    assert received.headers["anthropic-beta"] == "x-2026-01-01"
+    assert house.key_text not in str(received.headers)
+    row = house.row_of(got.headers["request-id"])
+    assert (row.status, row.protocol, row.finish_reason) == ("ok", "messages", "stop")
+    assert (row.input_tokens, row.cache_read_tokens, row.cache_write_5m_tokens, row.cache_write_1h_tokens) == (100, 1000, 10, 20)
+    assert (row.output_tokens, row.reasoning_tokens, row.usage_estimated) == (7, 3, False)
+    by_hand = 100 * 1_000 + 1000 * 100 + 10 * 1_250 + 20 * 2_000 + 7 * 4_000
+    assert row.charged_nano_usd == by_hand
+    assert house.held() == {}
+
+
+def test_a_stream_passes_byte_for_byte_and_is_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", stream(*FULL))
+
+    got = raw(
+        gateway, house.key_text, path="/v1/messages?beta=true", stream=True, thinking={"type": "enabled", "budget_tokens": 50}
+    )
+
+    assert got.content == b"".join(FULL)
+    assert got.headers["content-type"].startswith("text/event-stream")
+    row = house.row_of(got.headers["request-id"])
+    assert (row.input_tokens, row.cache_read_tokens, row.cache_write_5m_tokens, row.output_tokens) == (10, 7, 5, 30)
+    assert (row.finish_reason, row.streamed) == ("tool_calls", True)
+
+
+def test_the_sdk_puts_a_stream_together(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", stream(*FULL))
+    with house.anthropic_client(gateway.url).messages.stream(
+        model="claude-scripted", max_tokens=100, messages=ASK, tools=TOOLS
+    ) as got:
+        message = got.get_final_message()
+    assert [block.type for block in message.content] == ["thinking", "redacted_thinking", "text", "tool_use", "tool_use"]
+    assert (message.stop_reason, message.usage.output_tokens) == ("tool_use", 30)
+
+
+def test_thought_comes_back_unchanged_on_the_next_turn(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", stream(*FULL))
+    client = house.anthropic_client(gateway.url)
+    with client.messages.stream(model="claude-scripted", max_tokens=2000, messages=ASK, tools=TOOLS) as got:
+        said = [block.model_dump(exclude_none=True) for block in got.get_final_message().content]
+    upstream.on("claude-scripted", answer())
+    results: list[Any] = [
+        {"type": "tool_result", "tool_use_id": block["id"], "content": "r"} for block in said if block["type"] == "tool_use"
+    ]
+    turns: list[Any] = [*ASK, {"role": "assistant", "content": said}, {"role": "user", "content": results}]
+
+    client.messages.create(
+        model="claude-scripted",
+        max_tokens=2000,
+        messages=turns,
+        tools=TOOLS,
+        thinking={"type": "enabled", "budget_tokens": 1024},
+    )
+
+    assert upstream.received[-1].json["messages"][1]["content"] == said
+    assert said[0] == {"type": "thinking", "thinking": "Let me see \u2028", "signature": "c2lnbmVk"}
+
+
+def test_a_long_prompt_is_marked_for_the_cache_where_the_operator_wants_it(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.on("claude-scripted", answer())
+    house.anthropic_client(gateway.url).messages.create(
+        model="claude-scripted", max_tokens=9, messages=ASK, system="word " * 4000
+    )
+    assert upstream.received[-1].json["system"][0]["cache_control"] == {"type": "ephemeral"}
+
+
+def test_a_stream_that_breaks_off_is_an_error_and_costs_nothing(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", stream(start(), *text(0, "Hello")))
+    with pytest.raises(anthropic.APIStatusError) as raised:
+        list(
+            house.anthropic_client(gateway.url).messages.create(
+                model="claude-scripted", max_tokens=100, messages=ASK, stream=True
+            )
+        )
+    assert raised.value.type == "api_error"
+    row = house.row_of(raised.value.request_id or "")
+    assert (row.status, row.charged_nano_usd, row.usage_estimated) == ("failed", 0, True)
+    assert row.absorbed_nano_usd == 10 * 1_000 + 2 * 4_000
+
+
+def test_an_error_in_the_stream_is_told_in_it(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    error = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+    upstream.on("claude-scripted", stream(start(), *text(0, "Hel")[:-1], error))
+    with pytest.raises(anthropic.APIStatusError) as raised:
+        list(
+            house.anthropic_client(gateway.url).messages.create(
+                model="claude-scripted", max_tokens=100, messages=ASK, stream=True
+            )
+        )
+    assert (raised.value.type, raised.value.error_code) == ("overloaded_error", "provider_overloaded")
+
+
+def test_a_provider_that_does_not_listen_is_cut_as_at_the_maximum_length(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.on("claude-scripted", stream(start(), *text(0, *["word "] * 4000)[:-1], ending="hang"))
+    with house.anthropic_client(gateway.url).messages.stream(model="claude-scripted", max_tokens=5, messages=ASK) as got:
+        message = got.get_final_message()
+    assert message.stop_reason == "max_tokens"
+    assert message.usage.input_tokens == 10
+    assert eventually(lambda: house.rows())[-1].error_code == "hold_used_up"
+
+
+# --- counting ----------------------------------------------------------------------------------
+def test_the_provider_counts_the_tokens_of_its_models(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(Script(parts=(b'{"input_tokens": 77}',)))
+    counted = house.anthropic_client(gateway.url).messages.count_tokens(model="claude-scripted", messages=ASK, tools=TOOLS)
+    assert counted.input_tokens == 77
+    received = upstream.received[-1]
+    assert (received.path, received.json.keys()) == ("/v1/messages/count_tokens", {"model", "messages", "tools"})
+    assert house.rows() == []
+
+
+@pytest.mark.parametrize("script", [RESET, HTML, refuse(404), refuse(429), Script(parts=(b"{}",))])
+def test_where_it_does_not_the_gateway_guesses(gateway: Gateway, house: House, upstream: Upstream, script: Script) -> None:
+    upstream.then(script)
+    assert 5 <= house.anthropic_client(gateway.url).messages.count_tokens(model="claude-scripted", messages=ASK).input_tokens < 60
+
+
+def test_tokens_are_counted_for_models_of_any_provider(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    client = house.anthropic_client(gateway.url)
+    few, many = (
+        client.messages.count_tokens(model="scripted", messages=ASK, system=s).input_tokens for s in ("x", "word " * 500)
+    )
+    assert few < 60
+    assert 450 < many < 900
+    assert upstream.received == []
+    with pytest.raises(anthropic.NotFoundError):
+        client.messages.count_tokens(model="nobody", messages=ASK)
+
+
+def test_a_prompt_that_the_provider_refuses_is_refused(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(refuse(400, "messages.0: no"))
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\.0: no"):
+        house.anthropic_client(gateway.url).messages.count_tokens(model="claude-scripted", messages=ASK)
+
+
+# --- to a provider of another protocol ---------------------------------------------------------
+def test_a_message_is_answered_by_a_provider_that_speaks_otherwise(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 40}}
+    upstream.on("scripted", chat_answer("Hello", usage=usage))
+    message = house.anthropic_client(gateway.url).messages.create(
+        model="scripted", max_tokens=100, messages=ASK, system="Be brief."
+    )
+    assert message.id.startswith("msg_")
+    assert message.content[0].type == "text"
+    assert (message.content[0].text, message.stop_reason) == ("Hello", "end_turn")
+    assert (message.usage.input_tokens, message.usage.cache_read_input_tokens, message.usage.output_tokens) == (60, 40, 2)
+    assert upstream.received[-1].json["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_a_task_with_tools_is_done_by_a_provider_that_speaks_otherwise(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    calls = [
+        {"index": at, "id": f"call_{at}", "type": "function", "function": {"name": "look", "arguments": f'{{"at":"{at}"}}'}}
+        for at in (0, 1)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": 20}
+    upstream.on(
+        "scripted", stream(frame({"tool_calls": calls}), frame({}, finish="tool_calls"), frame(usage=usage), b"data: [DONE]\n\n")
+    )
+    client = house.anthropic_client(gateway.url)
+    with client.messages.stream(model="scripted", max_tokens=100, messages=ASK, tools=TOOLS) as got:
+        first = got.get_final_message()
+    used = [block for block in first.content if block.type == "tool_use"]
+    assert [(block.id, block.input) for block in used] == [("call_0", {"at": "0"}), ("call_1", {"at": "1"})]
+    assert (first.stop_reason, first.usage.input_tokens, first.usage.output_tokens) == ("tool_use", 10, 20)
+
+    upstream.on("scripted", stream(*chat_frames("Do", "ne", usage=(30, 2))))
+    results: list[Any] = [{"type": "tool_result", "tool_use_id": block.id, "content": f"saw {block.id}"} for block in used]
+    turns: list[Any] = [*ASK, first.to_param(), {"role": "user", "content": results}]
+    with client.messages.stream(model="scripted", max_tokens=100, messages=turns, tools=TOOLS) as got:
+        assert "".join(got.text_stream) == "Done"
+    sent = upstream.received[-1].json["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "tool"]
+    assert [message["content"] for message in sent[2:]] == ["saw call_0", "saw call_1"]
+    assert [row.output_tokens for row in house.rows()] == [20, 2]
+
+
+def test_the_sandbox_answers_in_this_protocol_too(gateway: Gateway, house: House) -> None:
+    client = house.anthropic_client(gateway.url)
+    whole = client.messages.create(model="sandbox-instant", max_tokens=20, messages=ASK)
+    with client.messages.stream(model="sandbox-instant", max_tokens=20, messages=ASK) as got:
+        assert got.get_final_text() == whole.content[0].text  # type: ignore[union-attr]
+    assert whole.usage.input_tokens > 0
+
+
+def test_other_callers_reach_a_provider_of_this_protocol(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", stream(*FULL))
+    chunks = list(
+        house.client(gateway.url).chat.completions.create(
+            model="claude-scripted", messages=ASK, stream=True, stream_options={"include_usage": True}, n=1, seed=7
+        )
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I'll look, Zürich \U0001f600"
+    assert chunks[-1].usage is not None
+    assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (22, 30)
+    # The model's own maximum: this protocol wants one.
+    assert upstream.received[-1].json["max_tokens"] == 4096
+    assert "seed" not in upstream.received[-1].json
+    assert upstream.received[-1].headers["anthropic-version"] == "2023-06-01"
+
+
+# --- errors ------------------------------------------------------------------------------------
+def refused(house: House, gateway: Gateway, *, key: str | None = None, **members: Any) -> anthropic.APIStatusError:
+    with pytest.raises(anthropic.APIStatusError) as raised:
+        house.anthropic_client(gateway.url, key).messages.create(
+            **{"model": "claude-scripted", "max_tokens": 100, "messages": ASK, **members}
+        )
+    error = raised.value
+    assert error.request_id == error.response.headers["x-request-id"]
+    body: Any = error.body
+    assert body["type"] == "error"
+    assert body["error"]["gatehouse"]["code"] == error.error_code or error.status_code == 400
+    return error
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        ({"key": "gh_sk_aaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}, anthropic.AuthenticationError),
+        ({"model": "nobody"}, anthropic.NotFoundError),
+        ({"messages": []}, anthropic.BadRequestError),
+        ({"max_tokens": -5}, anthropic.BadRequestError),
+        ({"model": "scripted", "tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError),
+        ({"model": "dead"}, anthropic.InternalServerError),
+    ],
+)
+def test_each_error_is_the_class_that_the_sdk_has_for_it(
+    gateway: Gateway, house: House, members: dict[str, Any], error: type[anthropic.APIStatusError]
+) -> None:
+    assert type(refused(house, gateway, **members)) is error
+
+
+def test_limits_are_told_in_its_classes(gateway: Gateway, house: House) -> None:
+    house.policy(("budget", "month", 0))
+    assert isinstance(error := refused(house, gateway), anthropic.PermissionDeniedError)
+    assert (error.type, error.error_code, error.response.headers["x-should-retry"]) == (
+        "permission_error",
+        "budget_exceeded",
+        "false",
+    )
+
+
+def test_rates_are_told_with_the_time_to_wait(gateway: Gateway, house: House) -> None:
+    house.policy(("rpm", "minute", 0))
+    assert isinstance(error := refused(house, gateway), anthropic.RateLimitError)
+    assert error.type == "rate_limit_error"
+    assert int(error.response.headers["retry-after"]) >= 1
+
+
+def test_an_empty_credit_is_a_matter_of_billing(gateway: Gateway, house: House) -> None:
+    poor = build(credit_usd=1)
+    error = refused(poor, gateway, model="output-only", max_tokens=20_000)
+    poor.close()
+    assert isinstance(error, anthropic.PaymentRequiredError)
+    assert (error.type, error.error_code) == ("billing_error", "insufficient_credits")
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "type"),
+    [
+        (refuse(401, "invalid x-api-key"), 502, "api_error"),
+        (refuse(529, "Overloaded"), 503, "overloaded_error"),
+        (refuse(500), 502, "api_error"),
+        (HTML, 502, "api_error"),
+        (RESET, 502, "api_error"),
+        (Script(parts=(b"{}",)), 502, "api_error"),
+    ],
+)
+def test_a_provider_that_fails_is_told_apart_from_the_caller(
+    gateway: Gateway, house: House, upstream: Upstream, script: Script, status: int, type: str
+) -> None:
+    upstream.then(script)
+    error = refused(house, gateway)
+    assert (error.status_code, error.type) == (status, type)
+    assert house.row_of(error.request_id or "").charged_nano_usd == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "type"),
+    [
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("POST", "/v1/messages/nothing", 404, "not_found_error"),
+        ("POST", "/v1/v1/messages", 404, "not_found_error"),
+        ("POST", "/messages", 404, "not_found_error"),
+        ("GET", "/v1/messages/count_tokens", 405, "invalid_request_error"),
+    ],
+)
+def test_wrong_addresses_are_told_in_its_shape(
+    gateway: Gateway, house: House, method: str, path: str, status: int, type: str
+) -> None:
+    got = httpx.request(method, f"{gateway.url}{path}", headers={"x-api-key": house.key_text}, trust_env=False)
+    assert (got.status_code, got.json()["error"]["type"]) == (status, type)
+    assert got.json()["request_id"] == got.headers["request-id"]
+
+
+def test_a_key_is_taken_from_either_header(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", answer())
+    assert raw(gateway, house.key_text).status_code == 200
+    assert raw(gateway, "", headers={"authorization": f"Bearer {house.key_text}"}).status_code == 200
+    assert raw(gateway, "").status_code == 401
+
+
+def test_its_rates_are_told_under_its_own_names(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", answer())
+    house.policy(("rpm", "minute", 9), ("tpm", "minute", 90_000))
+    headers = raw(gateway, house.key_text).headers
+    assert (headers["anthropic-ratelimit-requests-limit"], headers["anthropic-ratelimit-requests-remaining"]) == ("9", "8")
+    assert headers["anthropic-ratelimit-tokens-limit"] == "90000"
+
+
+def test_no_word_of_a_prompt_reaches_the_ledger(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", answer({"type": "text", "text": "canary-answer"}))
+    got = raw(gateway, house.key_text, messages=[{"role": "user", "content": "canary-question"}])
+    assert got.status_code == 200
+    assert "canary" not in json.dumps(house.row_of(got.headers["request-id"]).__dict__, default=str)
+
+
+def test_usage_is_what_the_sdk_reads(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("claude-scripted", streamed("Hel", "lo"))
+    with house.anthropic_client(gateway.url).messages.stream(model="claude-scripted", max_tokens=100, messages=ASK) as got:
+        used = got.get_final_message().usage
+    assert Usage(used.input_tokens, output=used.output_tokens) == Usage(10, output=2)
