@@ -308,6 +308,6 @@ def render_error(error: ProxyError, *, request_id: str) -> bytes:
     return _write({"type": "error", "error": shown, "request_id": request_id})
 
 
-def render_stream_error(error: ProxyError, *, request_id: str) -> bytes:
+def render_stream_error(error: ProxyError, *, request_id: str, first: bytes = b"", last: bytes = b"") -> bytes:
     """The last event of a stream that failed: the SDKs raise on it, and nothing may follow."""
     return b"event: error\ndata: " + render_error(error, request_id=request_id) + b"\n\n"

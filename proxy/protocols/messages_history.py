@@ -1,14 +1,17 @@
 """Thinking that Anthropic never signed, in a conversation that began at another provider.
 
-Messages has a place for thinking, so a caller gets the thought of other providers there, with an empty signature, and
-sends it back with the next turn. Anthropic refuses such blocks (it takes none that it has not signed), so they are
-left out on the way there. Everything else stays byte for byte.
+Messages has a place for thinking, so a caller gets the thought of other providers there, with an empty signature or
+theirs, and sends it back with the next turn. Anthropic refuses such blocks (it takes none that it has not signed), so
+they are left out on the way there. Everything else stays byte for byte.
 """
+
+import re
 
 import msgspec
 from msgspec import Raw
 
-_UNSIGNED = (b'"signature":""', b'"signature": ""')
+# What the gateway hands on of others' signatures begins with a name and a dot; Anthropic's are base64.
+_UNSIGNED = re.compile(rb'"signature":\s*"(?:"|[^"]*\.)')
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -27,7 +30,7 @@ def without_unsigned(fields: dict[str, Raw]) -> dict[str, Raw]:
     """The members of a request for Anthropic. Where the turn under way used tools after such thought, it ends without
     thinking by a number of tokens, which every turn must begin with. What cannot be read stays as it is."""
     given = bytes(fields["messages"])
-    if not any(mark in given for mark in _UNSIGNED):
+    if not _UNSIGNED.search(given):
         return fields
     try:
         messages = [kept for message in _list(given) if (kept := _signed(message)) is not None]
@@ -41,7 +44,7 @@ def without_unsigned(fields: dict[str, Raw]) -> dict[str, Raw]:
 
 def _signed(message: Raw) -> Raw | None:
     """None where nothing is left."""
-    if not any(mark in bytes(message) for mark in _UNSIGNED):
+    if not _UNSIGNED.search(bytes(message)):
         return message
     members = _members(message)
     if not bytes(members["content"]).lstrip().startswith(b"["):
@@ -53,8 +56,13 @@ def _signed(message: Raw) -> Raw | None:
     return Raw(_write(members | {"content": kept})) if kept else None
 
 
+def is_signed(signature: str | None) -> bool:
+    """Whether Anthropic itself may have signed with it."""
+    return bool(signature) and "." not in (signature or "")
+
+
 def _is_unsigned(block: _Typed) -> bool:
-    return block.type == "thinking" and not block.signature
+    return block.type == "thinking" and not is_signed(block.signature)
 
 
 def _is_thinking(fields: dict[str, Raw]) -> bool:

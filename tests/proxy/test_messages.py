@@ -175,6 +175,9 @@ USE = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "r"}
 
 
+FOREIGN = {"type": "thinking", "thinking": "hm", "signature": "oai1.cnNfMQ"}
+
+
 def turn(*blocks: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": list(blocks)}
 
@@ -191,6 +194,7 @@ def test_unsigned_thought_is_left_out_and_signed_thought_kept_byte_for_byte() ->
     ("blocks", "passed"),
     [
         ((UNSIGNED, USE), {"type": "disabled"}),
+        ((FOREIGN, USE), {"type": "disabled"}),
         ((SIGNED, UNSIGNED, USE), {"type": "enabled", "budget_tokens": 2000}),
         ((UNSIGNED, {"type": "text", "text": "x"}), {"type": "enabled", "budget_tokens": 2000}),
     ],
