@@ -12,9 +12,10 @@ EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-contr
 
 # The same figures under the names that callers of Messages look for.
 ANTHROPIC_RATES = {
-    f"x-ratelimit-{figure}-{of}": f"anthropic-ratelimit-{of}-{figure}"
-    for of in ("requests", "tokens")
-    for figure in ("limit", "remaining")
+    "x-ratelimit-limit-requests": "anthropic-ratelimit-requests-limit",
+    "x-ratelimit-remaining-requests": "anthropic-ratelimit-requests-remaining",
+    "x-ratelimit-limit-tokens": "anthropic-ratelimit-tokens-limit",
+    "x-ratelimit-remaining-tokens": "anthropic-ratelimit-tokens-remaining",
 }
 
 

@@ -112,7 +112,8 @@ def headers_sent() -> set[str]:
     for module in ("headers", "errors", "attribution", "idempotency", "sessions", "permits"):
         tree = ast.parse((ROOT / "proxy" / f"{module}.py").read_text())
         texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        names |= {text for text in texts if re.fullmatch(r"x-[a-z]+(-[a-z]+)+|request-id|retry-after|idempotency-key", text)}
+        pattern = r"x-[a-z]+(-[a-z]+)+|anthropic-ratelimit-[a-z-]+|request-id|retry-after|idempotency-key"
+        names |= {text for text in texts if re.fullmatch(pattern, text)}
     return names - {"x-accel-buffering"}
 
 

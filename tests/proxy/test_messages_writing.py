@@ -196,7 +196,10 @@ def test_results_of_tools_show_pictures_and_errors() -> None:
 
 def test_thought_of_other_providers_is_left_out() -> None:
     assert [
-        block["type"] for block in written(USER, Message("assistant", (Thinking("x"), Text("a"))), USER)["messages"][1]["content"]
+        block["type"]
+        for block in written(USER, Message("assistant", (Thinking("x"), Thinking("y", "oai1.c2ln"), Text("a"))), USER)[
+            "messages"
+        ][1]["content"]
     ] == ["text"]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import chat_completions
+from proxy.protocols import chat_completions, messages
 from proxy.protocols.chat_replies import StreamReader, read_reply
 from proxy.protocols.failures import MAX_MESSAGE, read_failure, scrub
 from proxy.protocols.surrogates import readable, replace_halves, suspected
@@ -21,7 +21,7 @@ from proxy.providers import registry
 from proxy.providers.base import Target, Timeouts
 from tests.proxy.calls import body
 from tests.proxy.conftest import Run
-from tests.upstream import DONE, frame
+from tests.upstream import DONE, Upstream, answer, frame
 
 # NaN and Infinity are no JSON: an answer that holds one cannot be read at all.
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -325,6 +325,45 @@ def test_the_key_travels_in_one_header(run: Run) -> None:
     where = target("openai", headers={"X-Team": "blue"})
     headers = run(registry.provider("openai").credentials(where, url="https://x", body=b""))
     assert headers == {"authorization": f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("https://api.anthropic.com", "https://api.anthropic.com/v1/messages"),
+        ("https://api.anthropic.com/v1/", "https://api.anthropic.com/v1/messages"),
+        ("https://own.example/anthropic/", "https://own.example/anthropic/v1/messages"),
+    ],
+)
+def test_a_provider_of_messages_is_found_below_either_base_url(base_url: str, address: str) -> None:
+    assert registry.provider("anthropic").address(target("anthropic", base_url=base_url), messages.PATH) == address
+
+
+def test_anthropic_is_signed_in_to_in_its_own_header(run: Run, upstream: Upstream) -> None:
+    upstream.then(answer(), answer())
+    where = target("anthropic", base_url=upstream.url)
+
+    async def call(**headers: str) -> None:
+        opened = await registry.provider("anthropic").open(
+            where,
+            path=messages.PATH,
+            body=b"{}",
+            stream=False,
+            headers={name.replace("_", "-"): text for name, text in headers.items()},
+        )
+        await opened.close()
+
+    run(call())
+    run(call(anthropic_version="2026-10-21", anthropic_beta="a"))
+    first, second = (received.headers for received in upstream.received)
+    assert (first["x-api-key"], first["anthropic-version"]) == (SECRET, "2023-06-01")
+    assert (second["anthropic-version"], second["anthropic-beta"]) == ("2026-10-21", "a")
+    assert "authorization" not in first | second
+
+
+@pytest.mark.parametrize(("options", "auto"), [({}, False), ({"auto_cache": True}, True), ({"auto_cache": "yes"}, False)])
+def test_automatic_breakpoints_are_the_operators_choice(options: dict[str, Any], auto: bool) -> None:
+    assert registry.provider("anthropic").configured(options).quirks.auto_cache is auto
 
 
 AZURE = "https://own.openai.azure.com"
