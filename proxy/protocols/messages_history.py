@@ -10,8 +10,9 @@ import re
 import msgspec
 from msgspec import Raw
 
-# What the gateway hands on of others' signatures begins with a name and a dot; Anthropic's are base64.
-_UNSIGNED = re.compile(rb'"signature":\s*"(?:"|[^"]*\.)')
+from proxy.canonical.conversation import SIGNED_BY_OPENAI, Thinking
+
+_UNSIGNED = re.compile(rb'"signature":\s*"(?:"|' + re.escape(SIGNED_BY_OPENAI.encode()) + rb")")
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -56,13 +57,8 @@ def _signed(message: Raw) -> Raw | None:
     return Raw(_write(members | {"content": kept})) if kept else None
 
 
-def is_signed(signature: str | None) -> bool:
-    """Whether Anthropic itself may have signed with it."""
-    return bool(signature) and "." not in (signature or "")
-
-
 def _is_unsigned(block: _Typed) -> bool:
-    return block.type == "thinking" and not is_signed(block.signature)
+    return block.type == "thinking" and not Thinking(signature=block.signature).is_sealed_by_claude
 
 
 def _is_thinking(fields: dict[str, Raw]) -> bool:

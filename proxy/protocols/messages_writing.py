@@ -35,7 +35,6 @@ from proxy.canonical.conversation import (
 from proxy.errors import BadRequest
 from proxy.protocols import cache_marks, claude_models, tool_json
 from proxy.protocols.base import Quirks
-from proxy.protocols.messages_history import is_signed
 
 # Where nobody bounds the answer. Every model of the family can write as much.
 DEFAULT_MAX_TOKENS = 4096
@@ -149,7 +148,7 @@ class _Turns:
                 return [{"type": "redacted_thinking", "data": data}]
             case Thinking():  # unsigned thought is another provider's, and refused
                 signed = {"type": "thinking", "thinking": part.text, "signature": part.signature}
-                return [signed] if is_signed(part.signature) else []
+                return [signed] if part.is_sealed_by_claude else []
             case ToolUse():
                 given = tool_json.as_object(part.arguments)
                 return [

@@ -80,7 +80,8 @@ def sayable(conversation: Conversation) -> Conversation:
 def test_what_is_written_is_read_the_same(conversation: Conversation) -> None:
     assume(all(text.strip() for text in conversation.stop))
     expected = sayable(conversation)
-    assume(expected.messages and expected.messages[-1].role in ("user", "tool"))
+    spoken = [message.role for message in expected.messages if message.role != "system"]
+    assume(spoken and spoken[0] == "user" and spoken[-1] != "assistant")
     # Thought goes with no temperature, and not with every choice of tools: tested apart.
     expected = msgspec.structs.replace(expected, reasoning=None)
     body = messages.write_request(expected, model=BUDGET, stream=False, max_tokens=None, quirks=Quirks())
