@@ -81,8 +81,10 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "metadata": {"user_id": conversation.user} if conversation.user and len(conversation.user) <= MAX_USER_ID else None,
         "stream": True if stream else None,
     }
-    fields = {name: Raw(_write(value)) for name, value in members.items() if value is not None}
-    return _write(cache_marks.marked(fields) if quirks.auto_cache else fields)
+    given = {name: value for name, value in members.items() if value is not None}
+    if quirks.auto_cache:
+        return _write(cache_marks.marked({name: Raw(_write(value)) for name, value in given.items()}))
+    return _write(given)
 
 
 def _refuse(conversation: Conversation) -> None:

@@ -26,6 +26,7 @@ PROVIDERS: dict[str, tuple[str, str, dict[str, str], str]] = {
         {"api_version": "2024-10-21"},
         "/openai/deployments/standin-azure-dated/chat/completions?api-version=2024-10-21",
     ),
+    "standin-anthropic": ("anthropic", "", {}, "/v1/messages"),
     "standin-gemini": ("gemini", "/v1beta", {}, "/v1beta/models/standin-gemini"),
     "standin-vertex": (
         "vertex",
@@ -84,3 +85,27 @@ def test_a_task_with_a_tool_is_done(gateway: Gateway, house: House, aimock: Aimo
     rows = house.rows()
     assert [(row.input_tokens, row.output_tokens) for row in rows] == standins.USAGE
     assert [(row.status, row.usage_estimated) for row in rows] == [("ok", False)] * 2
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+def test_the_same_is_done_for_a_caller_of_messages(gateway: Gateway, house: House, aimock: Aimock, model: str) -> None:
+    kind, base, options, path = PROVIDERS[model]
+    declare(model, kind=kind, url=aimock.url + base, **options)
+    client = house.anthropic_client(gateway.url)
+    tools: list[Any] = [{"name": "weather", "description": TOOL["description"], "input_schema": TOOL["parameters"]}]
+    history: list[Any] = [{"role": "user", "content": standins.QUESTION}]
+
+    with client.messages.stream(model=model, max_tokens=500, messages=history, tools=tools) as asked:
+        first = asked.get_final_message()
+
+    (call,) = [block for block in first.content if block.type == "tool_use"]
+    assert (call.name, call.input, first.stop_reason) == ("weather", standins.ARGUMENTS, "tool_use")
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "21 °C"}
+    history += [first.to_param(), {"role": "user", "content": [result]}]
+    with client.messages.stream(model=model, max_tokens=500, messages=history, tools=tools) as answered:
+        assert answered.get_final_text() == standins.ANSWER
+    assert [asked["path"].startswith(path) for asked in aimock.received()[-2:]] == [True, True]
+    assert [(row.input_tokens, row.output_tokens, row.usage_estimated) for row in house.rows()] == [
+        (*used, False) for used in standins.USAGE
+    ]
+    assert house.nothing_held()
