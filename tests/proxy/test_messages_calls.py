@@ -381,3 +381,12 @@ def test_usage_is_what_the_sdk_reads(gateway: Gateway, house: House, upstream: U
     with house.anthropic_client(gateway.url).messages.stream(model="claude-scripted", max_tokens=100, messages=ASK) as got:
         used = got.get_final_message().usage
     assert Usage(used.input_tokens, output=used.output_tokens) == Usage(10, output=2)
+
+
+def test_the_sdk_lists_the_models_that_its_key_may_call(gateway: Gateway, house: House) -> None:
+    client = house.anthropic_client(gateway.url)
+    names = {model.id for model in client.models.list(limit=1000)}
+    assert {"claude-scripted", "scripted"} <= names
+    assert client.models.retrieve("claude-scripted").type == "model"
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("nobody")
