@@ -12,6 +12,7 @@ class Permission(StrEnum):
     MANAGE_KEYS = "manage_keys"
     MANAGE_APPLICATIONS = "manage_applications"
     MANAGE_GUARDRAILS = "manage_guardrails"
+    MANAGE_ROUTING = "manage_routing"
     MANAGE_SETTINGS = "manage_settings"
     GRANT_ROLES = "grant_roles"
     VIEW_BILLING = "view_billing"
@@ -42,6 +43,7 @@ AT_AND_BELOW: dict[RoleName, frozenset[Permission]] = {
             Permission.MANAGE_MEMBERS,
             Permission.MANAGE_KEYS,
             Permission.MANAGE_APPLICATIONS,
+            Permission.MANAGE_ROUTING,
             Permission.VIEW_BILLING,
             Permission.VIEW_AUDIT,
         }
