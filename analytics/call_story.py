@@ -11,6 +11,7 @@ from gateway_project.lib.money import cost_of, exact_usd, parse_usd
 from guardrails import limit_words
 from guardrails.limits import WINDOW_WORDS
 from orgs.models import Group
+from proxy import route_words
 
 # Part of a bill → the column that counts its tokens, and what people call it.
 KINDS = {
@@ -19,22 +20,6 @@ KINDS = {
     "cache_write_5m": ("cache_write_5m_tokens", "Cache write, 5 min"),
     "cache_write_1h": ("cache_write_1h_tokens", "Cache write, 1 h"),
     "output": ("output_tokens", "Output"),
-}
-# Why a call went where it went (proxy/choosing.py), as its row tells.
-ROUTES = {
-    "only": "the only deployment of this model",
-    "order": "first in the order of its deployments",
-    "weight": "drawn by weight among equals",
-    "sticky": "where the calls of its session go, for the prompt's cache",
-    "cheapest": "the cheapest among equals",
-    "dearer": "a dearer one among equals",
-    "fastest": "the fastest among equals",
-    "slower": "a slower one among equals",
-    "measuring": "drawn by weight, to measure how fast it is now",
-    "not measured": "how fast it is was not known",
-    "fallback": "those before it could not serve the call",
-    "fallback model": "the model asked for could not be tried, its circuits are open",
-    "circuit open": "it had failed lately, but nothing else was left",
 }
 # Why a deployment was passed over, by what its attempt tells (proxy/turns.py).
 SKIPS = {
@@ -121,7 +106,7 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
 
 
 def _routed(call: UsageRecord) -> Step:
-    words = f"{call.provider}: {ROUTES.get(call.route_reason, call.route_reason)}"
+    words = f"{call.provider}: {route_words.ROUTES.get(call.route_reason, call.route_reason)}"
     order: list[list[str]] = call.decision.get("order") or []
     places = ", ".join(f"{provider} / {model} ({reason})" for provider, model, reason in order)
     return Step("Routed", f"{words}. In this order: {places}" if places else words, "ok")

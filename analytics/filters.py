@@ -19,6 +19,8 @@ from orgs.permissions import Permission
 PERIODS = {"24h": "24 h", "7d": "7 d", "30d": "30 d", "month": "Month"}
 DEFAULT_PERIOD = "30d"
 LARGEST_ID = 2**63 - 1
+# Of what is filtered by a name, in characters.
+LENGTHS = {"model": 200, "status": 12, "preset": 60}
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,13 @@ class Filters(NamedTuple):
     application: int | None = None
     model: str = ""
     status: str = ""
+    preset: str = ""
 
     @classmethod
     def of(cls, query: QueryDict) -> Filters:
         ids = {name: id_in(query.get(name)) for name in ("group", "member", "key", "application")}
-        return cls(**ids, model=text_in(query.get("model"), 200), status=text_in(query.get("status"), 12))
+        words = {name: text_in(query.get(name), length) for name, length in LENGTHS.items()}
+        return cls(**ids, model=words["model"], status=words["status"], preset=words["preset"])
 
     def sql(self) -> tuple[str, dict[str, Any]]:
         """Conditions on a row of rollups.USAGE_SQL."""

@@ -25,6 +25,9 @@ class UsageRollup(models.Model):
     model = models.CharField(max_length=200)
     provider = models.CharField(max_length=80)
     status = models.CharField(max_length=12)
+    preset = models.CharField(max_length=60, db_default="")
+    # Of what `auto` chose a model for: "simple" or "complex".
+    complexity = models.CharField(max_length=7, db_default="")
     calls = models.BigIntegerField()
     input_tokens = models.BigIntegerField()
     cache_read_tokens = models.BigIntegerField()
@@ -34,13 +37,18 @@ class UsageRollup(models.Model):
     charged_nano_usd = models.BigIntegerField()
     list_nano_usd = models.BigIntegerField()
     latency_ms_sum = models.BigIntegerField()
+    # At the organisation's baseline; at list price what was compared with it; and what caches saved.
+    baseline_nano_usd = models.BigIntegerField(db_default=0)
+    compared_nano_usd = models.BigIntegerField(db_default=0)
+    cache_saving_nano_usd = models.BigIntegerField(db_default=0)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=[
                     "organization_id", "hour", "group0_id", "group1_id", "group2_id", "group3_id", "group4_id", "member_id",
-                    "api_key_id", "application_id", "feature", "environment", "model", "provider", "status",
+                    "api_key_id", "application_id", "feature", "environment", "model", "provider", "status", "preset",
+                    "complexity",
                 ],
                 name="one_rollup_per_hour_and_dimensions",
                 nulls_distinct=False,

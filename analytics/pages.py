@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 from analytics.filters import PERIODS, Filters, Period, url_with
+from analytics.savings import Savings
 from analytics.usage import MOST_OFFERED, TOP_NAMES, Share, Sums, Usage
 from billing.models import UsageRecord
 from gateway_project.lib import formatting
@@ -121,6 +122,23 @@ def _leader(share: Share, first: Share, name: str, query: QueryDict) -> Option:
     return {"name": share.name, "url": url, "percent": percent, "calls": share.sums.calls, "charged": share.sums.charged}
 
 
+def savings_chart(found: Savings) -> Option:
+    """Months for templates/components/chart_card.html."""
+    series = {
+        "Routing": [part.saved.routed for part in found.months],
+        "Prompt caching": [part.saved.cached for part in found.months],
+    }
+    return {
+        "id": "savings",
+        "title": "Saved by month",
+        "kind": "bar",
+        "unit": "usd",
+        "stacked": True,
+        "labels": [part.label for part in found.months],
+        "series": [{"name": name, "values": values} for name, values in series.items()],
+    }
+
+
 def level_compared(groups: Sequence[Group], *, filters: Filters) -> int:
     """The level below the group that is looked at, or below the highest that may be seen."""
     chosen = [group.level for group in groups if group.pk == filters.group] or [group.level for group in groups] or [0]
@@ -143,7 +161,12 @@ def overview_filters(
         ]
     application = next((share.name for share in usage.applications if share.id == filters.application), "")
     return {
-        **_bar(query, period, selects, chips={"application": application, "key": "", "status": filters.status}),
+        **_bar(
+            query,
+            period,
+            selects,
+            chips={"application": application, "key": "", "status": filters.status, "preset": filters.preset},
+        ),
         "narrowed": any(value not in (None, "") for value in filters),
     }
 
@@ -172,7 +195,7 @@ def call_filters(
         offered = sorted(people.items(), key=lambda person: person[1].lower())
         selects.append(_select("member", "Member", offered, chosen=filters.member))
     return {
-        **_bar(query, period, selects, chips={"group": group, "application": application}),
+        **_bar(query, period, selects, chips={"group": group, "application": application, "preset": filters.preset}),
         "narrowed": any(value not in (None, "") for value in filters) or bool(query.get("q")),
         "search_keep": _keep(query, "period", *Filters._fields),
     }

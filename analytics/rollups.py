@@ -17,11 +17,11 @@ from django.db import connection, transaction
 
 DIMENSIONS = (
     "organization_id", "group0_id", "group1_id", "group2_id", "group3_id", "group4_id", "member_id", "api_key_id",
-    "application_id", "feature", "environment", "model", "provider", "status",
+    "application_id", "feature", "environment", "model", "provider", "status", "preset", "complexity",
 )  # fmt: skip
 MEASURES = (
     "calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "charged_nano_usd", "list_nano_usd", "latency_ms_sum",
+    "charged_nano_usd", "list_nano_usd", "latency_ms_sum", "baseline_nano_usd", "compared_nano_usd", "cache_saving_nano_usd",
 )  # fmt: skip
 
 # A ledger row's own columns, where they are not named like the rollup's. Callers make up names of models that do not
@@ -31,6 +31,13 @@ _EXPRESSIONS = {
     "calls": "CASE WHEN u.status = 'adjustment' THEN 0 ELSE u.call_count END",
     "cache_write_tokens": "u.cache_write_5m_tokens + u.cache_write_1h_tokens",
     "latency_ms_sum": "coalesce(u.latency_ms, 0)",
+    # Of what `auto` chose a model for: whether the request was one of the half that needs a strong model less.
+    "complexity": """CASE WHEN u.decision ? 'auto' THEN
+        CASE WHEN (u.decision #>> '{auto,need}')::float < 0.5 THEN 'simple' ELSE 'complex' END ELSE '' END""",
+    # What failed cost nobody anything, so nothing was saved with it. `compared` is the list cost of what has a baseline.
+    "baseline_nano_usd": "CASE WHEN u.status = 'failed' THEN 0 ELSE coalesce(u.baseline_nano_usd, 0) END",
+    "compared_nano_usd": "CASE WHEN u.status = 'failed' OR u.baseline_nano_usd IS NULL THEN 0 ELSE u.list_nano_usd END",
+    "cache_saving_nano_usd": "CASE WHEN u.status = 'failed' THEN 0 ELSE u.cache_saving_nano_usd END",
 }
 _COLUMNS = ", ".join(f"{_EXPRESSIONS.get(name, f'u.{name}')} AS {name}" for name in (*DIMENSIONS, *MEASURES))
 

@@ -15,14 +15,17 @@ from django.views.decorators.http import require_safe
 from analytics import budgets, selectors
 from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
-from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, tiles
+from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, savings_chart, tiles
+from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
+from gateway_project.lib import formatting
 from guardrails import windows
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, keys_visible_to
+from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
 
@@ -122,3 +125,25 @@ def key_limits(request: OrgRequest, key_id: int) -> HttpResponse:
 def key_calls(request: OrgRequest, key_id: int) -> HttpResponse:
     key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
     return render(request, "analytics/partials/_key_calls.html", {"calls": selectors.recent_calls(key), "key": key})
+
+
+@require_safe
+@org_view(Permission.VIEW_USAGE)
+def savings(request: OrgRequest) -> HttpResponse:
+    """What routing and prompt caches saved, for the routing page."""
+    calendar = windows.Calendar.of(request.organization)
+    found = savings_of(Scope.of(request.actor), now=timezone.now(), calendar=calendar)
+    context = {"savings": found, "chart": savings_chart(found), "hit_rate": formatting.percent(found.now.hits, found.now.input)}
+    return render(request, "analytics/partials/_savings.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def presets_use(request: OrgRequest) -> HttpResponse:
+    """Figures of the last 30 days of the presets named in `?preset=…&preset=…`, for the cards of the list of presets."""
+    asked = [preset for text in request.GET.getlist("preset")[:500] if (preset := id_in(text)) is not None]
+    visible = presets_visible_to(request.actor).filter(archived_at=None, pk__in=asked)
+    places = {preset.pk: (preset.name, preset.group_id) for preset in visible}
+    now = timezone.now()
+    use = preset_use(request.organization.pk, presets=places, since=now - timedelta(days=30), until=now + timedelta(hours=1))
+    return render(request, "analytics/partials/_presets_use.html", {"use": use})

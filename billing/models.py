@@ -124,6 +124,7 @@ class UsageRecord(models.Model):
             models.Index(fields=["organization", "-call_id"], name="usage_by_organization"),
             models.Index(fields=["api_key", "-call_id"], name="usage_by_key"),
             models.Index(fields=["member", "-call_id"], name="usage_by_member"),
+            models.Index(fields=["organization", "preset", "call_id"], name="usage_by_preset", condition=~models.Q(preset="")),
         ]
 
     def __str__(self) -> str:

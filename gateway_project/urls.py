@@ -14,6 +14,8 @@ urlpatterns = [
     path("o/<slug:org>/guardrails/requests/", include("guardrails.request_urls")),
     path("o/<slug:org>/models/", include("proxy.catalogue_urls")),
     path("o/<slug:org>/provider-keys/", include("proxy.provider_key_urls")),
+    path("o/<slug:org>/routing/", include("proxy.routing_urls")),
+    path("o/<slug:org>/presets/", include("proxy.preset_urls")),
     path("o/<slug:org>/", include("analytics.urls")),
 ]
 

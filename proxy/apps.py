@@ -21,3 +21,5 @@ class ProxyConfig(AppConfig):
         register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44))
         register(Entry("Provider keys", "provider_keys:list", "plug", Permission.MANAGE_PROVIDER_KEYS, position=48))
         register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))
+        register(Entry("Presets", "presets:list", "sparkles", Permission.VIEW_OWN, position=32))
+        register(Entry("Routing", "routing:page", "route", Permission.MANAGE_ROUTING, position=36))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from orgs.selectors import keys_visible_to
 from proxy.explained import Explanation, Line, Verdict
 
 OFFERED_KEYS = 200
+PUBLIC_ID = re.compile(r"(?:gh_sk_)?([a-z0-9]{6,16})(?:_.*|….*)?")
 PILLS: dict[Verdict, tuple[str, str]] = {
     "passes": ("passes", "ok"),
     "refuses": ("refuses", "bad"),
@@ -82,6 +84,13 @@ def summary_of(explanation: Explanation) -> Summary:
 def key_choices(actor: Actor) -> list[ApiKey]:
     """Newest first; what is older is found by its public id."""
     return list(keys_visible_to(actor).filter(revoked_at=None)[:OFFERED_KEYS])
+
+
+def key_named(typed: str, *, actor: Actor) -> ApiKey | None:
+    """By its public id, alone or in what is shown or copied of the key; None where there is none to see."""
+    found = PUBLIC_ID.fullmatch(typed.strip())
+    key: ApiKey | None = keys_visible_to(actor).filter(public_id=found[1]).first() if found else None
+    return key
 
 
 def _policy_urls(explanation: Explanation, *, actor: Actor) -> dict[str, str]:

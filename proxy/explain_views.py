@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.http import HttpResponse
@@ -12,20 +11,17 @@ from django.views.decorators.http import require_safe
 from orgs.doors import OrgRequest, org_view
 from orgs.models import ApiKey
 from orgs.permissions import Permission
-from orgs.selectors import keys_visible_to
 from proxy.errors import GuardrailsUnavailable
 from proxy.explain_api import address_of, explanation_of
 from proxy.explain_forms import QuestionForm
-from proxy.explain_pages import key_choices, nodes_of, summary_of
+from proxy.explain_pages import key_choices, key_named, nodes_of, summary_of
 from proxy.known_models import chat_model_names
-
-PUBLIC_ID = re.compile(r"(?:gh_sk_)?([a-z0-9]{6,16})(?:_.*|….*)?")
 
 
 @require_safe
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def explain(request: OrgRequest) -> HttpResponse:
-    key = _chosen(request)
+    key = key_named(request.GET.get("key", ""), actor=request.actor)
     asked = bool(key and request.GET.get("model"))
     form = QuestionForm(request.GET if asked else None, initial=_initial(request))
     form.fields["address"].widget.attrs["placeholder"] = address_of(request)
@@ -47,16 +43,6 @@ def _answer(request: OrgRequest, key: ApiKey, form: QuestionForm) -> dict[str, A
     except GuardrailsUnavailable:
         return {"unavailable": True}
     return {"explanation": explanation, "nodes": nodes_of(explanation, actor=request.actor), "summary": summary_of(explanation)}
-
-
-def _chosen(request: OrgRequest) -> ApiKey | None:
-    """By its public id, alone or in what is shown or copied of the key; None where there is none to see."""
-    typed = request.GET.get("key", "").strip()
-    if not typed:
-        return None
-    found = PUBLIC_ID.fullmatch(typed)
-    key: ApiKey | None = keys_visible_to(request.actor).filter(public_id=found[1]).first() if found else None
-    return key
 
 
 def _initial(request: OrgRequest) -> dict[str, Any]:

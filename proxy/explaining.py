@@ -22,7 +22,20 @@ from guardrails.headroom import Headroom
 from guardrails.limits import Limit, path_subjects
 from orgs import access
 from orgs.access import KeyRefused
-from proxy import attribution, deployments, errors, explained_rules, listed, own_keys, permits, pipeline, refusals, routing, spend
+from proxy import (
+    attribution,
+    deployments,
+    errors,
+    explained_rules,
+    listed,
+    names,
+    own_keys,
+    permits,
+    pipeline,
+    refusals,
+    routing,
+    spend,
+)
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.canonical.request import Request
@@ -55,10 +68,10 @@ async def caller_of(key_id: int, *, organization_id: int) -> tuple[Caller, KeyRe
         principal, refused = await access.principal_by_id(key_id)
         pool, now = await spend.funded(organization_id), datetime.now(UTC)
         limits = await compiling.compile_for(principal, generation=generation, pool_nano_usd=pool, now=now)
-        keys = await own_keys.of_path(principal)
+        keys, given_names = await own_keys.of_path(principal), await names.of(principal)
     except (RedisUnavailable, DatabaseUnavailable) as error:
         raise GuardrailsUnavailable from error
-    return Caller("", "", principal, limits, keys), refused
+    return Caller("", "", principal, limits, keys, given_names), refused
 
 
 async def explain(caller: Caller, question: Question, *, refused: KeyRefused | None = None) -> Explanation:
@@ -66,8 +79,10 @@ async def explain(caller: Caller, question: Question, *, refused: KeyRefused | N
     call = _call(caller, question)
     try:
         left = await headroom.of(caller.limits, source=spend.SOURCE)
-        model = await listed.find(await deployments.refreshed(), question.model)
+        catalogue = await deployments.refreshed()
         found = [*_at_the_door(call, refused), *await _planned(call)]
+        # Behind an alias, a preset or `auto`: the rules are about that one.
+        model = await listed.find(catalogue, call.model)
         judged = _judged(left, call, may_degrade=True)
         near = next((one for one in judged if one.verdict == "degrades"), None)
         if near is not None:

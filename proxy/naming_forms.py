@@ -30,8 +30,14 @@ class GroupField(forms.TypedChoiceField):
 class AliasForm(forms.Form):
     """`shown`: the alias that is changed, whose name and group stay."""
 
-    name = forms.CharField(max_length=80, help_text="What programs call it, such as our-best", widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}))
-    model = forms.CharField(max_length=200, widget=forms.TextInput(attrs=MODEL), help_text="A model, auto, auto:cheap or auto:best")
+    name = forms.CharField(
+        max_length=80,
+        help_text="What programs call it, such as our-best",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    model = forms.CharField(
+        max_length=200, widget=forms.TextInput(attrs=MODEL), help_text="A model, auto, auto:cheap or auto:best"
+    )
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, **options: Any) -> None:
         super().__init__(data, **options)
@@ -47,9 +53,15 @@ class TargetForm(forms.Form):
 class PresetForm(forms.Form):
     """Of a preset that is changed name and group stay: without them in the form."""
 
-    name = forms.CharField(max_length=60, help_text="Programs ask for preset:NAME", widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}))
+    name = forms.CharField(
+        max_length=60,
+        help_text="Programs ask for preset:NAME",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
     description = forms.CharField(max_length=MOST_DESCRIPTION, required=False, help_text="What it is good for")
-    model = forms.CharField(max_length=200, widget=forms.TextInput(attrs=MODEL), help_text="A model, an alias, auto, auto:cheap or auto:best")
+    model = forms.CharField(
+        max_length=200, widget=forms.TextInput(attrs=MODEL), help_text="A model, an alias, auto, auto:cheap or auto:best"
+    )
     system_prompt = forms.CharField(
         required=False,
         max_length=MOST_PROMPT,

@@ -47,13 +47,15 @@ class Candidate(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """One deployment with what the workers know of it; None where nothing is known."""
+    """One deployment with what the workers know of it; None where nothing is known. `failed`: of the known attempts."""
 
     deployment: Deployment
     known: Availability | None
-    pill: str
-    tone: str
-    last_error: str
+    pill: str = "not seen yet"
+    tone: str = "muted"
+    last_error: str = ""
+    failed: int = 0
+    first_token_ms: int | None = None
 
 
 class ModelRow(NamedTuple):
@@ -102,9 +104,17 @@ def _shown(deployments: Iterable[Deployment], known: Mapping[str, Availability],
     for one in deployments:
         found = known.get(str(one.pk))
         if found is None or found == Availability():
-            yield Shown(one, None, "not seen yet", "muted", "")
-        else:
-            pill, tone = CIRCUITS[found.circuit if breaks else "closed"]
-            if tone == "ok" and not found.attempts:
-                pill, tone = "idle", "muted"
-            yield Shown(one, found, pill, tone, FAILURES.get(found.last_error, found.last_error.replace("_", " ")))
+            yield Shown(one, None)
+            continue
+        pill, tone = CIRCUITS[found.circuit if breaks else "closed"]
+        if tone == "ok" and not found.attempts:
+            pill, tone = "idle", "muted"
+        yield Shown(
+            one,
+            found,
+            pill,
+            tone,
+            last_error=FAILURES.get(found.last_error, found.last_error.replace("_", " ")),
+            failed=round((found.error_rate or 0) * found.attempts),
+            first_token_ms=None if found.first_token_ms is None else round(found.first_token_ms),
+        )

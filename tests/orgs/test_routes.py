@@ -19,6 +19,7 @@ from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from proxy import provider_keys
 from proxy.provider_keys import Place
+from proxy.naming_services import PresetWords, create_alias, create_preset
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
 
@@ -69,8 +70,8 @@ class Row(NamedTuple):
 
     Arguments of the path named org, key_id, group_id, application_id, member_id and call_id are filled in: Mia's key, her
     group and membership, Sam's application, a call that never was;
-    below guardrails a policy on Sam's own node, and an exception there; a provider key on Lena's.
-    `method` is sent with the form `data`.
+    below guardrails a policy on Sam's own node, and an exception there; a provider key on Lena's; below routing and
+    presets an alias and a preset on Sam's. `method` is sent with the form `data`.
     """
 
     name: str
@@ -147,6 +148,30 @@ ROWS = [
     Row("policies:unbind", "302 404 403 403 403 302 404", method="post"),
     Row("policies:end", "302 404 403 403 403 302 302", method="post"),
     Row("policies:resume", "302 404 403 403 403 302 302", method="post"),
+    Row("routing:page", "302 404 403 403 200 200 200"),
+    Row("routing:health", "302 404 403 403 200 200 200"),
+    Row("routing:which", "302 404 200 200 200 200 200"),
+    Row("routing:which", "302 404 422 422 422 422 422", method="post"),
+    Row("routing:new_alias", "302 404 403 403 200 200 200"),
+    Row("routing:new_alias", "302 404 403 403 422 422 422", method="post"),
+    Row("routing:edit_alias", "302 404 403 403 200 200 200"),
+    Row("routing:edit_alias", "302 404 403 403 422 422 422", method="post"),
+    Row("routing:delete_alias", "302 404 403 403 200 200 200"),
+    Row("routing:delete_alias", "302 404 403 403 422 422 422", method="post"),
+    Row("routing:add_candidate", "302 404 403 403 403 403 302", method="post"),
+    Row("routing:remove_candidate", "302 404 403 403 403 403 302", method="post"),
+    Row("routing:move_candidate", "302 404 403 403 403 403 302", method="post"),
+    Row("routing:set_baseline", "302 404 403 403 403 403 302", method="post"),
+    Row("presets:list", "302 404 200 200 200 200 200"),
+    Row("presets:preset", "302 404 404 200 200 200 200"),
+    Row("presets:new", "302 404 403 403 200 200 200"),
+    Row("presets:new", "302 404 403 403 422 422 422", method="post"),
+    Row("presets:edit", "302 404 403 403 200 200 200"),
+    Row("presets:edit", "302 404 403 403 422 422 422", method="post"),
+    Row("presets:archive", "302 404 403 403 302 302 302", method="post"),
+    Row("presets:restore", "302 404 403 403 302 302 302", method="post"),
+    Row("analytics:savings", "302 404 403 403 200 200 200"),
+    Row("analytics:presets_use", "302 404 200 200 200 200 200"),
     Row("analytics:overview", "302 404 200 200 200 200 200"),
     Row("analytics:calls", "302 404 200 200 200 200 200"),
     Row("analytics:call", "302 404 404 404 404 404 404"),
@@ -256,9 +281,22 @@ def _provider_key(world: World) -> dict[str, Any]:
     return {"provider_key_id": key.pk}
 
 
+def _names(world: World) -> dict[str, Any]:
+    """On Sam's own node."""
+    sam = world.actor("sam")
+    alias = create_alias(world.platform, name="ours", model="auto", by=sam)
+    preset = create_preset(world.platform, name="polite", words=PresetWords("auto"), by=sam)
+    return {"alias_id": alias.pk, "preset_id": preset.pk}
+
+
 def _nothing(world: World) -> dict[str, Any]:
     return {}
 
 
 # What the routes of a namespace are about.
-MORE: dict[str, Callable[[World], dict[str, Any]]] = {"policies": _guardrails, "provider_keys": _provider_key}
+MORE: dict[str, Callable[[World], dict[str, Any]]] = {
+    "policies": _guardrails,
+    "provider_keys": _provider_key,
+    "routing": _names,
+    "presets": _names,
+}

@@ -42,7 +42,7 @@ def trail(world: World) -> list[str]:
     return list(wanted.order_by("pk").values_list("action", flat=True))
 
 
-def refusal(field: str, call: Any, *arguments: Any, **options: Any) -> str:
+def refusal(field: str | None, call: Any, *arguments: Any, **options: Any) -> str:
     with pytest.raises(Refused) as refused:
         call(*arguments, **options)
     assert refused.value.field == field
@@ -62,7 +62,7 @@ def test_an_alias_is_made_changed_and_deleted_and_each_is_audited(world: World) 
     assert trail(world) == ["alias.created", "alias.changed", "alias.deleted"]
     changed = AuditEvent.objects.get(organization=world.acme, action="alias.changed")
     assert (changed.before["model"], changed.after["model"]) == ("large", "small")
-    assert "gone" in refusal(None, naming_services.delete_alias, made, by=sam)  # type: ignore[arg-type]
+    assert "gone" in refusal(None, naming_services.delete_alias, made, by=sam)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,10 @@ def test_an_admin_names_at_its_node_and_below_and_nowhere_else(world: World) -> 
         with pytest.raises(NotAllowed):
             alias(world, "no", at=at, by=by)
     above = alias(world, "above", at="root", by="alice")
-    for change in (
-        lambda: naming_services.change_alias(above, model="small", by=world.actor("lena")),
-        lambda: naming_services.delete_alias(above, by=world.actor("lena")),
-    ):
-        with pytest.raises(NotAllowed):
-            change()
+    with pytest.raises(NotAllowed):
+        naming_services.change_alias(above, model="small", by=world.actor("lena"))
+    with pytest.raises(NotAllowed):
+        naming_services.delete_alias(above, by=world.actor("lena"))
     assert [group.name for group in homes_of_names(world.actor("sam"))] == ["platform", "gateway", "core"]
 
 
@@ -171,7 +169,7 @@ def test_a_preset_is_made_changed_archived_and_brought_back(world: World) -> Non
     naming_services.change_preset(made, words=PresetWords("auto", description="Polite"), by=sam)
     naming_services.archive_preset(made, by=sam)
     naming_services.archive_preset(made, by=sam)
-    assert "archived" in refusal(None, naming_services.change_preset, made, words=same, by=sam)  # type: ignore[arg-type]
+    assert "archived" in refusal(None, naming_services.change_preset, made, words=same, by=sam)
     naming_services.restore_preset(made, by=sam)
     fresh = Preset.objects.get(pk=made.pk)
     assert (fresh.model, fresh.description, fresh.parameters, fresh.archived_at) == ("auto", "Polite", {}, None)

@@ -1,0 +1,20 @@
+"""Why a call goes where it goes, in words: for the call's page and for the one that asks before."""
+
+from __future__ import annotations
+
+# By the reasons of proxy/choosing.py and Call.route_reason.
+ROUTES = {
+    "only": "the only deployment of this model",
+    "order": "first in the order of its deployments",
+    "weight": "drawn by weight among equals",
+    "sticky": "where the calls of its session go, for the prompt's cache",
+    "cheapest": "the cheapest among equals",
+    "dearer": "a dearer one among equals",
+    "fastest": "the fastest among equals",
+    "slower": "a slower one among equals",
+    "measuring": "drawn by weight, to measure how fast it is now",
+    "not measured": "how fast it is was not known",
+    "fallback": "those before it could not serve the call",
+    "fallback model": "the model asked for could not be tried, its circuits are open",
+    "circuit open": "it had failed lately, but nothing else was left",
+}
