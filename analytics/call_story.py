@@ -25,6 +25,8 @@ KINDS = {
 SKIPS = {
     "quota": "passed over: what its provider grants a minute was used up",
 }
+# Below so much need of a strong model a request counts as simple (analytics/rollups.py).
+SIMPLE = 0.5
 # Besides the words of limits: a rate looks back over the minute before a refusal.
 WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
 # Why the gateway ended an answer, by the code of its row.
@@ -54,8 +56,18 @@ class Switch(NamedTuple):
     sent_to: str
 
 
+class Stop(NamedTuple):
+    """A model or deployment that could have served a call, and why it stands where it does."""
+
+    name: str
+    why: str
+
+
 class Step(NamedTuple):
-    """One entry of the timeline; `tone` is ok, warn, bad or muted. `gauge` and `switch` are pictures."""
+    """One entry of the timeline; `tone` is ok, warn, bad or muted. `gauge`, `switch` and `need` (0 to 1) are pictures.
+
+    `others`: what else was there to choose; `ordered`: they are tried in this order.
+    """
 
     title: str
     text: str
@@ -63,6 +75,13 @@ class Step(NamedTuple):
     when: str = ""
     gauge: Gauge | None = None
     switch: Switch | None = None
+    need: float | None = None
+    others: Sequence[Stop] = ()
+    ordered: bool = False
+
+    @property
+    def need_percent(self) -> int:
+        return round(100 * (self.need or 0))
 
 
 class Part(NamedTuple):
@@ -76,7 +95,10 @@ class Part(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`total` is the sum of `parts`, as recorded. What a refusal judged, where its row tells: `max_tokens`, `address`."""
+    """`total` is the sum of `parts`, as recorded. What a refusal judged, where its row tells: `max_tokens`, `address`.
+
+    `routed`: what the baseline would have cost more, less than nothing where it would have been cheaper; None: not compared.
+    """
 
     steps: list[Step]
     parts: list[Part]
@@ -84,10 +106,16 @@ class Story(NamedTuple):
     path: str
     max_tokens: int | None = None
     address: str = ""
+    routed: int | None = None
+    cache_cost: int = 0
+
+    @property
+    def dearer(self) -> int:
+        return -(self.routed or 0)
 
 
 def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequence[Group]) -> Story:
-    steps = [Step("Received", _asked(call), "ok"), *_decision(call)]
+    steps = [Step("Received", _asked(call), "ok"), *_named(call), *_decision(call)]
     if call.route_reason and call.provider:
         steps.append(_routed(call))
     steps += [_attempt(attempt) for attempt in attempts]
@@ -102,14 +130,38 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
         path=" / ".join(group.name for group in path),
         max_tokens=call.decision.get("asked"),
         address=call.decision.get("address") or "",
+        routed=_saved_by_routing(call),
+        cache_cost=max(0, -call.cache_saving_nano_usd),
     )
+
+
+def _saved_by_routing(call: UsageRecord) -> int | None:
+    """What failed cost nobody anything: there is nothing to compare."""
+    if call.baseline_nano_usd is None or call.status == UsageRecord.Status.FAILED:
+        return None
+    return call.baseline_nano_usd - call.list_nano_usd
+
+
+def _named(call: UsageRecord) -> list[Step]:
+    """From the name that was asked for to a model: a preset, and what `auto` decided."""
+    steps = (
+        [Step(f"Preset {call.preset}", "Its model, parameters and system prompt were filled in.", "ok")] if call.preset else []
+    )
+    auto: dict[str, Any] = call.decision.get("auto") or {}
+    if not auto:
+        return steps
+    need = float(auto.get("need") or 0)
+    half = "less than most" if need < SIMPLE else "as much as most or more"
+    words = f"The request needs a strong model {half}: {need:.2f} on a scale from 0 to 1."
+    others = [Stop(str(model), str(why)) for model, why in auto.get("others") or []]
+    return [*steps, Step(f"{auto.get('asked', 'auto')} chose {auto.get('model')}", words, "ok", need=need, others=others)]
 
 
 def _routed(call: UsageRecord) -> Step:
     words = f"{call.provider}: {route_words.ROUTES.get(call.route_reason, call.route_reason)}"
     order: list[list[str]] = call.decision.get("order") or []
-    places = ", ".join(f"{provider} / {model} ({reason})" for provider, model, reason in order)
-    return Step("Routed", f"{words}. In this order: {places}" if places else words, "ok")
+    places = [Stop(f"{provider} / {model}", route_words.ROUTES.get(reason, reason)) for provider, model, reason in order]
+    return Step("Routed", f"{words}. It could go to, in this order:" if places else words, "ok", others=places, ordered=True)
 
 
 def _asked(call: UsageRecord) -> str:
@@ -121,7 +173,7 @@ def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
         return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad", gauge=_gauge(decision))]
-    if not decision.keys() - {"order"}:
+    if not decision.keys() - {"order", "auto"}:
         return []
     if decision.get("unguarded"):
         words = "Limits could not be checked at that moment, and this organisation lets calls pass then: nothing was held for it."

@@ -38,6 +38,18 @@ class Route(NamedTuple):
     stops: list[Stop]
     refusal: ProxyError | None = None
 
+    @property
+    def preset_model(self) -> str:
+        """What the preset goes to, where one was asked for: a model, an alias or `auto`."""
+        preset = self.call.caller.names.presets.get(self.call.preset.lower())
+        return "" if preset is None else preset.model
+
+    @property
+    def alias(self) -> str:
+        """The alias that was asked for, by the caller or its preset; empty where none was."""
+        name = self.preset_model or self.call.asked.model
+        return name if self.call.target and name != self.call.target and name.lower() in self.call.caller.names.aliases else ""
+
 
 def body_of(text: str, *, model: str) -> bytes:
     """A request as it was pasted, or one that asks what was typed. `model` counts more than the body's. Raises BadRequest."""

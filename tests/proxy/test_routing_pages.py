@@ -76,7 +76,7 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
     assert "probing" in page
     assert "rate limited" in page
     assert "too slow" in page
-    assert "412 ms" in page
+    assert "412\N{NO-BREAK SPACE}ms" in page
     assert ">83<" in page
     assert "12 of 60 requests" in page
     assert "3,400 of 90,000 tokens" in page
