@@ -64,7 +64,7 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
     now = time.time_ns() // 10**6
     bucket = now // 1000
     first, second, _ = (str(one.pk) for one in deployments)
-    state = {"opened": 1, "till": now + 60_000, "why": "rate_limited", "error": "rate_limited", "error_at": now}
+    state: dict[Any, Any] = {"opened": 1, "till": now + 60_000, "why": "rate_limited", "error": "rate_limited", "error_at": now}
     redis.client().hset(keys.state(first), mapping={**state, "first_token": "412.4", "speed": "83.2"})
     redis.client().hset(keys.state(second), mapping={"opened": 1, "till": now - 1, "error": "timeout", "error_at": now})
     redis.client().hset(keys.quota(first), mapping={f"r{bucket}": 12, f"t{bucket}": 3400})

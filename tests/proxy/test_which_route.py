@@ -36,7 +36,7 @@ def _models(house: House, upstream: Upstream) -> Iterator[None]:
     upstream.forget()
 
 
-def ask(gateway: Gateway, house: House, *, user: User | None = None, **fields: str) -> httpx.Response:
+def ask(gateway: Gateway, house: House, *, user: User | None = None, **fields: Any) -> httpx.Response:
     client = Client()
     client.force_login(user or house.world.mia)
     cookies = {name: morsel.value for name, morsel in client.cookies.items()}
@@ -109,7 +109,7 @@ def test_rules_are_those_of_the_key(gateway: Gateway, house: House) -> None:
     ],
 )
 def test_what_is_no_request_is_sent_back(gateway: Gateway, house: House, fields: dict[str, str], words: str) -> None:
-    found = ask(gateway, house, key=house.key.public_id, **fields)
+    found = ask(gateway, house, user=house.world.mia, key=house.key.public_id, **fields)
     assert words in found.text
     assert "gh-verdict" not in found.text
 
