@@ -18,8 +18,8 @@ from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from proxy import provider_keys
-from proxy.provider_keys import Place
 from proxy.naming_services import PresetWords, create_alias, create_preset
+from proxy.provider_keys import Place
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
 
