@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 import pytest
 
-from analytics.call_story import ROUTES, Gauge, Step, Switch, story_of
+from analytics.call_story import Gauge, Step, Switch, story_of
 from billing.models import CallAttempt, UsageRecord
 from orgs.models import Group
 from proxy.choosing import Reason
+from proxy.route_words import ROUTES
 
 BUDGET = {"level": "key", "node": "Mia's key", "policy": "Limits", "window": "month", "limit": 5 * 10**9, "left": 1_234_567_891}
 REFUSAL = {
