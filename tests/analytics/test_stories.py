@@ -150,7 +150,8 @@ def test_where_a_call_could_go_is_told_in_order_and_is_no_decision_of_limits() -
     order = [["main", "gpt", "circuit open"], ["spare", "other", "order"]]
     told = steps(call(route_reason="order", decision={"order": order}))
     assert [step.title for step in told] == ["Received", "Routed", "Completed"]
-    assert told[1].text.endswith("In this order: main / gpt (circuit open), spare / other (order)")
+    assert told[1].text.endswith("It could go to, in this order:")
+    assert [stop.name for stop in told[1].others] == ["main / gpt", "spare / other"]
 
 
 def test_a_deployment_that_was_passed_over_says_why() -> None:
