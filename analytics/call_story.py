@@ -160,7 +160,7 @@ def _named(call: UsageRecord) -> list[Step]:
 def _routed(call: UsageRecord) -> Step:
     words = f"{call.provider}: {route_words.ROUTES.get(call.route_reason, call.route_reason)}"
     order: list[list[str]] = call.decision.get("order") or []
-    places = [Stop(f"{provider} / {model}", route_words.ROUTES.get(reason, reason)) for provider, model, reason in order]
+    places = [Stop(f"{provider} / {model}", route_words.PLACES.get(reason, reason)) for provider, model, reason in order]
     return Step("Routed", f"{words}. It could go to, in this order:" if places else words, "ok", others=places, ordered=True)
 
 

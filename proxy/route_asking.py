@@ -89,7 +89,7 @@ async def _route_of(key_id: int, organization_id: int, body: bytes, address: str
         raise GuardrailsUnavailable from error
     known = board.current()
     places = zip(call.planned.deployments, call.planned.reasons, strict=True)
-    return Route(call, [Stop(one, route_words.ROUTES.get(why, why), known.circuit(one)) for one, why in places])
+    return Route(call, [Stop(one, route_words.PLACES.get(why, why), known.circuit(one)) for one, why in places])
 
 
 async def _plan(call: Call) -> None:

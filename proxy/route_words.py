@@ -18,3 +18,9 @@ ROUTES = {
     "fallback model": "the model asked for could not be tried, its circuits are open",
     "circuit open": "it had failed lately, but nothing else was left",
 }
+# The same of a place in the order in which deployments are tried, before any was.
+PLACES = ROUTES | {
+    "order": "by the order of its deployments",
+    "fallback model": "of a model that is tried where the one asked for cannot serve the call",
+    "circuit open": "it has failed lately, so it comes last",
+}

@@ -178,7 +178,7 @@ def test_a_call_tells_its_preset_what_auto_decided_and_the_order_of_deployments(
     routed = steps["Routed"]
     assert routed.ordered
     assert [stop.name for stop in routed.others] == ["p / large-up", "q / large-up"]
-    assert routed.others[1].why == "it had failed lately, but nothing else was left"
+    assert routed.others[1].why == "it has failed lately, so it comes last"
 
 
 @pytest.mark.parametrize(
