@@ -228,6 +228,7 @@ CELERY_BEAT_SCHEDULE = {
     "book-usage": {"task": "billing.tasks.book_usage", "schedule": 60.0, "options": {"expires": 60}},
     "create-partitions": {"task": "billing.tasks.create_partitions", "schedule": 3600.0, "options": {"expires": 600}},
     "roll-up-usage": {"task": "analytics.tasks.roll_up_usage", "schedule": 15.0, "options": {"expires": 15}},
+    "poll-videos": {"task": "proxy.tasks.poll_videos", "schedule": 10.0, "options": {"expires": 10}},
     "prove-counters": {"task": "proxy.tasks.prove_counters", "schedule": 600.0, "options": {"expires": 600}},
     "sweep-generations": {"task": "guardrails.tasks.sweep_generations", "schedule": 3600.0, "options": {"expires": 600}},
     "forget-expired": {"task": "proxy.tasks.forget_expired", "schedule": 300.0, "options": {"expires": 300}},

@@ -28,7 +28,7 @@
     ├── HoldUsedUp 200 hold_used_up               never sent: a stream ends with the finish reason `length`
     ├── NotFound
     │   ├── UnknownUrl 404 unknown_url           ├── MethodNotAllowed 405 method_not_allowed
-    │   ├── ModelNotFound 404 model_not_found
+    │   ├── ModelNotFound 404 model_not_found    ├── VideoNotFound 404 video_not_found
     │   └── ResponseNotFound 404 response_not_found
     └── ServerFailed
         ├── ProviderFailed 502 provider_error    ├── ProviderTimeout 504 provider_timeout
@@ -262,6 +262,11 @@ class ModelNotFound(NotFound):
 class ResponseNotFound(NotFound):
     code = "response_not_found"
     sentence = "This response is not kept here."
+
+
+class VideoNotFound(NotFound):
+    code = "video_not_found"
+    sentence = "There is no such video, or it is not this key's to see."
 
 
 class ServerFailed(ProxyError):

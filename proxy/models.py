@@ -1,5 +1,5 @@
 """The catalogue: providers, the models callers ask for, and the deployments that serve them. And simulations of policies,
-idempotency keys in use, and contents that are kept."""
+idempotency keys in use, contents that are kept, and videos that are made."""
 
 from __future__ import annotations
 
@@ -312,3 +312,43 @@ class KeptResponse(models.Model):
 
     def __str__(self) -> str:
         return self.response_id
+
+
+class VideoJob(models.Model):
+    """A video that a provider makes (proxy/video_jobs.py). Who asked for it, and what it costs, is in the ledger's row.
+
+    Nothing of its content is kept. `finished_at`: nobody need ask any more, and what was to be given back has been.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        IN_PROGRESS = "in_progress", "In progress"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        EXPIRED = "expired", "Not finished in time"
+
+    call_id = models.UUIDField(primary_key=True)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    # Where it is made: the model's name in the catalogue, the deployment, and the own provider key it is made with.
+    model = models.CharField(max_length=200)
+    deployment_id = models.BigIntegerField()
+    provider_key_id = models.BigIntegerField(null=True)
+    upstream_id = models.CharField(max_length=300)
+    size = models.CharField(max_length=40, blank=True)
+    status = models.CharField(max_length=12, choices=Status, default=Status.QUEUED, db_default=Status.QUEUED)
+    tries = models.IntegerField(db_default=0)
+    created_at = models.DateTimeField(db_default=Now())
+    next_poll_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["organization", "-call_id"], name="videos_by_organization"),
+            models.Index(fields=["next_poll_at"], condition=models.Q(finished_at=None), name="videos_to_ask_about"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.call_id)

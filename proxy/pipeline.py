@@ -42,10 +42,12 @@ from proxy import (
     spend,
     steering,
     unguarded,
+    video_jobs,
 )
 from proxy import streaming as streams
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable, ProxyError
+from proxy.protocols import videos
 from proxy.protocols.base import CallerCodec
 
 # Judged by Redis itself, or not judged at all: nothing cached can be the reason.
@@ -310,6 +312,8 @@ async def _whole(call: Call) -> Answer:
     try:
         async with asyncio.timeout(call.seconds_left):
             whole = await attempts.whole_answer(call, call.planned)
+        if call.protocol == videos.NAME:
+            whole = await video_jobs.accepted(call, whole)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise

@@ -87,7 +87,7 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
     deployments = tuple(choice.deployment for choice in choices)
-    if any(deployment.price is None for deployment in deployments):
+    if not all(_is_priced(deployment, request) for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
     asked = request.max_tokens is not None or request.output_bound is not None
     full = _full_output(model, request)
@@ -107,6 +107,12 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
         tokens=_tokens(request, cap if asked else min(cap, USUAL_OUTPUT), most=None if asked else bounds.tokens),
         observed=bounds.usual is not None and cap == bounds.usual < full,
     )
+
+
+def _is_priced(deployment: Deployment, request: Request) -> bool:
+    """A video costs nothing but its seconds: a price that knows none would make it free."""
+    price = deployment.price
+    return price is not None and (request.kind != "video" or bool(price.rates.of_units(request.units)))
 
 
 def _full_output(model: Model, request: Request) -> int:

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from gateway_project.lib import lifespan
 from orgs.models import Organization
-from proxy import histories, holds, idempotency, kept, proving
+from proxy import histories, holds, idempotency, kept, proving, video_jobs
 from proxy.simulating import running
 
 
@@ -19,6 +19,19 @@ def resolve_holds() -> int:
 async def _resolve() -> int:
     try:
         return await holds.resolve_all()
+    finally:
+        await lifespan.stop()
+
+
+@shared_task
+def poll_videos() -> int:
+    """Asks about videos that are being made; what failed is given back. Any number may run at once."""
+    return asyncio.run(_poll_videos())
+
+
+async def _poll_videos() -> int:
+    try:
+        return await video_jobs.poll()
     finally:
         await lifespan.stop()
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from proxy import views
+from proxy import video_views, views
 from proxy.protocols import (
     chat_completions,
     embeddings,
@@ -27,6 +27,9 @@ urlpatterns = [
     path("v1/audio/translations", views.Calls.as_view(codec=translations)),
     path("v1/messages", views.Calls.as_view(codec=messages)),
     path("v1/messages/count_tokens", views.CountTokens.as_view()),
+    path("v1/videos", video_views.Videos.as_view()),
+    path("v1/videos/<str:id>", video_views.Video.as_view()),
+    path("v1/videos/<str:id>/content", video_views.Content.as_view()),
     path("v1/models", views.Models.as_view()),
     path("v1/models/<path:name>", views.Models.as_view()),
     path("v1/key", views.Key.as_view()),

@@ -43,6 +43,7 @@ class Received:
     answered: threading.Event = field(default_factory=threading.Event)
     # As it was written, escapes and query included.
     target: str = ""
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -145,7 +146,7 @@ class Upstream:
 
     async def _serve(self) -> None:
         application = web.Application(client_max_size=64 * 1024 * 1024)
-        application.router.add_post("/{path:.*}", self._handle)
+        application.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -161,6 +162,7 @@ class Upstream:
             {name.lower(): value for name, value in request.headers.items()},
             await request.read(),
             target=request.raw_path,
+            method=request.method,
         )
         self.received.append(received)
         try:

@@ -32,7 +32,8 @@ class Form:
         if found is None:
             raise BadRequest("The body must be a form: `content-type: multipart/form-data` with a boundary.")
         self.body = body
-        self.fields = list(_fields(body, b"--" + (found[1] or found[2]).encode()))
+        self._delimiter = b"--" + (found[1] or found[2]).encode()
+        self.fields = list(_fields(body, self._delimiter))
 
     def file(self, name: str) -> bytes | None:
         return next(
@@ -55,8 +56,11 @@ class Form:
             raise BadRequest(f"{name}: not valid UTF-8.", param=name) from error
 
     def with_text(self, name: str, value: str) -> bytes:
-        """The body with another value in every field of that name."""
+        """The body with another value in every field of that name; with such a field where there is none."""
         written, at = bytearray(), 0
+        if self.text(name) is None:
+            header = f'\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+            return self._delimiter + header.encode() + value.encode() + b"\r\n" + self.body[self.body.find(self._delimiter) :]
         for field in self.fields:
             if field.name == name and field.file_name is None:
                 written += self.body[at : field.begin] + value.encode()

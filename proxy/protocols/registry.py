@@ -12,6 +12,7 @@ from proxy.protocols import (
     speech,
     transcriptions,
     translations,
+    videos,
 )
 from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, PassThroughCodec, ProviderCodec
 
@@ -25,6 +26,7 @@ CALLERS: dict[str, CallerCodec] = {
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
     translations.NAME: translations,
+    videos.NAME: videos,
 }
 # Spoken on both sides.
 PASS_THROUGH: dict[str, PassThroughCodec] = {
@@ -37,6 +39,7 @@ PASS_THROUGH: dict[str, PassThroughCodec] = {
     speech.NAME: speech,
     transcriptions.NAME: transcriptions,
     translations.NAME: translations,
+    videos.NAME: videos,
 }
 # Those between which calls and answers are translated.
 CHAT_CALLERS: dict[str, ChatCallerCodec] = {

@@ -1,4 +1,4 @@
-"""The HTTP client of every provider: a POST, and an answer that is read whole or as a stream.
+"""The HTTP client of every provider: a request, mostly a POST, and an answer that is read whole or as a stream.
 
 Guarantees: no retry, no redirect; each wait is bounded (connect, first byte, idle); whatever goes wrong is an
 `AttemptFailed` whose message holds no credential; a request cancelled at any point closes its connection.
@@ -29,8 +29,10 @@ _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/htm
 _NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
 
-async def open(target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool) -> "OpenAnswer":
-    """POSTs `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind.
+async def open(
+    target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool, method: str = "POST"
+) -> "OpenAnswer":
+    """Sends `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind.
 
     `headers` (names in lower case) come before the client's own defaults; the target's come before both.
     """
@@ -38,7 +40,7 @@ async def open(target: Target, *, url: str, headers: dict[str, str], body: bytes
     connect = target.timeouts.connect
     try:
         request = httpx.Request(
-            "POST",
+            method,
             _url(url),
             headers=_defaults(stream=stream) | headers | {name.lower(): value for name, value in target.headers.items()},
             content=body,

@@ -27,7 +27,7 @@ CHAT_ONLY = ("chat_completions",)
 EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
-OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses")
+OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses", "videos")
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -99,12 +99,19 @@ class Provider(msgspec.Struct, frozen=True):
         signed = await self.credentials(target, url=url, body=body)
         return await http.open(target, url=url, headers={**(headers or {}), **signed}, body=body, stream=stream)
 
+    async def ask(self, target: Target, *, method: str, path: str) -> Upstream:
+        """About something that was made before: a request without a body, an answer of any type. Raises AttemptFailed."""
+        url = self.address(target, path)
+        signed = await self.credentials(target, url=url, body=b"")
+        return await http.open(target, method=method, url=url, headers={"accept": "*/*", **signed}, body=b"", stream=False)
+
 
 class Azure(Provider, frozen=True):
     """OpenAI's models in a customer's own Azure resource: `https://NAME.openai.azure.com`.
 
     Without `options.api_version` (or with `v1`) the addresses are those of the v1 surface, which are OpenAI's own below
-    `/openai/v1`. With a dated version a deployment stands in the path, but for Responses, where it is the body's `model`.
+    `/openai/v1`. With a dated version a deployment stands in the path, but for Responses and Videos, where it is the body's
+    `model`.
     https://learn.microsoft.com/azure/ai-services/openai/reference
     """
 
@@ -113,7 +120,7 @@ class Azure(Provider, frozen=True):
         version = str(target.options.get("api_version") or "v1")
         if version == "v1":
             return f"{root}/v1{path}"
-        place = "" if path == "/responses" else f"/deployments/{quote(target.model, safe='')}"
+        place = "" if path.startswith(("/responses", "/videos")) else f"/deployments/{quote(target.model, safe='')}"
         return f"{root}{place}{path}?api-version={quote(version)}"
 
     async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:

@@ -17,8 +17,9 @@ from billing.pricing import Price, Rates, bill, worst_case
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, BadRequest
-from proxy.protocols import embeddings, image_edits, images, registry, sounds, speech, transcriptions, translations
+from proxy.protocols import embeddings, image_edits, images, registry, sounds, speech, transcriptions, translations, videos
 from proxy.protocols.base import BrokenReply, CallerCodec, PassThroughCodec, Quirks
+from proxy.protocols.forms import Form
 
 MEDIA: list[Any] = [embeddings, images, image_edits, speech, transcriptions, translations]
 
@@ -255,3 +256,51 @@ def test_units_cost_no_more_than_what_was_held_for_them(count: int, unit: str, n
     exact = (count * nano + 30) // 60 if minute and unit == "second" else count * nano
     assert billed.total == exact
     assert worst_case(priced, input_tokens=0, output_tokens=0, units={unit: count}) >= billed.total
+
+
+# --- videos ------------------------------------------------------------------------------------
+def video_form(**fields: str) -> bytes:
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    return "".join(parts).encode() + b"--x--\r\n"
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "sent"),
+    [({}, 4, "4"), ({"seconds": None}, 4, "4"), ({"seconds": "12"}, 12, "12"), ({"seconds": 8}, 8, 8)],
+)
+def test_the_seconds_of_a_video_are_said(given: dict[str, object], seconds: int, sent: object) -> None:
+    request = videos.parse(json.dumps({"model": "film", "prompt": "a gate", "extra": [1.50], **given}).encode())
+    assert (request.kind, request.units, request.output_bound) == ("video", {"second": seconds}, 0)
+    written = videos.pass_through(request, model="sora-2", max_tokens=None, quirks=Quirks())
+    assert json.loads(written) == {"model": "sora-2", "prompt": "a gate", "extra": [1.5], "seconds": sent}
+    assert b"1.50" in written
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 4), ({"seconds": "12"}, 12)])
+def test_and_in_a_form_too(given: dict[str, str], seconds: int) -> None:
+    request = videos.parse(video_form(model="film", prompt="a gate", **given), FORM)
+    written = Form(videos.pass_through(request, model="sora-2", max_tokens=None, quirks=Quirks()), FORM["content-type"])
+    assert (request.units["second"], written.text("seconds")) == (seconds, str(seconds))
+    assert (written.text("model"), written.text("prompt"), len(written.fields)) == ("sora-2", "a gate", 3)
+
+
+def test_seconds_cannot_hide_in_a_file() -> None:
+    body = video_form(model="film", prompt="a gate", seconds="12").replace(b'name="seconds"', b'name="seconds"; filename="s"')
+    with pytest.raises(BadRequest) as refused:
+        videos.parse(body, FORM)
+    assert refused.value.param == "seconds"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id": 3}', b'{"id": ""}', b"\xff"])
+def test_what_is_no_video_job_is_broken(body: bytes) -> None:
+    with pytest.raises(BrokenReply):
+        videos.read_reply(body)
+
+
+def test_a_job_is_told_under_our_own_id() -> None:
+    theirs = b'{"id":"theirs","status":"queued","seconds":"8","remixed_from_video_id":"other","progress":1.50}'
+    assert videos.read_reply(theirs).usage == Usage(units={"second": 8})
+    assert videos.renamed(theirs, id="ours") == theirs.replace(b'"theirs"', b'"ours"').replace(b'"other"', b"null")

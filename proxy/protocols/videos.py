@@ -1,0 +1,140 @@
+"""OpenAI's Videos: `POST /v1/videos`, JSON or a form, and what its provider says of a job later.
+
+Priced by the second, which is known when the job is accepted: what is asked for is what is made. The provider's own id of a
+job never leaves the gateway.
+Source: openai-python 3.52 types; https://platform.openai.com/docs/api-reference/videos
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
+from proxy.errors import BadRequest
+from proxy.protocols.base import BrokenReply, Quirks, Reply
+from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.event_taps import EventTap
+from proxy.protocols.failures import read_failure
+from proxy.protocols.forms import Form
+from proxy.protocols.openai_errors import render_error, render_stream_error
+
+__all__ = ["HEADERS", "NAME", "parse", "pass_through", "path", "read_reply", "reader", "render_error", "render_stream_error"]
+
+NAME = "videos"
+HEADERS: tuple[str, ...] = ("content-type",)
+DEFAULT_SECONDS = 4
+MAX_SECONDS = 600
+_FIELDS = ("model", "prompt", "seconds")
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    prompt: str | None = None
+    seconds: str | int | None = None
+
+
+class Told(msgspec.Struct):
+    """What a provider says of a job. `status`: queued, in_progress, completed or failed."""
+
+    id: str = ""
+    status: str = ""
+    seconds: str | int | None = None
+    size: str | None = None
+    error: Any = None
+
+
+_body = BodyReader(_Body, used=("model", "prompt"))
+_told = msgspec.json.Decoder(Told).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_write = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    """Raises BadRequest, with the name of the offending member as `param`."""
+    content_type = (headers or {}).get("content-type", "")
+    if not content_type.lower().startswith("multipart/"):
+        read, fields = _body.read(body)
+        return _request(read, fields)
+    form = Form(body, content_type)
+    if form.file("seconds") is not None:
+        raise BadRequest("seconds: must be text, not a file.", param="seconds")
+    values = {name: value for name in _FIELDS if (value := form.text(name)) is not None}
+    fields = {name: Raw(_write(value)) for name, value in values.items()}
+    request = _request(msgspec.convert(values, _Body), fields)
+    request.form, request.headers = body, {"content-type": content_type}
+    return request
+
+
+def _request(read: _Body, fields: dict[str, Raw]) -> Request:
+    if not read.model:
+        raise BadRequest("The request must name a model.", param="model")
+    if not read.prompt:
+        raise BadRequest("`prompt` must say what the video shows.", param="prompt")
+    seconds = DEFAULT_SECONDS if read.seconds is None else _whole(read.seconds)
+    if seconds is None or not 1 <= seconds <= MAX_SECONDS:
+        raise BadRequest(f"seconds: must be a whole number from 1 to {MAX_SECONDS}.", param="seconds")
+    return Request(
+        protocol=NAME,
+        kind="video",
+        model=read.model,
+        fields=fields,
+        text_only=False,
+        output_bound=0,
+        units={"second": seconds},
+    )
+
+
+def _whole(given: str | int) -> int | None:
+    text = str(given)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
+
+
+def path(model: str, *, stream: bool) -> str:
+    return "/videos"
+
+
+def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+    """With the seconds that are paid for, said even where the caller left them to the default."""
+    seconds = str(request.units["second"])
+    if request.form:
+        content_type = request.headers["content-type"]
+        return Form(Form(request.form, content_type).with_text("model", model), content_type).with_text("seconds", seconds)
+    given = request.fields.get("seconds")
+    said = {} if given is not None and given != NULL else {"seconds": Raw(_write(seconds))}
+    return _write(request.fields | said | {"model": Raw(_write(model))})
+
+
+def read_told(body: bytes) -> Told:
+    """Raises BrokenReply, AttemptFailed."""
+    try:
+        told = _told(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BrokenReply("broken", "The provider's answer is no video job.") from error
+    if not told.id:
+        if told.error:
+            raise read_failure(body, status=None)
+        raise BrokenReply("broken", "The provider's answer has no `id`.")
+    return told
+
+
+def read_reply(body: bytes) -> Reply:
+    """Raises BrokenReply, AttemptFailed."""
+    told = read_told(body)
+    seconds = None if told.seconds is None else _whole(told.seconds)
+    return Reply(Usage(units={} if seconds is None else {"second": seconds}), upstream_id=told.id)
+
+
+def renamed(body: bytes, *, id: str) -> bytes:
+    """A provider's answer about a job, under our own id. What it was made from has an id of the provider's: it is left out."""
+    members = _members(body)
+    if "remixed_from_video_id" in members:
+        members["remixed_from_video_id"] = Raw(b"null")
+    return _write(members | {"id": Raw(_write(id))})
+
+
+def reader(*, n: int, wants_usage: bool, deltas: bool = False) -> EventTap:
+    """Never asked for: a job has no stream."""
+    return EventTap(lambda _: None)
