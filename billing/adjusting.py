@@ -36,7 +36,8 @@ def taken_back(row: Row) -> Row:
         http_status=200,
         **{name: getattr(row, name) for name in _ALIKE},
         **{name: -getattr(row, name) for name in _NEGATED},
-        **{name: {part: -count for part, count in getattr(row, name).items()} for name in ("units", "cost_parts")},
+        units={unit: -count for unit, count in row.units.items()},
+        cost_parts={part: -cost for part, cost in row.cost_parts.items()},
         baseline_nano_usd=None if row.baseline_nano_usd is None else -row.baseline_nano_usd,
     )
 

@@ -43,7 +43,7 @@ def test_the_two_cancel_each_other_out(charged: int, listed: int, baseline: int 
     assert (back.member_id, back.group1_id, back.feature, back.byok) == (3, 2, "chat", byok)
 
 
-@given(milliseconds=st.integers(0, 2**48 - 1), low=st.integers(0, 2**62 - 1), high=st.integers(0, 2**12 - 1))
+@given(milliseconds=st.integers(0, 253_402_300_799_999), low=st.integers(0, 2**62 - 1), high=st.integers(0, 2**12 - 1))
 def test_its_id_follows_from_the_calls_and_lies_in_the_same_moment(milliseconds: int, low: int, high: int) -> None:
     call_id = UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
     found = adjusting.adjusting_id(call_id)

@@ -18,7 +18,7 @@ from billing import adjusting, credits, prices
 from billing.buckets import close_spend_buckets, spend_sums
 from billing.models import UsageRecord
 from billing.pricing import Rates
-from gateway_project.lib import crypto
+from gateway_project.lib import crypto, database
 from orgs import epoch
 from orgs.models import Organization
 from proxy import provider_keys, proving, tasks, video_jobs
@@ -238,11 +238,8 @@ def test_however_often_and_by_however_many_it_is_given_back_it_is_booked_once(
     VideoJob.objects.filter(pk=call_id(video)).update(status="failed")  # as after a crash between verdict and booking
 
     async def many() -> None:
-        async def due() -> video_jobs.Job:
-            caller = await video_jobs.database.rows(video_jobs.DUE_SQL, {"batch": 5})
-            return video_jobs.Job(**caller[0])
-
-        job = await due()
+        [due] = await database.rows(video_jobs.DUE_SQL, {"batch": 5})
+        job = video_jobs.Job(**due)
         await asyncio.gather(*(video_jobs.follow(job) for _ in range(8)))
         await video_jobs.follow(job)
 
