@@ -1,12 +1,14 @@
-"""The front door. Each path goes to one of four applications:
+"""The front door. Each path goes to one of five applications:
 
 /v1/*                      the proxy, by the lean handler: no middleware, errors in the caller's protocol
 /livez, /readyz, /metrics  probes, by the lean handler
 /sandbox/*                 the sandbox provider
+/o/*/playground/keys/*/call/  calls from the playground: the console lets them in, the lean handler serves them
 everything else            the console, by Django with its full middleware
 """
 
 import os
+import re
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
@@ -14,15 +16,21 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from gateway_project.lib import lifespan
+from gateway_project.lib.doored import BehindConsole
 from gateway_project.lib.lean import LeanHandler, Receive, Scope, Send
 from proxy.answers import PREFIX_FORGOTTEN, error_response
 from proxy.sandbox import app as sandbox
 
+PLAYGROUND = re.compile(r"/o/[^/]+/playground/keys/[0-9]+/call/")
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 # First: it loads the applications, and with them the models that the routes import.
 _console = get_asgi_application()
 _proxy = LeanHandler("proxy.urls", error_response=error_response, max_body_bytes=settings.MAX_BODY_BYTES)
+_playground = BehindConsole(
+    _console,  # type: ignore[arg-type]
+    LeanHandler("proxy.playground_routes", error_response=error_response, max_body_bytes=settings.MAX_BODY_BYTES),
+)
 _probes = LeanHandler("gateway_project.probes", error_response=error_response, max_body_bytes=0)
 
 
@@ -40,5 +48,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _probes(scope, receive, send)
     elif path.startswith("/sandbox/"):
         await sandbox.application(scope, receive, send)
+    elif PLAYGROUND.fullmatch(path):
+        await _playground(scope, receive, send)
     else:
         await _console(scope, receive, send)  # type: ignore[arg-type]

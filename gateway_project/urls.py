@@ -12,6 +12,7 @@ urlpatterns = [
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
     path("o/<slug:org>/guardrails/explain/", include("proxy.explain_urls")),
     path("o/<slug:org>/guardrails/requests/", include("guardrails.request_urls")),
+    path("o/<slug:org>/playground/", include("proxy.playground_urls")),
     path("o/<slug:org>/models/", include("proxy.catalogue_urls")),
     path("o/<slug:org>/provider-keys/", include("proxy.provider_key_urls")),
     path("o/<slug:org>/routing/", include("proxy.routing_urls")),

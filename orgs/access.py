@@ -20,6 +20,9 @@ from gateway_project.lib.crypto import digest
 KEY = re.compile(r"gh_sk_[a-z0-9]{6,16}_[A-Za-z0-9_-]{20,64}")
 MAX_HEADER = 512
 
+# A key as its caller shows it; or its id, where the console has judged who may use it.
+KeyReference = str | int
+
 
 class KeyRefused(Exception):
     """`code` is one of invalid_api_key, key_revoked, key_disabled, key_expired, account_frozen."""
@@ -81,9 +84,10 @@ def bearer(authorization: str | None) -> str:
     return text
 
 
-async def organization_of(key: str) -> int:
+async def organization_of(key: KeyReference) -> int:
     """The organisation of a key; it never changes. Raises KeyRefused, DatabaseUnavailable."""
-    found = await database.rows("SELECT organization_id FROM orgs_apikey WHERE digest = %s", (digest(key),))
+    column, value = ("id", key) if isinstance(key, int) else ("digest", digest(key))
+    found = await database.rows(f"SELECT organization_id FROM orgs_apikey WHERE {column} = %s", (value,))  # noqa: S608
     if not found:
         raise KeyRefused("invalid_api_key", "This API key does not exist.")
     return int(found[0]["organization_id"])
@@ -118,9 +122,10 @@ WHERE k.digest = %s
 PRINCIPAL_BY_ID_SQL = PRINCIPAL_SQL.replace("k.digest = %s", "k.id = %s")
 
 
-async def principal_of(key: str) -> Principal:
+async def principal_of(key: KeyReference) -> Principal:
     """The principal as PostgreSQL has it now. Raises KeyRefused, DatabaseUnavailable."""
-    found = await database.rows(PRINCIPAL_SQL, (digest(key),))
+    query, value = (PRINCIPAL_BY_ID_SQL, key) if isinstance(key, int) else (PRINCIPAL_SQL, digest(key))
+    found = await database.rows(query, (value,))
     if not found:
         raise KeyRefused("invalid_api_key", "This API key does not exist.")
     row = found[0]

@@ -47,6 +47,12 @@ def keys_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_US
     return keys.select_related("member", "application", LINEAGE).order_by("-created_at", "-pk")
 
 
+def own_keys(actor: Actor) -> QuerySet[ApiKey]:
+    """The keys that are the actor's own, deleted ones left out; newest first."""
+    keys = ApiKey.objects.filter(organization=actor.organization, member=actor.user, revoked_at=None)
+    return keys.select_related("organization", "member", "application", LINEAGE).order_by("-created_at", "-pk")
+
+
 def members_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> QuerySet[Membership]:
     """The memberships of the subtrees of the permission, and the actor's own."""
     own = Q(pk__in=[membership.pk for membership in actor.memberships])

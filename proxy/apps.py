@@ -18,6 +18,7 @@ class ProxyConfig(AppConfig):
         offered.read_with(known_models.known_models)
         new_models.read_with(newly_offered.newly_offered, by_name=newly_offered.by_own_name)
         register(Entry("Models", "catalogue:models", "cpu", Permission.VIEW_OWN, position=25))
+        register(Entry("Playground", "playground:page", "message", Permission.MANAGE_OWN_KEYS, position=22))
         register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44))
         register(Entry("Provider keys", "provider_keys:list", "plug", Permission.MANAGE_PROVIDER_KEYS, position=48))
         register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46))

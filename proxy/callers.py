@@ -16,7 +16,7 @@ import msgspec
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
-from orgs.access import Principal
+from orgs.access import KeyReference, Principal
 from proxy import deployments, names, own_keys, spend
 from proxy.names import Names
 from proxy.own_keys import OwnKey
@@ -25,7 +25,7 @@ MAX_CACHED = 20_000
 
 
 class Caller(msgspec.Struct, frozen=True):
-    key: str
+    key: KeyReference
     epoch: str
     principal: Principal
     limits: limits.Limits
@@ -33,11 +33,11 @@ class Caller(msgspec.Struct, frozen=True):
     names: Names = Names()
 
 
-_cache: dict[str, Caller] = {}
-_reading: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Caller]]] = WeakKeyDictionary()
+_cache: dict[KeyReference, Caller] = {}
+_reading: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[KeyReference, asyncio.Task[Caller]]] = WeakKeyDictionary()
 
 
-async def cached(key: str) -> Caller:
+async def cached(key: KeyReference) -> Caller:
     """The caller as last loaded; the admission script will tell whether that still holds.
 
     Raises orgs.access.KeyRefused, DatabaseUnavailable, RedisUnavailable.
@@ -51,7 +51,7 @@ async def cached(key: str) -> Caller:
     return caller
 
 
-async def current(key: str) -> Caller:
+async def current(key: KeyReference) -> Caller:
     """The caller as it is now: a cached one only if nothing has changed since."""
     caller = await cached(key)
     over = caller.limits.is_over(datetime.now(UTC).timestamp() * 1000)
@@ -79,13 +79,13 @@ async def renewed(caller: Caller, *, now: datetime | None = None) -> Caller:
     return await asyncio.shield(task)
 
 
-def _finished(reading: dict[str, asyncio.Task[Caller]], key: str, done: asyncio.Task[Caller]) -> None:
+def _finished(reading: dict[KeyReference, asyncio.Task[Caller]], key: KeyReference, done: asyncio.Task[Caller]) -> None:
     reading.pop(key, None)
     if not done.cancelled():
         done.exception()  # whoever waited has heard of it; nobody else need
 
 
-async def load(key: str, *, now: datetime | None = None) -> Caller:
+async def load(key: KeyReference, *, now: datetime | None = None) -> Caller:
     """Reads everything anew. The epoch comes first: a change during the reading makes the result stale, not wrong.
 
     `now` decides which budget windows are compiled; Redis's clock where that found them to be over.
@@ -97,7 +97,7 @@ async def load(key: str, *, now: datetime | None = None) -> Caller:
         return await load_unguarded(key)
 
 
-async def load_unguarded(key: str) -> Caller:
+async def load_unguarded(key: KeyReference) -> Caller:
     """The caller as PostgreSQL has it at this moment, for one call.
 
     Raises KeyRefused, DatabaseUnavailable, and RedisUnavailable where its organisation lets no call pass unchecked.
@@ -109,7 +109,7 @@ async def load_unguarded(key: str) -> Caller:
     return Caller(key, "", principal, compiled, await own_keys.of_path(principal), await names.of(principal))
 
 
-async def _load(key: str, now: datetime | None) -> Caller:
+async def _load(key: KeyReference, now: datetime | None) -> Caller:
     organization_id = await access.organization_of(key)
     generation = await generations.of(organization_id)
     read = await epoch.read(organization_id)

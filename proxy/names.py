@@ -43,8 +43,17 @@ class Names(msgspec.Struct, frozen=True):
 
 async def of(principal: Principal) -> Names:
     """Raises DatabaseUnavailable."""
-    path = [node.id for node in principal.path]
-    (row,) = await database.rows(NAMES_SQL, {"organization": principal.organization_id, "path": path})
+    (row,) = await database.rows(NAMES_SQL, parameters(principal))
+    return from_row(row)
+
+
+def parameters(principal: Principal) -> dict[str, Any]:
+    """Of NAMES_SQL."""
+    return {"organization": principal.organization_id, "path": [node.id for node in principal.path]}
+
+
+def from_row(row: dict[str, Any]) -> Names:
+    """Of the one row that NAMES_SQL gives."""
     candidates, baseline = _json(row["choice"]) or ([], "")
     return Names(
         aliases={name.lower(): model for name, model in _json(row["aliases"])},

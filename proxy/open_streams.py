@@ -20,7 +20,7 @@ from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from orgs import access, epoch
-from orgs.access import KeyRefused
+from orgs.access import KeyReference, KeyRefused
 from proxy.call import Call
 from proxy.errors import CODES, ProxyError
 
@@ -75,8 +75,8 @@ class OpenStreams:
             by_key = self._admitted_under_another(organization_id, now)
             await asyncio.gather(*(_judge(key, streams, now) for key, streams in by_key.items()))
 
-    def _admitted_under_another(self, organization_id: int, now: str) -> dict[str, list[OpenStream]]:
-        by_key: defaultdict[str, list[OpenStream]] = defaultdict(list)
+    def _admitted_under_another(self, organization_id: int, now: str) -> dict[KeyReference, list[OpenStream]]:
+        by_key: defaultdict[KeyReference, list[OpenStream]] = defaultdict(list)
         for stream in self._by_organization.get(organization_id, {}).values():
             if stream.epoch != now:
                 by_key[stream.call.caller.key].append(stream)
@@ -86,7 +86,7 @@ class OpenStreams:
         self._task.cancel()
 
 
-async def _judge(key: str, streams: list[OpenStream], now: str) -> None:
+async def _judge(key: KeyReference, streams: list[OpenStream], now: str) -> None:
     """The streams of one key: cut, or in order under this epoch."""
     with _left_to_the_next_look(streams[0].call.principal.organization_id):
         try:

@@ -62,7 +62,10 @@ class Answer(NamedTuple):
 
 
 class Incoming(NamedTuple):
-    """What a caller sent. `headers`: those that the route's codec reads (`HEADERS`), by name in lower case."""
+    """What a caller sent. `headers`: those that the route's codec reads (`HEADERS`), by name in lower case.
+
+    `key_id`: of the key to call with in place of `authorization`, where the console has judged that its member asks.
+    """
 
     body: bytes
     authorization: str | None
@@ -72,11 +75,12 @@ class Incoming(NamedTuple):
     session: str = ""
     zdr: bool = False
     idempotency_key: str | None = None
+    key_id: int | None = None
 
 
 async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
     """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
-    caller = await authenticate(incoming.authorization)
+    caller = await authenticate(incoming.authorization, key_id=incoming.key_id)
     call = Call(codec.NAME, caller, incoming.feature, incoming.address, incoming.session, incoming.zdr)
     try:
         await _read(call, incoming, codec)
@@ -108,7 +112,7 @@ async def _admit_once(call: Call, incoming: Incoming, *, key: str) -> Answer | N
         content_type = incoming.headers.get("content-type", "")
         completed = await idempotency.begin(call, key=key, body=incoming.body, content_type=content_type)
         if completed is not None:
-            call.caller = await authenticate_current(incoming.authorization)
+            call.caller = await authenticate_current(incoming.authorization, key_id=incoming.key_id)
             permits.check_caller(call)
             return Answer(*await idempotency.replayed(call, completed))
     except ProxyError as error:
@@ -122,23 +126,23 @@ async def _admit_once(call: Call, incoming: Incoming, *, key: str) -> Answer | N
     return None
 
 
-async def authenticate(authorization: str | None) -> callers.Caller:
+async def authenticate(authorization: str | None, *, key_id: int | None = None) -> callers.Caller:
     """Raises errors.KeyRefused, GuardrailsUnavailable."""
     try:
-        return await callers.cached(bearer(authorization))
+        return await callers.cached(bearer(authorization) if key_id is None else key_id)
     except KeyRefused as refusal:
         raise errors.CODES[refusal.code](str(refusal)) from refusal
     except (RedisUnavailable, DatabaseUnavailable) as error:
         raise GuardrailsUnavailable from error
 
 
-async def authenticate_current(authorization: str | None) -> callers.Caller:
+async def authenticate_current(authorization: str | None, *, key_id: int | None = None) -> callers.Caller:
     """For answers that no admission stands behind: the key as it is now, not as this worker remembers it.
 
     Raises errors.KeyRefused, GuardrailsUnavailable.
     """
     try:
-        return await callers.current((await authenticate(authorization)).key)
+        return await callers.current((await authenticate(authorization, key_id=key_id)).key)
     except KeyRefused as refusal:
         raise errors.CODES[refusal.code](str(refusal)) from refusal
     except (RedisUnavailable, DatabaseUnavailable) as error:

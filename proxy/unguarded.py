@@ -14,7 +14,7 @@ import structlog
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails.admission import Admitted
-from orgs.access import KeyRefused
+from orgs.access import KeyReference, KeyRefused
 from proxy import callers, errors, metrics
 from proxy.call import Call
 from proxy.callers import Caller
@@ -23,7 +23,7 @@ from proxy.errors import GuardrailsUnavailable
 log = structlog.get_logger(__name__)
 
 
-async def caller_of(key: str) -> Caller:
+async def caller_of(key: KeyReference) -> Caller:
     """Raises errors.KeyRefused, and GuardrailsUnavailable where the organisation does not ask for it."""
     try:
         return await callers.load_unguarded(key)

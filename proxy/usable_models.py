@@ -18,12 +18,13 @@ from billing.pricing import Rates
 from guardrails import compiling
 from orgs.access import Node, Principal
 from orgs.actor import Actor
-from orgs.models import Membership
-from proxy import capabilities, deployments, permits, retirement
+from orgs.models import ApiKey, Membership
+from proxy import capabilities, deployments, names, permits, retirement
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.deployments import Model
 from proxy.errors import ModelNotApproved, PermissionRefused
+from proxy.names import Names
 from proxy.protocols import chat_completions
 from proxy.retirement import Retirement
 
@@ -67,10 +68,28 @@ class Offer(NamedTuple):
 def offers_to(actor: Actor) -> list[Offer]:
     """Every declared model, by name. Two statements, and two more for each group the person belongs to."""
     now = timezone.now()
+    calls = [Call(chat_completions.NAME, _caller(_principal(actor, one), now)) for one in actor.memberships]
+    return [offer_of(model, calls, today=now.date()) for model in _declared(now)]
+
+
+def chat_offers_to_key(key: ApiKey) -> list[Offer]:
+    """The declared models that this key may have a conversation with, by name."""
+    now = timezone.now()
+    call = Call(chat_completions.NAME, _caller(_principal_of_key(key), now))
+    offers = [offer_of(model, [call], today=now.date()) for model in _declared(now) if model.kind == "chat"]
+    return [offer for offer in offers if offer.is_usable]
+
+
+def names_of(key: ApiKey) -> Names:
+    """The presets and aliases that this key may call."""
+    (row,) = _rows(names.NAMES_SQL, names.parameters(_principal_of_key(key)))
+    return names.from_row(row)
+
+
+def _declared(now: datetime) -> list[Model]:
     rows = [row | {name: _decoded(row[name]) for name in _JSON} for row in _rows(deployments.CATALOGUE_SQL)]
     models = deployments.assembled(rows, _rows(PRICES_SQL, {"skus": deployments.skus_of(rows), "at": now}))
-    calls = [Call(chat_completions.NAME, _caller(_principal(actor, one), now)) for one in actor.memberships]
-    return [offer_of(model, calls, today=now.date()) for model in sorted(models.values(), key=lambda model: model.name.lower())]
+    return sorted(models.values(), key=lambda model: model.name.lower())
 
 
 def offer_of(model: Model, calls: Sequence[Call], *, today: date) -> Offer:
@@ -121,11 +140,35 @@ def _principal(actor: Actor, membership: Membership) -> Principal:
     )
 
 
+def _principal_of_key(key: ApiKey) -> Principal:
+    organization = key.organization
+    return Principal(
+        organization_id=organization.pk,
+        organization_name=organization.name,
+        time_zone=organization.time_zone,
+        attribution_required=organization.attribution_required,
+        path=tuple(Node(group.pk, group.level, group.name) for group in key.group.path()),
+        member_id=key.member_id,
+        member_name=str(key.member or ""),
+        key_id=key.pk,
+        key_name=key.name,
+        application_id=key.application_id,
+        application_name=key.application.name if key.application else "",
+        environment=key.environment,
+        features=tuple(key.features),
+        expires_at=key.expires_at,
+        approval_since=organization.approval_since,
+    )
+
+
 def _caller(principal: Principal, now: datetime) -> Caller:
     """With the rules that apply; no call is made, so what was spent does not matter."""
     groups = [node.id for node in principal.path]
     subject = {"organization": principal.organization_id, "groups": groups, "member": principal.member_id}
-    bound = msgspec.convert(_rows(compiling.BOUND_SQL, {**subject, "key": 0, "application": None}), list[compiling.Bound])
+    bound = msgspec.convert(
+        _rows(compiling.BOUND_SQL, {**subject, "key": principal.key_id, "application": principal.application_id}),
+        list[compiling.Bound],
+    )
     approved = [row["model"] for row in _rows(compiling.APPROVED_SQL, subject)]
     limits = compiling.compiled(principal, bound, approved=approved, generation="", pool_nano_usd=0, now=now)
     return Caller("", "", principal, limits)
