@@ -155,10 +155,13 @@ def sandbox_declaration() -> dict[str, Any]:
         "models": [
             {
                 "name": model.name,
-                "kind": "chat",
-                "context_window": model.context_window,
-                "max_output_tokens": model.max_output_tokens,
-                "price": {"input": model.input_usd, "cached_input": model.cached_input_usd, "output": model.output_usd},
+                "kind": model.kind,
+                **(
+                    {"context_window": model.context_window, "max_output_tokens": model.max_output_tokens}
+                    if model.kind == "chat"
+                    else {}
+                ),
+                "price": model.price,
                 "deployments": [{"provider": "sandbox", "model": model.name}],
             }
             for model in sandbox.catalogue()

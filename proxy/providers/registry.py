@@ -215,7 +215,7 @@ THOUGHT_RETURNED = Quirks(returns_reasoning=True)
 # Always reports the usage of a stream, and refuses to be asked for it.
 UNASKED_USAGE = Quirks(force_usage=False)
 _PROVIDERS = (
-    Sandbox("sandbox", "Sandbox", key_required=False),
+    Sandbox("sandbox", "Sandbox", key_required=False, protocols=ALL_OF_OPENAI),
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Anthropic(

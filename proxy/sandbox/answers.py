@@ -114,7 +114,7 @@ def _limit(request: Request, model: SandboxModel, asked: Asked) -> int:
 def _choice(request: Request, model: SandboxModel, asked: Asked, *, seed: int) -> Choice:
     length = SHORTEST + seed % (LONGEST - SHORTEST) if asked.output_tokens is None else asked.output_tokens
     limit = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
-    words = _words(seed, min(length, limit))
+    words = pseudo_random_words(seed, min(length, limit))
     tool_call = _tool_call(request, seed)
     return Choice(
         words=words,
@@ -124,8 +124,8 @@ def _choice(request: Request, model: SandboxModel, asked: Asked, *, seed: int) -
     )
 
 
-def _words(seed: int, count: int) -> list[str]:
-    """A sequence of pseudo-random words (a linear congruential generator: fast, and the same everywhere)."""
+def pseudo_random_words(seed: int, count: int) -> list[str]:
+    """Each but the first with a space before it (a linear congruential generator: fast, and the same everywhere)."""
     words = []
     for position in range(count):
         seed = (seed * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF

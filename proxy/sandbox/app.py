@@ -1,4 +1,4 @@
-"""The sandbox provider: OpenAI's Chat Completions over HTTP without any model behind it.
+"""The sandbox provider: OpenAI's Chat Completions, and its routes for vectors, pictures and sound, without any model behind them.
 
 A raw ASGI application, mounted at /sandbox by the gateway's own servers, so that everything between a caller and a
 provider is real: connections, timeouts, streams, disconnects. What fails on purpose is chosen by the model's name.
@@ -15,7 +15,8 @@ from gateway_project.lib.lean import BodyTooLarge, ClientGone, Message, Receive,
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import chat_completions
-from proxy.sandbox import tokens
+from proxy.protocols.base import CallerCodec
+from proxy.sandbox import media, tokens
 from proxy.sandbox.answers import Answer, Choice, compose
 from proxy.sandbox.catalogue import MODELS, SandboxModel
 
@@ -26,6 +27,7 @@ TOKENS_PER_INSTANT_FRAME = 8
 CREATED = 1_760_000_000
 _JSON, _EVENT_STREAM, _HTML = b"application/json", b"text/event-stream", b"text/html"
 _DONE = b"data: [DONE]\n\n"
+CODECS: dict[str, CallerCodec] = {"/chat/completions": chat_completions, **media.CODECS}
 _write = msgspec.json.Encoder().encode
 
 
@@ -55,31 +57,41 @@ async def _serve(scope: Scope, body: bytes, send: Send) -> None:
         if scope["path"] == "/sandbox/v1/models":
             await _send_whole(send, _models())
             return
-        if scope["path"] != "/sandbox/v1/chat/completions":
+        path = scope["path"].removeprefix("/sandbox/v1")
+        if path not in CODECS:
             raise Refused(404, f"Unknown request URL: {scope['method']} {scope['path']}.", code="unknown_url")
         if scope["method"] != "POST":
             raise Refused(405, f"Not allowed to {scope['method']} on {scope['path']}.", code="method_not_allowed")
-        request = chat_completions.parse(body)
+        request = CODECS[path].parse(body, {"content-type": _header(scope, b"content-type")})
         model = _model(request)
-        answer = compose(request, model)
+        answer = compose(request, model) if request.kind == "chat" else media.make(path, request)
     except BadRequest as error:
         await _send_whole(send, Refused(400, error.message, param=error.param).body, status=400)
     except Refused as error:
         await _send_whole(send, error.body, status=error.status)
     else:
-        await _behave(request, model, answer, send)
+        if isinstance(answer, media.Made):
+            await asyncio.sleep(model.first_token_seconds)
+            await _send_whole(send, answer.body, kind=answer.content_type)
+        else:
+            await _behave(request, model, answer, send)
 
 
 def _require_token(scope: Scope) -> None:
-    given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    if not tokens.accepts(given):
+    if not tokens.accepts(_header(scope, b"authorization")):
         raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return str(dict(scope["headers"]).get(name, b"").decode("latin-1"))
 
 
 def _model(request: Request) -> SandboxModel:
     model = MODELS.get(request.model)
     if model is None:
         raise Refused(404, f"The model `{request.model}` does not exist.", code="model_not_found")
+    if model.kind != request.kind:
+        raise Refused(400, f"The model `{model.name}` is of the kind {model.kind}.", param="model")
     if model.behaviour == "error":
         raise Refused(model.status, f"{model.description}, as its name says.", code=model.code)
     return model

@@ -1,4 +1,4 @@
-"""The sandbox's models: five that answer, at the speed and price of real ones, and those that fail on purpose."""
+"""The sandbox's models: those that answer, at the speed and price of real ones, and those that fail on purpose."""
 
 from typing import Literal
 
@@ -10,7 +10,10 @@ Behaviour = Literal[
 
 
 class SandboxModel(msgspec.Struct, frozen=True):
-    """Prices in USD per million tokens, as text. `status` and `code` are what an `error` model answers."""
+    """Prices in USD per million tokens, as text; or those of `unit_prices`, by the word that the catalogue file has for each.
+
+    `status` and `code` are what an `error` model answers.
+    """
 
     name: str
     description: str
@@ -24,6 +27,13 @@ class SandboxModel(msgspec.Struct, frozen=True):
     output_usd: str = "1.50"
     status: int = 200
     code: str | None = None
+    kind: Literal["chat", "embedding", "image", "speech", "transcription"] = "chat"
+    unit_prices: dict[str, str] = {}
+
+    @property
+    def price(self) -> dict[str, str]:
+        """As the catalogue file declares it."""
+        return self.unit_prices or {"input": self.input_usd, "cached_input": self.cached_input_usd, "output": self.output_usd}
 
 
 AT_ONCE = float("inf")
@@ -51,6 +61,10 @@ _MODELS = (
         "sandbox-error-429", "Is rate limited, retry after two seconds", "error", status=429, code="rate_limit_exceeded"
     ),
     SandboxModel("sandbox-error-500", "Fails", "error", status=500, code="internal_error"),
+    SandboxModel("sandbox-embedding", "Vectors of texts", kind="embedding", unit_prices={"input": "0.02"}),
+    SandboxModel("sandbox-image", "Small pictures", kind="image", unit_prices={"image": "0.04"}),
+    SandboxModel("sandbox-speech", "A tone as long as the text", kind="speech", unit_prices={"character": "0.000015"}),
+    SandboxModel("sandbox-transcription", "Words for each second", kind="transcription", unit_prices={"second": "0.0001"}),
 )
 MODELS: dict[str, SandboxModel] = {model.name: model for model in _MODELS}
 
