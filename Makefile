@@ -17,7 +17,7 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 # Two processes, each with servers of its own; servers that were given are one set, and so is the run on them.
 SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=2 --dist=loadfile)
 
-.PHONY: run test check bench torture lock standins
+.PHONY: run test check bench torture lock standins test-all
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -40,6 +40,10 @@ bench: .venv/.dev
 
 torture: .venv/.dev
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+# The many-client campaign: its clients come from lock files of their own, some 900 MB.
+test-all: tests/campaign/node_modules/.package-lock.json tests/campaign/.venv/.installed standins
+	@$(BIN)/python -m pytest tests/campaign/campaign.py $(ARGS)
 
 # Tests that need them are skipped where they cannot be had.
 standins: tests/standins/node_modules/.package-lock.json
@@ -73,3 +77,14 @@ lock: .venv/.dev
 tests/standins/node_modules/.package-lock.json: tests/standins/package-lock.json | .venv/.dev
 	@echo "Installing stand-in providers"
 	@$(BIN)/python -m tests.node tests/standins && touch $@ || echo "They could not be installed."
+
+tests/campaign/node_modules/.package-lock.json: tests/campaign/package-lock.json | .venv/.dev
+	@echo "Installing the campaign's clients for Node"
+	@$(BIN)/python -m tests.node tests/campaign
+	@touch $@
+
+tests/campaign/.venv/.installed: tests/campaign/requirements.lock | .venv/.dev
+	@echo "Installing the campaign's clients for Python"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python tests/campaign/.venv
+	@$(BIN)/uv pip install --quiet --python tests/campaign/.venv --require-hashes -r tests/campaign/requirements.lock
+	@touch $@
