@@ -1,6 +1,7 @@
 // A provider that does what it is offered: it calls the tool it must or may call, with arguments that fit the tool's schema,
 // writes JSON where a schema asks for it, and otherwise a sentence. Everything it says goes out by aimock, in the shape of
 // whichever provider is called. Prints where it listens.
+import { createServer, request as forward } from "node:http";
 import { LLMock } from "../standins/node_modules/@copilotkit/aimock/dist/index.js";
 
 const ANSWER = "It is sunny in Zürich, 21 °C, and it stays so all day long.";
@@ -53,18 +54,50 @@ function respond(request) {
     const args = AGENT_TOOLS[tool.name]?.(folder) ?? object(tool.parameters ?? {}, said);
     return { toolCalls: [{ name: tool.name, arguments: JSON.stringify(args) }], usage: usage(60, 12) };
   }
-  const format = request.response_format;
-  if (format?.type === "json_schema") {
-    return { content: JSON.stringify(example(format.json_schema?.schema ?? format.schema, "", said)), usage: usage(50, 20) };
+  if (request._context) {
+    const schema = JSON.parse(Buffer.from(request._context, "base64"));
+    return { content: JSON.stringify(example(schema, "", said)), usage: usage(50, 20) };
   }
-  if (format?.type === "json_object") {
+  if (request.response_format?.type === "json_object") {
     return { content: JSON.stringify({ setup: "Why?", punchline: "Because." }), usage: usage(50, 20) };
   }
   if (last?.role === "tool") return { content: `${ANSWER} The tool said: ${textOf(last).slice(0, 200)}`, usage: usage(90, 20) };
   return { content: ANSWER, usage: usage(40, 15) };
 }
 
+// aimock knows the schema of an answer in Chat Completions only. In whatever protocol one is asked for, it is handed on as context.
+function schemaOf(body) {
+  const format = body.response_format ?? body.text?.format ?? body.output_config?.format;
+  const amazon = body.outputConfig?.textFormat?.structure?.jsonSchema?.schema;
+  const google = body.generationConfig?.responseJsonSchema ?? body.generationConfig?.responseSchema;
+  return format?.json_schema?.schema ?? format?.schema ?? google ?? (amazon && JSON.parse(amazon));
+}
+
+// Nor does it read the schema of a tool where Google has put the full one.
+function toldOfTools(body) {
+  for (const tool of body.tools ?? []) {
+    for (const each of tool.functionDeclarations ?? []) each.parameters ??= each.parametersJsonSchema;
+  }
+  return body;
+}
+
 const mock = new LLMock({ port: 0 });
 mock.on({}, respond);
 await mock.start();
-console.log(`listening on ${mock.url}`);
+
+const front = createServer(async (incoming, outgoing) => {
+  const chunks = [];
+  for await (const chunk of incoming) chunks.push(chunk);
+  const asked = toldOfTools(JSON.parse(Buffer.concat(chunks)));
+  const schema = schemaOf(asked);
+  const body = Buffer.from(JSON.stringify(asked));
+  const headers = { ...incoming.headers, "content-length": body.length };
+  if (schema) headers["x-aimock-context"] = Buffer.from(JSON.stringify(schema)).toString("base64");
+  const onward = forward(mock.url + incoming.url, { method: incoming.method, headers }, (answer) => {
+    outgoing.writeHead(answer.statusCode, answer.headers);
+    answer.pipe(outgoing);
+  });
+  onward.on("error", () => outgoing.destroy());
+  onward.end(body);
+});
+front.listen(0, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${front.address().port}`));

@@ -30,22 +30,30 @@ class Outcome:
         return "ok" if self.done else "failed"
 
 
-def lines(outcomes: Sequence[Outcome], *, clients: Sequence[Client], kinds: Sequence[str]) -> list[str]:
-    """A row for each client that ran, a column for each kind; what did not run is a dash."""
-    words = {(outcome.client, outcome.kind): outcome.word for outcome in outcomes}
+Cells = dict[tuple[str, str, str], str]
+
+
+def read(table: str) -> Cells:
+    """(client, protocol, kind) → what it says."""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines() if line[:3] != "| -"]
+    kinds = rows[0][2:] if rows else []
+    return {(row[0], row[1], kind): word for row in rows[1:] for kind, word in zip(kinds, row[2:], strict=True)}
+
+
+def lines(cells: Cells, *, clients: Sequence[Client], kinds: Sequence[str]) -> list[str]:
+    """A row for each client that ever ran, a column for each kind; what did not run is a dash."""
     rows = [["client", "protocol", *kinds], ["---"] * (2 + len(kinds))]
     for client in clients:
-        found = [words.get((client, kind), "–") for kind in kinds]
-        if set(found) != {"–"}:
-            rows.append([client.name, client.protocol, *found])
+        words = [cells.get((client.name, client.protocol, kind), "–") for kind in kinds]
+        if set(words) != {"–"}:
+            rows.append([client.name, client.protocol, *words])
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def write(outcomes: Sequence[Outcome], *, clients: Sequence[Client], kinds: Sequence[str]) -> None:
-    """Prints the table; where every client ran, the README's is replaced by it."""
-    table = "\n".join(lines(outcomes, clients=clients, kinds=kinds))
-    print(f"\n{table}")  # noqa: T201 - what a run is for
-    if {outcome.client for outcome in outcomes} == set(clients):
-        before, rest = README.read_text().split(BEGIN)
-        after = rest.split(END)[1]
-        README.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    """Puts what ran into the table; what did not run this time stays as it was."""
+    before, rest = README.read_text().split(f"{BEGIN}\n")
+    table, after = rest.split(END)
+    cells = read(table) | {(ran.client.name, ran.client.protocol, ran.kind): ran.word for ran in outcomes}
+    written = "\n".join(lines(cells, clients=clients, kinds=kinds))
+    README.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}")

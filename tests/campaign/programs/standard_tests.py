@@ -1,4 +1,4 @@
-"""LangChain's standard tests of a chat model, for its clients of OpenAI and of Anthropic. Run by pytest, of the campaign's own Python."""
+"""LangChain's standard tests of a chat model, for its clients of OpenAI and Anthropic. Run in the campaign's own environment."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 GATEWAY, KEY, MODEL = (os.environ[name] for name in ("GATEWAY", "KEY", "MODEL"))
-# Of what each client is told that its model is.
+# What each client is told of its model.
 OPENAI = {"model": MODEL, "base_url": f"{GATEWAY}/v1", "api_key": KEY, "max_retries": 0, "stream_usage": True}
 ANTHROPIC = {"model": MODEL, "base_url": GATEWAY, "api_key": KEY, "max_retries": 0, "max_tokens": 1000}
 
