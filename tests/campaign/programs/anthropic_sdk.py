@@ -8,7 +8,7 @@ from anthropic import Anthropic
 MODEL = os.environ["MODEL"]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: Any = [{"name": "weather", "description": "The weather of a city.", "input_schema": SCHEMA}]
-QUESTION = {"role": "user", "content": "What is the weather in Zürich?"}
+QUESTION: Any = {"role": "user", "content": "What is the weather in Zürich?"}
 client = Anthropic(base_url=os.environ["GATEWAY"], api_key=os.environ["KEY"], max_retries=0)
 
 
