@@ -91,12 +91,9 @@ def refused(call: Call, error: ProxyError) -> Row:
 
 
 def _with_units(call: Call, usage: Usage) -> Usage:
-    """Units that the provider does not report are those that were asked for; more than those were not reserved for."""
+    """Units that the provider does not report are those that were asked for."""
     asked = call.request.units if call.request is not None else {}
-    if not asked:
-        return usage
-    counted = {unit: min(usage.units.get(unit, most), most) for unit, most in asked.items()}
-    return msgspec.structs.replace(usage, units=counted)
+    return msgspec.structs.replace(usage, units={**asked, **usage.units}) if asked else usage
 
 
 def estimated_usage(call: Call, text_length: int) -> Usage:
@@ -215,8 +212,17 @@ def _uncached(price: Price, usage: Usage) -> int:
 
 def _as_reserved(call: Call, usage: Usage) -> Usage:
     """A provider that writes more than it was told has not been reserved for: what is beyond is not the caller's to pay."""
-    beyond = usage.output_total - call.most_output if call.plan is not None else 0
-    return msgspec.structs.replace(usage, output=max(0, usage.output - beyond)) if beyond > 0 else usage
+    if call.plan is None:
+        return usage
+    beyond = max(0, usage.output_total - call.most_output)
+    kept = {}
+    for kind in ("output", "audio_output", "image_output"):
+        written = getattr(usage, kind)
+        kept[kind] = max(0, written - beyond)
+        beyond -= written - kept[kind]
+    asked = call.asked.units
+    units = {unit: min(count, asked.get(unit, 0)) for unit, count in usage.units.items()}
+    return msgspec.structs.replace(usage, units=units, **kept)
 
 
 def _decision(call: Call) -> dict[str, Any]:

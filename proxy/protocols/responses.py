@@ -218,7 +218,9 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
 # --- how much it is ----------------------------------------------------------------------------
 def _needs(read: _Body) -> frozenset[str]:
     kinds = {tool.type for tool in read.tools or ()}
-    needs = {TOOL_NEEDS[kind] for kind in kinds if kind in TOOL_NEEDS} | ({"tools"} if kinds & {"function", "custom"} else set())
+    needs = {TOOL_NEEDS[kind] for kind in kinds if kind in TOOL_NEEDS} | (
+        {"tools"} if kinds & {"function", "custom", "namespace"} else set()
+    )
     if read.text is not None and read.text.format is not None and read.text.format.type == "json_schema":
         needs.add("structured_output")
     return frozenset(needs)

@@ -12,7 +12,8 @@ from proxy.canonical.answer import CONTENT_FILTER, LENGTH, Answer, Choice
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols.responses_items import Sealed, custom_input, custom_tools, seal
+from proxy.protocols.responses_items import Sealed, seal
+from proxy.protocols.responses_tools import NO_TOOLS, Names, custom_input, names
 
 Members = dict[str, Any]
 # What a response says of the request it answers, and what it says where the caller said nothing.
@@ -66,7 +67,7 @@ def render_answer(answer: Answer, *, request: Request, call_id: str) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     created_at = int(time.time())
     response = skeleton(request, call_id=call_id, created_at=created_at)
-    response |= {"model": answer.model or request.model, "output": items(choice, call_id=call_id, custom=custom_tools(request))}
+    response |= {"model": answer.model or request.model, "output": items(choice, call_id=call_id, called=names(request))}
     return msgspec.json.encode(response | ending(choice.finish_reason, answer.usage))
 
 
@@ -93,10 +94,10 @@ def usage_members(usage: Usage) -> Members:
 
 
 # --- output items ------------------------------------------------------------------------------
-def items(choice: Choice, *, call_id: str, custom: frozenset[str] = frozenset()) -> list[Members]:
+def items(choice: Choice, *, call_id: str, called: Names = NO_TOOLS) -> list[Members]:
     """Texts that follow each other are one message; each thought and each call of a tool is an item of its own.
 
-    `custom`: names of tools without a schema.
+    `called`: how the caller names its tools.
     """
     found: list[Members] = []
     for part in choice.parts:
@@ -111,8 +112,7 @@ def items(choice: Choice, *, call_id: str, custom: frozenset[str] = frozenset())
                 if part.signature:
                     sealed = Sealed(signature=part.signature, tool_use_id=part.id)
                     found.append(reasoning(call_id, len(found), Thinking(), sealed))
-                written = custom_call if part.name in custom else function_call
-                found.append(written(call_id, len(found), part))
+                found.append(tool_call(call_id, len(found), part, called=called))
     if choice.logprobs is not None:
         _add_logprobs(found, choice.logprobs)
     if found and choice.finish_reason == LENGTH and "status" in found[-1]:
@@ -141,6 +141,11 @@ def reasoning(call_id: str, index: int, thinking: Thinking, sealed: Sealed | Non
         "summary": [{"type": "summary_text", "text": thinking.text}] if thinking.text else [],
         "encrypted_content": None if sealed is None else seal(sealed),
     }
+
+
+def tool_call(call_id: str, index: int, part: ToolUse, *, called: Names, status: str = "completed") -> Members:
+    written = custom_call if part.name in called.custom else function_call
+    return written(call_id, index, part, status=status) | called.members(part.name)
 
 
 def function_call(call_id: str, index: int, part: ToolUse, *, status: str = "completed") -> Members:

@@ -35,11 +35,8 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import data_urls, surrogates
 from proxy.protocols.bodies import NULL, wrong_type
+from proxy.protocols.responses_tools import ToolMember, custom_arguments, functions, joined
 
-# What a tool without a schema is to providers that know functions only: one of a single text.
-CUSTOM_PARAMETERS = Raw(
-    b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
-)
 # Before what we wrap: no provider's own encrypted content begins so.
 MARK = "gh1."
 LOGPROBS = "message.output_text.logprobs"
@@ -93,6 +90,7 @@ class _Item(msgspec.Struct):
     encrypted_content: str | None = None
     call_id: str | None = None
     name: str | None = None
+    namespace: str | None = None
     arguments: str | None = None
     input: str | None = None
     output: str | list[_Part] | None = None
@@ -102,29 +100,12 @@ class _MaybeSealed(msgspec.Struct):
     encrypted_content: Any = None
 
 
-class _ToolFormat(msgspec.Struct):
-    definition: str | None = None
-    syntax: str | None = None
-
-
-class _Tool(msgspec.Struct):
-    type: str = ""
-    name: str | None = None
-    description: str | None = None
-    parameters: Raw = NULL
-    strict: bool | None = None
-    format: _ToolFormat | None = None
-
-
-class _CustomInput(msgspec.Struct):
-    input: str
-
-
 class _Choice(msgspec.Struct):
     type: str = ""
     name: str | None = None
+    namespace: str | None = None
     mode: Literal["auto", "required"] = "auto"
-    tools: list[_Tool] = []
+    tools: list[ToolMember] = []
 
 
 class _Format(msgspec.Struct):
@@ -150,7 +131,7 @@ class _Settings(msgspec.Struct):
     """Decoded from the members but `input`, which is read apart."""
 
     instructions: str | None = None
-    tools: list[_Tool] | None = None
+    tools: list[ToolMember] | None = None
     tool_choice: Literal["auto", "required", "none"] | _Choice | None = None
     parallel_tool_calls: bool | None = None
     temperature: float | None = None
@@ -196,7 +177,7 @@ def conversation(request: Request) -> Conversation:
     settings = _settings(request)
     if settings.prompt != NULL:
         raise BadRequest("Stored prompts belong to OpenAI; this model is served by another provider.", param="prompt")
-    tools = tuple(_tool(tool, index) for index, tool in enumerate(settings.tools or ()))
+    tools = functions(settings.tools or [])
     tools, choice = _chosen(tools, settings.tool_choice)
     text = settings.text or _TextOptions()
     return Conversation(
@@ -264,11 +245,12 @@ def _message(item: _Item, path: str, signatures: dict[str, str]) -> Message | No
             return Message("assistant", (thinking,)) if thinking is not None else None
         case "function_call":
             call_id = _required(item.call_id, f"{path}.call_id")
-            name = _required(item.name, f"{path}.name")
+            name = joined(item.namespace, _required(item.name, f"{path}.name"))
             return Message("assistant", (ToolUse(call_id, name, item.arguments or "{}", signatures.get(call_id)),))
         case "custom_tool_call":
-            call_id, name = _required(item.call_id, f"{path}.call_id"), _required(item.name, f"{path}.name")
-            arguments = msgspec.json.encode(_CustomInput(item.input or "")).decode()
+            call_id = _required(item.call_id, f"{path}.call_id")
+            name = joined(item.namespace, _required(item.name, f"{path}.name"))
+            arguments = custom_arguments(item.input or "")
             return Message("assistant", (ToolUse(call_id, name, arguments, signatures.get(call_id)),))
         case "function_call_output" | "custom_tool_call_output":
             call_id = _required(item.call_id, f"{path}.call_id")
@@ -349,45 +331,6 @@ def _file(part: _Part, path: str) -> File:
 
 
 # --- settings ----------------------------------------------------------------------------------
-def _tool(tool: _Tool, index: int) -> Tool:
-    path = f"tools[{index}]"
-    if tool.type == "custom":
-        return Tool(_required(tool.name, f"{path}.name"), _custom_description(tool), CUSTOM_PARAMETERS)
-    if tool.type != "function":
-        raise BadRequest(
-            f"The tool {tool.type[:60]!r} is OpenAI's own; this model is served by another provider, which takes functions only.",
-            param=f"{path}.type",
-        )
-    parameters = None if tool.parameters == NULL else tool.parameters
-    return Tool(_required(tool.name, f"{path}.name"), tool.description, parameters, tool.strict)
-
-
-def _custom_description(tool: _Tool) -> str | None:
-    """With the grammar that its input must follow: nobody enforces it there, so the model is told."""
-    form = tool.format or _ToolFormat()
-    if not form.definition:
-        return tool.description
-    rule = f"`input` must follow this {form.syntax or ''} grammar:\n{form.definition}"
-    return f"{tool.description}\n\n{rule}" if tool.description else rule
-
-
-def custom_tools(request: Request) -> frozenset[str]:
-    """Names of the tools that the caller declared without a schema."""
-    raw = bytes(request.fields.get("tools", NULL))
-    if b'"custom"' not in raw:
-        return frozenset()
-    read = _settings(request).tools or ()
-    return frozenset(tool.name for tool in read if tool.type == "custom" and tool.name)
-
-
-def custom_input(arguments: str) -> str:
-    """The text that a call of such a tool holds; as it is where it holds something else."""
-    try:
-        return msgspec.json.decode(arguments, type=_CustomInput).input
-    except msgspec.DecodeError:
-        return arguments
-
-
 def _chosen(tools: tuple[Tool, ...], choice: str | _Choice | None) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     match choice:
         case None:
@@ -395,9 +338,9 @@ def _chosen(tools: tuple[Tool, ...], choice: str | _Choice | None) -> tuple[tupl
         case "auto" | "required" | "none":
             return tools, ToolChoice(choice)
         case _Choice(type="function" | "custom"):
-            return tools, ToolChoice("tool", _required(choice.name, "tool_choice.name"))
+            return tools, ToolChoice("tool", joined(choice.namespace, _required(choice.name, "tool_choice.name")))
         case _Choice(type="allowed_tools"):
-            allowed = {tool.name for tool in choice.tools}
+            allowed = {joined(tool.namespace, tool.name) for tool in choice.tools if tool.name}
             return tuple(tool for tool in tools if tool.name in allowed), ToolChoice(choice.mode)
         case _:
             raise BadRequest(

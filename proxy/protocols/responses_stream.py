@@ -30,7 +30,8 @@ from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.protocols import responses_answers as answers
-from proxy.protocols.responses_items import Sealed, custom_input, custom_tools, seal
+from proxy.protocols.responses_items import Sealed, seal
+from proxy.protocols.responses_tools import custom_input, names
 from proxy.protocols.sse import FrameSplitter, data_of
 
 Members = dict[str, Any]
@@ -66,7 +67,7 @@ class StreamRenderer:
         self._item: _OpenMessage | _OpenThinking | None = None
         # By the number of the call, each with its place in the output.
         self._calls: dict[int, _OpenCall] = {}
-        self._custom = custom_tools(request)
+        self._called = names(request)
         self._finish = ""
 
     def feed(self, deltas: tuple[Delta, ...]) -> bytes:
@@ -155,12 +156,9 @@ class StreamRenderer:
             self._thinking().sealed = sealed
             self._close()
         call = ToolUse(delta.id, delta.name, "")
-        if delta.name in self._custom:
-            item = answers.custom_call(self._call_id, len(self._output), call, status="in_progress")
-            self._calls[delta.index] = _OpenCustomCall(self, item)
-        else:
-            item = answers.function_call(self._call_id, len(self._output), call, status="in_progress")
-            self._calls[delta.index] = _OpenCall(self, item)
+        item = answers.tool_call(self._call_id, len(self._output), call, called=self._called, status="in_progress")
+        kind = _OpenCustomCall if delta.name in self._called.custom else _OpenCall
+        self._calls[delta.index] = kind(self, item)
 
     def _close(self, *, incomplete: bool = False) -> None:
         if self._item is not None:

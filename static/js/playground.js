@@ -94,10 +94,10 @@
     words.append(error.message);
     const told = error.error?.gatehouse ?? {};
     if (told.ask) words.append(document.createElement("br"), `${told.ask[0].toUpperCase()}${told.ask.slice(1)}.`);
-    if (["budget_exceeded", "model_not_approved"].includes(told.code)) {
+    if (told.code === "model_not_approved") {
       const link = document.createElement("a");
       link.href = root.dataset.askUrl;
-      link.textContent = "Ask for more";
+      link.textContent = "Request it";
       words.append(" ", link);
     }
     if (error.signIn) {

@@ -318,7 +318,7 @@ def test_a_conversation_streams_stops_goes_on_and_becomes_code(
     page.get_by_role("tab", name="Chat").click()
     page.get_by_label("Message", exact=True).fill("And tomorrow?")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("Ask for more")
+    expect(page.get_by_role("alert")).to_contain_text("can raise the limit")
     expect(page.get_by_label("Message", exact=True)).to_have_value("And tomorrow?")
     console_errors.clear()  # 403, as it should be
 

@@ -205,6 +205,27 @@ def test_what_a_provider_writes_beyond_what_it_was_told_is_absorbed(written: int
     assert row.charged_nano_usd + row.absorbed_nano_usd == row.list_nano_usd
 
 
+@pytest.mark.parametrize(
+    ("usage", "charged", "absorbed"),
+    [
+        (Usage(units={"image": 2}), 80, 0),
+        (Usage(units={"image": 3, "web_search": 5}), 80, 40 + 5 * 7),
+        (Usage(), 80, 0),
+        (Usage(image_output=250, units={"image": 1}), 40 + 200, 50),
+    ],
+)
+def test_units_and_pictures_beyond_what_was_asked_for_are_absorbed(usage: Usage, charged: int, absorbed: int) -> None:
+    call = planned_call(n=2)
+    call.served_by = deployment(rates=Rates(input=0, output=10**6, units={"image": 40, "web_search": 7}))
+    call.held = held(amount_nano_usd=999_999)
+    assert call.request is not None
+    call.request.units = {"image": 2}
+    call.plan = msgspec.structs.replace(call.planned, output_cap=100)
+    row = recording.completed(call, usage, text_length=0, finish_reason="stop", has_output=True)
+    assert (row.charged_nano_usd, row.absorbed_nano_usd) == (charged, absorbed)
+    assert row.units.items() >= usage.units.items()
+
+
 def test_withholding_twice_loses_nothing_of_what_was_absorbed() -> None:
     row = recording.completed(served(), USAGE, text_length=1, finish_reason="stop", has_output=True)
     recording.withhold(row)
