@@ -20,12 +20,12 @@ from proxy.protocols import messages
 ASK_SECONDS = 5.0
 
 
-async def input_tokens(caller: Caller, asked: Request) -> int:
+async def input_tokens(caller: Caller, asked: Request, *, zdr: bool = False) -> int:
     """Raises what a call to this model would be refused with before anything is counted."""
-    call = Call(messages.NAME, caller)
+    call = Call(messages.NAME, caller, zdr_asked=zdr)
     call.request = asked
     plan = await pipeline.plan_of(call)
-    counted = await _ask(plan.deployments[0], asked)
+    counted = await _ask(plan.deployments[0], call.asked)
     return recording.estimated_usage(call, 0).input_uncached if counted is None else counted
 
 

@@ -292,9 +292,12 @@ async def _closed(call: Call, found: Standing, *, total: float) -> bool:
 
 
 async def _total_seconds(call: Call) -> float:
+    """Of the model asked for; where a name stands for another, of the most patient one there is."""
     try:
-        model = (await deployments.catalogue()).models.get(call.asked.model)
+        models = (await deployments.catalogue()).models
     except (RedisUnavailable, DatabaseUnavailable):
-        model = None
-    served_by = model.deployments if model is not None else ()
+        models = {}
+    named = models.get(call.asked.model)
+    possible = models.values() if named is None else (named,)
+    served_by = [deployment for model in possible for deployment in model.deployments]
     return max((deployment.target.timeouts.total for deployment in served_by), default=Timeouts().total)

@@ -11,6 +11,7 @@ from proxy.canonical.request import Request
 from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
+from proxy.protocols.bodies import decoded
 
 # Where neither the caller nor the catalogue bounds the output, the gateway does, and tells the provider so.
 DEFAULT_MAX_OUTPUT = 16_384
@@ -170,5 +171,4 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
 
 def _decoded(request: Request, name: str) -> object:
     """A member as its meaning: the same text can be written in many ways."""
-    raw = request.fields.get(name)
-    return None if raw is None else msgspec.json.decode(raw)
+    return decoded(request.fields.get(name))

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-import msgspec
-
 from proxy.canonical.request import Request
+from proxy.protocols.bodies import decoded
 
 HEADER = "x-gatehouse-session"
 # Shorter prompts are cached by no provider, so nothing is won by sending them where others of their kind went.
@@ -41,8 +40,7 @@ def _named(request: Request) -> str:
 
 
 def _text(request: Request, member: str) -> object:
-    raw = request.fields.get(member)
-    return None if raw is None else msgspec.json.decode(raw)
+    return decoded(request.fields.get(member))
 
 
 def _digest(key_id: int, *parts: bytes) -> bytes:

@@ -17,7 +17,7 @@ from proxy.canonical.request import Request
 from proxy.deployments import Catalogue, Model
 from proxy.errors import ModelNotFound, ProxyError
 from proxy.names import PRESET
-from proxy.protocols import presets, registry
+from proxy.protocols import messages, presets, registry
 
 
 def rename(call: Call) -> None:
@@ -41,6 +41,8 @@ def _with(preset: Preset, asked: Request) -> Request:
     if not asked.fields:  # a call that nobody makes: only its bounds are asked about
         return msgspec.structs.replace(asked, max_tokens=asked.max_tokens or preset.parameters.max_tokens)
     body = presets.applied(preset, asked.fields, protocol=asked.protocol)
+    if asked.protocol == messages.NAME and asked.max_tokens is None:  # tokens are to be counted, not answered
+        return messages.parse_count(body, asked.headers)
     return registry.CALLERS[asked.protocol].parse(body, asked.headers)
 
 

@@ -40,7 +40,7 @@ class Calls(ProxyView):
                 feature=request.headers.get(attribution.HEADER, ""),
                 address=address_of(request),
                 session=request.headers.get(sessions.HEADER, ""),
-                zdr=request.headers.get(permits.ZDR_HEADER, "").lower() == "true",
+                zdr=asks_zdr(request),
                 headers=headers_of(request, self.codec),
                 idempotency_key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
                 key_id=key_id,
@@ -58,7 +58,7 @@ class CountTokens(ProxyView):
     async def post(self, request: Request) -> HttpResponseBase:
         caller = await asking(request)
         asked = messages.parse_count(request._request.body, headers_of(request, messages))
-        tokens = await counting.input_tokens(caller, asked)
+        tokens = await counting.input_tokens(caller, asked, zdr=asks_zdr(request))
         return HttpResponse(messages.render_count(tokens), headers=headers.of_a_question())
 
 
@@ -67,6 +67,10 @@ class PlaygroundCalls(Calls):
 
     async def post(self, request: Request, *, org: str, key_id: int) -> HttpResponseBase:  # type: ignore[override]
         return await self.answer(request, key_id=key_id)
+
+
+def asks_zdr(request: Request) -> bool:
+    return request.headers.get(permits.ZDR_HEADER, "").lower() == "true"
 
 
 def authorization_of(request: Request) -> str | None:

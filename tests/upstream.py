@@ -176,6 +176,8 @@ class Upstream:
     def _script(self, received: Received) -> Script:
         if self._next:
             return self._next.popleft()
+        if received.method != "POST":
+            return refuse(405)
         model = received.json.get("model", "")
         if model in self._by_model:
             return self._by_model[model]

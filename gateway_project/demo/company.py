@@ -18,6 +18,9 @@ NAME = "Northwind Health"
 TIME_ZONE = "Europe/Berlin"
 TOP_UP_NANO_USD = parse_usd("5000")
 QUICKSTART = "Quickstart"
+# What `auto` chooses from, weakest first, and what savings are told against.
+AUTO_CANDIDATES = ("gpt-5-mini", "claude-sonnet-5", "claude-opus-5")
+BASELINE = "claude-opus-5"
 
 
 class Node(NamedTuple):

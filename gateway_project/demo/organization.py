@@ -32,6 +32,7 @@ from orgs.services.groups import create_group
 from orgs.services.keys import disable_key
 from orgs.services.members import add_member, grant_role
 from orgs.services.organizations import create_organization, create_personal_account
+from proxy.choice_services import add_candidate, set_baseline
 
 # Two commands at once make one organisation: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x64656D6F
@@ -125,6 +126,9 @@ def _create() -> Credentials:
     made = _Made(groups, users, applications, {})
     text = _create_keys(made, by=actor)
     _create_rules(organization, made, by=actor)
+    for name in company.AUTO_CANDIDATES:  # or it would choose among those that fail on purpose
+        add_candidate(name, by=actor)
+    set_baseline(company.BASELINE, by=actor)
     for person in users.values():
         create_personal_account(person)
     credits.top_up(organization, amount_nano_usd=company.TOP_UP_NANO_USD, reference="demo", by=founder, note="Demo credit")

@@ -29,7 +29,7 @@ def first_id_at(moment: datetime) -> UUID:
 
 
 def time_of(call_id: UUID) -> datetime:
-    return datetime.fromtimestamp((call_id.int >> 80) / 1000, tz=UTC)
+    return _EPOCH + timedelta(milliseconds=call_id.int >> 80)
 
 
 def _milliseconds(moment: datetime) -> int:

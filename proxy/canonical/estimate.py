@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from zlib import adler32
 
+# Of a document that only the provider has, or behind an address, even the size is unknown.
+DISTANT_DOCUMENT_TOKENS = 100_000
+# A tool that the provider runs itself puts what it finds into the prompt.
+SERVER_TOOL_TOKENS = 25_000
 UNIT = 16  # of a token: what the weights below count in
 _LETTERS = {b"th": 2, b"enosri": 3, b"adglmupc": 8, b"bfjkqvwxyz": 14}
 _ASCII = {b" ": 1, b"\\": 5, b'"': 6, b":{}[]": 11, b",": 15, b"0123456789": 19}

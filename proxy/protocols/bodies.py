@@ -6,7 +6,7 @@ twice the last counts; a body that is no such JSON is a BadRequest that names th
 
 import re
 import secrets
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -55,6 +55,16 @@ class BodyReader(Generic[T]):
             raise BadRequest("A name in the request is not valid Unicode.")
         shown = re.compile(mark + rb"([dD][0-9a-fA-F]{3})~")
         return read, {name: Raw(shown.sub(rb"\\u\1", bytes(raw))) for name, raw in fields.items()}
+
+
+def decoded(raw: Raw | None) -> Any:
+    """A member as its meaning, lone surrogate halves replaced; None where it is absent."""
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(surrogates.readable(bytes(raw)))
 
 
 def wrong_type(error: msgspec.ValidationError, *, within: str = "") -> BadRequest:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical.estimate import text_tokens
+from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols.base import Quirks
@@ -63,10 +63,15 @@ class _Sound(msgspec.Struct):
     data: str = ""
 
 
+class _File(msgspec.Struct):
+    file_id: str | None = None
+
+
 class _Part(msgspec.Struct):
     type: str = ""
     image_url: _Url | str | None = None
     input_audio: _Sound | None = None
+    file: _File | None = None
 
 
 class _Message(msgspec.Struct):
@@ -118,7 +123,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         max_tokens=max((read.max_tokens or 0, read.max_completion_tokens or 0)) or None,
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
-        input_tokens_estimate=text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + sound_tokens,
+        input_tokens_estimate=text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + sound_tokens + _unseen(read, fields),
         fields=fields,
         messages=len(read.messages),
         image_parts=images,
@@ -166,6 +171,14 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
 
 
 # --- token estimate ----------------------------------------------------------------------------
+def _unseen(read: _Body, fields: dict[str, Raw]) -> int:
+    """Tokens of what the provider adds to the prompt itself: files that it keeps, and what its search finds."""
+    parts = [part for message in read.messages or () if type(message.content) is list for part in message.content]
+    kept = sum(type(part) is _Part and part.file is not None and bool(part.file.file_id) for part in parts)
+    searches = "web_search_options" in fields and fields["web_search_options"] != NULL
+    return kept * DISTANT_DOCUMENT_TOKENS + searches * SERVER_TOOL_TOKENS
+
+
 def _parts(messages: list[_Message]) -> tuple[int, int, list[str], int]:
     """Pictures, sounds, the inline data that holds them, and tokens for the sounds."""
     parts = [part for message in messages if type(message.content) is list for part in message.content if type(part) is _Part]

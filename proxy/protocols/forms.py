@@ -44,10 +44,13 @@ class Form:
         return sum(one.name == name for one in self.fields)
 
     def text(self, name: str) -> str | None:
-        """The last value of a field that is no file. Raises BadRequest."""
-        field = next((one for one in reversed(self.fields) if one.name == name and one.file_name is None), None)
-        if field is None:
+        """The value of a field that is no file. Raises BadRequest where it is one, or stands there twice."""
+        given = [one for one in self.fields if one.name == name]
+        if not given:
             return None
+        if len(given) > 1 or given[0].file_name is not None:
+            raise BadRequest(f"{name}: must be given once, as text.", param=name)
+        field = given[0]
         if field.end - field.begin > MAX_FIELD_BYTES:
             raise BadRequest(f"{name}: the field is too long.", param=name)
         try:
@@ -88,11 +91,11 @@ def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
         if headers_end < 0 or at < headers_end + 2:
             raise BadRequest("The form breaks off.")
         headers = body[begin:headers_end]
-        name = _NAME.search(headers)
-        if name is None:
-            raise BadRequest("A part of the form has no name.")
+        names = _NAME.findall(headers)
+        if len(names) != 1:  # of two names a provider may believe the other
+            raise BadRequest("A part of the form must have one name.")
         file_name = _FILE_NAME.search(headers)
-        yield Field(_text(name[1]), headers_end + 4, at, None if file_name is None else _text(file_name[1]))
+        yield Field(_text(names[0]), headers_end + 4, at, None if file_name is None else _text(file_name[1]))
         at += 2
 
 

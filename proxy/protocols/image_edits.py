@@ -40,7 +40,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
 
 def _read(values: Mapping[str, str | None]) -> Body:
     number, stream = values["n"] or "1", (values["stream"] or "").strip().lower()
-    if not number.isdecimal() or not 1 <= int(number) <= images.MAX_IMAGES:
+    if not (number.isascii() and number.isdecimal() and len(number) < 3 and 1 <= int(number) <= images.MAX_IMAGES):
         raise BadRequest(f"n: must be a whole number from 1 to {images.MAX_IMAGES}.", param="n")
     return Body(values["model"], values["prompt"], int(number), stream in ("true", "1"), None, values["user"])
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical.estimate import text_tokens
+from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks
@@ -59,11 +59,8 @@ COUNTED_FIELDS = ("model", "messages", "system", "tools", "tool_choice", "thinki
 IMAGE_TOKENS, TOOLS_TOKENS = 4800, 750
 # A page of a PDF is read and looked at; nobody knows how many there are. Dense ones come to a token per four characters.
 DOCUMENT_TOKENS, CHARACTERS_PER_TOKEN = 3000, 4
-# Of a document behind an address even the size is unknown.
-DISTANT_DOCUMENT_TOKENS = 100_000
-# A tool that the provider runs itself puts what it finds into the prompt.
+# Those that the provider runs itself.
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
-SERVER_TOOL_TOKENS = 25_000
 LEAST_THINKING = 1024
 
 _TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

@@ -99,7 +99,8 @@ def _with_first(member: dict[str, str], listed: Raw) -> Raw:
 def _before(text: str, given: Raw | None) -> str | Raw:
     if given is None:
         return text
-    try:
-        return f"{text}\n\n{msgspec.json.decode(given, type=str)}"
-    except msgspec.DecodeError:
+    raw = bytes(given).strip()
+    if not raw.startswith(b'"'):
         return given  # for its reader to refuse
+    # Joined as they are written: half a character of the caller's must not cost the preset's own words.
+    return Raw(_encode(f"{text}\n\n")[:-1] + raw[1:])

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical.estimate import text_tokens
+from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError, RateRefused
 from proxy.protocols import surrogates
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import NULL, BodyReader, wrong_type
+from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
 from proxy.protocols.responses_items import MARK, conversation, input_items, is_foreign
@@ -88,6 +88,7 @@ class _Body(msgspec.Struct):
     background: bool | None = None
     previous_response_id: str | None = None
     conversation: Raw = NULL
+    prompt: Raw = NULL
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
     temperature: float | None = None
     tools: list[_Tool] | None = None
@@ -118,6 +119,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         raise BadRequest("`input` must hold text or at least one item.", param="input")
     if read.background:
         raise BadRequest("Responses in the background are not offered here; ask for a stream instead.", param="background")
+    if read.prompt != NULL:  # of the gateway's own account, so whoever's it is; and nobody knows how long
+        raise BadRequest("Prompts kept at OpenAI are not offered; presets are.", param="prompt")
     if read.conversation != NULL:
         raise BadRequest("Conversations are not kept here; send the items, or `previous_response_id`.", param="conversation")
     request = Request(
@@ -197,7 +200,7 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
     fields |= {"model": Raw(_write(model)), "store": Raw(b"false")}
     if request.store and request.fields.get("reasoning", NULL) != NULL:
         # What is kept here is said again with the next turn, and thinking only counts with its content.
-        included = msgspec.json.decode(fields.get("include", NULL)) or []
+        included = decoded(fields.get("include")) or []
         fields["include"] = Raw(_write([*included, *({ENCRYPTED} - set(included))]))
     if MARK.encode() in bytes(fields["input"]):
         own = [bytes(item) for item in input_items(fields["input"]) if not is_foreign(item)]
@@ -243,10 +246,20 @@ def _measure(request: Request) -> None:
     prompt = b",".join(bytes(request.fields[name]) for name in PROMPT_FIELDS if name in request.fields)
     images = sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
-    request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
+    distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
+    unseen = distant * DISTANT_DOCUMENT_TOKENS + _run_there(request) * SERVER_TOOL_TOKENS
+    request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + unseen + 8
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
-    request.text_only = not (images or files or sounds)
-    request.needs |= {name for name, any_of in (("vision", images), ("files", files), ("audio_input", sounds)) if any_of}
+    request.text_only = not (images or files or sounds or distant)
+    given = (("vision", images), ("files", files or distant), ("audio_input", sounds))
+    request.needs |= {name for name, any_of in given if any_of}
+
+
+def _run_there(request: Request) -> int:
+    """How many tools the provider runs itself: what they find becomes input."""
+    tools = decoded(request.fields.get("tools"))
+    kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return sum(kind not in ("function", "custom", "namespace") for kind in kinds)
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

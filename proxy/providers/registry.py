@@ -121,7 +121,7 @@ class Azure(Provider, frozen=True):
         if version == "v1":
             return f"{root}/v1{path}"
         place = "" if path.startswith(("/responses", "/videos")) else f"/deployments/{quote(target.model, safe='')}"
-        return f"{root}{place}{path}?api-version={quote(version)}"
+        return f"{root}{place}{path}{'&' if '?' in path else '?'}api-version={quote(version)}"
 
     async def credentials(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
         return {"api-key": target.api_key} if target.api_key else {}

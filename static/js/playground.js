@@ -187,6 +187,7 @@
       busy(false);
       keep(answer, words, failure && failure.name !== "AbortError");
     }
+    if (failure?.name === "AbortError" && !answer.callId) inTurn(answer, "text").textContent = "Stopped before it answered; nothing is charged.";
     if (failure && failure.name !== "AbortError") note(answer, failure instanceof TypeError ? new Error("The connection to the gateway broke off.") : failure);
     writeCode();
     await showOutcome(answer, answer.callId);

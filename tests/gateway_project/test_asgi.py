@@ -63,5 +63,5 @@ def test_a_websocket_is_closed() -> None:
 @pytest.mark.parametrize("path", sorted(PREFIX_FORGOTTEN))
 def test_a_base_url_without_its_prefix_is_told_so_in_json(gateway: Gateway, path: str) -> None:
     response = httpx.post(f"{gateway.url}{path}", content=b"{}")
-    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+    assert (response.status_code, response.json()["error"]["gatehouse"]["code"]) == (404, "unknown_url")
     assert f"/v1{path}" in response.json()["error"]["message"]

@@ -499,3 +499,14 @@ def test_a_stream_error_is_one_frame_that_the_reader_takes_for_an_error() -> Non
     assert len(found) == 1
     assert reader.error is not None
     assert b"[DONE]" not in rendered
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
+        {"web_search_options": {}},
+    ],
+)
+def test_what_only_the_provider_sees_is_reserved_for(members: dict[str, Any]) -> None:
+    assert parse(body_of(**members)).input_tokens_estimate >= 25_000

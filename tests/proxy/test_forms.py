@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.errors import BadRequest
 from proxy.protocols.forms import Form, without_boundary
 
-names = st.sampled_from(["prompt", "n", "language", "file", "image[]"])
+names = st.sampled_from(["mask", "n", "language", "file", "image[]"])
 contents = st.binary(max_size=60).filter(lambda content: b"--" not in content)
 
 
@@ -48,7 +48,24 @@ def test_files_are_found_by_their_field() -> None:
     body, content_type = form({"model": "m"}, [("file", b"sound"), ("image[]", b"1"), ("image[]", b"2")])
     read = Form(body, content_type)
     assert (read.file("file"), read.file("mask"), read.count("image[]")) == (b"sound", None, 2)
-    assert read.text("file") is None
+    assert read.text("prompt") is None
+    with pytest.raises(BadRequest):
+        read.text("file")
+
+
+@pytest.mark.parametrize("headers", [b'form-data; name="model"; name="other"', b'form-data; filename="a"'])
+def test_a_part_has_one_name(headers: bytes) -> None:
+    """Of two, a provider may believe the other."""
+    body = b"--x\r\ncontent-disposition: " + headers + b"\r\n\r\nm\r\n--x--\r\n"
+    with pytest.raises(BadRequest):
+        Form(body, "multipart/form-data; boundary=x")
+
+
+def test_a_field_that_is_read_stands_there_once() -> None:
+    part = b'--x\r\ncontent-disposition: form-data; name="n"\r\n\r\n%d\r\n'
+    with pytest.raises(BadRequest) as raised:
+        Form(part % 10 + part % 1 + b"--x--\r\n", "multipart/form-data; boundary=x").text("n")
+    assert raised.value.param == "n"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import errors
+from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS
 from proxy.canonical.request import Request
 from proxy.errors import CODES, BadRequest
 from proxy.protocols import cache_marks, messages
 from proxy.protocols.base import Quirks
-from proxy.protocols.messages import DISTANT_DOCUMENT_TOKENS, DOCUMENT_TOKENS, IMAGE_TOKENS, SERVER_TOOL_TOKENS
+from proxy.protocols.messages import DOCUMENT_TOKENS, IMAGE_TOKENS
 from tests.proxy.messages_wire import ASK, asked, body
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD" * 5000}}

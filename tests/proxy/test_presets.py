@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from proxy.canonical.preset import Parameters, Preset
 from proxy.errors import BadRequest
@@ -44,6 +45,11 @@ def test_messages_get_it_in_their_words() -> None:
     assert applied("messages", messages=SAID, system="Mine.")["system"] == "Be polite.\n\nMine."
     blocks = applied("messages", messages=SAID, system=[{"type": "text", "text": "Mine."}])["system"]
     assert [block["text"] for block in blocks] == ["Be polite.", "Mine."]
+
+
+def test_half_a_character_does_not_shed_the_presets_words() -> None:
+    fields = {"messages": Raw(b"[]"), "system": Raw(b'"a\\ud800"')}
+    assert b'"Be polite.\\n\\na\\ud800"' in presets.applied(PRESET, fields, protocol="messages")
 
 
 def test_responses_get_it_in_theirs() -> None:

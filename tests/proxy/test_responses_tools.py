@@ -95,3 +95,23 @@ def test_what_cannot_be_said_elsewhere_is_named(tool: dict[str, Any], param: str
     with pytest.raises(BadRequest) as raised:
         read(tool)
     assert raised.value.param == param
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"tools": [{"type": "web_search"}]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://x/a.pdf"}]}]},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]},
+    ],
+)
+def test_what_only_the_provider_sees_is_reserved_for(members: dict[str, Any]) -> None:
+    request = responses.parse(json.dumps({"model": "m", "input": "Hi", **members}).encode())
+    assert request.input_tokens_estimate >= 25_000
+    assert request.text_only == ("tools" in members)
+
+
+def test_prompts_that_the_gateways_own_account_keeps_are_not_offered() -> None:
+    with pytest.raises(BadRequest) as raised:
+        responses.parse(b'{"model":"m","input":"Hi","prompt":{"id":"pmpt_1"}}')
+    assert raised.value.param == "prompt"

@@ -218,3 +218,9 @@ def test_a_guess_of_the_answer_is_never_more_than_a_minute_allows(
 ) -> None:
     asked = request(**members)
     assert planned(model(), asked, tokens=rate).tokens == asked.input_tokens_estimate + counted
+
+
+@pytest.mark.parametrize("member", [b'"service_tier":"\\ud800"', b'"prompt_cache_key":"\\ud800"'])
+def test_half_a_character_in_a_member_that_is_read_is_no_fault_of_ours(member: bytes) -> None:
+    asked = chat_completions.parse(b'{"model":"m","messages":[{"role":"user","content":"x"}],' + member + b"}")
+    assert routing._decoded(asked, member.split(b'"')[1].decode()) == "\N{REPLACEMENT CHARACTER}"
