@@ -94,6 +94,8 @@ def codex(setting: Setting) -> list[str]:
     chosen = ["-c", 'model_provider="gatehouse"', "-c", f"model_providers.gatehouse={provider}", "-m", setting.model]
     # Its own sandbox needs rights that a container may not have; the only command that it is told to run is `cat notes.txt`.
     free = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    # OpenAI's own search, which only OpenAI can run, is on by default.
+    chosen += ["-c", 'web_search="disabled"']
     program = MODULES / "@openai" / "codex" / "bin" / "codex.js"
     return [str(node.NODE), str(program), "exec", *free, *chosen, setting.prompt]
 
