@@ -20,7 +20,7 @@ MODELS = {"large": "chat", "small": "chat", "vectors": "embedding"}
 
 
 @pytest.fixture(autouse=True)
-def _models(db: None) -> None:
+def _models(empty_catalogue: None) -> None:
     provider = Provider.objects.create(name="somewhere", kind="openai")
     for name, kind in MODELS.items():
         model = Model.objects.create(name=name, kind=kind)

@@ -25,7 +25,7 @@ OPENAI = Place("openai", None)
 
 
 @pytest.fixture
-def providers(db: None) -> dict[str, Provider]:
+def providers(empty_catalogue: None) -> dict[str, Provider]:
     """One of OpenAI's, one that only its operator knows the address of, the sandbox, and one that serves nothing."""
     kinds = {"openai-eu": "openai", "vllm": "openai-compatible", "playground": "sandbox", "idle": "mistral"}
     made = {name: Provider.objects.create(name=name, kind=kind) for name, kind in kinds.items()}

@@ -20,7 +20,7 @@ HTMX = {"hx-request": "true"}
 
 
 @pytest.fixture
-def deployments(db: None) -> list[Deployment]:
+def deployments(empty_catalogue: None) -> list[Deployment]:
     """Of "large" two, of "small" one; ids far from those that other tests leave something about in Redis."""
     made = []
     for at, (name, place) in enumerate((("large", "first"), ("large", "second"), ("small", "first"))):
@@ -82,6 +82,7 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
     assert "3,400 of 90,000 tokens" in page
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 def test_without_a_model_it_says_whose_matter_that_is(world: World) -> None:
     assert "No model is offered yet" in shown(signed_in(world, "sam").get(url(world)))
 
