@@ -63,9 +63,16 @@ class Principal(msgspec.Struct, frozen=True):
     admit_unguarded: bool = False
     approval_since: datetime | None = None
     content_retention_hours: int = 0
+    # Of a caller that shows the text a rotation has replaced: when that text stops.
+    replaced_at: datetime | None = None
 
     def refuse_expired(self, now: datetime) -> None:
-        """Raises KeyRefused once the key's time is over; a cached principal must be asked at every call."""
+        """Raises KeyRefused once the time of the key or of its text is over; a cached principal must be asked at every call."""
+        if self.replaced_at is not None and self.replaced_at <= now:
+            raise KeyRefused(
+                "key_expired",
+                f"This API key has a new text: the old one stopped working at {self.replaced_at:%Y-%m-%d %H:%M} UTC.",
+            )
         if self.expires_at is not None and self.expires_at <= now:
             raise KeyRefused("key_expired", f"This API key expired at {self.expires_at:%Y-%m-%d %H:%M} UTC.")
 
@@ -86,8 +93,7 @@ def bearer(authorization: str | None) -> str:
 
 async def organization_of(key: KeyReference) -> int:
     """The organisation of a key; it never changes. Raises KeyRefused, DatabaseUnavailable."""
-    column, value = ("id", key) if isinstance(key, int) else ("digest", digest(key))
-    found = await database.rows(f"SELECT organization_id FROM orgs_apikey WHERE {column} = %s", (value,))  # noqa: S608
+    found = await _rows_of(key, "SELECT k.organization_id FROM orgs_apikey k")
     if not found:
         raise KeyRefused("invalid_api_key", "This API key does not exist.")
     return int(found[0]["organization_id"])
@@ -98,6 +104,7 @@ SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
        o.week_start, o.fiscal_month, o.reset_hour, o.admit_unguarded, o.approval_since,
        o.content_retention_hours,
+       CASE WHEN k.old_digest = %(digest)s THEN k.old_until END AS replaced_at,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
        k.member_id IS NULL OR (
@@ -117,15 +124,21 @@ JOIN orgs_organization o ON o.id = k.organization_id
 JOIN orgs_group home ON home.id = k.group_id
 LEFT JOIN orgs_user u ON u.id = k.member_id
 LEFT JOIN orgs_application a ON a.id = k.application_id
-WHERE k.digest = %s
 """
-PRINCIPAL_BY_ID_SQL = PRINCIPAL_SQL.replace("k.digest = %s", "k.id = %s")
+# A rotated key has two texts; each of the three columns has an index of its own.
+BY_TEXT, BY_ID = " WHERE k.digest = %(digest)s OR k.old_digest = %(digest)s", " WHERE k.id = %(id)s"
+
+
+async def _rows_of(key: KeyReference, query: str) -> list[dict[str, Any]]:
+    """At most one row: no two keys share a text. Raises DatabaseUnavailable."""
+    if isinstance(key, int):
+        return await database.rows(query + BY_ID, {"id": key, "digest": None})
+    return await database.rows(query + BY_TEXT, {"digest": digest(key)})
 
 
 async def principal_of(key: KeyReference) -> Principal:
     """The principal as PostgreSQL has it now. Raises KeyRefused, DatabaseUnavailable."""
-    query, value = (PRINCIPAL_BY_ID_SQL, key) if isinstance(key, int) else (PRINCIPAL_SQL, digest(key))
-    found = await database.rows(query, (value,))
+    found = await _rows_of(key, PRINCIPAL_SQL)
     if not found:
         raise KeyRefused("invalid_api_key", "This API key does not exist.")
     row = found[0]
@@ -137,7 +150,7 @@ async def principal_of(key: KeyReference) -> Principal:
 
 async def principal_by_id(key_id: int) -> tuple[Principal, KeyRefused | None]:
     """Of a key whose text nobody showed, and why it would be refused. Raises LookupError, DatabaseUnavailable."""
-    found = await database.rows(PRINCIPAL_BY_ID_SQL, (key_id,))
+    found = await _rows_of(key_id, PRINCIPAL_SQL)
     if not found:
         raise LookupError(f"no key {key_id}")
     principal = _principal(found[0])

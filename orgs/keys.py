@@ -25,8 +25,9 @@ class KeyText(NamedTuple):
         return self.secret[-4:]
 
 
-def new_key_text() -> KeyText:
-    return KeyText(_random(PUBLIC_ID_ALPHABET, PUBLIC_ID_LENGTH), _random(SECRET_ALPHABET, SECRET_LENGTH))
+def new_key_text(public_id: str = "") -> KeyText:
+    """Of a new key; with `public_id`, another text of the key that has it."""
+    return KeyText(public_id or _random(PUBLIC_ID_ALPHABET, PUBLIC_ID_LENGTH), _random(SECRET_ALPHABET, SECRET_LENGTH))
 
 
 def _random(alphabet: str, length: int) -> str:

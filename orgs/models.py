@@ -220,6 +220,8 @@ class Application(models.Model):
 class ApiKey(models.Model):
     """`gh_sk_<public id>_<secret>`; only an HMAC digest of the whole text is kept.
 
+    A rotated key has two texts until `old_until`: both are this one key, for limits and in the ledger.
+
     A member's key names its member; a service key names its application instead. `group` is its one
     home node: limits, attribution and the ledger follow that node's path.
     """
@@ -234,6 +236,9 @@ class ApiKey(models.Model):
     public_id = models.CharField(max_length=16, unique=True)
     digest = models.BinaryField(max_length=32, unique=True)
     last_four = models.CharField(max_length=4)
+    old_digest = models.BinaryField(max_length=32, unique=True, null=True, blank=True)
+    old_last_four = models.CharField(max_length=4, blank=True)
+    old_until = models.DateTimeField(null=True, blank=True, help_text="The first moment at which the old text no longer works.")
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_by = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -256,6 +261,11 @@ class ApiKey(models.Model):
     def prefix(self) -> str:
         """What may be shown of the key for ever: `gh_sk_<public id>…<last four>`."""
         return f"gh_sk_{self.public_id}…{self.last_four}"
+
+    @property
+    def has_two_texts(self) -> bool:
+        """Whether the text that was replaced still works."""
+        return self.old_until is not None and self.old_until > timezone.now()
 
     @property
     def status(self) -> str:

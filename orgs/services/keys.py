@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
@@ -12,9 +12,13 @@ from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
 from orgs.keys import new_key_text
-from orgs.models import ApiKey, Application, Group, User
+from orgs.models import ApiKey, Application, AuditEvent, Group, User
 from orgs.permissions import Permission
 from orgs.services.changes import changing, clean_labels, clean_name, fresh_group, refuse_archived
+
+# Long enough to tell everybody, short enough that a text which leaked is not forgotten.
+LONGEST_GRACE = timedelta(days=90)
+KEY_EXPIRY_SET = "key.expiry_set"
 
 
 def create_api_key(
@@ -64,6 +68,66 @@ def rename_key(key: ApiKey, *, name: str, by: Actor) -> ApiKey:
         before, fresh.name = fresh.name, clean_name(name)
         fresh.save(update_fields=["name"])
         audit("key.renamed", by=by, target=fresh, before={"name": before}, after={"name": fresh.name})
+    return fresh
+
+
+def edit_key(
+    key: ApiKey,
+    *,
+    name: str,
+    by: Actor,
+    application: Application | None = None,
+    environment: str = "",
+    features: Iterable[str] = (),
+    expires_at: datetime | None = None,
+) -> ApiKey:
+    """Name, attribution and expiry, all at once; they hold from the next call on. Calls made keep what they were made with.
+
+    A service key stays its application's. What an admin set as a member's end the member can only bring nearer.
+    """
+    with _changing_key(key, by=by) as fresh:
+        before = {"name": fresh.name, **_key_facts(fresh)}
+        bound = _fresh_application(application)
+        if fresh.member_id is None and bound != fresh.application:
+            raise Refused("A service key stays with its application.", field="application")
+        fresh.features = _refuse_foreign_binding(fresh.group, application=bound, environment=environment, features=features)
+        fresh.name, fresh.application, fresh.environment = clean_name(name), bound, environment
+        moved = expires_at != fresh.expires_at
+        if moved:
+            _refuse_expiry(fresh, expires_at, by=by)
+            fresh.expires_at = expires_at
+        after = {"name": fresh.name, **_key_facts(fresh)}
+        if after != before:
+            fresh.save(update_fields=["name", "application", "environment", "features", "expires_at"])
+            audit(KEY_EXPIRY_SET if moved else "key.edited", by=by, target=fresh, before=before, after=after)
+    return fresh
+
+
+def rotate_key(key: ApiKey, *, by: Actor, old_until: datetime | None = None) -> tuple[ApiKey, str]:
+    """The same key with a new text, which is given here once. The old one works until `old_until`; None: no longer.
+
+    A key has two texts at most: one that an earlier rotation left working stops at once.
+    """
+    with _changing_key(key, by=by) as fresh:
+        now = timezone.now()
+        if old_until is not None and not now < old_until <= now + LONGEST_GRACE:
+            raise Refused(f"The old text can go on for at most {LONGEST_GRACE.days} days from now.", field="old_until")
+        text = new_key_text(fresh.public_id)
+        fresh.old_digest, fresh.old_last_four, fresh.old_until = fresh.digest, fresh.last_four, old_until or now
+        fresh.digest, fresh.last_four = digest(text.text), text.last_four
+        fresh.save(update_fields=["digest", "last_four", "old_digest", "old_last_four", "old_until"])
+        until = {"old_last_four": fresh.old_last_four, "old_until": (old_until or now).isoformat()}
+        audit("key.rotated", by=by, target=fresh, after={"last_four": fresh.last_four, **until})
+    return fresh, text.text
+
+
+def end_old_text(key: ApiKey, *, by: Actor) -> ApiKey:
+    """What a rotation left working is refused from the next call on."""
+    with _changing_key(key, by=by) as fresh:
+        if fresh.has_two_texts and fresh.old_until is not None:
+            before, fresh.old_until = fresh.old_until, timezone.now()
+            fresh.save(update_fields=["old_until"])
+            audit("key.old_text_ended", by=by, target=fresh, before={"old_until": before.isoformat()})
     return fresh
 
 
@@ -120,6 +184,20 @@ def _require_home(group: Group, *, by: Actor, member: User | None, application: 
         raise Refused("A service key belongs to an application and is at home in its group.", field="application")
     if member not in (None, by.user) and not Actor.load(member, organization=by.organization).belongs_to(group):
         raise Refused(f"{member} is not an active member of {group}.", field="member")
+
+
+def _refuse_expiry(key: ApiKey, expires_at: datetime | None, *, by: Actor) -> None:
+    """What anybody but its member set last binds the member, however it has changed it since."""
+    if expires_at is not None and expires_at <= timezone.now():
+        raise Refused("The expiry lies in the past.", field="expires_at")
+    if by.can(Permission.MANAGE_KEYS, key.group):
+        return
+    events = AuditEvent.objects.filter(organization=key.organization_id, object_type="apikey", object_id=str(key.pk))
+    set_by_others = events.filter(action__in=("key.created", KEY_EXPIRY_SET)).exclude(actor=key.member_id)
+    facts = set_by_others.order_by("-at", "-pk").values_list("after", flat=True).first() or {}
+    ceiling = facts.get("expires_at")
+    if ceiling and (expires_at is None or expires_at > datetime.fromisoformat(ceiling)):
+        raise Refused("An admin has set when this key ends: you can bring it nearer, not put it off.", field="expires_at")
 
 
 def _refuse_foreign_binding(

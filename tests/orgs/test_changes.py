@@ -1,9 +1,11 @@
 """Every change is announced to the proxy: the organisation's epoch is another one afterwards, and nobody else's is."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from gateway_project.lib import redis
 from orgs import epoch
@@ -12,7 +14,7 @@ from orgs.models import ApiKey, Membership, Organization, RoleGrant
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
 from orgs.services.groups import create_group, rename_group
-from orgs.services.keys import create_api_key, disable_key, enable_key, rename_key, revoke_key
+from orgs.services.keys import create_api_key, disable_key, edit_key, enable_key, end_old_text, rename_key, revoke_key, rotate_key
 from orgs.services.members import add_member, grant_role, resume_member, revoke_role, suspend_member
 from orgs.services.organizations import change_settings
 from tests.actors import World, make_world
@@ -29,6 +31,9 @@ CHANGES: list[Callable[[World], object]] = [
     lambda world: create_application(world.sales, name="CRM", by=world.actor("alice")),
     lambda world: create_api_key(world.gateway, name="two", member=world.mia, by=world.actor("mia")),
     lambda world: rename_key(world.key, name="one", by=world.actor("mia")),
+    lambda world: edit_key(world.key, name="two", by=world.actor("mia")),
+    lambda world: rotate_key(world.key, by=world.actor("mia"), old_until=timezone.now() + timedelta(hours=1)),
+    lambda world: end_old_text(world.key, by=world.actor("mia")),
     lambda world: disable_key(world.key, by=world.actor("mia")),
     lambda world: enable_key(world.key, by=world.actor("mia")),
     lambda world: revoke_key(ApiKey.objects.get(pk=world.key.pk), by=world.actor("mia")),

@@ -131,15 +131,16 @@ def test_while_a_change_is_under_way_nothing_is_cached(house: House) -> None:
     assert as_worker(callers.current(house.key_text)) is not other
 
 
-def test_an_expired_key_is_refused_though_it_is_cached(house: House) -> None:
+def test_a_key_or_text_whose_time_is_over_is_refused_though_it_is_cached(house: House) -> None:
     _, text = house.new_key(expires_at=datetime.now(UTC) + timedelta(hours=1))
     loaded = as_worker(callers.load(text))
     assert as_worker(callers.cached(text)) is loaded
-    over = msgspec.structs.replace(loaded.principal, expires_at=datetime.now(UTC))
-    callers._cache[text] = msgspec.structs.replace(loaded, principal=over)
-    with pytest.raises(KeyRefused) as refused:
-        as_worker(callers.cached(text))
-    assert refused.value.code == "key_expired"
+    for field in ("expires_at", "replaced_at"):
+        over = msgspec.structs.replace(loaded.principal, **{field: datetime.now(UTC)})
+        callers._cache[text] = msgspec.structs.replace(loaded, principal=over)
+        with pytest.raises(KeyRefused) as refused:
+            as_worker(callers.cached(text))
+        assert refused.value.code == "key_expired"
 
 
 @pytest.mark.parametrize("text", ["gh_sk_abcdef_" + "x" * 32, "", "gh_sk_"])
