@@ -6,7 +6,7 @@ from pathlib import Path
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from gateway_project import environment
+from gateway_project import environment, identity, mail
 from gateway_project.lib import addresses, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -95,6 +95,9 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.socialaccount",
+    "allauth.socialaccount.providers.github",
+    "allauth.socialaccount.providers.google",
+    "allauth.socialaccount.providers.openid_connect",
     "allauth.mfa",
     "allauth.usersessions",
 ]
@@ -149,7 +152,10 @@ SOCIALACCOUNT_ADAPTER = "orgs.adapters.SocialAccountAdapter"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = ENV.get("EMAIL_VERIFICATION", "optional")
+# Where e-mail is really sent, an address counts once it is confirmed; then sign-up tells nobody which addresses are taken.
+MAIL = mail.settings(ENV)
+globals().update(MAIL)
+ACCOUNT_EMAIL_VERIFICATION = ENV.get("EMAIL_VERIFICATION") or ("mandatory" if "EMAIL_HOST" in MAIL else "optional")
 ACCOUNT_UNIQUE_EMAIL = True
 # Whether strangers may make an account of their own, with a personal account and no credit.
 SIGN_UP_OPEN = _flag("SIGN_UP_OPEN", True)
@@ -158,7 +164,34 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 # True would write the session row on every page.
 USERSESSIONS_TRACK_ACTIVITY = False
-EMAIL_BACKEND = ENV.get("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+# Whoever changes how they sign in is told by e-mail.
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if SECURE else "http"
+ACCOUNT_LOGIN_BY_CODE_ENABLED = True
+# How often, by address of the network (ip), by account (key) or by signed-in person (user); counted in Redis.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "signup": "20/m/ip",
+    "request_login_code": "20/m/ip,3/m/key",
+    "reset_password": "20/m/ip,5/m/key",
+    "reset_password_from_key": "20/m/ip",
+    "reauthenticate": "10/m/user",
+    "change_password": "5/m/user",
+    "manage_email": "10/m/user",
+    "confirm_email": "1/3m/key",
+}
+MFA_ADAPTER = "orgs.adapters.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+# Browsers offer passkeys over plain HTTP on this machine's own name only.
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SECURE
+# One step of 30 seconds before and after: clocks of telephones differ.
+MFA_TOTP_TOLERANCE = 1
+MFA_RATE_LIMITS = {"webauthn_login": "10/m/ip"}
+SOCIALACCOUNT_PROVIDERS = identity.providers(ENV)
+SOCIALACCOUNT_ONLY = False
 
 # --- browser security --------------------------------------------------------------------------
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE

@@ -4,6 +4,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("orgs.urls")),
+    path("accounts/", include("orgs.sign_in_urls")),
     path("accounts/", include("allauth.urls")),
     path("api/v1/", include("proxy.api_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),

@@ -10,16 +10,23 @@ from __future__ import annotations
 from typing import Any, cast
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.forms import BaseForm
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 
+from gateway_project.lib import crypto
+from gateway_project.lib.addresses import client_address
 from orgs.models import User
 from orgs.services.organizations import create_personal_account
+
+SECOND_FACTOR = "second factor"
+# Of a connection without an address, such as a unix socket: all of them are limited together.
+NOWHERE = "0.0.0.0"  # noqa: S104
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -32,6 +39,15 @@ class AccountAdapter(DefaultAccountAdapter):
             if commit:
                 create_personal_account(saved)
         return saved
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """What limits are counted by, and sessions and messages name: the caller behind proxies that are trusted."""
+        peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+        return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES) or NOWHERE
+
+
+class UnknownProvider(Http404, SocialApp.DoesNotExist):
+    """For Django a page that does not exist, for allauth an app that does not: it asks in both ways."""
 
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
@@ -52,5 +68,26 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         apps: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
         return apps if provider or client_id else [app for app in apps if app.pk is None]
 
+    def get_app(self, request: HttpRequest, provider: str, client_id: str | None = None) -> SocialApp:
+        """Raises UnknownProvider."""
+        try:
+            app: SocialApp = super().get_app(request, provider=provider, client_id=client_id)
+        except SocialApp.DoesNotExist as error:
+            raise UnknownProvider(f"no such sign-in: {provider}") from error
+        return app
+
     def can_authenticate_by_email(self, login: SocialLogin, email: str) -> bool:
         return False
+
+
+class MFAAdapter(DefaultMFAAdapter):
+    """Secrets of authenticator apps and seeds of recovery codes are encrypted at rest."""
+
+    def get_totp_issuer(self) -> str:
+        return "Gatehouse"
+
+    def encrypt(self, text: str) -> str:
+        return crypto.encrypt(text, bound_to=SECOND_FACTOR)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return crypto.decrypt(encrypted_text, bound_to=SECOND_FACTOR)

@@ -77,7 +77,7 @@ def test_a_wrong_password_does_not_sign_in() -> None:
     email = address("mia")
     sign_up(browser(), email)
     client = browser()
-    assert client.post("/accounts/login/", {"login": email, "password": "wrong"}).status_code == 200
+    assert client.post("/accounts/login/", {"login": email, "password": "wrong"}).status_code == 422
     assert client.get("/").headers["location"] == "/accounts/login/?next=/"
 
 
@@ -88,7 +88,7 @@ def test_guessing_is_stopped() -> None:
     for _ in range(5):
         client.post("/accounts/login/", {"login": email, "password": "wrong"})
     response = client.post("/accounts/login/", {"login": email, "password": PASSWORD})
-    assert response.status_code == 200
+    assert response.status_code == 422
     assert "Too many failed login attempts" in response.content.decode()
     assert client.get("/").headers["location"].startswith("/accounts/login/")
 
