@@ -7,6 +7,7 @@ urlpatterns = [
     path("accounts/", include("orgs.sign_in_urls")),
     path("accounts/", include("allauth.urls")),
     path("api/v1/", include("proxy.api_urls")),
+    path("platform/", include("gateway_project.platform_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
     path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),

@@ -1,7 +1,7 @@
 """Who is calling: an API key's text → Principal.
 
 Guarantees: a malformed, unknown, revoked, disabled or expired key, and a key of a suspended or frozen
-member, is refused with its own stable code; the text is never compared with anything but its digest,
+member or of a frozen organisation, is refused with its own stable code; the text is never compared with anything but its digest,
 so timing tells nothing about stored keys. Does not guarantee freshness: callers cache a Principal only
 under the organisation's epoch (orgs/epoch.py).
 """
@@ -103,7 +103,7 @@ PRINCIPAL_SQL = """
 SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_at, k.disabled_at, k.revoked_at, k.member_id,
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
        o.week_start, o.fiscal_month, o.reset_hour, o.admit_unguarded, o.approval_since,
-       o.content_retention_hours,
+       o.content_retention_hours, o.frozen_at AS organization_frozen_at,
        CASE WHEN k.old_digest = %(digest)s THEN k.old_until END AS replaced_at,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,
@@ -173,6 +173,8 @@ def _refuse_closed(row: dict[str, Any]) -> None:
         raise KeyRefused("key_revoked", "This API key was deleted.")
     if row["disabled_at"]:
         raise KeyRefused("key_disabled", "This API key is disabled. Whoever manages it can enable it in the console.")
+    if row["organization_frozen_at"]:
+        raise KeyRefused("account_frozen", "The operator of this gateway has frozen the organisation of this API key.")
     if not row["member_active"] or not row["is_member"]:
         raise KeyRefused("account_frozen", "The member this API key belongs to is suspended or has left the organisation.")
     if row["application_archived_at"]:

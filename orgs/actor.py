@@ -2,7 +2,8 @@
 
 Guarantees: each grant is judged on its own and reaches its node's subtree, never above or beside it; a suspended
 membership gives nothing, and takes the grants and memberships of its node's subtree with it; whoever has no
-live membership at all has no rights, whatever grants are left. Computed once per request, in two queries.
+live membership at all has no rights, whatever grants are left, and nobody has any in a frozen organisation.
+Computed once per request, in two queries.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Actor:
     def load(cls, user: User, *, organization: Organization, ip: str | None = None) -> Actor:
         own = list(Membership.objects.filter(user=user, organization=organization).select_related(LINEAGE))
         suspended = {membership.group_id for membership in own if membership.suspended_at}
-        live = tuple(membership for membership in own if not suspended.intersection(membership.group.lineage()))
+        counting = () if organization.frozen_at else own
+        live = tuple(membership for membership in counting if not suspended.intersection(membership.group.lineage()))
         granted = RoleGrant.objects.filter(user=user, organization=organization).select_related(LINEAGE) if live else ()
         grants = tuple(grant for grant in granted if not suspended.intersection(grant.group.lineage()))
         return cls(user, organization, live, grants, bool(own), ip)

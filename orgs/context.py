@@ -71,6 +71,10 @@ class Console:
     def navigation(self) -> list[navigation.Link]:
         return navigation.links(self.actor, path=self.request.path) if self.actor else []
 
+    def platform_url(self) -> str:
+        """Where the operator's pages begin; empty for everybody else."""
+        return reverse("platform:organizations") if self.user.is_staff else ""
+
     def unguarded(self) -> bool:
         """Whether to warn this viewer that calls pass while limits cannot be checked: whoever may end it is told."""
         actor = self.actor
@@ -86,5 +90,5 @@ def console(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {}
     page = Console(request, user=user)
-    parts = (page.navigation, page.organization, page.organizations, page.unguarded, page.viewer)
+    parts = (page.navigation, page.organization, page.organizations, page.platform_url, page.unguarded, page.viewer)
     return {part.__name__: SimpleLazyObject(part) for part in parts}

@@ -22,7 +22,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from orgs.actor import Actor
-from orgs.errors import NotAllowed
+from orgs.errors import NotAllowed, OrganizationFrozen
 from orgs.models import Organization, User
 from orgs.permissions import Permission
 from orgs.selectors import granters
@@ -44,7 +44,7 @@ class OrgRequest(SignedInRequest):
 
 
 class Door(NamedTuple):
-    """`kind` is "organization", "signed_in" or "public"; any one of the permissions is enough."""
+    """`kind` is "organization", "signed_in", "staff" or "public"; any one of the permissions is enough."""
 
     kind: str
     permissions: tuple[Permission, ...] = ()
@@ -62,12 +62,16 @@ def org_view(
                 return _to_login(request)
             entered = _enter(request, slug=org)
             try:
+                if entered.organization.frozen_at:
+                    raise OrganizationFrozen
                 if not any(entered.actor.can_anywhere(permission) for permission in permissions):
                     raise NotAllowed(permissions[0])
                 with timezone.override(ZoneInfo(entered.organization.time_zone)):
                     response = view(entered, *args, **kwargs)
             except NotAllowed as missing:
                 response = _forbidden(entered, missing)
+            except OrganizationFrozen:
+                response = render(entered, "orgs/frozen.html", status=403)
             add_never_cache_headers(response)
             return response
 
@@ -86,6 +90,23 @@ def signed_in_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]
         return view(cast(SignedInRequest, request), *args, **kwargs)
 
     return _with_door(opened, Door("signed_in"))
+
+
+def staff_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """For the operator's pages: to everybody else they do not exist."""
+
+    @functools.wraps(view)
+    def opened(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_login(request)
+        entered = cast(SignedInRequest, request)
+        if not entered.user.is_staff:
+            raise Http404("no such page")
+        response = view(entered, *args, **kwargs)
+        add_never_cache_headers(response)
+        return response
+
+    return _with_door(opened, Door("staff"))
 
 
 def public_view(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:

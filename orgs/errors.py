@@ -2,7 +2,8 @@
 
 Exception
 ├── Refused        a rule forbids it, whoever asks; `field` names the form field it is about, if any
-└── NotAllowed     this person lacks a permission there (a PermissionDenied: the console answers 403)
+├── NotAllowed     this person lacks a permission there (a PermissionDenied: the console answers 403)
+└── OrganizationFrozen   the operator has stopped it: nobody inside may do anything (a PermissionDenied too)
 """
 
 from __future__ import annotations
@@ -29,3 +30,7 @@ class NotAllowed(PermissionDenied):
         super().__init__(f"Missing permission: {permission.label}")
         self.permission = permission
         self.group = group
+
+
+class OrganizationFrozen(PermissionDenied):
+    """Its people get a page that says so."""

@@ -22,6 +22,16 @@ from orgs.permissions import RoleName
 MAX_LEVEL = 4
 
 
+class Freezable(models.Model):
+    """What the operator of the installation can stop, whatever those inside may do (services/freezing.py)."""
+
+    frozen_at = models.DateTimeField(null=True, blank=True)
+    frozen_reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        abstract = True
+
+
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **extra: Any) -> User:
         user = self.model(email=email.strip().lower(), **extra)
@@ -33,8 +43,8 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
-    """A person, known by e-mail address. `is_staff` marks the operator of the installation."""
+class User(AbstractBaseUser, PermissionsMixin, Freezable):
+    """A person, known by e-mail address. `is_staff` marks an operator of the installation; who is frozen is not `is_active`."""
 
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120, blank=True)
@@ -63,7 +73,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return "".join(word[0] for word in words[:2]).upper() or "?"
 
 
-class Organization(models.Model):
+class Organization(Freezable):
     class Kind(models.TextChoices):
         COMPANY = "company", "Organisation"
         PERSONAL = "personal", "Personal account"

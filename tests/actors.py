@@ -1,4 +1,5 @@
 """The people of the tests: alice (Super Admin), lena (L1 Admin), sam (Sub-admin), mia (Member), charlie (another organisation).
+Beside them `operator()`, who runs the installation.
 
 The tree, with who stands where; everything is made through the services:
 
@@ -21,6 +22,7 @@ from orgs.actor import Actor
 from orgs.models import ApiKey, Application, Group, Organization, User
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
+from orgs.services.freezing import Operator
 from orgs.services.groups import create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role
@@ -98,3 +100,11 @@ def _make_tree(organization: Organization, by: Actor) -> dict[str, Group]:
         groups[name] = create_group(groups[parent], name=name, by=by)
     # Each insertion moved what stands to its right: read them all again.
     return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}
+
+
+def operator() -> Operator:
+    """Of the installation; a member nowhere."""
+    user = make_user(f"olive.{secrets.token_hex(4)}@example.test", name="Olive")
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    user.refresh_from_db()
+    return Operator(user)

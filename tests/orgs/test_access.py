@@ -154,6 +154,10 @@ REFUSALS: dict[str, tuple[Callable[[World], Any], str]] = {
     "disabled and expired": (of_key(disabled_at=PAST, expires_at=PAST), "key_disabled"),
     "expired": (of_key(expires_at=PAST), "key_expired"),
     "its member is frozen": (freeze, "account_frozen"),
+    "its organisation is frozen": (
+        lambda world: Organization.objects.filter(pk=world.acme.pk).update(frozen_at=PAST),
+        "account_frozen",
+    ),
     "its member is suspended": (suspend("mia", "gateway"), "account_frozen"),
     "its member is suspended above": (suspend("mia", "engineering"), "account_frozen"),
     "its member is suspended at the root": (suspend("mia", "root"), "account_frozen"),

@@ -95,11 +95,23 @@ class Row(NamedTuple):
     data: dict[str, str] | None = None
 
 
+OPERATOR = [
+    ("platform:organizations", "get"),
+    ("platform:people", "get"),
+    ("platform:freeze_person", "get"),
+    ("platform:freeze_person", "post"),
+    ("platform:unfreeze_person", "post"),
+    ("platform:freeze_organization", "get"),
+    ("platform:freeze_organization", "post"),
+    ("platform:unfreeze_organization", "post"),
+]
 ROWS = [
     Row("orgs:home", "302 302 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302", method="post"),
     Row("api:explain", "401 400 400 400 400 400 400"),
+    # The operator's pages: nobody of these is one (tests/orgs/test_operator_pages.py).
+    *(Row(name, "302 404 404 404 404 404 404", method=method) for name, method in OPERATOR),
     Row("catalogue:models", "302 404 200 200 200 200 200"),
     Row("catalogue:model", "302 404 404 404 404 404 404"),
     Row("playground:page", "302 404 200 200 200 200 200"),
@@ -276,6 +288,8 @@ def _arguments(world: World) -> dict[str, Any]:
         "group_id": world.gateway.pk,
         "application_id": world.assistant.pk,
         "member_id": world.actor("mia").memberships[0].pk,
+        "user_id": world.mia.pk,
+        "organization_id": world.acme.pk,
         "call_id": UUID(int=7),
         "simulation_id": 7 * 10**15,
         "request_id": 0,

@@ -16,8 +16,10 @@ from gateway_project.lib.money import NANO
 from guardrails.models import Limit, Rule
 from orgs.models import Application, Membership
 from orgs.services.changes import changing
+from orgs.services.freezing import freeze_organization, freeze_person
 from orgs.services.keys import disable_key, revoke_key
 from orgs.services.members import suspend_member
+from tests.actors import operator
 from tests.gateways import Gateway
 from tests.house import House, eventually, raw
 from tests.proxy.calls import body
@@ -37,6 +39,14 @@ def revoked(house: House) -> None:
 def suspended(house: House) -> None:
     membership = Membership.objects.get(user=house.world.mia, group__organization=house.organization)
     suspend_member(membership, by=house.world.actor("alice"))
+
+
+def frozen(house: House) -> None:
+    freeze_person(house.world.mia, reason="abuse", by=operator())
+
+
+def frozen_organization(house: House) -> None:
+    freeze_organization(house.organization, reason="unpaid", by=operator())
 
 
 def lowered(house: House) -> None:
@@ -64,6 +74,8 @@ def from_elsewhere(house: House) -> None:
         (disabled, "key_disabled"),
         (revoked, "key_revoked"),
         (suspended, "account_frozen"),
+        (frozen, "account_frozen"),
+        (frozen_organization, "account_frozen"),
         (lowered, "budget_exceeded"),
         (fewer_tokens, "max_tokens_exceeded"),
         (other_models, "model_not_allowed"),
@@ -136,7 +148,8 @@ def endless(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "code"), [(disabled, "key_disabled"), (revoked, "key_revoked"), (suspended, "account_frozen")]
+    ("change", "code"),
+    [(disabled, "key_disabled"), (revoked, "key_revoked"), (suspended, "account_frozen"), (frozen, "account_frozen")],
 )
 def test_open_streams_end_on_every_worker_and_what_was_delivered_is_charged(
     gateway: Gateway,
