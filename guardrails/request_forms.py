@@ -14,7 +14,7 @@ from guardrails.requests import WORDS
 from orgs.actor import Actor
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, key_homes
+from orgs.selectors import groups_visible_to, key_homes, unarchived
 
 
 class AskForm(forms.Form):
@@ -59,7 +59,7 @@ class DirectForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, chosen: str = "") -> None:
         super().__init__(data)
-        _offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS).filter(archived_at=None))
+        _offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS).filter(unarchived()))
         self.initial["model"] = chosen
 
 

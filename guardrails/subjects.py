@@ -12,7 +12,7 @@ from guardrails.models import Binding, Policy
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.models import ApiKey, Application, Group, Membership, Organization, User
 from orgs.permissions import Permission
-from orgs.selectors import within
+from orgs.selectors import unarchived, within
 
 Subject = Group | User | ApiKey | Application
 
@@ -117,7 +117,7 @@ def _rows(column: str, actor: Actor, *, pk: Q) -> list[Subject]:
     if not scope:
         return []
     if column == "group":
-        groups = Group.objects.filter(pk, within(scope), organization=organization, archived_at=None)
+        groups = Group.objects.filter(pk, within(scope), organization=organization).filter(unarchived())
         return list(groups.select_related(ABOVE).order_by("lft")[:MOST_FOUND])
     if column == "member":
         below = Membership.objects.filter(within(scope, field="group"), organization=organization)

@@ -117,6 +117,8 @@ SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_
                  AND g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght
            )
        ) AS is_member,
+       (SELECT g.name FROM orgs_group g WHERE g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght
+          AND g.archived_at IS NOT NULL ORDER BY g.level LIMIT 1) AS archived_group,
        (SELECT json_agg(json_build_object('id', g.id, 'level', g.level, 'name', g.name) ORDER BY g.level)
           FROM orgs_group g WHERE g.tree_id = home.tree_id AND g.lft <= home.lft AND g.rght >= home.rght) AS path
 FROM orgs_apikey k
@@ -179,3 +181,5 @@ def _refuse_closed(row: dict[str, Any]) -> None:
         raise KeyRefused("account_frozen", "The member this API key belongs to is suspended or has left the organisation.")
     if row["application_archived_at"]:
         raise KeyRefused("key_disabled", "The application this API key belongs to is archived.")
+    if row["archived_group"] is not None:
+        raise KeyRefused("key_disabled", f"The group {row['archived_group']}, in which this API key is at home, is archived.")

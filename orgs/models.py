@@ -131,6 +131,8 @@ class Group(MPTTModel):
     parent = TreeForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="children")
     name = models.CharField(max_length=120)
     kind = models.CharField(max_length=40, blank=True, help_text="A free label: division, department, project …")
+    cost_center = models.CharField(max_length=60, blank=True, db_default="")
+    owner = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -169,6 +171,11 @@ class Group(MPTTModel):
     def contains(self, other: Group) -> bool:
         """Whether `other` is this node or lies below it."""
         return self.pk in other.lineage()
+
+    @property
+    def closed_by(self) -> Group | None:
+        """The archived group, itself or above, that keeps anything new from being made here; None: it is open."""
+        return next((group for group in self.path() if group.archived_at), None)
 
 
 class Membership(models.Model):
@@ -217,6 +224,8 @@ class Application(models.Model):
     slug = models.SlugField(max_length=60)
     features = ArrayField(models.SlugField(max_length=60), default=list, blank=True)
     environments = ArrayField(models.SlugField(max_length=30), default=list, blank=True)
+    cost_center = models.CharField(max_length=60, blank=True, db_default="")
+    owner = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 

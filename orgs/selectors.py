@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
@@ -18,6 +18,12 @@ def within(groups: Iterable[Group], *, field: str = "") -> Q:
     ids = [group.pk for group in groups]
     steps = (([field] if field else []) + ["parent"] * up for up in range(MAX_LEVEL + 1))
     return reduce(or_, (Q(**{f"{'__'.join(step) or 'pk'}__in": ids}) for step in steps))
+
+
+def unarchived(*, field: str = "") -> Q:
+    """Groups, or rows whose group, is neither archived nor below an archived one: what takes anything new."""
+    steps = (([field] if field else []) + ["parent"] * up for up in range(MAX_LEVEL + 1))
+    return reduce(and_, (Q(**{"__".join([*step, "archived_at"]): None}) for step in steps))
 
 
 def organizations_of(user: User) -> QuerySet[Organization]:
@@ -62,7 +68,7 @@ def members_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW
 
 def key_homes(actor: Actor) -> QuerySet[Group]:
     """The groups the actor may make keys in: its own nodes, and where it manages keys."""
-    return groups_visible_to(actor, permission=Permission.MANAGE_KEYS).filter(archived_at=None)
+    return groups_visible_to(actor, permission=Permission.MANAGE_KEYS).filter(unarchived())
 
 
 def bindable_applications(group: Group) -> QuerySet[Application]:

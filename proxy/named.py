@@ -8,7 +8,7 @@ from django.http import Http404
 from orgs.actor import LINEAGE, Actor
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, within
+from orgs.selectors import groups_visible_to, unarchived, within
 from proxy.models import Alias, Preset
 
 
@@ -42,7 +42,7 @@ def access_preset_by_id(actor: Actor, preset_id: int) -> Preset:
 
 def homes_of_names(actor: Actor) -> list[Group]:
     """Where the actor may give names, in the order of the tree."""
-    groups = groups_visible_to(actor, permission=Permission.MANAGE_ROUTING).filter(archived_at=None)
+    groups = groups_visible_to(actor, permission=Permission.MANAGE_ROUTING).filter(unarchived())
     return [group for group in groups if actor.can(Permission.MANAGE_ROUTING, group)]
 
 

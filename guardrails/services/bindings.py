@@ -11,7 +11,7 @@ from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import ApiKey, Group
 from orgs.permissions import Permission
-from orgs.services.changes import changing
+from orgs.services.changes import changing, refuse_archived
 
 Reach = Binding.Reach
 
@@ -62,6 +62,8 @@ def _refuse_unfit(policy: Policy, subject: Subject, reach: str, *, by: Actor) ->
         raise Refused("This policy cannot be bound here.")
     if reach not in Reach.values or (reach != Reach.SELF and not isinstance(subject, Group)):
         raise Refused("Only a group has members and keys below it.", field="reach")
+    if isinstance(subject, Group):
+        refuse_archived(subject, field="subject")
     gone = subject.revoked_at if isinstance(subject, ApiKey) else getattr(subject, "archived_at", None)
     if gone:
         raise Refused(f"{subject} is {'deleted' if isinstance(subject, ApiKey) else 'archived'}.", field="subject")

@@ -1,38 +1,150 @@
+"""Applications: made, changed, moved to another group, archived and brought back."""
+
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from typing import Any, TypedDict, Unpack
 
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.text import slugify
 
-from orgs.actor import Actor
+from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
-from orgs.models import Application, Group
+from orgs.models import ApiKey, Application, Group, User
 from orgs.permissions import Permission
-from orgs.services.changes import changing, clean_labels, clean_name, fresh_group, refuse_archived
+from orgs.selectors import within
+from orgs.services.changes import (
+    COST_CENTER_LENGTH,
+    changing,
+    clean_labels,
+    clean_line,
+    clean_name,
+    fresh_group,
+    refuse_archived,
+    require_owner,
+)
 
 
-def create_application(
-    group: Group, *, name: str, by: Actor, features: Iterable[str] = (), environments: Iterable[str] = ()
-) -> Application:
+class About(TypedDict, total=False):
+    """What is said of an application; whoever owns it answers for it and gains no right by that."""
+
+    features: Iterable[str]
+    environments: Iterable[str]
+    cost_center: str
+    owner: User | None
+
+
+class Named(About, total=False):
+    name: str
+
+
+def create_application(group: Group, *, name: str, by: Actor, **about: Unpack[About]) -> Application:
     """Keys at home in its group and below may name it, one of its environments and some of its features."""
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_APPLICATIONS, group)
         refuse_archived(group)
-        name = clean_name(name)
-        slug = slugify(name)[:60].strip("-") or f"application-{secrets.token_hex(3)}"
+        cleaned = _clean({"features": (), "environments": (), **about, "name": name}, by=by)
+        slug = slugify(cleaned["name"])[:60].strip("-") or f"application-{secrets.token_hex(3)}"
         if Application.objects.filter(organization=by.organization, slug=slug).exists():
             raise Refused(f"An application with the address “{slug}” exists already: choose another name.", field="name")
-        application = Application.objects.create(
-            organization=by.organization,
-            group=group,
-            name=name,
-            slug=slug,
-            features=clean_labels(features, field="features"),
-            environments=clean_labels(environments, field="environments"),
-        )
-        after: dict[str, Value] = {"group": group.pk, "features": application.features, "environments": application.environments}
-        audit("application.created", by=by, target=application, after=after)
+        application = Application.objects.create(organization=by.organization, group=group, slug=slug, **cleaned)
+        audit("application.created", by=by, target=application, after={"group": group.pk, **_audited(cleaned)})
     return application
+
+
+def change_application(
+    application: Application, *, by: Actor, group: Group | None = None, **wanted: Unpack[Named]
+) -> Application:
+    """What is not given stays. Into another group it takes its service keys along; calls so far stay where they were."""
+    with changing(by.organization):
+        application = _fresh(application)
+        by.require(Permission.MANAGE_APPLICATIONS, application.group)
+        cleaned = _clean(wanted, by=by)
+        before = {field: getattr(application, field) for field in cleaned}
+        after = {field: value for field, value in cleaned.items() if value != before[field]}
+        _refuse_used_labels(application, after)
+        if group is not None and group.pk != application.group_id:
+            before["group"], after["group"] = application.group, _new_home(application, group, by=by)
+            ApiKey.objects.filter(application=application, member=None).update(group=after["group"])
+        if after:
+            for field, value in after.items():
+                setattr(application, field, value)
+            application.save(update_fields=list(after))
+            was = _audited({field: before[field] for field in after})
+            audit("application.changed", by=by, target=application, before=was, after=_audited(after))
+    return application
+
+
+def archive_application(application: Application, *, by: Actor) -> Application:
+    """Keys that name it stop on their next call; history stays."""
+    with changing(by.organization):
+        application = _fresh(application)
+        by.require(Permission.MANAGE_APPLICATIONS, application.group)
+        if application.archived_at is None:
+            application.archived_at = timezone.now()
+            application.save(update_fields=["archived_at"])
+            audit("application.archived", by=by, target=application)
+    return application
+
+
+def restore_application(application: Application, *, by: Actor) -> Application:
+    """The opposite of archive_application, in a group that is open."""
+    with changing(by.organization):
+        application = _fresh(application)
+        by.require(Permission.MANAGE_APPLICATIONS, application.group)
+        if application.archived_at is not None:
+            refuse_archived(application.group)
+            application.archived_at = None
+            application.save(update_fields=["archived_at"])
+            audit("application.restored", by=by, target=application)
+    return application
+
+
+def _fresh(application: Application) -> Application:
+    return Application.objects.select_related(LINEAGE).get(pk=application.pk)
+
+
+def _new_home(application: Application, group: Group, *, by: Actor) -> Group:
+    """Members' keys name it only from below: those that would not any more are counted. Raises Refused, NotAllowed."""
+    group = fresh_group(group)
+    by.require(Permission.MANAGE_APPLICATIONS, group)
+    refuse_archived(group)
+    outside = ApiKey.objects.filter(application=application, member__isnull=False, revoked_at=None).exclude(
+        within([group], field="group")
+    )
+    if count := outside.count():
+        keys = f"{count} member key{'' if count == 1 else 's'} outside {group} name{'s' if count == 1 else ''} it"
+        raise Refused(f"{keys}: an application can be named only by keys of its group and below.", field="group")
+    return group
+
+
+def _refuse_used_labels(application: Application, after: dict[str, Any]) -> None:
+    """An environment or feature that a live key carries stays: its calls are recorded under it."""
+    live = ApiKey.objects.filter(application=application, revoked_at=None)
+    for field, key_names in (("environments", "environment__in"), ("features", "features__overlap")):
+        gone = set(getattr(application, field)).difference(after.get(field, getattr(application, field)))
+        key = live.filter(Q(**{key_names: sorted(gone)})).first() if gone else None
+        if key is not None:
+            named = {key.environment, *key.features} & gone
+            raise Refused(f"The key “{key}” carries “{min(named)}”: change or delete that key first.", field=field)
+
+
+def _clean(wanted: Named, *, by: Actor) -> dict[str, Any]:
+    cleaned: dict[str, Any] = dict(wanted)
+    if "name" in cleaned:
+        cleaned["name"] = clean_name(cleaned["name"])
+    if "cost_center" in cleaned:
+        cleaned["cost_center"] = clean_line(cleaned["cost_center"], field="cost_center", length=COST_CENTER_LENGTH)
+    for field in ("features", "environments"):
+        if field in cleaned:
+            cleaned[field] = clean_labels(cleaned[field], field=field)
+    require_owner(cleaned.get("owner"), by.organization)
+    return cleaned
+
+
+def _audited(facts: dict[str, Any]) -> dict[str, Value]:
+    return {field: value.pk if isinstance(value, User | Group) else value for field, value in facts.items()}

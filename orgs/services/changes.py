@@ -18,9 +18,11 @@ from django.db import connection, transaction
 from orgs import epoch
 from orgs.actor import ABOVE
 from orgs.errors import Refused
-from orgs.models import Group, Organization
+from orgs.models import Group, Membership, Organization, User
 
 NAME_LENGTH = 120
+COST_CENTER_LENGTH = 60
+KIND_LENGTH = 40
 LABEL_LENGTHS = {"features": 60, "environments": 30}
 LABEL = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -42,9 +44,12 @@ def fresh_group(group: Group) -> Group:
     return fresh
 
 
-def refuse_archived(group: Group) -> None:
-    if group.archived_at:
-        raise Refused(f"{group} is archived.", field="group")
+def refuse_archived(group: Group, *, field: str = "group") -> None:
+    """Nothing new is made in an archived group, nor below one. Raises Refused."""
+    archived = group.closed_by
+    if archived is not None:
+        where = f"{group} is archived." if archived == group else f"{group} lies in {archived}, which is archived."
+        raise Refused(where, field=field)
 
 
 def clean_name(name: str) -> str:
@@ -52,6 +57,20 @@ def clean_name(name: str) -> str:
     if not name or len(name) > NAME_LENGTH or not name.isprintable():
         raise Refused(f"A name has 1 to {NAME_LENGTH} visible characters.", field="name")
     return name
+
+
+def clean_line(text: str, *, field: str, length: int) -> str:
+    """Optional words on one line: a kind, a cost centre."""
+    text = " ".join(text.split())
+    if len(text) > length or not text.isprintable():
+        raise Refused(f"At most {length} visible characters.", field=field)
+    return text
+
+
+def require_owner(owner: User | None, organization: Organization) -> None:
+    """Whoever answers for a group or an application belongs to the organisation. Raises Refused."""
+    if owner is not None and not Membership.objects.filter(user=owner, organization=organization, suspended_at=None).exists():
+        raise Refused(f"{owner} is not an active member of {organization}.", field="owner")
 
 
 def clean_labels(labels: Iterable[str], *, field: str) -> list[str]:

@@ -1,14 +1,41 @@
+"""Groups: made, changed, archived and brought back. Moving one is services/moves.py."""
+
 from __future__ import annotations
 
+from typing import Any, TypedDict, Unpack
+
+from django.utils import timezone
+
 from orgs.actor import Actor
-from orgs.audit import audit
+from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
-from orgs.models import MAX_LEVEL, Group
+from orgs.models import MAX_LEVEL, Group, User
 from orgs.permissions import Permission
-from orgs.services.changes import changing, clean_name, fresh_group, refuse_archived
+from orgs.services.changes import (
+    COST_CENTER_LENGTH,
+    KIND_LENGTH,
+    changing,
+    clean_line,
+    clean_name,
+    fresh_group,
+    refuse_archived,
+    require_owner,
+)
 
 
-def create_group(parent: Group, *, name: str, by: Actor, kind: str = "") -> Group:
+class About(TypedDict, total=False):
+    """What is said of a group; whoever owns it answers for it and gains no right by that."""
+
+    kind: str
+    cost_center: str
+    owner: User | None
+
+
+class Named(About, total=False):
+    name: str
+
+
+def create_group(parent: Group, *, name: str, by: Actor, **about: Unpack[About]) -> Group:
     """One level below its parent. Raises Refused for a fifth level."""
     with changing(by.organization):
         parent = fresh_group(parent)
@@ -18,22 +45,76 @@ def create_group(parent: Group, *, name: str, by: Actor, kind: str = "") -> Grou
             raise Refused(
                 f"The tree has {MAX_LEVEL} levels below the organisation; {parent} is already on the last one.", field="parent"
             )
-        refuse_archived(parent)
-        group: Group = Group.objects.create(
-            organization=by.organization, parent=parent, name=clean_name(name), kind=kind.strip()[:40]
-        )
-        audit("group.created", by=by, target=group, after={"name": group.name, "parent": parent.pk})
+        refuse_archived(parent, field="parent")
+        cleaned = _clean({**about, "name": name}, by=by)
+        group: Group = Group.objects.create(organization=by.organization, parent=parent, **cleaned)
+        audit("group.created", by=by, target=group, after={"parent": parent.pk, **_audited(cleaned)})
     return group
 
 
-def rename_group(group: Group, *, name: str, by: Actor) -> Group:
-    """The root bears the organisation's name: rename that with change_settings."""
+def change_group(group: Group, *, by: Actor, **wanted: Unpack[Named]) -> Group:
+    """What is not given stays. The root bears the organisation's name: rename that with change_settings."""
+    with changing(by.organization):
+        group = fresh_group(group)
+        by.require(Permission.MANAGE_GROUPS, group)
+        cleaned = _clean(wanted, by=by)
+        before = {field: getattr(group, field) for field in cleaned}
+        after = {field: value for field, value in cleaned.items() if value != before[field]}
+        if group.parent is None and "name" in after:
+            raise Refused("The root group bears the organisation's name: change it in the organisation's settings.", field="name")
+        if after:
+            for field, value in after.items():
+                setattr(group, field, value)
+            group.save()  # type: ignore[no-untyped-call]
+            audit(
+                "group.changed",
+                by=by,
+                target=group,
+                before=_audited({field: before[field] for field in after}),
+                after=_audited(after),
+            )
+    return group
+
+
+def archive_group(group: Group, *, by: Actor) -> Group:
+    """Its keys and those below stop on their next call, and nothing new is made in it; history stays."""
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_GROUPS, group)
         if group.parent is None:
-            raise Refused("The root group bears the organisation's name: change it in the organisation's settings.", field="name")
-        before, group.name = group.name, clean_name(name)
-        group.save()  # type: ignore[no-untyped-call]
-        audit("group.renamed", by=by, target=group, before={"name": before}, after={"name": group.name})
+            raise Refused("The organisation itself cannot be archived.")
+        if group.archived_at is None:
+            group.archived_at = timezone.now()
+            Group.objects.filter(pk=group.pk).update(archived_at=group.archived_at)
+            audit("group.archived", by=by, target=group)
     return group
+
+
+def restore_group(group: Group, *, by: Actor) -> Group:
+    """The opposite of archive_group; a group below an archived one waits for that."""
+    with changing(by.organization):
+        group = fresh_group(group)
+        by.require(Permission.MANAGE_GROUPS, group)
+        if group.archived_at is not None:
+            if group.parent is not None:
+                refuse_archived(group.parent)
+            group.archived_at = None
+            Group.objects.filter(pk=group.pk).update(archived_at=None)
+            audit("group.restored", by=by, target=group)
+    return group
+
+
+def _clean(wanted: Named, *, by: Actor) -> dict[str, Any]:
+    cleaned: dict[str, Any] = dict(wanted)
+    if "name" in cleaned:
+        cleaned["name"] = clean_name(cleaned["name"])
+    if "kind" in cleaned:
+        cleaned["kind"] = clean_line(cleaned["kind"], field="kind", length=KIND_LENGTH)
+    if "cost_center" in cleaned:
+        cleaned["cost_center"] = clean_line(cleaned["cost_center"], field="cost_center", length=COST_CENTER_LENGTH)
+    require_owner(cleaned.get("owner"), by.organization)
+    return cleaned
+
+
+def _audited(facts: dict[str, Any]) -> dict[str, Value]:
+    return {field: value.pk if isinstance(value, User) else value for field, value in facts.items()}

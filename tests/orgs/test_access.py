@@ -17,6 +17,7 @@ from orgs import access
 from orgs.access import KeyRefused, Node, Principal, bearer
 from orgs.keys import new_key_text
 from orgs.models import ApiKey, Application, Membership, Organization
+from orgs.services.groups import archive_group, restore_group
 from orgs.services.keys import create_api_key
 from tests.actors import World, make_world
 
@@ -191,6 +192,22 @@ def test_a_key_of_an_archived_application_is_refused(world: World) -> None:
     _, text = create_api_key(world.platform, name="nightly", application=world.assistant, by=world.actor("sam"))
     Application.objects.filter(pk=world.assistant.pk).update(archived_at=timezone.now())
     assert code_of(text) == "key_disabled"
+
+
+@pytest.mark.parametrize("group", ["gateway", "platform", "engineering"])
+def test_a_key_in_or_below_an_archived_group_is_refused(world: World, group: str) -> None:
+    archive_group(world.group(group), by=world.actor("alice"))
+    with pytest.raises(KeyRefused, match=f"The group {group}, .* is archived") as caught:
+        principal_of(world.key_text)
+    assert caught.value.code == "key_disabled"
+    restore_group(world.group(group), by=world.actor("alice"))
+    assert principal_of(world.key_text).key_id == world.key.pk
+
+
+def test_an_archived_group_beside_or_below_stops_nothing(world: World) -> None:
+    for group in (world.sales, world.core):
+        archive_group(group, by=world.actor("alice"))
+    assert principal_of(world.key_text).key_id == world.key.pk
 
 
 @pytest.mark.parametrize("text", [GOOD, "", "gh_sk_", "'; DROP TABLE orgs_apikey; --"])

@@ -13,7 +13,7 @@ from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, Membership, Organization, RoleGrant
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
-from orgs.services.groups import create_group, rename_group
+from orgs.services.groups import change_group, create_group
 from orgs.services.keys import create_api_key, disable_key, edit_key, enable_key, end_old_text, rename_key, revoke_key, rotate_key
 from orgs.services.members import add_member, grant_role, resume_member, revoke_role, suspend_member
 from orgs.services.organizations import change_settings
@@ -22,7 +22,7 @@ from tests.actors import World, make_world
 # In an order in which each can be made after the ones before.
 CHANGES: list[Callable[[World], object]] = [
     lambda world: create_group(world.sales, name="more", by=world.actor("alice")),
-    lambda world: rename_group(world.sales, name="sales two", by=world.actor("alice")),
+    lambda world: change_group(world.sales, name="sales two", by=world.actor("alice")),
     lambda world: add_member(world.mia, group=world.sales, by=world.actor("alice")),
     lambda world: grant_role(world.mia, role=RoleName.AUDITOR, group=world.sales, by=world.actor("alice")),
     lambda world: revoke_role(RoleGrant.objects.get(user=world.mia, group=world.sales), by=world.actor("alice")),

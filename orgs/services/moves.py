@@ -1,0 +1,88 @@
+"""Moving a group with all that is below it.
+
+What was spent before stays under the path of its time: ledger rows carry that path, and counters are sums of such rows.
+From the next call on (the epoch) the limits of the new path apply. Calls running meanwhile settle where they were admitted.
+"""
+
+from __future__ import annotations
+
+from django.db.models import Max
+
+from orgs.actor import Actor
+from orgs.audit import audit
+from orgs.errors import NotAllowed, Refused
+from orgs.models import MAX_LEVEL, ApiKey, Group
+from orgs.permissions import Permission
+from orgs.selectors import within
+from orgs.services.changes import changing, fresh_group, refuse_archived
+
+
+def move_group(group: Group, *, to: Group, by: Actor) -> Group:
+    """`to` becomes its parent. Raises Refused, NotAllowed."""
+    with changing(by.organization):
+        group, to = fresh_group(group), fresh_group(to)
+        refuse_move(group, to=to, by=by)
+        before = group.parent
+        if before is not None and before.pk != to.pk:
+            group.parent = to
+            group.save()  # type: ignore[no-untyped-call]
+            audit(
+                "group.moved",
+                by=by,
+                target=group,
+                before={"parent": before.pk, "path": written(before)},
+                after={"parent": to.pk, "path": written(to)},
+            )
+    return group
+
+
+def refuse_move(group: Group, *, to: Group, by: Actor) -> None:
+    """Raises Refused or NotAllowed where `move_group` would: to say so before anything is asked."""
+    by.require(Permission.MANAGE_GROUPS, group)
+    if not by.can_below(Permission.MANAGE_GROUPS, to):
+        raise NotAllowed(Permission.MANAGE_GROUPS, group=to)
+    if group.parent is None:
+        raise Refused("The organisation itself cannot be moved.", field="to")
+    if group.contains(to):
+        raise Refused(f"{group} cannot be moved into itself or below itself.", field="to")
+    refuse_archived(group, field="to")
+    refuse_archived(to, field="to")
+    _refuse_too_deep(group, to=to)
+    _refuse_torn_attribution(group, to=to)
+
+
+def height(group: Group) -> int:
+    """Levels below it that are in use: 0 without any group below."""
+    deepest = Group.objects.filter(within([group]), organization=group.organization_id).aggregate(deepest=Max("level"))["deepest"]
+    return int(deepest) - group.level
+
+
+def written(group: Group) -> str:
+    """The path as people read it."""
+    return " / ".join(node.name for node in group.path())
+
+
+def _refuse_too_deep(group: Group, *, to: Group) -> None:
+    below = height(group)
+    if to.level + 1 + below > MAX_LEVEL:
+        carried = f" with the {below} level{'' if below == 1 else 's'} below it" if below else ""
+        raise Refused(
+            f"The tree has {MAX_LEVEL} levels below the organisation. {to} is on level {to.level}, so {group}{carried}"
+            f" would reach level {to.level + 1 + below}.",
+            field="to",
+        )
+
+
+def _refuse_torn_attribution(group: Group, *, to: Group) -> None:
+    """A key may name an application only if its group lies on the key's own path: that must stay true."""
+    below = ApiKey.objects.filter(within([group], field="group"), revoked_at=None, application__isnull=False)
+    torn = below.exclude(within([group], field="application__group")).exclude(application__group__in=to.lineage())
+    first = torn.select_related("application__group").order_by("pk").first()
+    if first is not None and first.application is not None:
+        count = torn.count()
+        keys = f"{count} API key{'' if count == 1 else 's'} below {group} name{'s' if count == 1 else ''} an application"
+        raise Refused(
+            f"{keys} that would no longer lie on {'its' if count == 1 else 'their'} path, such as “{first.application}” of"
+            f" {first.application.group}. Move the application to {group}, or to a group above both places, first.",
+            field="to",
+        )
