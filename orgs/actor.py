@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from orgs.errors import NotAllowed
 from orgs.models import MAX_LEVEL, ApiKey, Group, Membership, Organization, RoleGrant, User
+from orgs.origin import Origin
 from orgs.permissions import MEMBER, Permission, RoleName, allowed
 
 # Parents are followed, so they are loaded with the row (see Group.path).
@@ -38,16 +39,21 @@ class Actor:
     grants: tuple[RoleGrant, ...]
     belongs: bool
     ip: str | None = None
+    agent: str = ""
 
     @classmethod
-    def load(cls, user: User, *, organization: Organization, ip: str | None = None) -> Actor:
+    def load(cls, user: User, *, organization: Organization, ip: str | None = None, agent: str = "") -> Actor:
         own = list(Membership.objects.filter(user=user, organization=organization).select_related(LINEAGE))
         suspended = {membership.group_id for membership in own if membership.suspended_at}
         counting = () if organization.frozen_at else own
         live = tuple(membership for membership in counting if not suspended.intersection(membership.group.lineage()))
         granted = RoleGrant.objects.filter(user=user, organization=organization).select_related(LINEAGE) if live else ()
         grants = tuple(grant for grant in granted if not suspended.intersection(grant.group.lineage()))
-        return cls(user, organization, live, grants, bool(own), ip)
+        return cls(user, organization, live, grants, bool(own), ip, agent)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.ip, self.agent)
 
     def can(self, permission: Permission, group: Group) -> bool:
         return permission in self.permissions_at(group)

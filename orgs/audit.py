@@ -1,13 +1,23 @@
-"""The audit trail: one row per critical action, written in the transaction of the change itself or not at all."""
+"""The audit trail: one row per critical action, written in the transaction of the change itself or not at all.
+
+Events of an organisation form a chain (orgs/chain.py), those of no organisation another. A chain grows under the lock of
+its head, which is taken last: organisation, then anything else, then the head. So events of one chain are written one after
+the other, and a gap in their numbers can only be a row that was taken out.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from django.db import models, transaction
+from django.utils import timezone
 
 from orgs.actor import Actor
-from orgs.models import AuditEvent
+from orgs.chain import link
+from orgs.models import AuditEvent, AuditHead, Group, Organization, User
+from orgs.origin import NOWHERE, Origin, clean_ip
 
 # What a JSON column keeps as it is: amounts in nano-dollars as integers, moments as ISO 8601 text.
 Value = str | int | bool | None | list[str]
@@ -20,18 +30,75 @@ def audit(
     target: models.Model,
     before: Mapping[str, Value] | None = None,
     after: Mapping[str, Value] | None = None,
+    group: Group | None = None,
 ) -> AuditEvent:
-    """`action` is "<thing>.<what happened>": "key.disabled". Give it no secret. Raises RuntimeError outside a transaction."""
+    """`action` is "<thing>.<what happened>": "key.disabled". Give it no secret. Raises RuntimeError outside a transaction.
+
+    `group` is the node that the event is about, whose admins may read it: the target's own where none is given; an event about
+    no node is read by who may read the whole trail.
+    """
+    return audit_as(
+        by.user, action, organization=by.organization, origin=by.origin, target=target, before=before, after=after, group=group
+    )
+
+
+def audit_as(
+    user: User | None,
+    action: str,
+    *,
+    organization: Organization | None,
+    target: models.Model,
+    origin: Origin = NOWHERE,
+    before: Mapping[str, Value] | None = None,
+    after: Mapping[str, Value] | None = None,
+    group: Group | None = None,
+) -> AuditEvent:
+    """For what nobody does as a member: sign-ins, the operator's acts (no organisation), the gateway's own (no user)."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("write the audit event inside the transaction of the change")
-    return AuditEvent.objects.create(
-        organization=by.organization,
-        actor=by.user,
-        ip=by.ip,
+    event = AuditEvent(
+        organization=organization,
+        actor=user,
+        ip=clean_ip(origin.ip),
+        agent=origin.agent,
         action=action,
+        group_id=group.pk if group else _node_of(target),
         object_type=target._meta.model_name or "",
         object_id=str(target.pk),
         object_label=str(target)[:200],
-        before=dict(before or {}),
-        after=dict(after or {}),
+        before=_plain(before),
+        after=_plain(after),
     )
+    return _append(event)
+
+
+def _append(event: AuditEvent) -> AuditEvent:
+    head = _locked_head(AuditHead.chain_of(event.organization_id))
+    # Read under the lock: moments of a chain are in the order of its events.
+    event.at, event.sequence = timezone.now(), head.sequence + 1
+    event.hash = link(head.hash, event.facts())
+    event.save(force_insert=True)
+    head.sequence, head.hash = event.sequence, event.hash
+    head.save(update_fields=["sequence", "hash"])
+    return event
+
+
+def _locked_head(chain: int) -> AuditHead:
+    heads = AuditHead.objects.select_for_update().filter(pk=chain)
+    head = heads.first()
+    if head is None:
+        # Two first events at once: one of them makes the row, the other waits for it here.
+        AuditHead.objects.bulk_create([AuditHead(chain=chain)], ignore_conflicts=True)
+        head = heads.get()
+    return head
+
+
+def _node_of(target: models.Model) -> int | None:
+    found = target.pk if isinstance(target, Group) else getattr(target, "group_id", None)
+    return found if isinstance(found, int) else None
+
+
+def _plain(facts: Mapping[str, Value] | None) -> dict[str, Any]:
+    """As the column gives it back: enums become texts and keys too, or the hash of what is read would be another."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(facts or {})))
+    return plain

@@ -22,8 +22,10 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from orgs.actor import Actor
+from orgs.denials import record_denial
 from orgs.errors import NotAllowed, OrganizationFrozen
 from orgs.models import Organization, User
+from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.selectors import granters
 
@@ -138,7 +140,8 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     organization = Organization.objects.filter(slug=slug).first()
     if organization is None:
         raise Http404("no such organisation")
-    actor = Actor.load(entered.user, organization=organization, ip=request.META.get("REMOTE_ADDR") or None)
+    origin = origin_of(request)
+    actor = Actor.load(entered.user, organization=organization, ip=origin.ip, agent=origin.agent)
     if not actor.belongs:
         raise Http404("no such organisation")
     entered.organization, entered.actor = organization, actor
@@ -150,5 +153,6 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
 def _forbidden(request: OrgRequest, missing: NotAllowed) -> HttpResponse:
     """Without a node to speak of, the admins of the group the person belongs to are named."""
     group = missing.group or next((membership.group for membership in request.actor.memberships), request.organization.root)
+    record_denial(missing, by=request.actor, method=request.method or "", path=request.path)
     names = [f"{grant.user} ({grant.label})" for grant in granters(group) if grant.user_id != request.user.pk]
     return render(request, "403.html", {"permission": missing.permission.label, "granters": names}, status=403)

@@ -6,6 +6,7 @@ and permissions all follow the path from the root to a key's home group.
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -17,6 +18,8 @@ from django.utils import timezone
 from mptt.fields import TreeForeignKey
 from mptt.models import MPTTModel
 
+from orgs.chain import GENESIS
+from orgs.origin import clean_ip
 from orgs.permissions import RoleName
 
 MAX_LEVEL = 4
@@ -297,9 +300,13 @@ class ApiKey(models.Model):
 
 
 class AuditEvent(models.Model):
-    """One critical action. Append-only: a database trigger refuses update and delete."""
+    """One critical action. Append-only: database triggers refuse update, delete and truncate. Chained: see orgs/chain.py.
+
+    `group` is the node it is about, whose admins may read it; None for what concerns the organisation as a whole.
+    """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="audit_events", null=True)
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+", null=True)
     actor = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+", null=True)
     action = models.CharField(max_length=60)
     object_type = models.CharField(max_length=40)
@@ -308,10 +315,65 @@ class AuditEvent(models.Model):
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
     ip = models.GenericIPAddressField(null=True)
+    agent = models.CharField(max_length=200, blank=True)
     at = models.DateTimeField(default=timezone.now)
+    # Its place in the chain of its organisation, from 1, and the hash of the chain up to it.
+    sequence = models.BigIntegerField()
+    hash = models.CharField(max_length=64)
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "sequence"], name="audit_event_has_its_place"),
+            models.UniqueConstraint(
+                fields=["sequence"], condition=Q(organization=None), name="audit_event_of_no_organization_has_its_place"
+            ),
+        ]
         indexes = [models.Index(F("organization"), F("at").desc(), name="audit_by_organization")]
 
     def __str__(self) -> str:
         return f"{self.action} {self.object_type} {self.object_label}"
+
+    def facts(self) -> dict[str, Any]:
+        """What its hash is of, in the form of the export: ids, and the moment in UTC to the microsecond."""
+        columns = ("sequence", "action", "object_type", "object_id", "object_label", "before", "after", "agent")
+        return {column: getattr(self, column) for column in columns} | {
+            "organization": self.organization_id,
+            "group": self.group_id,
+            "actor": self.actor_id,
+            "ip": clean_ip(self.ip),
+            "at": self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+
+
+class AuditHead(models.Model):
+    """Place and hash of the last event of a chain: without it nobody could tell that the last event was taken away.
+
+    A database trigger lets it go forward only, one event at a time.
+    """
+
+    OF_NO_ORGANIZATION: ClassVar[int] = 0
+
+    # The organisation's id. Ids begin at 1: 0 is the chain of events of no organisation.
+    chain = models.BigIntegerField(primary_key=True)
+    sequence = models.BigIntegerField(default=0)
+    hash = models.CharField(max_length=64, default=GENESIS)
+
+    def __str__(self) -> str:
+        return f"{self.sequence}:{self.hash}"
+
+    @classmethod
+    def chain_of(cls, organization_id: int | None) -> int:
+        return organization_id or cls.OF_NO_ORGANIZATION
+
+
+class AuditCheck(models.Model):
+    """What the latest verification of a chain found."""
+
+    chain = models.BigIntegerField(primary_key=True)
+    checked_at = models.DateTimeField()
+    event_count = models.BigIntegerField()
+    fault_count = models.IntegerField()
+    first_fault = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return self.first_fault or f"{self.event_count} events verified"

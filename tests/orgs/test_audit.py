@@ -2,21 +2,67 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from orgs.actor import Actor
-from orgs.audit import audit
+from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import AuditEvent, Group
+from orgs.origin import clean_agent, clean_ip
+from orgs.permissions import RoleName
 from orgs.services.groups import create_group
 from orgs.services.keys import create_api_key
 from tests.actors import World, make_world
 
 
 def test_an_event_names_who_what_and_from_where(world: World) -> None:
-    alice = Actor.load(world.alice, organization=world.acme, ip="203.0.113.7")
+    alice = Actor.load(world.alice, organization=world.acme, ip="203.0.113.7", agent="curl/8")
     event = audit("thing.changed", by=alice, target=world.sales, before={"a": 1}, after={"a": ["b"]})
     event.refresh_from_db()
     assert (event.organization, event.actor, event.ip, event.action) == (world.acme, world.alice, "203.0.113.7", "thing.changed")
     assert (event.object_type, event.object_id, event.object_label) == ("group", str(world.sales.pk), "sales")
     assert (event.before, event.after) == ({"a": 1}, {"a": ["b"]})
+    assert (event.group, event.agent) == (world.sales, "curl/8")
+
+
+def test_an_event_is_about_the_node_of_its_target_unless_another_is_named(world: World) -> None:
+    alice = world.actor("alice")
+    targets = {world.key: world.gateway, world.assistant: world.platform, world.acme: None}
+    assert {target: audit("thing.seen", by=alice, target=target).group for target in targets} == targets
+    assert audit("thing.seen", by=alice, target=world.acme, group=world.field).group == world.field
+
+
+def test_facts_are_kept_as_the_column_gives_them_back(world: World) -> None:
+    """Or the hash of what is read again would not be the one that was written."""
+    facts: dict[str, Value] = {"role": RoleName.ADMIN, "list": ["b", "a"], "amount": 2**60, "none": None}
+    event = audit("thing.changed", by=world.actor("alice"), target=world.sales, after=facts)
+    written = event.facts()
+    event.refresh_from_db()
+    assert event.facts() == written
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("curl/8.5", "curl/8.5"),
+        ("  a\tb\x00c\r\nd  ", "a b c d"),
+        ("x" * 5000, "x" * 200),
+        ("", ""),
+    ],
+)
+def test_an_agent_is_one_line_of_bounded_length(sent: str, kept: str) -> None:
+    assert clean_agent(sent) == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("unix:", None),
+        ("", None),
+    ],
+)
+def test_an_address_has_one_spelling(sent: str, kept: str | None) -> None:
+    assert clean_ip(sent) == kept
 
 
 @pytest.mark.parametrize("change", ["UPDATE orgs_auditevent SET action = 'x'", "DELETE FROM orgs_auditevent"])
