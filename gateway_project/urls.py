@@ -8,6 +8,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("api/v1/", include("proxy.api_urls")),
     path("platform/", include("gateway_project.platform_urls")),
+    path("o/<slug:org>/audit/", include("orgs.audit_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
     path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),

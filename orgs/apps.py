@@ -10,3 +10,4 @@ class OrgsConfig(AppConfig):
         from orgs.permissions import Permission
 
         register(Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, everywhere=True))
+        register(Entry("Audit log", "audit:list", "history", Permission.VIEW_AUDIT, position=80))

@@ -17,6 +17,7 @@ from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
+from orgs.models import AuditEvent
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
@@ -129,6 +130,10 @@ ROWS = [
     Row("orgs:settings", "302 404 403 403 403 403 200"),
     Row("orgs:settings", "302 404 403 403 403 403 422", method="post"),
     Row("calendar:preview", "302 404 403 403 200 200 200"),
+    Row("audit:list", "302 404 403 403 200 200 200"),
+    Row("audit:event", "302 404 403 403 200 200 200"),
+    Row("audit:export", "302 404 403 403 200 200 200"),
+    Row("audit:verify", "302 404 403 403 403 403 302", method="post"),
     Row("guardrails:keys", "302 404 200 200 200 200 200"),
     Row("guardrails:new_key", "302 404 200 200 200 200 200"),
     Row("guardrails:attribution", "302 404 200 200 200 200 200"),
@@ -293,6 +298,7 @@ def _arguments(world: World) -> dict[str, Any]:
         "call_id": UUID(int=7),
         "simulation_id": 7 * 10**15,
         "request_id": 0,
+        "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
     }
 
 
