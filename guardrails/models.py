@@ -148,6 +148,12 @@ class Subject(models.Model):
             raise ValueError("exactly one subject, says a constraint")
         return found
 
+    @property
+    def node(self) -> Group | None:
+        """Where the subject stands; a member may stand at several nodes and counts for none."""
+        at = self.api_key or self.application
+        return self.group or (at.group if at else None)
+
 
 EXACTLY_ONE_SUBJECT = (
     Q(group__isnull=False, member=None, api_key=None, application=None)

@@ -19,7 +19,7 @@ KEPT = ("period", "actor", "action", "target", "q")
 
 def url_with(query: QueryDict, changed: Mapping[str, str | None]) -> str:
     """The page's URL with these parameters; a None takes one away. Another filter begins at the first page."""
-    kept = {name: query[name] for name in KEPT if query.get(name)} | changed
+    kept: dict[str, str | None] = {**{name: str(query[name]) for name in KEPT if query.get(name)}, **changed}
     return "?" + urlencode({name: value for name, value in kept.items() if value})
 
 

@@ -33,7 +33,7 @@ def bind(policy: Policy, *, subject: Subject, by: Actor, reach: str = Reach.SELF
         }
         binding, created = Binding.objects.get_or_create(**found)
         if created:
-            audit("policy.bound", by=by, target=policy, after=_facts(binding))
+            audit("policy.bound", by=by, target=policy, after=_facts(binding), group=binding.node)
     return binding
 
 
@@ -44,7 +44,7 @@ def unbind(binding: Binding, *, by: Actor) -> None:
         if fresh is None:
             raise Refused("This is not bound any more.")
         require_guardrails_of(fresh.subject, by=by)
-        audit("policy.unbound", by=by, target=fresh.policy, before=_facts(fresh))
+        audit("policy.unbound", by=by, target=fresh.policy, before=_facts(fresh), group=fresh.node)
         fresh.delete()
 
 

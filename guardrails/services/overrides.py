@@ -142,7 +142,7 @@ def _written(
     setattr(override, column_of(subject), subject)
     override.save()
     action = "policy.usage_reset" if kind == Override.Kind.RESET else "policy.override_added"
-    audit(action, by=by, target=limit.policy, after=_facts(override))
+    audit(action, by=by, target=limit.policy, after=_facts(override), group=override.node)
     return override
 
 
@@ -161,7 +161,7 @@ def _set_end(override: Override, revoked_at: datetime | None, *, by: Actor) -> O
             fresh.revoked_at = revoked_at
             fresh.save(update_fields=["revoked_at"])
             action = "policy.override_ended" if revoked_at else "policy.override_resumed"
-            audit(action, by=by, target=fresh.limit.policy, before=_facts(fresh))
+            audit(action, by=by, target=fresh.limit.policy, before=_facts(fresh), group=fresh.node)
     return fresh
 
 

@@ -119,3 +119,12 @@ def test_a_member_of_two_groups_needs_the_right_at_both(world: World) -> None:
     with pytest.raises(NotAllowed):
         bind(policy, subject=world.mia, by=world.actor("lena"))
     bind(policy, subject=world.mia, by=world.actor("alice"))
+
+
+def test_the_trail_of_a_node_tells_what_was_bound_there(world: World) -> None:
+    alice = world.actor("alice")
+    policy = create_policy(world.acme, name="Seen", limits=[LimitSpec("rpm", "minute", 5)], by=alice)
+    for subject, node in ((world.platform, world.platform), (world.key, world.gateway), (world.mia, None)):
+        bind(policy, subject=subject, by=alice)
+        event = AuditEvent.objects.filter(organization=world.acme, action="policy.bound").latest("pk")
+        assert event.group == node
