@@ -181,6 +181,7 @@ ACCOUNT_RATE_LIMITS = {
     "change_password": "5/m/user",
     "manage_email": "10/m/user",
     "confirm_email": "1/3m/key",
+    "sso": "60/m/ip",
 }
 MFA_ADAPTER = "orgs.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -238,6 +239,8 @@ METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.
 # Whose X-Forwarded-For is believed: rules on addresses see the caller behind these.
 TRUSTED_PROXIES = addresses.networks(ENV.get("TRUSTED_PROXIES", ""))
+# Whom to ask for TXT records of domains that organisations prove: none means the machine's own; a port stands behind #.
+DNS_SERVERS = [server.strip() for server in ENV.get("DNS_SERVERS", "").split(",") if server.strip()]
 # Beside public addresses, where URLs that tenants give may lead.
 OUTBOUND_ALLOWED_NETWORKS = addresses.networks(ENV.get("OUTBOUND_ALLOWED_NETWORKS", ""))
 LEASE_SECONDS = float(ENV.get("LEASE_SECONDS", "10"))

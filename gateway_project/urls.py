@@ -6,6 +6,8 @@ urlpatterns = [
     path("", include("orgs.urls")),
     path("accounts/", include("orgs.sign_in_urls")),
     path("accounts/", include("allauth.urls")),
+    path("sso/", include("orgs.sso.urls")),
+    path("o/<slug:org>/security/", include("orgs.sso_urls")),
     path("api/v1/", include("proxy.api_urls")),
     path("platform/", include("gateway_project.platform_urls")),
     path("o/<slug:org>/audit/", include("orgs.audit_urls")),

@@ -10,19 +10,28 @@ from __future__ import annotations
 from typing import Any, cast
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.stagekit import clear_login
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.forms import BaseForm
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from gateway_project.lib import crypto
 from gateway_project.lib.addresses import client_address
 from orgs.models import User
+from orgs.origin import origin_of
 from orgs.services.organizations import create_personal_account
+from orgs.sso import required
+
+# Pages of allauth on which an address is claimed.
+TAKES_ADDRESSES = {"account_signup", "account_email", "socialaccount_signup"}
 
 SECOND_FACTOR = "second factor"
 # Of a connection without an address, such as a unix socket: all of them are limited together.
@@ -44,6 +53,26 @@ class AccountAdapter(DefaultAccountAdapter):
         """What limits are counted by, and sessions and messages name: the caller behind proxies that are trusted."""
         peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
         return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES) or NOWHERE
+
+    def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **facts: Any) -> HttpResponse | None:
+        """Asked before every sign-in, whatever way it is tried, the first factor being right."""
+        elsewhere = (
+            None if (facts.get("signal_kwargs") or {}).get("sso") else required.instead(cast(User, user), origin_of(request))
+        )
+        if elsewhere is None:
+            answer: HttpResponse | None = super().pre_login(request, user, **facts)
+            return answer
+        clear_login(request)
+        messages.info(request, f"Members of {elsewhere.organization} sign in here.")
+        return redirect("sso:start", slug=elsewhere.slug)
+
+    def clean_email(self, email: str) -> str:
+        """Nobody takes an address whose domain signs in elsewhere by typing it at sign-up, or into an account."""
+        cleaned: str = super().clean_email(email)
+        asked = getattr(self.request, "resolver_match", None)
+        if asked and asked.url_name in TAKES_ADDRESSES and required.connection_for(cleaned, required=True):
+            raise ValidationError("Addresses of this domain sign in by their organisation's single sign-on.")
+        return cleaned
 
 
 class UnknownProvider(Http404, SocialApp.DoesNotExist):

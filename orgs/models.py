@@ -377,3 +377,7 @@ class AuditCheck(models.Model):
 
     def __str__(self) -> str:
         return self.first_fault or f"{self.event_count} events verified"
+
+
+# Last, since they refer to models above: Django finds them through this module.
+import orgs.sso_models  # noqa: E402, F401

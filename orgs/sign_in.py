@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.urls import reverse
+
+from orgs.sso.required import connection_for
+
 
 @dataclass(frozen=True)
 class SignIn:
-    """`url` begins the sign-in at the address's own identity provider; empty: here, by password, passkey or code."""
+    """`url` begins the sign-in at the address's own identity provider, the connection `slug`; empty: here, by password, passkey
+    or code."""
 
     url: str = ""
+    slug: str = ""
 
 
 def sign_in_for(email: str) -> SignIn:
     """`email` is a valid address, in any capitals."""
-    return SignIn()
+    connection = connection_for(email)
+    return SignIn(reverse("sso:start", kwargs={"slug": connection.slug}), connection.slug) if connection else SignIn()

@@ -21,6 +21,8 @@ from django.shortcuts import redirect
 
 from orgs.doors import public_view
 from orgs.sign_in import sign_in_for
+from orgs.sso import attempts
+from orgs.sso.views import safe_next
 
 
 class AddressForm(forms.Form):
@@ -41,9 +43,11 @@ class SignInView(LoginView):
         address = AddressForm(request.POST)
         if not address.is_valid():
             return self._answer("address", address, status=422)
-        elsewhere = sign_in_for(address.cleaned_data["login"]).url
-        if elsewhere:
-            return redirect(passthrough_next_redirect_url(request, elsewhere, REDIRECT_FIELD_NAME))
+        elsewhere = sign_in_for(address.cleaned_data["login"])
+        # "here": the person chose another way, which those may who need not sign in elsewhere (orgs/sso/required.py).
+        if elsewhere.url and "here" not in request.POST:
+            attempts.intend(request.session, elsewhere.slug, email=address.cleaned_data["login"], next=safe_next(request))
+            return redirect(passthrough_next_redirect_url(request, elsewhere.url, REDIRECT_FIELD_NAME))
         if "password" not in request.POST:
             return self._answer("secret", LoginForm(request=request, initial=address.cleaned_data))
         response: HttpResponse = super().post(request, *args, **kwargs)
@@ -57,7 +61,8 @@ class SignInView(LoginView):
         if step == "secret":
             form.fields["login"].widget = forms.HiddenInput()
             form.fields["password"].widget.attrs["autofocus"] = True
-        context = self.get_context_data(form=form, step=step, address=form["login"].value())
+        here = "here" in self.request.GET or "here" in self.request.POST
+        context = self.get_context_data(form=form, step=step, address=form["login"].value(), here=here)
         if not settings.SIGN_UP_OPEN:
             context["signup_url"] = None
         response: HttpResponse = self.render_to_response(context, status=status)

@@ -18,6 +18,7 @@ from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from orgs.models import AuditEvent
+from orgs.sso_models import Domain, SsoConnection
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
@@ -213,6 +214,32 @@ ROWS = [
     Row("analytics:keys_use", "302 404 200 200 200 200 200"),
     Row("analytics:key_limits", "302 404 404 200 200 200 200"),
     Row("analytics:key_calls", "302 404 404 200 200 200 200"),
+    Row("sso:start", "200 200 200 200 200 200 200"),
+    Row("sso:start", "302 302 302 302 302 302 302", method="post"),
+    Row("sso:callback", "404 404 404 404 404 404 404"),
+    Row("sso:acs", "403 403 403 403 403 403 403", method="post"),
+    Row("sso:finish", "403 403 403 403 403 403 403"),
+    Row("sso:metadata", "200 200 200 200 200 200 200"),
+    Row("sso_console:connections", "302 404 403 403 403 403 200"),
+    Row("sso_console:new", "302 404 403 403 403 403 200"),
+    Row("sso_console:new", "302 404 403 403 403 403 422", method="post"),
+    Row("sso_console:connection", "302 404 403 403 403 403 200"),
+    Row("sso_console:configure", "302 404 403 403 403 403 422", method="post"),
+    Row("sso_console:use", "302 404 403 403 403 403 422", method="post"),
+    Row("sso_console:test", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:trial", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:enable", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:disable", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:delete", "302 404 403 403 403 403 200"),
+    Row("sso_console:delete", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:domains", "302 404 403 403 403 403 200"),
+    Row("sso_console:domains", "302 404 403 403 403 403 422", method="post"),
+    Row("sso_console:check", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:send_code", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:prove", "302 404 403 403 403 403 422", method="post"),
+    Row("sso_console:require", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:remove", "302 404 403 403 403 403 200"),
+    Row("sso_console:remove", "302 404 403 403 403 403 302", method="post"),
 ]
 
 
@@ -332,9 +359,28 @@ def _nothing(world: World) -> dict[str, Any]:
 
 
 # What the routes of a namespace are about.
+def _sso(world: World) -> dict[str, Any]:
+    """A SAML connection that is on, with a certificate that nobody holds the key of, and a domain."""
+    connection = SsoConnection.objects.create(
+        organization=world.acme,
+        kind=SsoConnection.Kind.SAML,
+        name="Acme SAML",
+        issuer="https://idp.example/",
+        sso_url="https://idp.example/sso",
+        certificates=["AAAA"],
+        group=world.field,
+        enabled=True,
+        created_by=world.alice,
+    )
+    domain = Domain.objects.create(organization=world.acme, name=f"{world.acme.pk}.example", created_by=world.alice)
+    return {"slug": connection.slug, "connection_id": connection.pk, "domain_id": domain.pk}
+
+
 MORE: dict[str, Callable[[World], dict[str, Any]]] = {
     "policies": _guardrails,
     "provider_keys": _provider_key,
     "routing": _names,
     "presets": _names,
+    "sso": _sso,
+    "sso_console": _sso,
 }

@@ -1,0 +1,186 @@
+"""Console pages of single sign-on: its connections, what the provider and we tell each other, switches, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.forms import Form
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from orgs.doors import OrgRequest, org_view
+from orgs.errors import Refused
+from orgs.permissions import Permission
+from orgs.services import sso as services
+from orgs.sso import attempts
+from orgs.sso_forms import NewConnectionForm, OidcForm, UseForm, configuration_form, show_refusal
+from orgs.sso_models import Domain, SsoConnection
+from orgs.sso_pages import connection_page
+
+MANAGE = Permission.MANAGE_SETTINGS
+
+
+@require_safe
+@org_view(MANAGE)
+def connections(request: OrgRequest) -> HttpResponse:
+    request.actor.require(MANAGE, request.organization.root)
+    found = SsoConnection.objects.filter(organization=request.organization).select_related("group")
+    domains = Domain.objects.filter(organization=request.organization, verified_at__isnull=False)
+    context = {"connections": found.order_by("-enabled", "name", "pk"), "domains": domains.order_by("name")}
+    return render(request, "orgs/sso/connections.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@org_view(MANAGE)
+def new(request: OrgRequest) -> HttpResponse:
+    request.actor.require(MANAGE, request.organization.root)
+    form = NewConnectionForm(request.POST if request.method == "POST" else None, actor=request.actor)
+    if form.is_valid():
+        chosen, use = form.cleaned_data, form.use
+        kind = SsoConnection.Kind(chosen["kind"])
+        try:
+            connection = services.create_connection(
+                kind, name=chosen["name"], group=use.group, admits_new=use.admits_new, by=request.actor
+            )
+        except Refused as refused:
+            show_refusal(form, refused)
+        else:
+            return redirect(_address(request, connection))
+    context = {"form": form, "form_action": request.path, "back_url": _list(request)}
+    return render(request, "orgs/sso/new.html", context, status=422 if form.is_bound else 200)
+
+
+@require_safe
+@org_view(MANAGE)
+def connection(request: OrgRequest, connection_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    return _page(request, found, configuration=configuration_form(found), use=UseForm(actor=request.actor, connection=found))
+
+
+@sensitive_post_parameters("secret")
+@require_POST
+@org_view(MANAGE)
+def configure(request: OrgRequest, connection_id: int) -> HttpResponse:
+    """What the identity provider gives."""
+    found = services.access_connection_by_id(request.actor, connection_id)
+    form = configuration_form(found, request.POST)
+    if form.is_valid():
+        change = services.configure_oidc if isinstance(form, OidcForm) else services.configure_saml
+        try:
+            change(found, by=request.actor, **form.cleaned_data)
+        except Refused as refused:
+            show_refusal(form, refused)
+        else:
+            messages.success(request, "Saved. Test the connection, then try it yourself.")
+            return redirect(_address(request, found))
+    use = UseForm(actor=request.actor, connection=found)
+    return _page(request, found, configuration=form, use=use, status=422)
+
+
+@require_POST
+@org_view(MANAGE)
+def use(request: OrgRequest, connection_id: int) -> HttpResponse:
+    """Its name, and who joins by it where."""
+    found = services.access_connection_by_id(request.actor, connection_id)
+    form = UseForm(request.POST, actor=request.actor, connection=found)
+    if form.is_valid():
+        try:
+            services.change_use(found, name=form.cleaned_data["name"], use=form.use, by=request.actor)
+        except Refused as refused:
+            show_refusal(form, refused)
+        else:
+            messages.success(request, "Saved.")
+            return redirect(_address(request, found))
+    return _page(request, found, configuration=configuration_form(found), use=form, status=422)
+
+
+@require_POST
+@org_view(MANAGE)
+def test(request: OrgRequest, connection_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    return _changed(request, found, lambda: services.test_connection(found, by=request.actor), None)
+
+
+@require_POST
+@org_view(MANAGE)
+def trial(request: OrgRequest, connection_id: int) -> HttpResponse:
+    """Goes through a whole sign-in and shows what would come of it; works before the connection is on."""
+    found = services.access_connection_by_id(request.actor, connection_id)
+    if not found.is_configured:
+        messages.error(request, "Enter first what the identity provider gives you.")
+        return redirect(_address(request, found))
+    attempts.intend(request.session, found.slug, email=request.user.email, trial=True)
+    return redirect("sso:start", slug=found.slug)
+
+
+@require_POST
+@org_view(MANAGE)
+def enable(request: OrgRequest, connection_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    done = f"{found} is on: addresses of your verified domains are sent there."
+    return _changed(request, found, lambda: services.set_enabled(found, True, by=request.actor), done)
+
+
+@require_POST
+@org_view(MANAGE)
+def disable(request: OrgRequest, connection_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    done = f"{found} is off: everybody signs in by password, passkey or code."
+    return _changed(request, found, lambda: services.set_enabled(found, False, by=request.actor), done)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@org_view(MANAGE)
+def delete(request: OrgRequest, connection_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    if request.method == "POST":
+        try:
+            services.delete_connection(found, by=request.actor)
+        except Refused as refused:
+            messages.error(request, refused.message)
+        else:
+            messages.success(request, f"{found} is deleted.")
+        return redirect(_list(request))
+    people = found.identities.count()
+    context = {
+        "form_action": request.path,
+        "back_url": _address(request, found),
+        "confirm_title": f"Delete {found}?",
+        "confirm_losses": [
+            f"{people} {'person is' if people == 1 else 'people are'} connected by it; their accounts and memberships stay.",
+            "They sign in by password, passkey or code from now on. Who never set a password can have one reset by e-mail.",
+            "The provider's settings and the client secret are gone from here.",
+        ],
+        "confirm_hint": "To see what happens without it, turn it off first.",
+        "confirm_verb": "Delete connection",
+    }
+    return render(request, "components/confirm.html", context)
+
+
+def _page(request: OrgRequest, found: SsoConnection, *, configuration: Form, use: UseForm, status: int = 200) -> HttpResponse:
+    context: dict[str, Any] = {**connection_page(found), "configuration": configuration, "use": use}
+    return render(request, "orgs/sso/connection.html", context, status=status)
+
+
+def _changed(request: OrgRequest, found: SsoConnection, change: Callable[[], object], done: str | None) -> HttpResponse:
+    try:
+        change()
+    except Refused as refused:
+        messages.error(request, refused.message)
+    else:
+        if done:
+            messages.success(request, done)
+    return redirect(_address(request, found))
+
+
+def _address(request: OrgRequest, connection: SsoConnection) -> str:
+    return reverse("sso_console:connection", kwargs={"org": request.organization.slug, "connection_id": connection.pk})
+
+
+def _list(request: OrgRequest) -> str:
+    return reverse("sso_console:connections", kwargs={"org": request.organization.slug})
