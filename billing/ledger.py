@@ -30,7 +30,7 @@ from psycopg.rows import TupleRow
 from billing import rows, spool, writers
 from billing.rows import UNWRITABLE, Attempt, Recorded, Row
 from billing.spool import Entry, Spool
-from gateway_project.lib import database, lifespan
+from gateway_project.lib import database, lifespan, patience
 
 __all__ = [
     "AlreadyRecorded",
@@ -353,7 +353,7 @@ def _refuse(waiting: _Waiting, error: Exception) -> None:
 async def confirmed(done: asyncio.Future[Outcome]) -> Outcome:
     """Waits for a queued row, for a bounded time; the row itself stays queued. Raises as `record`."""
     try:
-        async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
+        with patience.within(settings.LEDGER_TIMEOUT_SECONDS):
             return await asyncio.shield(done)
     except TimeoutError as error:
         raise LedgerUnavailable("the ledger did not confirm the row in time") from error

@@ -18,6 +18,7 @@ import structlog
 
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.patience import Patience
 from gateway_project.lib.redis import RedisUnavailable
 from orgs import access, epoch
 from orgs.access import KeyReference, KeyRefused
@@ -38,12 +39,12 @@ class OpenStream:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.epoch = call.caller.epoch
-        self.waiting: asyncio.Timeout | None = None
+        self.waiting: Patience | None = None
 
     def cut(self, error: ProxyError) -> None:
         self.call.cut = self.call.cut or error
-        if self.waiting is not None and not self.waiting.expired():
-            self.waiting.reschedule(asyncio.get_running_loop().time())
+        if self.waiting is not None:
+            self.waiting.end()
 
 
 class OpenStreams:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway_project.lib import patience
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission, leases
@@ -314,7 +315,7 @@ async def _is_current(call: Call) -> bool:
 
 async def _whole(call: Call) -> Answer:
     try:
-        async with asyncio.timeout(call.seconds_left):
+        with patience.within(call.seconds_left):
             whole = await attempts.whole_answer(call, call.planned)
         if call.protocol == videos.NAME:
             whole = await video_jobs.accepted(call, whole)
@@ -340,9 +341,8 @@ async def _whole(call: Call) -> Answer:
 
 async def _stream(call: Call, codec: CallerCodec) -> Answer:
     try:
-        with open_streams.watched(call) as stream:
-            async with asyncio.timeout(call.seconds_left) as stream.waiting:
-                opened = await attempts.opened_stream(call, call.planned)
+        with open_streams.watched(call) as stream, patience.within(call.seconds_left) as stream.waiting:
+            opened = await attempts.opened_stream(call, call.planned)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise

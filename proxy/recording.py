@@ -184,13 +184,14 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.list_nano_usd = cost.total
     if charged:
-        row.cache_saving_nano_usd = _uncached(price, usage) - cost.total
+        row.cache_saving_nano_usd = _saving(price, usage, cost)
         row.baseline_nano_usd = None if call.baseline is None else bill(call.baseline, usage).total
+    owed = _owed(call, price, usage, cost) if charged else 0
     if row.byok:
         # Its provider is paid by the organisation itself: what is not counted is absorbed by nobody.
-        row.list_nano_usd = bill(price, _as_reserved(call, usage)).total if charged else 0
+        row.list_nano_usd = owed
     elif charged:
-        row.charged_nano_usd = bill(price, _as_reserved(call, usage)).total
+        row.charged_nano_usd = owed
         row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
 
 
@@ -202,12 +203,19 @@ def _bound(row: Row, most: int) -> None:
         row.absorbed_nano_usd = row.list_nano_usd - row.charged_nano_usd
 
 
-def _uncached(price: Price, usage: Usage) -> int:
-    """What the call would have cost without the provider's prompt cache."""
+def _owed(call: Call, price: Price, usage: Usage, cost: Bill) -> int:
+    reserved = _as_reserved(call, usage)
+    return cost.total if reserved is usage else bill(price, reserved).total
+
+
+def _saving(price: Price, usage: Usage, cost: Bill) -> int:
+    """What the call would have cost more without the provider's prompt cache."""
     written = usage.cache_write_5m + usage.cache_write_1h
+    if not written and not usage.cache_read:
+        return 0
     fresh = usage.input_uncached + usage.cache_read + written
     plain = msgspec.structs.replace(usage, input_uncached=fresh, cache_read=0, cache_write_5m=0, cache_write_1h=0)
-    return bill(price, plain).total
+    return bill(price, plain).total - cost.total
 
 
 def _as_reserved(call: Call, usage: Usage) -> Usage:
@@ -215,12 +223,14 @@ def _as_reserved(call: Call, usage: Usage) -> Usage:
     if call.plan is None:
         return usage
     beyond = max(0, usage.output_total - call.most_output)
+    asked = call.asked.units
+    if not beyond and all(count <= asked.get(unit, 0) for unit, count in usage.units.items()):
+        return usage
     kept = {}
     for kind in ("output", "audio_output", "image_output"):
         written = getattr(usage, kind)
         kept[kind] = max(0, written - beyond)
         beyond -= written - kept[kind]
-    asked = call.asked.units
     units = {unit: min(count, asked.get(unit, 0)) for unit, count in usage.units.items()}
     return msgspec.structs.replace(usage, units=units, **kept)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import structlog
 
 from billing.ledger import Row
 from gateway_project.lib.logs import places
+from gateway_project.lib.patience import Patience
 from guardrails import leases
 from proxy import headers, histories, idempotency, kept, measuring, open_streams, recording, settling
 from proxy.attempts import Opened
@@ -109,22 +111,23 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
     call, reader = stream.call, opened.reader
     most_tokens = call.most_output
     yield opened.first
-    while not reader.done:
-        if call.cut is not None:
-            raise call.cut
-        async with asyncio.timeout_at(until) as stream.waiting:
-            chunk = await anext(opened.chunks, None)
-        stream.waiting = None
-        if chunk is None:
-            break
-        if not call.unguarded:
-            leases.refuse_if_lost()
-        yield _sound(reader.feed(chunk))
-        if not reader.all_finished and _exceeds(reader, most_tokens):
-            call.cut = HoldUsedUp()
-            return
-    else:
-        await _end(opened)
+    with closing(Patience()) as patience:
+        while not reader.done:
+            if call.cut is not None:
+                raise call.cut
+            with patience.until(until) as stream.waiting:
+                chunk = await anext(opened.chunks, None)
+            stream.waiting = None
+            if chunk is None:
+                break
+            if not call.unguarded:
+                leases.refuse_if_lost()
+            yield _sound(reader.feed(chunk))
+            if not reader.all_finished and _exceeds(reader, most_tokens):
+                call.cut = HoldUsedUp()
+                return
+        else:
+            await _end(opened)
     yield _sound(opened.reader.flush())
 
 

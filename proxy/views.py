@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http.request import HttpHeaders
 from rest_framework.request import Request
 
 from gateway_project.lib.addresses import client_address
@@ -37,12 +40,12 @@ class Calls(ProxyView):
             pipeline.Incoming(
                 body=request._request.body,
                 authorization=authorization_of(request),
-                feature=request.headers.get(attribution.HEADER, ""),
+                feature=header(request, attribution.HEADER),
                 address=address_of(request),
-                session=request.headers.get(sessions.HEADER, ""),
+                session=header(request, sessions.HEADER),
                 zdr=asks_zdr(request),
                 headers=headers_of(request, self.codec),
-                idempotency_key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
+                idempotency_key=request._request.META.get("HTTP_IDEMPOTENCY_KEY"),
                 key_id=key_id,
             ),
             codec=self.codec,
@@ -70,17 +73,30 @@ class PlaygroundCalls(Calls):
 
 
 def asks_zdr(request: Request) -> bool:
-    return request.headers.get(permits.ZDR_HEADER, "").lower() == "true"
+    return header(request, permits.ZDR_HEADER).lower() == "true"
+
+
+def header(request: Request, name: str) -> str:
+    """'' where there is none. Past the framework's request, which builds all headers anew to answer for one."""
+    value: str = request._request.META.get(_meta_name(name), "")
+    return value
+
+
+@functools.cache
+def _meta_name(header: str) -> str:
+    name: str = HttpHeaders.to_wsgi_name(header)
+    return name
 
 
 def authorization_of(request: Request) -> str | None:
     """`Authorization`, or the header that Anthropic's clients send a key in."""
-    key = request.META.get("HTTP_X_API_KEY")
-    return request.META.get("HTTP_AUTHORIZATION") or (f"Bearer {key}" if key else None)
+    key = header(request, "x-api-key")
+    return header(request, "authorization") or (f"Bearer {key}" if key else None)
 
 
 def headers_of(request: Request, codec: CallerCodec) -> dict[str, str]:
-    return {name: request.headers[name] for name in codec.HEADERS if name in request.headers}
+    meta = request._request.META
+    return {name: meta[_meta_name(name)] for name in codec.HEADERS if _meta_name(name) in meta}
 
 
 class KeptResponse(ProxyView):
@@ -100,8 +116,8 @@ class KeptResponse(ProxyView):
 
 def address_of(request: Request) -> str:
     """From where a call comes, as far as it is known."""
-    peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
-    return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES)
+    peer: str = request._request.META.get("REMOTE_ADDR", "")
+    return client_address(peer, forwarded_for=header(request, "x-forwarded-for"), trusted=settings.TRUSTED_PROXIES)
 
 
 async def asking(request: Request) -> Caller:

@@ -6,6 +6,7 @@ schema stay. Exceptions are not turned into DRF's shape but go to the lean handl
 route in that route's protocol.
 """
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -46,13 +47,17 @@ class AsyncAPIView(APIView):
     def _handler(self, method: str) -> Callable[..., Awaitable[HttpResponseBase]]:
         if method == "OPTIONS":
             return self._options
-        if method not in self._allowed():
-            raise lean.MethodNotAllowed(method, allow=self._allowed())
+        allowed = _allowed(type(self))
+        if method not in allowed:
+            raise lean.MethodNotAllowed(method, allow=allowed)
         handler: Callable[..., Awaitable[HttpResponseBase]] = getattr(self, method.lower())
         return handler
 
     async def _options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return Response(status=204, headers={"Allow": ", ".join(self._allowed())})
+        return Response(status=204, headers={"Allow": ", ".join(_allowed(type(self)))})
 
-    def _allowed(self) -> tuple[str, ...]:
-        return tuple(name.upper() for name in self.http_method_names if hasattr(self, name))
+
+@functools.cache
+def _allowed(view: type[AsyncAPIView]) -> tuple[str, ...]:
+    """Django lets `get` answer HEAD, too."""
+    return tuple(name.upper() for name in view.http_method_names if hasattr(view, "get" if name == "head" else name))

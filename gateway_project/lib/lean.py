@@ -15,7 +15,7 @@ Views must be coroutine functions and must not use the ORM: nothing here closes 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from io import BytesIO
 from typing import Any
 
@@ -23,6 +23,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, get_resolver
+
+from gateway_project.lib import patience
+from gateway_project.lib.patience import Patience
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -85,7 +88,7 @@ class LeanHandler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            with patience.within(BODY_SECONDS):
                 body = await read_body(scope, receive, limit=self._max_body_bytes)
         except (ClientGone, TimeoutError):
             return
@@ -221,12 +224,13 @@ async def _send_stream(response: StreamingHttpResponse, send: Send, *, seconds: 
     iterator: AsyncIterator[bytes] = response._iterator  # type: ignore[attr-defined]
     async with aclosing(iterator) as parts:  # type: ignore[type-var]
         await send(_start(response))
-        async for part in parts:
-            try:
-                async with asyncio.timeout(seconds):
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-            except TimeoutError:
-                return  # unfinished: the server cuts the connection
+        with closing(Patience()) as sending:
+            async for part in parts:
+                try:
+                    with sending.within(seconds):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+                except TimeoutError:
+                    return  # unfinished: the server cuts the connection
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -4,7 +4,6 @@ Guarantees: no retry, no redirect; each wait is bounded (connect, first byte, id
 `AttemptFailed` whose message holds no credential; a request cancelled at any point closes its connection.
 """
 
-import asyncio
 import functools
 import math
 import time
@@ -16,6 +15,7 @@ from typing import cast
 import aiohttp
 import httpx
 
+from gateway_project.lib.patience import Patience
 from proxy.errors import AttemptFailed
 from proxy.protocols.failures import read_failure
 from proxy.providers import transport
@@ -37,22 +37,21 @@ async def open(
     `headers` (names in lower case) come before the client's own defaults; the target's come before both.
     """
     started = time.monotonic()
-    connect = target.timeouts.connect
+    patience = Patience()
     try:
-        request = httpx.Request(
-            method,
-            _url(url),
-            headers=_defaults(stream=stream) | headers | {name.lower(): value for name, value in target.headers.items()},
-            content=body,
-            extensions={"timeout": {"connect": connect, "pool": connect}},
+        request = _request(
+            method, url, headers=_headers(target, headers, stream=stream), body=body, connect=target.timeouts.connect
         )
-        async with asyncio.timeout(target.timeouts.first_byte):
+        with patience.within(target.timeouts.first_byte):
             response = await transport.shared(public_only=target.is_tenants).handle_async_request(request)
-    except TimeoutError as error:
-        raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
-    except _NETWORK_ERRORS as error:
-        raise _unreachable(error, target.timeouts) from error
-    answer = OpenAnswer(response, target.timeouts, waited=time.monotonic() - started)
+    except BaseException as error:
+        patience.close()
+        if isinstance(error, TimeoutError):
+            raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
+        if isinstance(error, _NETWORK_ERRORS):
+            raise _unreachable(error, target.timeouts) from error
+        raise
+    answer = OpenAnswer(response, target.timeouts, patience=patience, waited=time.monotonic() - started)
     try:
         await _require_success(answer, target, stream=stream)
     except BaseException:
@@ -64,13 +63,14 @@ async def open(
 class OpenAnswer:
     """An open HTTP answer (`providers.base.Upstream`)."""
 
-    def __init__(self, response: httpx.Response, timeouts: Timeouts, *, waited: float) -> None:
+    def __init__(self, response: httpx.Response, timeouts: Timeouts, *, patience: Patience, waited: float) -> None:
         self.status = response.status_code
         # Decoded here: httpx guesses an encoding for every header it is asked for.
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._response = response
         self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._patience = patience
         self._idle = timeouts.idle
         # Some providers send headers at once and think afterwards: that wait is the first byte's.
         self._first = max(timeouts.idle, timeouts.first_byte - waited)
@@ -96,7 +96,7 @@ class OpenAnswer:
         wait = self._first
         while True:
             try:
-                async with asyncio.timeout(wait):
+                with self._patience.within(wait):
                     chunk = await anext(parts, None)
             except TimeoutError as error:
                 raise AttemptFailed("timeout", f"The provider's answer stood still for {wait:g} seconds.") from error
@@ -109,6 +109,7 @@ class OpenAnswer:
 
     async def close(self) -> None:
         """Idempotent. An answer that was not read to its end takes the connection with it, so the provider notices."""
+        self._patience.close()
         try:
             await self._stream.aclose()
         except _NETWORK_ERRORS:
@@ -183,10 +184,23 @@ def _url(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-def _defaults(*, stream: bool) -> dict[str, str]:
+def _headers(target: Target, headers: dict[str, str], *, stream: bool) -> dict[str, str]:
     return {
         "content-type": _JSON,
         "accept": _EVENT_STREAM if stream else _JSON,
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
+        **headers,
+        **{name.lower(): value for name, value in target.headers.items()},
     }
+
+
+def _request(method: str, url: str, *, headers: dict[str, str], body: bytes, connect: float) -> httpx.Request:
+    """The body as a stream that has been read, its length and the host left to the transport: encoding a content, httpx
+    looks at every header again, which takes as long as all the rest.
+    """
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    timeouts = {"connect": connect, "pool": connect}
+    request = httpx.Request(method, _url(url), headers=raw, stream=httpx.ByteStream(body), extensions={"timeout": timeouts})
+    request.read()
+    return request

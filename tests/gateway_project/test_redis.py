@@ -180,7 +180,7 @@ def test_a_server_that_forgot_its_scripts_is_told_again(key: str, tmp_path: Path
 
     async def ask(scripts: Scripts) -> None:
         await scripts.run(script, [key], ["x"])
-        await scripts.command("SCRIPT FLUSH")
+        await scripts.command("SCRIPT", "FLUSH")
         answers = await asyncio.gather(*(scripts.run(script, [key], [number]) for number in range(5)))
         assert [answer[1] for answer in answers] == [b"0", b"1", b"2", b"3", b"4"]
         # Each ran once, although the first attempt of each was refused.
@@ -282,12 +282,12 @@ def test_a_caller_that_gives_up_does_not_disturb_the_others(key: str) -> None:
 def test_a_connection_that_the_server_closed_is_made_again(key: str) -> None:
     async def ask(scripts: Scripts) -> None:
         for _ in range(3):
-            number = await scripts.command("CLIENT ID")
+            number = await scripts.command("CLIENT", "ID")
             redis.client().client_kill_filter(_id=number)
             try:
-                again = await scripts.command("CLIENT ID")
+                again = await scripts.command("CLIENT", "ID")
             except RedisUnavailable:
-                again = await scripts.command("CLIENT ID")
+                again = await scripts.command("CLIENT", "ID")
             assert again != number
 
     with_scripts(ask)

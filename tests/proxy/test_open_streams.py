@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from gateway_project.lib import redis
+from gateway_project.lib.patience import within
 from orgs import epoch
 from orgs.models import ApiKey
 from orgs.services.keys import disable_key
@@ -67,7 +68,7 @@ def test_two_streams_of_one_key_are_both_cut_while_they_wait(house: House) -> No
 
     async def wait(stream: OpenStream) -> bool:
         try:
-            async with asyncio.timeout(30) as stream.waiting:
+            with within(30) as stream.waiting:
                 await asyncio.sleep(30)
         except TimeoutError:
             return stream.call.cut is not None
