@@ -1,7 +1,7 @@
 """The people of the tests: alice (Super Admin), lena (L1 Admin), sam (Sub-admin), mia (Member), charlie (another organisation).
 Beside them `operator()`, who runs the installation.
 
-The tree, with who stands where; everything is made through the services:
+The tree, with who stands where:
 
     Acme  alice
     ├── engineering (1)  lena
@@ -18,8 +18,15 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
+from django.db import transaction
+from django.db.models import QuerySet
+
+from gateway_project.lib.crypto import digest
+from orgs import epoch
 from orgs.actor import Actor
-from orgs.models import ApiKey, Application, Group, Organization, User
+from orgs.keys import new_key_text
+from orgs.models import ApiKey, Application, Group, Membership, Organization, RoleGrant, User
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
 from orgs.services.freezing import Operator
@@ -29,6 +36,14 @@ from orgs.services.members import add_member, grant_role
 from orgs.services.organizations import create_organization, create_personal_account
 
 PEOPLE = ("alice", "lena", "sam", "mia", "noah", "charlie")
+FEATURES, STAGES = ["chat", "search"], ["production", "staging"]
+# By level: name → parent, left and right number, as django-mptt gives them to groups in the order of their names.
+TREE = (
+    {"engineering": ("root", 2, 9), "sales": ("root", 10, 13)},
+    {"platform": ("engineering", 3, 8), "field": ("sales", 11, 12)},
+    {"gateway": ("platform", 4, 7)},
+    {"core": ("gateway", 5, 6)},
+)
 
 
 @dataclass
@@ -62,9 +77,41 @@ class World:
 
 
 def make_world(*, password: str | None = None) -> World:
-    """Names and addresses are unique: several worlds fit in one database. Without a password nobody can sign in by form."""
+    """Names and addresses are unique: several worlds fit in one database. Without a password nobody can sign in by form.
+
+    Written as rows, which takes a tenth of the time of the services and leaves no audit events; tests/orgs/test_world.py
+    holds the rows against those of `make_world_by_services`.
+    """
     tag = secrets.token_hex(4)
-    users = {name: make_user(f"{name}.{tag}@example.test", name=name.title(), password=password) for name in PEOPLE}
+    with transaction.atomic():
+        users = _write_users(tag, password)
+        acme, other = _write_organizations(tag, users)
+        groups = _write_tree(acme)
+        places = {"lena": "engineering", "sam": "platform", "mia": "gateway", "noah": "field"}
+        Membership.objects.bulk_create(
+            Membership(user=users[name], organization=acme, group=groups[node]) for name, node in places.items()
+        )
+        RoleGrant.objects.bulk_create(
+            RoleGrant(user=users[name], organization=acme, group=groups[places[name]], role=RoleName.ADMIN)
+            for name in ("lena", "sam")
+        )
+        assistant = Application.objects.create(
+            organization=acme,
+            group=groups["platform"],
+            name="Assistant",
+            slug="assistant",
+            features=FEATURES,
+            environments=STAGES,
+        )
+        key, text = _write_key(groups["gateway"], users["mia"])
+    made: dict[str, Any] = {**groups, **users}
+    return World(acme=acme, other=other, assistant=assistant, key=key, key_text=text, **made)
+
+
+def make_world_by_services() -> World:
+    """The same through the services, audited."""
+    tag = secrets.token_hex(4)
+    users = {name: make_user(f"{name}.{tag}@example.test", name=name.title()) for name in PEOPLE}
     acme = create_organization(f"Acme {tag}", owner=users["alice"])
     other = create_organization(f"Other {tag}", owner=users["charlie"])
     create_personal_account(users["mia"])
@@ -74,9 +121,7 @@ def make_world(*, password: str | None = None) -> World:
         add_member(users[name], group=groups[node], by=alice)
     for name, node in (("lena", "engineering"), ("sam", "platform")):
         grant_role(users[name], role=RoleName.ADMIN, group=groups[node], by=alice)
-    assistant = create_application(
-        groups["platform"], name="Assistant", features=["chat", "search"], environments=["production", "staging"], by=alice
-    )
+    assistant = create_application(groups["platform"], name="Assistant", features=FEATURES, environments=STAGES, by=alice)
     mia = Actor.load(users["mia"], organization=acme)
     key, text = create_api_key(groups["gateway"], name="Mia's key", member=mia.user, by=mia)
     made: dict[str, Any] = {**groups, **users}
@@ -85,6 +130,51 @@ def make_world(*, password: str | None = None) -> World:
 
 def make_user(email: str, *, name: str = "", password: str | None = None) -> User:
     return User.objects.create_user(email, password, name=name)
+
+
+def _write_users(tag: str, password: str | None) -> dict[str, User]:
+    hashed = make_password(password)
+    users = {name: User(email=f"{name}.{tag}@example.test", name=name.title(), password=hashed) for name in PEOPLE}
+    User.objects.bulk_create(users.values())
+    return users
+
+
+def _write_organizations(tag: str, users: dict[str, User]) -> tuple[Organization, Organization]:
+    """With their root groups and owners; and Mia's own."""
+    acme, other = (Organization(name=f"{name} {tag}", slug=f"{name.lower()}-{tag}") for name in ("Acme", "Other"))
+    own = Organization(name="Mia", slug=f"mia-{tag}", kind=Organization.Kind.PERSONAL)
+    owners = {"alice": acme, "charlie": other, "mia": own}
+    Organization.objects.bulk_create(owners.values())
+    roots = [Group(organization=one, name=one.name, level=0, lft=1, rght=2, tree_id=one.pk) for one in owners.values()]  # type: ignore[no-untyped-call]
+    QuerySet(Group).bulk_create(roots)
+    for model, given in ((Membership, {}), (RoleGrant, {"role": RoleName.ADMIN})):
+        model._default_manager.bulk_create(
+            model(user=users[name], organization=root.organization, group=root, **given)
+            for name, root in zip(owners, roots, strict=True)
+        )
+    for organization in owners.values():
+        epoch.changing(organization.pk)
+    return acme, other
+
+
+def _write_tree(organization: Organization) -> dict[str, Group]:
+    """Parents before their children, so that each row finds its parent's id."""
+    groups = {"root": organization.root}
+    for level, nodes in enumerate(TREE, start=1):
+        for name, (parent, left, right) in nodes.items():
+            groups[name] = Group(
+                organization=organization,
+                parent=groups[parent],
+                name=name,
+                level=level,
+                lft=left,
+                rght=right,
+                tree_id=organization.pk,
+            )  # type: ignore[no-untyped-call]
+        QuerySet(Group).bulk_create(groups[name] for name in nodes)
+    Group.objects.filter(pk=groups["root"].pk).update(rght=14)
+    # The ancestors of each have to show the root as it is now.
+    return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}
 
 
 def _make_tree(organization: Organization, by: Actor) -> dict[str, Group]:
@@ -100,6 +190,21 @@ def _make_tree(organization: Organization, by: Actor) -> dict[str, Group]:
         groups[name] = create_group(groups[parent], name=name, by=by)
     # Each insertion moved what stands to its right: read them all again.
     return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}
+
+
+def _write_key(group: Group, member: User) -> tuple[ApiKey, str]:
+    text = new_key_text()
+    key = ApiKey.objects.create(
+        organization=group.organization,
+        group=group,
+        member=member,
+        name="Mia's key",
+        public_id=text.public_id,
+        digest=digest(text.text),
+        last_four=text.last_four,
+        created_by=member,
+    )
+    return key, text.text
 
 
 def operator() -> Operator:
