@@ -20,7 +20,6 @@ from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
-from django.db.models import QuerySet
 
 from gateway_project.lib.crypto import digest
 from orgs import epoch
@@ -146,12 +145,12 @@ def _write_organizations(tag: str, users: dict[str, User]) -> tuple[Organization
     owners = {"alice": acme, "charlie": other, "mia": own}
     Organization.objects.bulk_create(owners.values())
     roots = [Group(organization=one, name=one.name, level=0, lft=1, rght=2, tree_id=one.pk) for one in owners.values()]  # type: ignore[no-untyped-call]
-    QuerySet(Group).bulk_create(roots)
-    for model, given in ((Membership, {}), (RoleGrant, {"role": RoleName.ADMIN})):
-        model._default_manager.bulk_create(
-            model(user=users[name], organization=root.organization, group=root, **given)
-            for name, root in zip(owners, roots, strict=True)
-        )
+    Group._base_manager.bulk_create(roots)
+    standing = [
+        {"user": users[name], "organization": root.organization, "group": root} for name, root in zip(owners, roots, strict=True)
+    ]
+    Membership.objects.bulk_create(Membership(**row) for row in standing)
+    RoleGrant.objects.bulk_create(RoleGrant(role=RoleName.ADMIN, **row) for row in standing)
     for organization in owners.values():
         epoch.changing(organization.pk)
     return acme, other
@@ -171,7 +170,7 @@ def _write_tree(organization: Organization) -> dict[str, Group]:
                 rght=right,
                 tree_id=organization.pk,
             )  # type: ignore[no-untyped-call]
-        QuerySet(Group).bulk_create(groups[name] for name in nodes)
+        Group._base_manager.bulk_create(groups[name] for name in nodes)
     Group.objects.filter(pk=groups["root"].pk).update(rght=14)
     # The ancestors of each have to show the root as it is now.
     return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}

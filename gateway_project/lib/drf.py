@@ -6,9 +6,8 @@ schema stay. Exceptions are not turned into DRF's shape but go to the lean handl
 route in that route's protocol.
 """
 
-import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.request import Request
@@ -20,6 +19,13 @@ from gateway_project.lib import lean
 
 class AsyncAPIView(APIView):
     """Handlers (`get`, `post`, …) are coroutines that return a response; `authenticate` runs before them."""
+
+    allowed: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Django lets `get` answer HEAD, too."""
+        super().__init_subclass__()
+        cls.allowed = tuple(name.upper() for name in cls.http_method_names if hasattr(cls, "get" if name == "head" else name))
 
     async def authenticate(self, request: Request) -> None:
         """Overridden where a route needs it; raises what the route's protocol renders."""
@@ -47,17 +53,10 @@ class AsyncAPIView(APIView):
     def _handler(self, method: str) -> Callable[..., Awaitable[HttpResponseBase]]:
         if method == "OPTIONS":
             return self._options
-        allowed = _allowed(type(self))
-        if method not in allowed:
-            raise lean.MethodNotAllowed(method, allow=allowed)
+        if method not in self.allowed:
+            raise lean.MethodNotAllowed(method, allow=self.allowed)
         handler: Callable[..., Awaitable[HttpResponseBase]] = getattr(self, method.lower())
         return handler
 
     async def _options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return Response(status=204, headers={"Allow": ", ".join(_allowed(type(self)))})
-
-
-@functools.cache
-def _allowed(view: type[AsyncAPIView]) -> tuple[str, ...]:
-    """Django lets `get` answer HEAD, too."""
-    return tuple(name.upper() for name in view.http_method_names if hasattr(view, "get" if name == "head" else name))
+        return Response(status=204, headers={"Allow": ", ".join(self.allowed)})

@@ -139,7 +139,7 @@ class Scripts:
         connection = self._connection
         known = [tuple([self.run_id if word is RUN_ID else word for word in words]) for words in commands]
         # redis-py's own packing, in Python, takes ten times as long: more than all else that a call costs here.
-        packed = [hiredis.pack_command(words) for words in known]
+        packed = [hiredis.pack_command(words) for words in known]  # type: ignore[arg-type] # declared for one word
         await connection.send_packed_command(packed, check_health=False)
         return [await self._reply() for _ in commands]
 
