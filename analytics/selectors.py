@@ -43,6 +43,14 @@ class KeyUse(NamedTuple):
     last_used_at: datetime | None
 
 
+class MemberUse(NamedTuple):
+    """What a person has used since a moment, of what the viewer may see."""
+
+    member_id: int
+    spent_nano_usd: int
+    calls: int
+
+
 def calls_visible_to(actor: Actor) -> QuerySet[UsageRecord]:
     """The calls of the groups whose usage the actor may see, by their path at that time, and its own."""
     scope = Scope.of(actor)
@@ -130,6 +138,20 @@ def key_use(organization_id: int, *, keys: Sequence[int], since: datetime, until
         cursor.execute(latest_sql, parameters)
         latest = dict(cursor.fetchall())
     return [KeyUse(key, spent.get(key, 0), time_of(latest[key]) if latest.get(key) else None) for key in keys]
+
+
+def member_use(scope: Scope, *, members: Sequence[int], since: datetime, until: datetime) -> list[MemberUse]:
+    """In one statement over rollups. These people's usage where the viewer may see it, whoever they are."""
+    scope_sql, values = scope.sql()
+    used_sql = (
+        f"SELECT member_id, sum(charged_nano_usd)::bigint, sum(calls)::bigint FROM {USAGE_SQL} AS usage "  # noqa: S608
+        f"WHERE member_id = ANY(%(members)s) AND {scope_sql} GROUP BY 1"
+    )
+    parameters = {**values, "organization_id": scope.organization_id, "members": list(members), "since": since, "until": until}
+    with connection.cursor() as cursor:
+        cursor.execute(used_sql, parameters)
+        used = {member: MemberUse(member, spent, calls) for member, spent, calls in cursor.fetchall()}
+    return [used.get(member, MemberUse(member, 0, 0)) for member in members]
 
 
 def _with_names(calls: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:

@@ -11,6 +11,7 @@ urlpatterns = [
     path("calls/<uuid:call_id>/", views.call, name="call"),
     path("usage/savings/", views.savings, name="savings"),
     path("usage/presets/", views.presets_use, name="presets_use"),
+    path("usage/members/", views.members_use, name="members_use"),
     path("usage/keys/", views.keys_use, name="keys_use"),
     path("usage/keys/<int:key_id>/limits/", views.key_limits, name="key_limits"),
     path("usage/keys/<int:key_id>/calls/", views.key_calls, name="key_calls"),

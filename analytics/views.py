@@ -24,7 +24,7 @@ from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, keys_visible_to
+from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to
 from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
@@ -109,6 +109,20 @@ def keys_use(request: OrgRequest) -> HttpResponse:
     since = month.starts_at or now
     use = selectors.key_use(request.organization.pk, keys=keys, since=since, until=now + timedelta(hours=1))
     return render(request, "analytics/partials/_keys_use.html", {"use": use})
+
+
+@require_safe
+@org_view(Permission.VIEW_USAGE)
+def members_use(request: OrgRequest) -> HttpResponse:
+    """Figures of the people named in `?member=…&member=…`, for the cells of the list of members; of their usage in sight."""
+    asked = {member for text in request.GET.getlist("member")[:100] if (member := id_in(text)) is not None}
+    seen = members_visible_to(request.actor).filter(user__in=asked).values_list("user_id", flat=True)
+    now = timezone.now()
+    month = windows.containing(now, "month", windows.Calendar.of(request.organization))
+    use = selectors.member_use(
+        Scope.of(request.actor), members=sorted(set(seen)), since=month.starts_at or now, until=now + timedelta(hours=1)
+    )
+    return render(request, "analytics/partials/_members_use.html", {"use": use})
 
 
 @require_safe

@@ -2,6 +2,8 @@
 
 from django.urls import include, path
 
+from orgs import accept_views
+
 urlpatterns = [
     path("", include("orgs.urls")),
     path("accounts/", include("orgs.sign_in_urls")),
@@ -11,6 +13,10 @@ urlpatterns = [
     path("api/v1/", include("proxy.api_urls")),
     path("platform/", include("gateway_project.platform_urls")),
     path("o/<slug:org>/audit/", include("orgs.audit_urls")),
+    path("o/<slug:org>/members/", include("orgs.member_urls")),
+    path("o/<slug:org>/roles/", include("orgs.role_urls")),
+    path("o/<slug:org>/invitations/", include("orgs.invitation_urls")),
+    path("invite/<slug:token>/", accept_views.invitation, name="accept"),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
     path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from orgs.errors import NotAllowed
 from orgs.models import MAX_LEVEL, ApiKey, Group, Membership, Organization, RoleGrant, User
 from orgs.origin import Origin
-from orgs.permissions import MEMBER, Permission, RoleName, allowed
+from orgs.permissions import MEMBER, Permission, RoleName
 
 # Parents are followed, so they are loaded with the row (see Group.path).
 ABOVE = "parent__parent__parent__parent"
@@ -47,7 +49,7 @@ class Actor:
         suspended = {membership.group_id for membership in own if membership.suspended_at}
         counting = () if organization.frozen_at else own
         live = tuple(membership for membership in counting if not suspended.intersection(membership.group.lineage()))
-        granted = RoleGrant.objects.filter(user=user, organization=organization).select_related(LINEAGE) if live else ()
+        granted = grants_of(user, organization=organization) if live else ()
         grants = tuple(grant for grant in granted if not suspended.intersection(grant.group.lineage()))
         return cls(user, organization, live, grants, bool(own), ip, agent)
 
@@ -71,7 +73,7 @@ class Actor:
 
     def can_everywhere(self, permission: Permission) -> bool:
         """Whether it holds at the root, and so on every node: what belongs to the organisation as a whole."""
-        return any(grant.group.level == 0 and permission in _permissions(grant, distance=0) for grant in self.grants)
+        return any(grant.group.level == 0 and permission in grant.allows(distance=0) for grant in self.grants)
 
     def can_with_key(self, permission: Permission, key: ApiKey) -> bool:
         """A member may always see and manage its own keys; anyone else's need the permission at their home node."""
@@ -91,8 +93,8 @@ class Actor:
 
     def scope(self, permission: Permission) -> list[Group]:
         """The top nodes of all subtrees it may act on; none lies below another. What is one's own is no place."""
-        here = [grant.group for grant in self.grants if permission in _permissions(grant, distance=0)]
-        below = [grant.group_id for grant in self.grants if permission in _permissions(grant, distance=1)]
+        here = [grant.group for grant in self.grants if permission in grant.allows(distance=0)]
+        below = [grant.group_id for grant in self.grants if permission in grant.allows(distance=1)]
         parents = set(below).difference(group.pk for group in here)
         if parents:
             here += Group.objects.filter(parent__in=parents).select_related(ABOVE)
@@ -101,7 +103,7 @@ class Actor:
 
     @property
     def role_label(self) -> str:
-        """Of its highest grant: "Super Admin", "L1 Admin", "Sub-admin", "Finance", "Auditor"; else "Member"; "Owner" at home."""
+        """Of its highest grant: "Super Admin", "L1 Admin", "Sub-admin", a custom one; else "Member"; "Owner" at home."""
         if not self.grants:
             return "Member"
         highest = min(self.grants, key=lambda grant: (grant.role != RoleName.ADMIN, grant.group.level))
@@ -116,13 +118,14 @@ class Actor:
         own = MEMBER if any(membership.group_id == lineage[-1] for membership in self.memberships) else frozenset()
         reaching = (grant for grant in self.grants if grant.group_id in lineage)
         distances = ((grant, len(lineage) - 1 - lineage.index(grant.group_id)) for grant in reaching)
-        return own.union(*(_permissions(grant, distance=distance) for grant, distance in distances))
+        return own.union(*(grant.allows(distance=distance) for grant, distance in distances))
 
     @staticmethod
     def _best(grant: RoleGrant) -> frozenset[Permission]:
         """All that a grant can give on some node: below the deepest level there is none."""
-        return _permissions(grant, distance=1 if grant.group.level < MAX_LEVEL else 0)
+        return grant.allows(distance=1 if grant.group.level < MAX_LEVEL else 0)
 
 
-def _permissions(grant: RoleGrant, *, distance: int) -> frozenset[Permission]:
-    return allowed(RoleName(grant.role), granted_level=grant.group.level, distance=distance)
+def grants_of(user: User, *, organization: Organization) -> QuerySet[RoleGrant]:
+    """All that are written down, those that a suspension silences too; with what `allows` and `lineage` read."""
+    return RoleGrant.objects.filter(user=user, organization=organization).select_related("custom_role", LINEAGE)

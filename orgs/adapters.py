@@ -27,6 +27,7 @@ from gateway_project.lib import crypto
 from gateway_project.lib.addresses import client_address
 from orgs.models import User
 from orgs.origin import origin_of
+from orgs.services.invitations import find
 from orgs.services.organizations import create_personal_account
 from orgs.sso import required
 
@@ -36,11 +37,18 @@ TAKES_ADDRESSES = {"account_signup", "account_email", "socialaccount_signup"}
 SECOND_FACTOR = "second factor"
 # Of a connection without an address, such as a unix socket: all of them are limited together.
 NOWHERE = "0.0.0.0"  # noqa: S104
+# The token of the invitation that a session came with.
+INVITATION = "invitation"
 
 
 class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return bool(settings.SIGN_UP_OPEN)
+        """Whoever is invited may sign up where strangers may not."""
+        return bool(settings.SIGN_UP_OPEN) or self._is_invited(request)
+
+    def _is_invited(self, request: HttpRequest) -> bool:
+        found = find(request.session.get(INVITATION, ""))
+        return found is not None and found.invitation.is_open
 
     def save_user(self, request: HttpRequest, user: AbstractBaseUser, form: BaseForm, commit: bool = True) -> User:
         with transaction.atomic():

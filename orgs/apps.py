@@ -6,7 +6,7 @@ class OrgsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from orgs.navigation import Entry, register
+        from orgs.navigation import TABS, Entry, register
         from orgs.permissions import Permission
 
         register(Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, everywhere=True))
@@ -14,3 +14,10 @@ class OrgsConfig(AppConfig):
         sso = Entry("Single sign-on", "sso_console:connections", "fingerprint", Permission.MANAGE_SETTINGS, 86, everywhere=True)
         register(sso)
         register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))
+        manages, people = Permission.MANAGE_MEMBERS, ("invitations:list", "roles:list")
+        register(Entry("Groups & members", "members:list", "sitemap", manages, position=32, also=people))
+        TABS[:] = [
+            Entry("Members", "members:list", "users", manages, position=20),
+            Entry("Invitations", "invitations:list", "mail", manages, position=25),
+            Entry("Roles", "roles:list", "shield-check", manages, position=30),
+        ]

@@ -17,6 +17,7 @@ from orgs import navigation
 from orgs.actor import Actor
 from orgs.doors import LAST_ORGANIZATION
 from orgs.models import Organization, User
+from orgs.navigation import Link
 from orgs.permissions import Permission
 from orgs.selectors import organizations_of
 
@@ -75,6 +76,10 @@ class Console:
         """Where the operator's pages begin; empty for everybody else."""
         return reverse("platform:organizations") if self.user.is_staff else ""
 
+    def tabs(self) -> list[Link]:
+        """Of the area "Groups & members"."""
+        return navigation.links(self.actor, path=self.request.path, entries=navigation.TABS) if self.actor else []
+
     def unguarded(self) -> bool:
         """Whether to warn this viewer that calls pass while limits cannot be checked: whoever may end it is told."""
         actor = self.actor
@@ -90,5 +95,5 @@ def console(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {}
     page = Console(request, user=user)
-    parts = (page.navigation, page.organization, page.organizations, page.platform_url, page.unguarded, page.viewer)
+    parts = (page.navigation, page.organization, page.organizations, page.tabs, page.platform_url, page.unguarded, page.viewer)
     return {part.__name__: SimpleLazyObject(part) for part in parts}

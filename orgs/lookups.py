@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.http import Http404
 
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
-from orgs.models import ApiKey, Application, Group, Membership
+from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
 from orgs.permissions import Permission
-from orgs.selectors import own_keys
+from orgs.selectors import members_visible_to, own_keys, roles_visible_to
 
 
 def access_group_by_id(actor: Actor, group_id: int, permission: Permission) -> Group:
@@ -54,3 +54,28 @@ def access_own_key_by_id(actor: Actor, key_id: int) -> ApiKey:
     if key is None:
         raise Http404("no such key")
     return key
+
+
+def access_role_by_id(actor: Actor, role_id: int) -> Role:
+    """One that the actor may see; what it may do with it is the service's to say. Raises Http404."""
+    role: Role | None = roles_visible_to(actor).filter(pk=role_id).first()
+    if role is None:
+        raise Http404("no such role")
+    return role
+
+
+def access_grant_by_id(actor: Actor, grant_id: int) -> RoleGrant:
+    """One at a node whose members the actor manages. Raises Http404."""
+    grants = RoleGrant.objects.filter(organization=actor.organization, pk=grant_id)
+    grant = grants.select_related("user", "custom_role", LINEAGE).first()
+    if grant is None or not actor.can(Permission.MANAGE_MEMBERS, grant.group):
+        raise Http404("no such role")
+    return grant
+
+
+def access_person_by_id(actor: Actor, person_id: int, permission: Permission) -> tuple[User, list[Membership]]:
+    """A person, with the memberships that the actor may see. Raises Http404 where there are none."""
+    memberships = list(members_visible_to(actor, permission=permission).select_related("organization").filter(user=person_id))
+    if not memberships:
+        raise Http404("no such person")
+    return memberships[0].user, memberships

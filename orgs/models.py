@@ -19,8 +19,10 @@ from mptt.fields import TreeForeignKey
 from mptt.models import MPTTModel
 
 from orgs.chain import GENESIS
+from orgs.invitation_models import Invitation as Invitation
+from orgs.invitation_models import MemberImport as MemberImport
 from orgs.origin import clean_ip
-from orgs.permissions import RoleName
+from orgs.permissions import Permission, RoleName, counted, permissions_of
 
 MAX_LEVEL = 4
 
@@ -167,6 +169,10 @@ class Group(MPTTModel):
         """
         return [*(self.parent.path() if self.parent else []), self]
 
+    def words(self) -> str:
+        """ "Engineering / Platform"; the root by its own name."""
+        return " / ".join(node.name for node in self.path()[1:]) or self.name
+
     def lineage(self) -> list[int]:
         """Ids from the root to this node; a node's index is its level."""
         return [group.pk for group in self.path()]
@@ -197,17 +203,48 @@ class Membership(models.Model):
         return f"{self.user} in {self.group}"
 
 
+class Role(models.Model):
+    """A named set of permissions that an organisation made for itself. It can be granted at `group` and below."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="roles")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="roles")
+    name = models.CharField(max_length=60)
+    description = models.CharField(max_length=200, blank=True)
+    permissions = ArrayField(models.CharField(max_length=40), default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("organization", Lower("name"), name="role_name_unique_in_organization")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def named(self) -> frozenset[Permission]:
+        """A permission that no longer exists gives nothing."""
+        return frozenset(permission for permission in Permission if permission.value in self.permissions)
+
+
 class RoleGrant(models.Model):
-    """A role at a node. Reaches that node's subtree, never above or beside it."""
+    """A role at a node: a shipped one by name, or a custom one. Reaches that node's subtree, never above or beside it."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="grants")
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="grants")
     group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="grants")
-    role = models.CharField(max_length=20, choices=[(role.value, role.value.title()) for role in RoleName])
+    role = models.CharField(max_length=20, choices=[(role.value, role.value.title()) for role in RoleName], blank=True)
+    custom_role = models.ForeignKey(Role, on_delete=models.PROTECT, null=True, blank=True, related_name="grants")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "group", "role"], name="one_grant_of_a_role_per_node")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "group", "role"], condition=Q(custom_role=None), name="one_grant_of_a_role_per_node"
+            ),
+            models.UniqueConstraint(fields=["user", "group", "custom_role"], name="one_grant_of_a_custom_role_per_node"),
+            models.CheckConstraint(
+                condition=Q(custom_role=None) & ~Q(role="") | Q(custom_role__isnull=False, role=""), name="grant_is_of_one_role"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user}: {self.label} of {self.group}"
@@ -215,9 +252,21 @@ class RoleGrant(models.Model):
     @property
     def label(self) -> str:
         """The name people know the role by: an admin's depends on the level of its node."""
-        if self.role != RoleName.ADMIN:
-            return self.get_role_display()
-        return {0: "Super Admin", 1: "L1 Admin"}.get(self.group.level, "Sub-admin")
+        if self.custom_role:
+            return self.custom_role.name
+        return role_label(self.role, level=self.group.level)
+
+    def allows(self, *, distance: int) -> frozenset[Permission]:
+        """What it allows so many levels below its node; 0 is the node itself."""
+        named = self.custom_role.named if self.custom_role else permissions_of(RoleName(self.role))
+        return counted(named, granted_level=self.group.level, distance=distance)
+
+
+def role_label(role: str, *, level: int) -> str:
+    """Of a shipped role granted at this level."""
+    if role != RoleName.ADMIN:
+        return RoleName(role).value.title()
+    return {0: "Super Admin", 1: "L1 Admin"}.get(level, "Sub-admin")
 
 
 class Application(models.Model):

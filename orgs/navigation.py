@@ -17,6 +17,7 @@ class Entry:
 
     `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `badge`: the
     page that answers how many things wait there, loaded after the page, for whoever has `badge_permission` somewhere.
+    `also`: further pages, and those below them, at which this entry is the active one.
     """
 
     label: str
@@ -28,6 +29,7 @@ class Entry:
     everywhere: bool = False
     badge: str = ""
     badge_permission: Permission = Permission.VIEW_OWN
+    also: tuple[str, ...] = ()
 
     def may_be_seen_by(self, actor: Actor) -> bool:
         return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
@@ -44,6 +46,8 @@ class Link:
 
 
 ENTRIES: list[Entry] = []
+# The tabs of the area "Groups & members".
+TABS: list[Entry] = []
 
 
 def register(entry: Entry) -> None:
@@ -55,9 +59,13 @@ def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) ->
     """What the actor may see. Active is the entry whose URL is the longest beginning of `path`."""
     found = sorted(ENTRIES if entries is None else entries, key=lambda entry: entry.position)
     seen = [entry for entry in found if entry.may_be_seen_by(actor)]
-    urls = [reverse(entry.url_name, kwargs={"org": actor.organization.slug}) for entry in seen]
-    active = max((url for url in urls if path.startswith(url)), key=len, default=None)
-    return [_link(entry, url, actor=actor, active=url == active) for entry, url in zip(seen, urls, strict=True)]
+    addresses = [[_address(name, actor) for name in (entry.url_name, *entry.also)] for entry in seen]
+    active = max((url for urls in addresses for url in urls if path.startswith(url)), key=len, default=None)
+    return [_link(entry, urls[0], actor=actor, active=active in urls) for entry, urls in zip(seen, addresses, strict=True)]
+
+
+def _address(url_name: str, actor: Actor) -> str:
+    return reverse(url_name, kwargs={"org": actor.organization.slug})
 
 
 def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:

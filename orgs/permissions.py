@@ -72,14 +72,25 @@ UPPER_LEVELS = frozenset({0, 1})
 UPPER_ONLY = frozenset({Permission.TOP_UP, Permission.MANAGE_PROVIDER_KEYS})
 
 
+# Like an admin's, so counts a custom role's: these only below the node of a grant, except at level 0.
+COUNTS_BELOW = BELOW_ONLY[RoleName.ADMIN]
+
+
+def permissions_of(role: RoleName) -> frozenset[Permission]:
+    """All that a shipped role names; where each counts is `counted`'s to say."""
+    return AT_AND_BELOW[role] | BELOW_ONLY[role] | (UPPER_ONLY if role is RoleName.ADMIN else frozenset())
+
+
+def counted(permissions: frozenset[Permission], *, granted_level: int, distance: int) -> frozenset[Permission]:
+    """Which of a role's permissions count, granted at level `granted_level`, `distance` levels below (0 = the node itself)."""
+    if distance == 0 and granted_level > 0:
+        permissions -= COUNTS_BELOW
+    return permissions if granted_level in UPPER_LEVELS else permissions - UPPER_ONLY
+
+
 def allowed(role: RoleName, *, granted_level: int, distance: int) -> frozenset[Permission]:
-    """Permissions of a grant at level `granted_level` on a node `distance` levels below it (0 = the node itself)."""
-    permissions = AT_AND_BELOW[role]
-    if distance > 0 or granted_level == 0:
-        permissions |= BELOW_ONLY[role]
-    if role is RoleName.ADMIN and granted_level in UPPER_LEVELS:
-        permissions |= UPPER_ONLY
-    return permissions
+    """The same for a shipped role."""
+    return counted(permissions_of(role), granted_level=granted_level, distance=distance)
 
 
 def roles_with(permission: Permission) -> list[RoleName]:

@@ -7,9 +7,10 @@ from functools import reduce
 from operator import and_, or_
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Lower
 
 from orgs.actor import ABOVE, LINEAGE, Actor
-from orgs.models import MAX_LEVEL, ApiKey, Application, Group, Membership, Organization, RoleGrant, User
+from orgs.models import MAX_LEVEL, ApiKey, Application, Group, Membership, Organization, Role, RoleGrant, User
 from orgs.permissions import Permission, RoleName
 
 
@@ -78,7 +79,15 @@ def bindable_applications(group: Group) -> QuerySet[Application]:
 
 def roles_at(group: Group) -> QuerySet[RoleGrant]:
     """The grants made at this very node."""
-    return RoleGrant.objects.filter(group=group).select_related("user", "group").order_by("role", "user__email")
+    return RoleGrant.objects.filter(group=group).select_related("user", "group", "custom_role").order_by("role", "user__email")
+
+
+def roles_visible_to(actor: Actor) -> QuerySet[Role]:
+    """Custom roles at home in the nodes whose members the actor manages, and above these: they can be granted there too."""
+    scope = actor.scope(Permission.MANAGE_MEMBERS) + actor.scope(Permission.GRANT_ROLES)
+    above = Q(group__in={node for group in scope for node in group.lineage()})
+    roles = Role.objects.filter(above | within(scope, field="group"), organization=actor.organization)
+    return roles.select_related(LINEAGE).order_by(Lower("name"))
 
 
 def granters(group: Group) -> list[RoleGrant]:
@@ -86,5 +95,6 @@ def granters(group: Group) -> list[RoleGrant]:
     above = group.lineage()[:-1] or [group.pk]
     live = Membership.objects.filter(organization=group.organization_id, user=OuterRef("user"), suspended_at=None)
     suspended = Membership.objects.filter(user=OuterRef("user"), group__in=above, suspended_at__isnull=False)
-    admins = RoleGrant.objects.filter(Exists(live), ~Exists(suspended), group__in=above, role=RoleName.ADMIN)
-    return list(admins.select_related("user", "group").order_by("-group__level", "user__email"))
+    gives = Q(role=RoleName.ADMIN) | Q(custom_role__permissions__contains=[Permission.GRANT_ROLES])
+    admins = RoleGrant.objects.filter(gives, Exists(live), ~Exists(suspended), group__in=above)
+    return list(admins.select_related("user", "group", "custom_role").order_by("-group__level", "user__email"))

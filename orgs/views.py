@@ -6,6 +6,7 @@ from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
+from orgs.adapters import INVITATION
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
 from orgs.forms import SettingsForm, offered_time_zones
@@ -21,6 +22,8 @@ SINCE = "approval_since:{}"
 @signed_in_view
 def home(request: SignedInRequest) -> HttpResponse:
     """After every sign-in. A person made by a command, not by the sign-up form, gets the personal account here."""
+    if token := request.session.pop(INVITATION, ""):
+        return redirect("accept", token=token)
     last = request.session.get(LAST_ORGANIZATION)
     return redirect(home_organization(request.user, last_slug=last) or create_personal_account(request.user))
 

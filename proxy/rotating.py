@@ -1,4 +1,4 @@
-"""Stored credentials under the first key of the ring: the operator's and the organisations' own.
+"""Stored credentials under the first key of the ring: the operator's, the organisations' own, and links of invitations.
 
 Idempotent and resumable: each batch is a transaction of its own, and what is under the first key already stays as it
 is. What it says is the same, so no worker needs to hear of it; each must have the new key in its ring before.
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from django.db import models, transaction
 
 from gateway_project.lib import crypto
+from orgs.models import Invitation
+from orgs.services.invitations import bound_to as bound_to_invitation
 from proxy.catalogue import bound_to as bound_to_provider
 from proxy.models import Provider, ProviderKey
 from proxy.own_keys import bound_to as bound_to_key
@@ -36,6 +38,11 @@ def rotate_providers(*, batch: int = BATCH) -> Rotated:
 
 def rotate_provider_keys(*, batch: int = BATCH) -> Rotated:
     return _rotate(ProviderKey, "key_encrypted", lambda key: bound_to_key(key.organization_id, key.pk), batch)
+
+
+def rotate_invitations(*, batch: int = BATCH) -> Rotated:
+    """The links of open invitations, which their makers may copy again."""
+    return _rotate(Invitation, "sealed", bound_to_invitation, batch)
 
 
 def _rotate(model: type[models.Model], column: str, bound_to: Callable[[Any], str], batch: int) -> Rotated:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway_project.lib.money import parse_usd
 from guardrails.selectors import NO_LIMITS, KeyLimits
 from guardrails.services.policies import LimitSpec
-from orgs.permissions import RoleName
+from orgs.permissions import Permission, RoleName
 
 NAME = "Northwind Health"
 TIME_ZONE = "Europe/Berlin"
@@ -43,6 +43,30 @@ class Person(NamedTuple):
     def email(self) -> str:
         """example.com is reserved (RFC 2606): these addresses belong to nobody."""
         return f"{self.name.lower().replace(' ', '.')}@example.com"
+
+
+class OwnRole(NamedTuple):
+    """A role of the company's own: made at a group, and held by people at the groups they belong to."""
+
+    name: str
+    group: str
+    permissions: tuple[Permission, ...]
+    about: str
+    holders: tuple[str, ...] = ()
+
+
+class Invite(NamedTuple):
+    """Somebody who has not come yet; without an address a link for `uses` people."""
+
+    group: str
+    name: str = ""
+    role: RoleName | None = None
+    uses: int = 1
+    days: int = 30
+
+    @property
+    def email(self) -> str:
+        return f"{self.name.lower().replace(' ', '.')}@example.com" if self.name else ""
 
 
 class App(NamedTuple):
@@ -120,11 +144,27 @@ PEOPLE = (
     Person("Lena Novak", "Symptom Checker"),
     Person("Diego Santos", "Visit Summaries"),
     Person("Emma Clark", "Guidelines"),
-    Person("Hannah Cole", "Code Review"),
+    Person("Hannah Cole", "Code Review", title="Team lead"),
     Person("Yuki Tanaka", "Analytics"),
     Person("Omar Haddad", "Claims Extraction"),
     Person("Ruth Bergmann", "", RoleName.FINANCE, "Finance"),
     Person("Paul Neumann", "", RoleName.AUDITOR, "Auditor"),
+)
+
+ROLES = (
+    OwnRole(
+        "Team lead",
+        "",
+        (Permission.VIEW_USAGE, Permission.MANAGE_KEYS, Permission.MANAGE_APPLICATIONS, Permission.MANAGE_GUARDRAILS),
+        "Looks after the keys and applications of a team.",
+        ("Hannah Cole",),
+    ),
+)
+
+INVITATIONS = (
+    Invite("Analytics", "Nadia Rahimi"),
+    Invite("Claims", "Victor Lindholm", RoleName.FINANCE),
+    Invite("Contact Centre", uses=20, days=90),
 )
 
 APPLICATIONS = (

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
+from django.utils import timezone
 
 from billing import credits
 from gateway_project.demo import catalogue, company, credentials
@@ -25,13 +27,15 @@ from guardrails.services.key_limits import create_limited_key
 from guardrails.services.policies import create_policy
 from guardrails.subjects import Subject
 from orgs.actor import Actor
-from orgs.models import ApiKey, Application, Group, Organization, User
+from orgs.models import ApiKey, Application, Group, Invitation, Organization, User
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
 from orgs.services.groups import create_group
+from orgs.services.invitations import invite
 from orgs.services.keys import disable_key
 from orgs.services.members import add_member, grant_role
 from orgs.services.organizations import create_organization, create_personal_account
+from orgs.services.roles import create_role
 from proxy.choice_services import add_candidate, set_baseline
 
 # Two commands at once make one organisation: this number is theirs among PostgreSQL's advisory locks.
@@ -122,6 +126,8 @@ def _create() -> Credentials:
     actor = Actor.load(founder, organization=organization)
     groups = _create_groups(organization, by=actor)
     _place_people(users, groups, by=actor)
+    _create_roles(users, groups, by=actor)
+    _invite(groups, by=actor)
     applications = _create_applications(groups, by=actor)
     made = _Made(groups, users, applications, {})
     text = _create_keys(made, by=actor)
@@ -159,6 +165,32 @@ def _place_people(users: Mapping[str, User], groups: Mapping[str, Group], *, by:
         add_member(users[person.name], group=groups[person.group], by=by)
         if person.role is not None:
             grant_role(users[person.name], role=person.role, group=groups[person.group], by=by)
+
+
+def _create_roles(users: Mapping[str, User], groups: Mapping[str, Group], *, by: Actor) -> None:
+    homes = {person.name: person.group for person in PEOPLE}
+    for wanted in company.ROLES:
+        role = create_role(
+            groups[wanted.group], name=wanted.name, permissions=wanted.permissions, description=wanted.about, by=by
+        )
+        for name in wanted.holders:
+            grant_role(users[name], role=role, group=groups[homes[name]], by=by)
+
+
+def _invite(groups: Mapping[str, Group], *, by: Actor) -> None:
+    """Nobody reads the mails of example.com: none is sent, and the list says that they were."""
+    now = timezone.now()
+    for wanted in company.INVITATIONS:
+        made = invite(
+            groups[wanted.group],
+            email=wanted.email,
+            name=wanted.name,
+            role=wanted.role,
+            max_uses=wanted.uses,
+            expires_at=now + timedelta(days=wanted.days),
+            by=by,
+        )
+        Invitation.objects.filter(pk=made.pk).exclude(email="").update(sent_at=now)
 
 
 def _create_applications(groups: Mapping[str, Group], *, by: Actor) -> dict[str, Application]:

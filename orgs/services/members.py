@@ -3,11 +3,12 @@ from __future__ import annotations
 from django.utils import timezone
 
 from orgs import checks
-from orgs.actor import LINEAGE, Actor
-from orgs.audit import audit
+from orgs.actor import LINEAGE, Actor, grants_of
+from orgs.audit import Value, audit
 from orgs.errors import Refused
-from orgs.models import Group, Membership, Organization, RoleGrant, User
+from orgs.models import Group, Membership, Organization, Role, RoleGrant, User
 from orgs.permissions import Permission, RoleName
+from orgs.powers import AnyRole, reaches, require_power, role_of
 from orgs.services.changes import changing, fresh_group, refuse_archived
 
 
@@ -20,7 +21,7 @@ def add_member(user: User, *, group: Group, by: Actor) -> Membership:
             raise Refused("A personal account has one member: create an organisation to work with others.")
         if Membership.objects.filter(user=user, group=group).exists():
             raise Refused(f"{user} is already a member of {group}.", field="user")
-        _refuse_suspended(user, group)
+        refuse_suspended(user, group)
         checks.refuse_seat(group, user=user)
         membership = Membership.objects.create(user=user, organization=by.organization, group=group)
         audit("member.added", by=by, target=membership, after={"user": user.pk, "group": group.pk})
@@ -30,14 +31,14 @@ def add_member(user: User, *, group: Group, by: Actor) -> Membership:
 def suspend_member(membership: Membership, *, by: Actor) -> Membership:
     """Ends the person's rights and keys in this node and below it. Who holds grants there is suspended by who may grant them."""
     with changing(by.organization):
-        membership = _fresh_membership(membership)
+        membership = fresh_membership(membership)
         by.require(Permission.MANAGE_MEMBERS, membership.group)
         if membership.suspended_at:
             return membership
-        _require_power_over_grants(membership, by=by)
+        require_power_over_grants(membership, by=by)
         membership.suspended_at = timezone.now()
         membership.save(update_fields=["suspended_at"])
-        _refuse_no_super_admin(by.organization)
+        refuse_no_super_admin(by.organization)
         audit("member.suspended", by=by, target=membership)
     return membership
 
@@ -45,57 +46,103 @@ def suspend_member(membership: Membership, *, by: Actor) -> Membership:
 def resume_member(membership: Membership, *, by: Actor) -> Membership:
     """The opposite of suspend_member, under the same rules."""
     with changing(by.organization):
-        membership = _fresh_membership(membership)
+        membership = fresh_membership(membership)
         by.require(Permission.MANAGE_MEMBERS, membership.group)
         if membership.suspended_at:
-            _require_power_over_grants(membership, by=by)
+            require_power_over_grants(membership, by=by)
             membership.suspended_at = None
             membership.save(update_fields=["suspended_at"])
             audit("member.resumed", by=by, target=membership)
     return membership
 
 
-def grant_role(user: User, *, role: RoleName, group: Group, by: Actor) -> RoleGrant:
+def grant_role(user: User, *, role: AnyRole, group: Group, by: Actor) -> RoleGrant:
+    """A shipped role, or a custom one at its home group or below. Raises NotAllowed where it gives more than `by` may do."""
     with changing(by.organization):
         group = fresh_group(group)
-        by.require(Permission.GRANT_ROLES, group)
+        if isinstance(role, Role):
+            role = fresh_role(role, by=by)
+        require_power(role, group, by=by)
+        refuse_archived(group)
+        refuse_unreached(role, group)
         if not Membership.objects.filter(user=user, organization=by.organization, suspended_at=None).exists():
             raise Refused(f"{user} is not an active member of {by.organization}: add them first.", field="user")
-        _refuse_suspended(user, group)
-        if RoleGrant.objects.filter(user=user, group=group, role=role).exists():
-            raise Refused(f"{user} already has this role at {group}.", field="role")
-        grant = RoleGrant.objects.create(user=user, organization=by.organization, group=group, role=role)
-        audit("role.granted", by=by, target=grant, after={"user": user.pk, "group": group.pk, "role": role.value})
+        refuse_suspended(user, group)
+        grant = insert_grant(user, role=role, group=group)
+        audit("role.granted", by=by, target=grant, after=_grant_facts(grant))
     return grant
 
 
 def revoke_role(grant: RoleGrant, *, by: Actor) -> None:
+    """Raises NotAllowed where it gives more than `by` may do there."""
     with changing(by.organization):
-        grant = RoleGrant.objects.select_related("user", LINEAGE).get(pk=grant.pk)
-        by.require(Permission.GRANT_ROLES, grant.group)
-        audit("role.revoked", by=by, target=grant, before={"user": grant.user_id, "group": grant.group_id, "role": grant.role})
-        grant.delete()
-        _refuse_no_super_admin(by.organization)
+        found = RoleGrant.objects.filter(pk=grant.pk).select_related("user", "custom_role", LINEAGE).first()
+        if found is None:
+            return
+        require_power(role_of(found), found.group, by=by)
+        end_grant(found, by=by)
+        refuse_no_super_admin(by.organization)
 
 
-def _fresh_membership(membership: Membership) -> Membership:
-    return Membership.objects.select_related("user", LINEAGE).get(pk=membership.pk)
+def insert_grant(user: User, *, role: AnyRole, group: Group) -> RoleGrant:
+    """Without asking who may: part of a change. Raises Refused where the person has it."""
+    custom = role if isinstance(role, Role) else None
+    wanted = {"role": "" if isinstance(role, Role) else role.value, "custom_role": custom}
+    if RoleGrant.objects.filter(user=user, group=group, **wanted).exists():
+        raise Refused(f"{user} already has this role at {group}.", field="role")
+    return RoleGrant.objects.create(user=user, organization=group.organization, group=group, **wanted)
 
 
-def _refuse_suspended(user: User, group: Group) -> None:
+def end_grant(grant: RoleGrant, *, by: Actor) -> None:
+    """Without asking who may: part of a change."""
+    audit("role.revoked", by=by, target=grant, before=_grant_facts(grant))
+    grant.delete()
+
+
+def fresh_role(role: Role, *, by: Actor) -> Role:
+    """As it is now, under the lock. Raises Refused where it was deleted."""
+    found = Role.objects.filter(organization=by.organization, pk=role.pk).first()
+    if found is None:
+        raise Refused("This role was deleted.", field="role")
+    return found
+
+
+def refuse_unreached(role: AnyRole, group: Group) -> None:
+    if isinstance(role, Role) and not reaches(role, group):
+        raise Refused(f"The role “{role}” can be granted at {role.group} and below.", field="role")
+
+
+def _grant_facts(grant: RoleGrant) -> dict[str, Value]:
+    return {"user": grant.user_id, "group": grant.group_id, "role": grant.custom_role.name if grant.custom_role else grant.role}
+
+
+def fresh_membership(membership: Membership) -> Membership:
+    """As it is now, under the lock. Raises Refused where it was removed meanwhile."""
+    found = Membership.objects.select_related("user", "organization", LINEAGE).filter(pk=membership.pk).first()
+    if found is None:
+        raise Refused(f"{membership.user} is no member there any more.")
+    return found
+
+
+def refuse_suspended(user: User, group: Group) -> None:
     """A suspension reaches the subtree: what is given there would not count."""
     if Membership.objects.filter(user=user, group__in=group.lineage(), suspended_at__isnull=False).exists():
         raise Refused(f"{user} is suspended there: resume the membership first.", field="user")
 
 
-def _require_power_over_grants(membership: Membership, *, by: Actor) -> None:
-    """An admin cannot end, or bring back, the rights of an admin beside or above itself by way of the membership."""
-    for grant in RoleGrant.objects.filter(user=membership.user_id, organization=by.organization).select_related(LINEAGE):
-        if membership.group.contains(grant.group):
-            by.require(Permission.GRANT_ROLES, grant.group)
+def require_power_over_grants(membership: Membership, *, by: Actor) -> None:
+    """An admin cannot end, or bring back, the rights of an admin beside or above itself by way of the membership.
+
+    With the last live membership all of a person's rights end, wherever they are.
+    """
+    live = Membership.objects.filter(user=membership.user_id, organization=by.organization, suspended_at=None)
+    is_last = not live.exclude(pk=membership.pk).exists()
+    for grant in grants_of(membership.user, organization=by.organization):
+        if is_last or membership.group.contains(grant.group):
+            require_power(role_of(grant), grant.group, by=by)
 
 
-def _refuse_no_super_admin(organization: Organization) -> None:
+def refuse_no_super_admin(organization: Organization) -> None:
     root = organization.root
     admins = User.objects.filter(grants__group=root, grants__role=RoleName.ADMIN, is_active=True).distinct()
     if not any(Actor.load(admin, organization=organization).can(Permission.GRANT_ROLES, root) for admin in admins):

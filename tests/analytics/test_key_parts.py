@@ -17,6 +17,8 @@ from guardrails.services.bindings import bind
 from guardrails.services.key_limits import set_key_limits
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 from tests.guardrails.books import announced
@@ -114,6 +116,26 @@ def test_the_cells_are_filled_by_key(world: World) -> None:
     assert f'id="key-spent-{world.key.pk}"' in page
     assert "$0.0030" in page
     assert page.count("hx-swap-oob") == 2
+
+
+def test_the_cells_of_members_tell_what_they_used_where_the_viewer_sees_it(world: World) -> None:
+    add_member(world.mia, group=world.sales, by=world.actor("alice"))
+    elsewhere, _ = create_api_key(world.sales, name="Elsewhere", member=world.mia, by=world.actor("mia"))
+    for key in (world.key, elsewhere):
+        a_call(key)
+
+    def cells(name: str) -> str:
+        client = Client()
+        client.force_login(getattr(world, name))
+        query = f"member={world.mia.pk}&member={world.noah.pk}&member={world.charlie.pk}&member=x"
+        text: str = client.get(f"/o/{world.acme.slug}/usage/members/?{query}").content.decode()
+        return text
+
+    assert f'id="member-calls-{world.mia.pk}" hx-swap-oob="true">2<' in cells("alice")
+    assert f'id="member-calls-{world.noah.pk}" hx-swap-oob="true">0<' in cells("alice")
+    assert f'id="member-calls-{world.mia.pk}" hx-swap-oob="true">1<' in cells("sam")
+    assert cells("sam").count("hx-swap-oob") == 2
+    assert f"member-calls-{world.charlie.pk}" not in cells("alice")
 
 
 @pytest.mark.parametrize("name", ["noah", "charlie"])

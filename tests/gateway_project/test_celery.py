@@ -13,7 +13,11 @@ SCHEDULE: dict[str, dict[str, Any]] = settings.CELERY_BEAT_SCHEDULE
 OWN_APPS = ("analytics", "billing", "guardrails", "notifications", "orgs", "proxy", "gateway_project")
 
 # Tasks that are not periodic, with who sends them.
-ON_DEMAND = {"proxy.tasks.simulate": "whoever starts a simulation in the console"}
+ON_DEMAND = {
+    "proxy.tasks.simulate": "whoever starts a simulation in the console",
+    "orgs.tasks.send_invitations": "whoever invites people by e-mail",
+    "orgs.tasks.invite_listed": "whoever confirms a long list of people to invite",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")

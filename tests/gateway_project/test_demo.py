@@ -84,7 +84,7 @@ def test_the_roles_it_tells_are_the_roles_they_have(northwind: Organization) -> 
         user = User.objects.get(email=login["email"])
         assert Actor.load(user, organization=northwind).role_label == login["role"], user
     assert {login["role"] for login in told()["users"]} == {
-        "Super Admin", "L1 Admin", "Sub-admin", "Member", "Finance", "Auditor",
+        "Super Admin", "L1 Admin", "Sub-admin", "Member", "Finance", "Auditor", "Team lead",
     }  # fmt: skip
 
 
@@ -106,6 +106,11 @@ def test_the_tree_uses_every_level_and_everybody_stands_somewhere(northwind: Org
     assert set(northwind.groups.values_list("level", flat=True)) == {0, 1, 2, 3, 4}
     assert Membership.objects.filter(organization=northwind).count() >= 12
     assert northwind.grants.filter(role=RoleName.ADMIN, group__level=1).count() == 2
+
+
+def test_people_are_invited_and_a_role_is_its_own(northwind: Organization) -> None:
+    assert [invitation.status for invitation in northwind.invitations.all()] == ["open"] * 3
+    assert northwind.roles.get().grants.count() == 1
 
 
 def test_there_are_keys_of_people_and_of_services(northwind: Organization) -> None:

@@ -18,6 +18,10 @@ from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from orgs.models import AuditEvent
+from orgs.permissions import Permission, RoleName
+from orgs.services.invitations import invite
+from orgs.services.members import grant_role
+from orgs.services.roles import create_role
 from orgs.sso_models import Domain, SsoConnection
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
@@ -130,6 +134,44 @@ ROWS = [
     Row("requests:withdraw", "302 404 404 404 404 404 404", method="post"),
     Row("orgs:settings", "302 404 403 403 403 403 200"),
     Row("orgs:settings", "302 404 403 403 403 403 422", method="post"),
+    Row("members:list", "302 404 403 403 200 200 200"),
+    Row("members:bulk", "302 404 403 403 302 302 302", method="post"),
+    Row("members:leave", "302 404 200 200 200 200 200"),
+    Row("members:leave", "302 404 422 422 422 422 422", method="post"),
+    Row("members:member", "302 404 403 403 200 200 200"),
+    Row("members:history", "302 404 403 403 200 200 200"),
+    Row("members:grant", "302 404 403 403 200 200 200"),
+    Row("members:grant", "302 404 403 403 422 422 422", method="post"),
+    Row("members:end_grant", "302 404 403 403 302 404 404", method="post"),
+    Row("members:suspend", "302 404 403 403 302 302 302", method="post"),
+    Row("members:resume", "302 404 403 403 302 302 302", method="post"),
+    Row("members:move", "302 404 403 403 200 200 200"),
+    Row("members:move", "302 404 403 403 422 422 422", method="post"),
+    Row("members:remove", "302 404 403 403 200 200 200"),
+    Row("members:remove", "302 404 403 403 422 422 422", method="post"),
+    Row("accept", "404 404 404 404 404 404 404"),
+    Row("invitations:list", "302 404 403 403 200 200 200"),
+    Row("invitations:new_link", "302 404 403 403 200 200 200"),
+    Row("invitations:new_link", "302 404 403 403 422 422 422", method="post"),
+    Row("invitations:by_mail", "302 404 403 403 200 200 200"),
+    Row("invitations:by_mail", "302 404 403 403 422 422 422", method="post"),
+    Row("invitations:upload", "302 404 403 403 200 200 200"),
+    Row("invitations:upload", "302 404 403 403 422 422 422", method="post"),
+    Row("invitations:template", "302 404 403 403 200 200 200"),
+    Row("invitations:import", "302 404 403 403 404 404 404"),
+    Row("invitations:import", "302 404 403 403 404 404 404", method="post"),
+    Row("invitations:progress", "302 404 403 403 404 404 404"),
+    Row("invitations:link", "302 404 403 403 200 200 200"),
+    Row("invitations:send", "302 404 403 403 302 302 302", method="post"),
+    Row("invitations:revoke", "302 404 403 403 302 302 302", method="post"),
+    Row("roles:list", "302 404 403 403 200 200 200"),
+    Row("roles:new", "302 404 403 403 200 200 200"),
+    Row("roles:new", "302 404 403 403 422 422 422", method="post"),
+    Row("roles:edit", "302 404 403 403 403 200 200"),
+    Row("roles:edit", "302 404 403 403 403 422 422", method="post"),
+    Row("roles:copy", "302 404 403 403 403 302 302", method="post"),
+    Row("roles:delete", "302 404 403 403 403 200 200"),
+    Row("roles:delete", "302 404 403 403 403 422 422", method="post"),
     Row("calendar:preview", "302 404 403 403 200 200 200"),
     Row("audit:list", "302 404 403 403 200 200 200"),
     Row("audit:event", "302 404 403 403 200 200 200"),
@@ -212,6 +254,7 @@ ROWS = [
     Row("analytics:calls", "302 404 200 200 200 200 200"),
     Row("analytics:call", "302 404 404 404 404 404 404"),
     Row("analytics:keys_use", "302 404 200 200 200 200 200"),
+    Row("analytics:members_use", "302 404 403 403 200 200 200"),
     Row("analytics:key_limits", "302 404 404 200 200 200 200"),
     Row("analytics:key_calls", "302 404 404 200 200 200 200"),
     Row("sso:start", "200 200 200 200 200 200 200"),
@@ -326,6 +369,8 @@ def _arguments(world: World) -> dict[str, Any]:
         "simulation_id": 7 * 10**15,
         "request_id": 0,
         "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
+        "import_id": 0,
+        "token": "no-invitation-has-this-token",
     }
 
 
@@ -354,6 +399,24 @@ def _names(world: World) -> dict[str, Any]:
     return {"alias_id": alias.pk, "preset_id": preset.pk}
 
 
+def _people(world: World) -> dict[str, Any]:
+    """Mia, and a grant of hers below Sam's node."""
+    made = grant_role(world.mia, role=RoleName.FINANCE, group=world.gateway, by=world.actor("sam"))
+    return {"person_id": world.mia.pk, "grant_id": made.pk}
+
+
+def _role(world: World) -> dict[str, Any]:
+    """At home at Sam's own node."""
+    role = create_role(world.platform, name="Watcher", permissions=[Permission.VIEW_USAGE], by=world.actor("lena"))
+    return {"role_id": role.pk}
+
+
+def _invitation(world: World) -> dict[str, Any]:
+    """Into the group below Sam's node."""
+    made = invite(world.gateway, email="ada@example.test", by=world.actor("lena"))
+    return {"invitation_id": made.pk}
+
+
 def _nothing(world: World) -> dict[str, Any]:
     return {}
 
@@ -377,6 +440,9 @@ def _sso(world: World) -> dict[str, Any]:
 
 
 MORE: dict[str, Callable[[World], dict[str, Any]]] = {
+    "members": _people,
+    "invitations": _invitation,
+    "roles": _role,
     "policies": _guardrails,
     "provider_keys": _provider_key,
     "routing": _names,

@@ -15,6 +15,7 @@ from gateway_project.lib import crypto
 from orgs import epoch
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group
+from orgs.services.invitations import invite, link_token
 from proxy import catalogue, own_keys, provider_keys, rotating
 from proxy.models import Deployment, Model, Provider, ProviderKey
 from proxy.provider_keys import Place
@@ -205,6 +206,8 @@ def test_all_that_is_stored_comes_under_the_first_key_once(world: World, provide
         operators = providers["vllm"]
         operators.api_key_encrypted = crypto.encrypt("sk-operator", bound_to=catalogue.bound_to(operators))
         operators.save()
+        invitation = invite(world.gateway, by=world.actor("sam"))
+        token = link_token(invitation)
     Provider.objects.exclude(pk=operators.pk).update(api_key_encrypted="")
     with ring("new", "old"):
         new = add(world, world.platform)
@@ -212,10 +215,13 @@ def test_all_that_is_stored_comes_under_the_first_key_once(world: World, provide
         call_command("rotate_keys", stdout=out)
         assert "operator's providers: 1 encrypted anew, 0 already current, 0 cannot be opened" in out.getvalue()
         assert "own provider keys: 3 encrypted anew, 1 already current" in out.getvalue()
+        assert "links of invitations: 1 encrypted anew" in out.getvalue()
         assert rotating.rotate_provider_keys(batch=2) == rotating.Rotated(0, 4)
     with ring("new"):
         assert {opened(key) for key in [*keys, new]} == {SECRET}
         operators.refresh_from_db()
+        invitation.refresh_from_db()
+        assert link_token(invitation) == token
         assert crypto.decrypt(operators.api_key_encrypted, bound_to=catalogue.bound_to(operators)) == "sk-operator"
 
 

@@ -19,6 +19,7 @@ class Command(BaseCommand):
         for title, rotate in (
             ("operator's providers", rotating.rotate_providers),
             ("own provider keys", rotating.rotate_provider_keys),
+            ("links of invitations", rotating.rotate_invitations),
         ):
             done = rotate()
             unreadable += done.unreadable

@@ -1,0 +1,25 @@
+"""How an invitation reads."""
+
+from __future__ import annotations
+
+from orgs.models import Invitation, role_label
+
+
+def invited_as(invitation: Invitation) -> str:
+    """The role it gives, by the name it has at its group; "Member" without one."""
+    if invitation.custom_role:
+        return invitation.custom_role.name
+    return role_label(invitation.role, level=invitation.group.level) if invitation.role else "Member"
+
+
+def uses_words(invitation: Invitation) -> str:
+    if invitation.max_uses is None:
+        return f"{invitation.uses:,} so far"
+    return f"{invitation.uses:,} of {invitation.max_uses:,}"
+
+
+def sent_words(invitation: Invitation) -> str:
+    """What became of its mail."""
+    if invitation.send_error or not invitation.email:
+        return invitation.send_error
+    return "" if invitation.sent_at else "The mail is on its way."

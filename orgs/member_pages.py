@@ -1,0 +1,125 @@
+"""What the pages of members show, put together for their templates: filters, rows, words and links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from django.urls import reverse
+
+from orgs.actor import Actor
+from orgs.models import AuditEvent, Group, Membership, Role, RoleGrant
+from orgs.people import STATUSES, PeoplePage, Person, Wanted
+from orgs.permissions import RoleName
+from orgs.powers import outranked
+
+MEMBER_WORDS = {"member": "Member only", **{role.value: role.value.title() for role in RoleName}}
+EVENT_WORDS = {
+    "member.added": "was added",
+    "member.invited": "joined by invitation",
+    "member.moved": "was moved",
+    "member.suspended": "was suspended",
+    "member.resumed": "was resumed",
+    "member.removed": "was removed",
+    "member.left": "left",
+    "role.granted": "was granted a role",
+    "role.revoked": "lost a role",
+}
+
+
+class MembershipRow(NamedTuple):
+    """`why_not`: why the actor may not suspend, move or remove it; empty where it may."""
+
+    membership: Membership
+    path: str
+    why_not: str
+
+
+class GrantRow(NamedTuple):
+    grant: RoleGrant
+    path: str
+    why_not: str
+
+
+class HistoryRow(NamedTuple):
+    event: AuditEvent
+    words: str
+    role: str
+
+
+def members_wanted(query: QueryDict, *, groups: Iterable[Group], roles: Iterable[Role]) -> Wanted:
+    """What the URL asks for; what means nothing is left out."""
+    search = query.get("q", "").strip()[:120]
+    offered = {"member", *RoleName, *(f"role-{role.pk}" for role in roles)}
+    group = _id(query.get("group"))
+    return Wanted(
+        search=search if search.isprintable() else "",
+        group=group if any(group == known.pk for known in groups) else None,
+        role=role if (role := query.get("role", "")) in offered else "",
+        status=status if (status := query.get("status", "")) in STATUSES else "",
+        after=_id(query.get("after")),
+        before=_id(query.get("before")),
+    )
+
+
+def member_filters(wanted: Wanted, *, groups: Iterable[Group], roles: Iterable[Role]) -> dict[str, Any]:
+    """What the filter bar shows."""
+    return {
+        "search": wanted.search,
+        "selects": [
+            ("group", "Group", wanted.group, [("", "All groups"), *((group.pk, group.words()) for group in groups)]),
+            (
+                "role",
+                "Role",
+                wanted.role,
+                [("", "Any role"), *MEMBER_WORDS.items(), *((f"role-{role.pk}", role.name) for role in roles)],
+            ),
+            ("status", "Status", wanted.status, [("", "Any status"), *STATUSES.items()]),
+        ],
+        "active": any((wanted.search, wanted.group, wanted.role, wanted.status)),
+    }
+
+
+def page_urls(query: QueryDict, page: PeoplePage) -> dict[str, str]:
+    """`newer_url` leads to the names before, `older_url` to those after; empty at an end; filters stay."""
+    kept = {name: value for name, value in query.items() if name not in ("before", "after") and value}
+    newer = f"?{urlencode(kept | {'before': page.previous})}" if page.previous else ""
+    older = f"?{urlencode(kept | {'after': page.following})}" if page.following else ""
+    return {"newer_url": newer, "older_url": older, "newer_label": "Previous", "older_label": "Next"}
+
+
+def person_url(person_id: int, *, org: str) -> str:
+    return reverse("members:member", kwargs={"org": org, "person_id": person_id})
+
+
+def membership_rows(person: Person, *, actor: Actor) -> list[MembershipRow]:
+    rows = []
+    for membership in person.memberships:
+        inside = (grant for grant in person.grants if membership.group.contains(grant.group))
+        missing = next(filter(None, (outranked(grant, by=actor) for grant in inside)), None)
+        why = f"An admin above {missing.group} decides about this membership: it carries a role there." if missing else ""
+        rows.append(MembershipRow(membership, membership.group.words(), why))
+    return rows
+
+
+def grant_rows(person: Person, *, actor: Actor) -> list[GrantRow]:
+    rows = []
+    for grant in person.grants:
+        missing = outranked(grant, by=actor)
+        why = f"It needs “{missing.permission.label.lower()}” at {missing.group}." if missing else ""
+        rows.append(GrantRow(grant, grant.group.words(), why))
+    return rows
+
+
+def history_rows(events: Iterable[AuditEvent]) -> list[HistoryRow]:
+    rows = []
+    for event in events:
+        role = event.after.get("role") or event.before.get("role") or ""
+        rows.append(HistoryRow(event, EVENT_WORDS.get(event.action, event.action), MEMBER_WORDS.get(role, role)))
+    return rows
+
+
+def _id(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

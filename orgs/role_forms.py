@@ -1,0 +1,107 @@
+"""The forms of roles: what one names, and granting one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from orgs.actor import Actor
+from orgs.models import Group, Role, User
+from orgs.permissions import Permission, RoleName
+from orgs.powers import AnyRole, may_give
+from orgs.role_words import areas
+from orgs.selectors import groups_visible_to, roles_visible_to
+from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH
+
+
+class GroupField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    """A group by its path; what another organisation or an admin beside has is no choice."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        words: str = obj.words()
+        return words
+
+
+def role_homes(actor: Actor) -> Any:
+    return groups_visible_to(actor, permission=Permission.GRANT_ROLES).filter(archived_at=None)
+
+
+class RoleForm(forms.Form):
+    name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"placeholder": "Team lead", "autofocus": True}))
+    description = forms.CharField(
+        max_length=DESCRIPTION_LENGTH, required=False, widget=forms.TextInput(attrs={"placeholder": "Who has it, and what for"})
+    )
+    permissions = forms.MultipleChoiceField(
+        choices=[(permission.value, permission.label) for permission in Permission],
+        error_messages={"required": "Choose at least one permission."},
+    )
+
+    def __init__(self, data: Any = None, *, actor: Actor, role: Role | None = None) -> None:
+        """A role stays at the group it was made at."""
+        initial = {"name": role.name, "description": role.description, "permissions": role.permissions} if role else {}
+        super().__init__(data, initial=initial)
+        self.role = role
+        if role is None:
+            homes = [group for group in role_homes(actor) if actor.can(Permission.GRANT_ROLES, group)]
+            queryset = role_homes(actor).filter(pk__in=[group.pk for group in homes])
+            self.fields["group"] = GroupField(
+                queryset,
+                initial=homes[0].pk if homes else None,
+                empty_label=None,
+                label="Can be granted at",
+                help_text="And below.",
+            )
+
+    @property
+    def areas(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        """The matrix as it was typed."""
+        chosen = set(self["permissions"].value() or [])
+        return [
+            (name, [{**line._asdict(), "on": line.permission in chosen} for line in lines]) for name, lines in areas().items()
+        ]
+
+    @property
+    def named(self) -> list[Permission]:
+        return [Permission(value) for value in self.cleaned_data["permissions"]]
+
+
+def role_choices(actor: Actor, *, groups: list[Group]) -> dict[str, AnyRole]:
+    """What the actor may give at some of these groups, by token: "admin", "role-12"."""
+    roles: dict[str, AnyRole] = {role.value: role for role in RoleName}
+    roles |= {f"role-{role.pk}": role for role in roles_visible_to(actor)}
+    return {token: role for token, role in roles.items() if any(may_give(role, group, by=actor) for group in groups)}
+
+
+def role_words(role: AnyRole) -> str:
+    return role.name if isinstance(role, Role) else role.value.title()
+
+
+class GrantForm(forms.Form):
+    """A role for one person at one group. Offered is what the actor may give somewhere; the service judges the pair."""
+
+    def __init__(self, data: Any = None, *, actor: Actor, user: User) -> None:
+        super().__init__(data)
+        self.actor, self.user = actor, user
+        offered = role_homes(actor)
+        groups = [group for group in offered if actor.can(Permission.GRANT_ROLES, group)]
+        self.roles = role_choices(actor, groups=groups)
+        choices = [(token, role_words(role)) for token, role in self.roles.items()]
+        self.fields["role"] = forms.ChoiceField(choices=choices)
+        self.fields["group"] = GroupField(
+            offered.filter(pk__in=[group.pk for group in groups]),
+            empty_label=None,
+            label="At",
+            help_text="The role reaches this group and everything below it.",
+        )
+
+    def clean(self) -> dict[str, Any]:
+        """What may not be given there is said here already."""
+        role, group = self.roles.get(self.cleaned_data.get("role", "")), self.cleaned_data.get("group")
+        if role and group and not may_give(role, group, by=self.actor):
+            self.add_error("role", f"You may not grant “{role_words(role)}” at {group}.")
+        return self.cleaned_data
+
+    @property
+    def role(self) -> AnyRole:
+        return self.roles[self.cleaned_data["role"]]

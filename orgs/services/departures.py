@@ -1,0 +1,169 @@
+"""Moving members, removing them, and leaving: what happens to their roles and keys.
+
+* Moved: the keys at home in the old group move along, so that programs go on and spend from the new group's budgets from
+  their next call on; what was spent stays where it was. A key that names an application which keys of the new group may
+  not name stays behind, disabled. Roles at the old group and below end, or stay if that is asked for.
+* Removed: roles and keys at the node and below end at once, except where another membership of the person below that
+  node carries them; with the last membership all of them end. What was used stays in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from orgs import checks
+from orgs.actor import LINEAGE, Actor, grants_of
+from orgs.audit import audit
+from orgs.errors import Refused
+from orgs.models import ApiKey, Group, Membership, Organization, RoleGrant, User
+from orgs.permissions import Permission
+from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.members import (
+    end_grant,
+    fresh_membership,
+    refuse_no_super_admin,
+    refuse_suspended,
+    require_power_over_grants,
+)
+
+
+class Move(NamedTuple):
+    """What moving takes along, leaves behind and ends."""
+
+    moved: list[ApiKey]
+    stopped: list[ApiKey]
+    roles: list[RoleGrant]
+
+
+class Loss(NamedTuple):
+    """What ends with a membership."""
+
+    keys: list[ApiKey]
+    roles: list[RoleGrant]
+
+
+def move_member(membership: Membership, *, group: Group, by: Actor, keep_roles: bool = False) -> Membership:
+    """To another group of the organisation. Raises Refused, NotAllowed."""
+    with changing(by.organization):
+        membership, group = fresh_membership(membership), fresh_group(group)
+        by.require(Permission.MANAGE_MEMBERS, membership.group)
+        by.require(Permission.MANAGE_MEMBERS, group)
+        require_power_over_grants(membership, by=by)
+        _refuse_move(membership, group)
+        move = what_moves(membership, group=group)
+        before = membership.group
+        membership.group = group
+        membership.save(update_fields=["group"])
+        _move_keys(move, group=group, by=by)
+        if not keep_roles:
+            _end_roles(move.roles, by=by)
+        refuse_no_super_admin(by.organization)
+        audit("member.moved", by=by, target=membership, before={"group": before.pk}, after={"group": group.pk})
+    return membership
+
+
+def remove_member(membership: Membership, *, by: Actor) -> None:
+    """Raises Refused, NotAllowed: a role that ends with it must be one that `by` may end."""
+    with changing(by.organization):
+        membership = fresh_membership(membership)
+        by.require(Permission.MANAGE_MEMBERS, membership.group)
+        require_power_over_grants(membership, by=by)
+        _end(membership, what_ends(membership), by=by, action="member.removed")
+        refuse_no_super_admin(by.organization)
+
+
+def leave_organization(by: Actor) -> None:
+    """Whoever belongs to an organisation may leave it. Raises Refused for its last Super Admin, and at home."""
+    with changing(by.organization):
+        if by.organization.kind == Organization.Kind.PERSONAL:
+            raise Refused("This is your personal account.")
+        memberships = list(_memberships(by.user, by.organization))
+        if not memberships:
+            raise Refused(f"You do not belong to {by.organization}.")
+        for membership in memberships:
+            _end(membership, what_ends(membership), by=by, action="member.left")
+        refuse_no_super_admin(by.organization)
+
+
+def what_moves(membership: Membership, *, group: Group) -> Move:
+    keys = list(_live_keys(membership).filter(group=membership.group_id))
+    lineage = set(group.lineage())
+    stopped = [key for key in keys if key.application and key.application.group_id not in lineage]
+    moved = [key for key in keys if key not in stopped]
+    left = membership.group
+    roles = [grant for grant in _roles(membership) if left.contains(grant.group) and not group.contains(grant.group)]
+    return Move(moved, stopped, roles)
+
+
+def what_ends(membership: Membership) -> Loss:
+    lost = _lost_with(membership)
+    keys = [key for key in _live_keys(membership) if lost(key.group)]
+    return Loss(keys, [grant for grant in _roles(membership) if lost(grant.group)])
+
+
+def _lost_with(membership: Membership) -> Callable[[Group], bool]:
+    """Whether what the person has at a group is lost with this membership."""
+    others = [other for other in _memberships(membership.user, membership.organization) if other.pk != membership.pk]
+    inner = [other.group for other in others if membership.group.contains(other.group)]
+
+    def lost(group: Group) -> bool:
+        return not others or (membership.group.contains(group) and not any(kept.contains(group) for kept in inner))
+
+    return lost
+
+
+def _end(membership: Membership, loss: Loss, *, by: Actor, action: str) -> None:
+    _end_roles(loss.roles, by=by)
+    now = timezone.now()
+    for key in loss.keys:
+        ApiKey.objects.filter(pk=key.pk).update(revoked_at=now)
+        audit("key.revoked", by=by, target=key, before={"public_id": key.public_id, "group": key.group_id})
+    audit(action, by=by, target=membership, before={"user": membership.user_id, "group": membership.group_id})
+    membership.delete()
+
+
+def _end_roles(grants: Iterable[RoleGrant], *, by: Actor) -> None:
+    for grant in grants:
+        end_grant(grant, by=by)
+
+
+def _refuse_move(membership: Membership, group: Group) -> None:
+    """Raises Refused."""
+    user = membership.user
+    if group.pk == membership.group_id:
+        raise Refused(f"{user} is in {group} already.", field="group")
+    if membership.suspended_at:
+        raise Refused(f"{user} is suspended there: resume the membership first.")
+    refuse_archived(group)
+    if Membership.objects.filter(user=user, group=group).exists():
+        raise Refused(f"{user} is already a member of {group}.", field="group")
+    refuse_suspended(user, group)
+    checks.refuse_seat(group, user=user)
+
+
+def _move_keys(move: Move, *, group: Group, by: Actor) -> None:
+    now = timezone.now()
+    for key in move.moved:
+        ApiKey.objects.filter(pk=key.pk).update(group=group)
+        audit("key.moved", by=by, target=key, before={"group": key.group_id}, after={"group": group.pk})
+    for key in move.stopped:
+        if not key.disabled_at:
+            ApiKey.objects.filter(pk=key.pk).update(disabled_at=now, disabled_by=by.user)
+            audit("key.disabled", by=by, target=key)
+
+
+def _memberships(user: User, organization: Organization) -> Iterable[Membership]:
+    return Membership.objects.filter(user=user, organization=organization).select_related("user", "organization", LINEAGE)
+
+
+def _live_keys(membership: Membership) -> QuerySet[ApiKey]:
+    keys = ApiKey.objects.filter(organization=membership.organization_id, member=membership.user_id, revoked_at=None)
+    return keys.select_related("application", LINEAGE).order_by("pk")
+
+
+def _roles(membership: Membership) -> list[RoleGrant]:
+    return list(grants_of(membership.user, organization=membership.organization))

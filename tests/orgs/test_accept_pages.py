@@ -1,0 +1,142 @@
+"""Accepting an invitation in the browser: with and without an account, and every way in which it does not work."""
+
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.test import Client
+
+from orgs.models import Invitation, Membership, User
+from orgs.services.invitations import fresh_mail_token, invite, link_token, revoke_invitation
+from tests.actors import World, make_user
+
+ADDRESS = "ada@example.test"
+PASSWORD = "correct horse battery staple"
+
+
+def link(invitation: Invitation) -> str:
+    return f"/invite/{link_token(invitation)}/"
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def words(response: Any) -> str:
+    text: str = response.content.decode()
+    return text
+
+
+def belongs(user: User, world: World) -> bool:
+    return Membership.objects.filter(user=user, organization=world.acme).exists()
+
+
+def test_one_click_for_who_is_signed_in(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    ada = make_user(ADDRESS)
+    client = signed_in(ada)
+    page = client.get(link(invitation))
+    assert "Join as" in words(page)
+    assert page.headers["cache-control"].startswith("max-age=0")
+    assert not belongs(ada, world)
+    address = link(invitation)
+    assert client.post(address).headers["location"] == f"/o/{world.acme.slug}/"
+    again = client.post(address)
+    assert (again.status_code, "accepted already" in words(again)) == (422, True)
+    assert f"/o/{world.acme.slug}/" in words(again)
+
+
+def test_who_has_no_account_signs_up_and_comes_back(world: World, settings: Any) -> None:
+    settings.SIGN_UP_OPEN = False
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    client, address = Client(), link(invitation)
+    assert "form" not in (client.get("/accounts/signup/").context or {})
+    page = client.get(address)
+    assert f"next={address.replace('/', '%2F')}" in page.context["signup_url"]
+    assert client.post(address).headers["location"].startswith("/accounts/login/?next=")
+    form = {"email": ADDRESS, "password1": PASSWORD, "password2": PASSWORD, "next": address}
+    assert client.post(page.context["signup_url"], form).headers["location"] == address
+    assert client.post(address).status_code == 302
+    ada = User.objects.get(email=ADDRESS)
+    assert belongs(ada, world)
+    assert not EmailAddress.objects.get(user=ada).verified
+
+
+def test_the_mail_of_the_invitation_verifies_the_address(world: World, settings: Any) -> None:
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    invitation = invite(world.gateway, email=ADDRESS, by=world.actor("sam"))
+    client, address = Client(), f"/invite/{fresh_mail_token(invitation)}/"
+    page = client.get(address)
+    assert page.status_code == 200
+    form = {"email": ADDRESS, "password1": PASSWORD, "password2": PASSWORD, "next": address}
+    assert client.post(page.context["signup_url"], form).headers["location"] == address
+    assert client.post(address).status_code == 302
+    ada = User.objects.get(email=ADDRESS)
+    assert EmailAddress.objects.get(user=ada).verified
+    assert belongs(ada, world)
+
+
+def test_a_link_that_was_passed_on_verifies_nothing(world: World) -> None:
+    """Whoever made the link could otherwise claim an address that is not theirs."""
+    invitation = invite(world.gateway, email=ADDRESS, by=world.actor("sam"))
+    client, address = Client(), link(invitation)
+    page = client.get(address)
+    form = {"email": ADDRESS, "password1": PASSWORD, "password2": PASSWORD, "next": address}
+    client.post(page.context["signup_url"], form)
+    refused = client.post(address)
+    assert (refused.status_code, "Verify the address" in words(refused)) == (422, True)
+    assert not belongs(User.objects.get(email=ADDRESS), world)
+
+
+def test_the_sign_in_leads_back_to_the_invitation_even_by_another_way(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    client, address = Client(), link(invitation)
+    client.get(address)
+    client.force_login(make_user(ADDRESS))
+    assert client.get("/").headers["location"] == address
+    assert client.get("/").headers["location"] != address
+
+
+def test_an_invitation_for_somebody_else_says_so(world: World) -> None:
+    invitation = invite(world.gateway, email=ADDRESS, by=world.actor("sam"))
+    other = make_user("other@example.test")
+    page = signed_in(other).get(link(invitation))
+    assert "you are signed in as other@example.test" in words(page)
+    assert "use another account" in words(page)
+    assert signed_in(other).post(link(invitation)).status_code == 422
+    assert not belongs(other, world)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_closed_invitation_tells_nothing_but_why(world: World, signed: bool) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    address = link(invitation)
+    revoke_invitation(invitation, by=world.actor("sam"))
+    page = (signed_in(world.noah) if signed else Client()).get(address)
+    assert "taken back" in words(page)
+    assert "gateway" not in words(page)
+    assert page.context["invitation"] is None
+
+
+def test_a_member_is_told_and_led_to_the_console(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    page = signed_in(world.mia).get(link(invitation))
+    assert "You belong to gateway already." in words(page)
+    assert f'href="/o/{world.acme.slug}/"' in words(page)
+
+
+def test_what_is_no_invitation_is_not_there(world: World) -> None:
+    for token in ("x", "x" * 43, "x" * 300):
+        page = Client().get(f"/invite/{token}/")
+        assert (page.status_code, "no such invitation" in words(page)) == (404, True)
+
+
+def test_accepting_wants_the_token_of_the_form(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_user(ADDRESS))
+    assert client.post(link(invitation)).status_code == 403
+    page = client.get(link(invitation))
+    assert page.headers["x-frame-options"] == "DENY"
