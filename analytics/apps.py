@@ -6,12 +6,14 @@ class AnalyticsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from analytics.selectors import first_chat_model
+        from analytics.selectors import first_chat_model, unused_since
         from guardrails import example_call
+        from orgs import key_use
         from orgs.navigation import Entry, register
         from orgs.permissions import Permission
 
         # The catalogue stands above guardrails, whose page shows a snippet with a model in it.
         example_call.find_model_with(first_chat_model)
-        register(Entry("Overview", "analytics:overview", "layout-dashboard", Permission.VIEW_OWN, position=10))
-        register(Entry("Call log", "analytics:calls", "list-search", Permission.VIEW_OWN, position=20))
+        key_use.find_unused_with(unused_since)
+        register(Entry("Overview", "analytics:overview", "layout-dashboard", Permission.VIEW_OWN, position=10, shortcut="o"))
+        register(Entry("Call log", "analytics:calls", "list-search", Permission.VIEW_OWN, position=20, shortcut="c"))

@@ -36,7 +36,9 @@ class Tile(NamedTuple):
 
 def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[Tile]:
     """`log` is the path of the call log; tiles lead to the calls they count."""
-    total, before = usage.total, usage.before
+    total = usage.total
+    # Without enough to compare with there is no change to tell.
+    before = usage.before if usage.is_comparable else Sums()
     series = usage.by_slot
     return [
         Tile(
@@ -74,6 +76,10 @@ def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[T
             url=url_with(query, {"period": period.name, "status": "failed"}, path=log),
         ),
     ]
+
+
+def compared_with(usage: Usage, *, period: Period) -> str:
+    return f"compared with {period.before}" if usage.is_comparable else f"next to nothing to compare with in {period.before}"
 
 
 def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:

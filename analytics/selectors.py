@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import CharField, Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.http import Http404
 
 from analytics.filters import Filters, Scope
@@ -19,11 +20,14 @@ from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib.ids import first_id_at, time_of
 from orgs.actor import Actor
 from orgs.models import ApiKey, Group
+from proxy.auto import LEANINGS
 from proxy.models import Model
+from proxy.named import presets_visible_to
+from proxy.names import PRESET
 
 PAGE_SIZE = 50
 PATH = tuple(f"group{level}_id" for level in range(5))
-_FILTERS = {"key": "api_key", "model": "requested_model"}
+_FILTERS = {"key": "api_key"}
 _INPUT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
 
 
@@ -117,6 +121,18 @@ def chat_models() -> list[str]:
     return list(offered.order_by("pk").values_list("name", flat=True))
 
 
+def names_called(actor: Actor) -> list[str]:
+    """What calls may name: `auto`, the presets the actor may see, and every model that is offered, of whatever kind.
+
+    In one statement, presets first, then models that chat.
+    """
+    presets = presets_visible_to(actor).filter(archived_at=None).order_by()
+    offered = Model.objects.filter(enabled=True, deployments__provider__enabled=True).order_by()
+    named = presets.values_list(Value("", CharField()), Concat(Value(PRESET), "name", output_field=CharField()))
+    found = named.union(offered.values_list("kind", "name"))
+    return [*LEANINGS, *(name for _, name in sorted(found, key=lambda row: (row[0] != "", row[0] != Model.Kind.CHAT, row)))]
+
+
 def first_chat_model() -> str:
     return next(iter(chat_models()), "")
 
@@ -154,6 +170,11 @@ def member_use(scope: Scope, *, members: Sequence[int], since: datetime, until: 
     return [used.get(member, MemberUse(member, 0, 0)) for member in members]
 
 
+def unused_since(moment: datetime) -> Q:
+    """A condition on keys: no call began at or after the moment. One look into the index for each key."""
+    return ~Q(Exists(UsageRecord.objects.filter(api_key=OuterRef("pk"), pk__gte=first_id_at(moment))))
+
+
 def _with_names(calls: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
     """Names in the same statement, and `input_total`, all tokens that went in."""
     return calls.select_related("member", "api_key", "application").annotate(input_total=_INPUT)
@@ -163,5 +184,9 @@ def _filtered(calls: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageR
     group, *_ = filters
     if group is not None:
         calls = calls.filter(reduce(or_, (Q(**{column: group}) for column in PATH)))
-    wanted = {_FILTERS.get(name, name): value for name, value in filters._asdict().items() if name != "group"}
+    if filters.model:
+        # Whether it was asked for or, under another name, was what served the call.
+        names = ("requested_model", "served_model", "decision__auto__model")
+        calls = calls.filter(reduce(or_, (Q(**{name: filters.model}) for name in names)))
+    wanted = {_FILTERS.get(name, name): value for name, value in filters._asdict().items() if name not in ("group", "model")}
     return calls.filter(**{name: value for name, value in wanted.items() if value not in (None, "")})

@@ -7,6 +7,7 @@ from analytics import views
 app_name = "analytics"
 urlpatterns = [
     path("", views.overview, name="overview"),
+    path("find/", views.find, name="find"),
     path("calls/", views.calls, name="calls"),
     path("calls/<uuid:call_id>/", views.call, name="call"),
     path("usage/savings/", views.savings, name="savings"),
@@ -14,5 +15,6 @@ urlpatterns = [
     path("usage/members/", views.members_use, name="members_use"),
     path("usage/keys/", views.keys_use, name="keys_use"),
     path("usage/keys/<int:key_id>/limits/", views.key_limits, name="key_limits"),
+    path("usage/keys/<int:key_id>/usage/", views.key_usage, name="key_usage"),
     path("usage/keys/<int:key_id>/calls/", views.key_calls, name="key_calls"),
 ]

@@ -39,6 +39,10 @@ class Share(NamedTuple):
     sums: Sums
 
 
+# So many times fewer calls in the period before say that it was hardly covered.
+HARDLY = 10
+
+
 class Usage(NamedTuple):
     """`by_slot` has one entry per slot of the period; `by_model` values too."""
 
@@ -50,6 +54,11 @@ class Usage(NamedTuple):
     members: list[Share]
     groups: list[Share]
     applications: list[Share]
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the period before holds enough to say what changed: not where the gateway was hardly in use yet."""
+        return self.before.calls > 0 and self.before.calls * HARDLY >= self.total.calls
 
 
 _SUMS = {

@@ -12,10 +12,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from analytics import budgets, selectors
+from analytics import budgets, palette, selectors
 from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
-from analytics.pages import averages, call_filters, leaders, level_compared, overview_filters, savings_chart, tiles
+from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
 from gateway_project.lib import formatting
@@ -49,7 +49,7 @@ def overview(request: OrgRequest) -> HttpResponse:
         "averages": averages(usage, is_own=scope.is_own),
         "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
         "clear_url": request.path,
-        "compared": f"compared with {period.before}",
+        "compared": compared_with(usage, period=period),
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
         "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
@@ -69,7 +69,7 @@ def calls(request: OrgRequest) -> HttpResponse:
     filters = Filters.of(query)
     page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters)
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
-    offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.chat_models(), "calls": page.calls}
+    offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
         "calls": page.calls,
         "search": text_in(query.get("q"), 40),
@@ -95,7 +95,17 @@ def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filt
 def call(request: OrgRequest, call_id: UUID) -> HttpResponse:
     found = selectors.access_call_by_id(request.actor, call_id)
     story = story_of(found, attempts=selectors.attempts_of(found), path=selectors.path_of(found))
-    return render(request, "analytics/call.html", {"call": found, "story": story})
+    back_url = reverse("analytics:calls", kwargs={"org": request.organization.slug})
+    return render(request, "analytics/call.html", {"call": found, "story": story, "back_url": back_url})
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def find(request: OrgRequest) -> HttpResponse:
+    """The command palette's hits; without JavaScript a page of its own."""
+    search = text_in(request.GET.get("q"), 120)
+    context = {"search": search, "sections": palette.found(request.actor, search=search)}
+    return render(request, "analytics/partials/_found.html" if request.htmx else "analytics/find.html", context)
 
 
 @require_safe
@@ -139,6 +149,17 @@ def key_limits(request: OrgRequest, key_id: int) -> HttpResponse:
 def key_calls(request: OrgRequest, key_id: int) -> HttpResponse:
     key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
     return render(request, "analytics/partials/_key_calls.html", {"calls": selectors.recent_calls(key), "key": key})
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def key_usage(request: OrgRequest, key_id: int) -> HttpResponse:
+    """What the key spent in the last 30 days, by model."""
+    key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
+    period = period_named("30d", now=timezone.now(), calendar=windows.Calendar.of(request.organization))
+    usage = usage_of(Scope.of(request.actor), period=period, filters=Filters(key=key.pk), level=1)
+    context = {"chart": spend_chart(usage, period=period), "usage": usage, "key": key}
+    return render(request, "analytics/partials/_key_usage.html", context)
 
 
 @require_safe

@@ -11,7 +11,7 @@ class GuardrailsConfig(AppConfig):
         from orgs.navigation import Entry, register
         from orgs.permissions import Permission
 
-        register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, position=30))
+        register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, position=30, shortcut="k"))
         badge, may_decide = "requests:waiting", Permission.MANAGE_GUARDRAILS
         register(
             Entry(
@@ -20,10 +20,11 @@ class GuardrailsConfig(AppConfig):
                 "inbox",
                 Permission.VIEW_OWN,
                 position=48,
+                shortcut="q",
                 badge=badge,
                 badge_permission=may_decide,
             )
         )
-        register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, position=40))
+        register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, position=40, shortcut="g"))
         checks.before_key(counted.refuse_surplus_key)
         checks.before_seat(counted.refuse_surplus_seat)

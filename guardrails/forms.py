@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -86,19 +86,10 @@ class GroupChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subs
         return " / ".join(node.name for node in obj.path())
 
 
-class NewKeyForm(forms.Form):
-    """Choices of application, environment and features follow from the group and application chosen."""
+class AttributionForm(forms.Form):
+    """What a key is called, what its calls are for and when it ends. Choices follow from its home and the application chosen."""
 
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"placeholder": "What it is for", "autofocus": True}))
-    owner = forms.ChoiceField(
-        label="Used by",
-        choices=[("me", "Me"), ("service", "The application itself (service key)")],
-        widget=forms.RadioSelect,
-        required=False,
-    )
-    group = GroupChoice(
-        queryset=None, label="Home group", empty_label=None, help_text="Its limits apply, and its spend counts here."
-    )
     application: forms.ModelChoiceField[Application] = forms.ModelChoiceField(queryset=None, required=False, empty_label="None")
     environment = forms.ChoiceField(required=False)
     features = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
@@ -108,42 +99,22 @@ class NewKeyForm(forms.Form):
         help_text="The whole day, in the organisation's time zone.",
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
-    budget = DollarField(label="Budget")
-    budget_window = forms.ChoiceField(
-        label="Budget window", choices=[("month", "per month"), ("day", "per day"), ("total", "in total")]
-    )
-    rpm = RateField()
+    chosen: Mapping[str, Any]
 
-    def __init__(self, data: Any = None, *, actor: Actor, chosen: QueryDict | None = None) -> None:
-        """`chosen`: what is chosen so far in a form that is not sent yet."""
-        super().__init__(data)
-        self.actor = actor
-        self.chosen = self.data if self.is_bound else chosen or QueryDict()
-        # Read once: the same list serves the default, the choices and the check.
-        self.homes = list(key_homes(actor))
-        own = [membership.group_id for membership in actor.memberships]
-        self.initial["owner"] = "me"
-        self.initial["group"] = next((home for home in reversed(self.homes) if home.pk in own), next(iter(self.homes), None))
-        _choose_from(self.fields["group"], self.homes, key_homes(actor))
-        self._follow()
-        if not actor.can_anywhere(Permission.MANAGE_KEYS):
-            del self.fields["owner"]
-
-    def _follow(self) -> None:
-        """Applications of the chosen group's path; environments and features of the chosen application."""
-        home = next((home for home in self.homes if str(home.pk) == self._typed("group")), self.initial["group"])
+    def follow(self, home: Group | None) -> None:
+        """Applications of the home's path; environments and features of the application `chosen`."""
         found = bindable_applications(home) if home else Application.objects.none()
         applications = list(found)
         _choose_from(self.fields["application"], applications, found)
-        chosen = next((found for found in applications if str(found.pk) == self._typed("application")), None)
+        chosen = next((found for found in applications if str(found.pk) == self.typed("application")), None)
         environments = chosen.environments if chosen else []
         self._choices("environment", [("", "None"), *((name, name) for name in environments)])
         self._choices("features", [(name, name) for name in (chosen.features if chosen else [])])
         self.initial["application"] = chosen
-        self.initial["environment"] = self._typed("environment")
+        self.initial["environment"] = self.typed("environment")
         self.initial["features"] = self.chosen.getlist("features") if isinstance(self.chosen, QueryDict) else []
 
-    def _typed(self, name: str) -> str:
+    def typed(self, name: str) -> str:
         return str(self.chosen.get(name, ""))
 
     def _choices(self, name: str, choices: Iterable[tuple[str, str]]) -> None:
@@ -160,6 +131,51 @@ class NewKeyForm(forms.Form):
         return day
 
     @property
+    def expires_at(self) -> datetime | None:
+        """The first moment of the day after, in the organisation's time zone."""
+        day: date | None = self.cleaned_data["expires_on"]
+        return timezone.make_aware(datetime.combine(day + timedelta(days=1), time())) if day else None
+
+
+class NewKeyForm(AttributionForm):
+    """The home chosen decides which applications can be named. `chosen`: what is chosen so far in a form not sent yet."""
+
+    owner = forms.ChoiceField(
+        label="Used by",
+        choices=[("me", "Me"), ("service", "The application itself (service key)")],
+        widget=forms.RadioSelect,
+        required=False,
+    )
+    group = GroupChoice(
+        queryset=None, label="Home group", empty_label=None, help_text="Its limits apply, and its spend counts here."
+    )
+    budget = DollarField(label="Budget")
+    budget_window = forms.ChoiceField(
+        label="Budget window", choices=[("month", "per month"), ("day", "per day"), ("total", "in total")]
+    )
+    rpm = RateField()
+    models = ListField("Allowed models", help_text="Left empty: every model. * and ? are wildcards.", placeholder="gpt-5*")
+    addresses = ListField(
+        "Allowed addresses", help_text="IP addresses or networks. Left empty: from anywhere.", placeholder="10.0.0.0/8"
+    )
+
+    def __init__(self, data: Any = None, *, actor: Actor, chosen: QueryDict | None = None) -> None:
+        super().__init__(data)
+        self.actor = actor
+        self.chosen = self.data if self.is_bound else chosen or QueryDict()
+        # Read once: the same list serves the default, the choices and the check.
+        self.homes = list(key_homes(actor))
+        own = [membership.group_id for membership in actor.memberships]
+        nearest = next((home for home in reversed(self.homes) if home.pk in own), next(iter(self.homes), None))
+        home = next((home for home in self.homes if str(home.pk) == self.typed("group")), nearest)
+        self.initial["owner"] = "service" if self.typed("owner") == "service" else "me"
+        self.initial["group"] = home
+        _choose_from(self.fields["group"], self.homes, key_homes(actor))
+        self.follow(home)
+        if not actor.can_anywhere(Permission.MANAGE_KEYS):
+            del self.fields["owner"]
+
+    @property
     def home(self) -> Group:
         home: Group = self.cleaned_data["group"]
         return home
@@ -169,15 +185,13 @@ class NewKeyForm(forms.Form):
         return None if self.cleaned_data.get("owner") == "service" else self.actor.user
 
     @property
-    def expires_at(self) -> datetime | None:
-        """The first moment of the day after, in the organisation's time zone."""
-        day: date | None = self.cleaned_data["expires_on"]
-        return timezone.make_aware(datetime.combine(day + timedelta(days=1), time())) if day else None
-
-    @property
     def limits(self) -> KeyLimits:
         window = {"day": "daily_nano_usd", "total": "total_nano_usd"}.get(self.cleaned_data["budget_window"], "monthly_nano_usd")
         return NO_LIMITS._replace(**{window: self.cleaned_data["budget"], "rpm": self.cleaned_data["rpm"]})
+
+    @property
+    def rules(self) -> dict[str, list[str]]:
+        return {"models": self.cleaned_data["models"], "addresses": self.cleaned_data["addresses"]}
 
 
 class LimitsForm(forms.Form):

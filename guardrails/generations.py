@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 from collections.abc import Collection
@@ -191,7 +192,9 @@ def _hold_keys(call_id: UUID, hold: leases.Hold, token: str) -> list[str]:
 async def _complete(token: str) -> None:
     keys = (counters.GENERATION, counters.NEXT_GENERATION, epochs.keys(epochs.CATALOGUE)[0])
     if await redis.scripts().run(_COMPLETE, keys, (redis.RUN_ID, token, secrets.token_hex(8))):
-        log.warning("generation.began", token=token, holds=len(leases.current().holds))
+        holds = len(leases.current().holds)
+        # With calls under way Redis has lost something; without any it is the first start, or nothing is missed.
+        log.log(logging.WARNING if holds else logging.INFO, "generation.began", token=token, holds=holds)
 
 
 def _retrieve(preparing: asyncio.Task[None]) -> None:

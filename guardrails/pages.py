@@ -10,12 +10,28 @@ from django.http import QueryDict
 from django.urls import reverse
 
 from guardrails.models import Limit
-from guardrails.selectors import STATUSES, KeyPage, limits_by_key
+from guardrails.selectors import (
+    EXPIRES_SOON,
+    LONG_UNUSED,
+    MINE,
+    SERVICE,
+    STATUSES,
+    WATCHES,
+    KeyPage,
+    Narrowed,
+    limits_by_key,
+    offered,
+)
 from orgs.actor import Actor
 from orgs.models import ApiKey
 from orgs.permissions import Permission
+from orgs.selectors import groups_visible_to
 
 STATUS_WORDS = {"active": "Active", "disabled": "Disabled", "expired": "Expired", "revoked": "Deleted"}
+WATCH_WORDS = {
+    "expiring": f"End within {EXPIRES_SOON.days} days",
+    "unused": f"Not used for {LONG_UNUSED.days} days",
+}
 
 
 class KeyRow(NamedTuple):
@@ -23,41 +39,86 @@ class KeyRow(NamedTuple):
     status: str
     limits: list[Limit]
     url: str
+    may_manage: bool
+
+
+class Choice(NamedTuple):
+    """A select of the filter bar; `options` of value and label, the first of them for no filter."""
+
+    name: str
+    label: str
+    value: str
+    options: list[tuple[str, str]]
 
 
 class KeyFilters(NamedTuple):
-    """`wanted` are the arguments of selectors.key_page, the rest is what the filter bar shows."""
+    """`narrowed`, `before` and `after` are what selectors.key_page takes; `choices` is what the filter bar offers."""
 
-    wanted: dict[str, Any]
-    status: str
-    mine: bool
-    search: str
-    sees_others: bool
+    narrowed: Narrowed
+    before: int | None
+    after: int | None
+    choices: list[Choice]
+
+    @property
+    def search(self) -> str:
+        return self.narrowed.search
 
     @property
     def active(self) -> bool:
-        return bool(self.status or self.mine or self.search)
+        return self.narrowed != Narrowed()
 
 
 def key_filters(query: QueryDict, *, actor: Actor) -> KeyFilters:
-    status = query.get("status", "") if query.get("status") in STATUSES else ""
-    search = query.get("q", "").strip()[:120]
-    search = search if search.isprintable() else ""
-    mine = query.get("whose") == "mine"
-    wanted = {
-        "status": status,
-        "mine": mine,
-        "search": search,
-        "before": _id(query.get("before")),
-        "after": _id(query.get("after")),
-    }
-    return KeyFilters(wanted, status, mine, search, actor.can_anywhere(Permission.VIEW_USAGE))
+    narrowed = _narrowed(query)
+    return KeyFilters(narrowed, _id(query.get("before")), _id(query.get("after")), _choices(narrowed, actor=actor))
 
 
-def key_rows(keys: Iterable[ApiKey]) -> list[KeyRow]:
+def _narrowed(query: QueryDict) -> Narrowed:
+    search, whose = query.get("q", "").strip()[:120], query.get("member", "")
+    return Narrowed(
+        status=_one_of(STATUSES, query.get("status")),
+        search=search if search.isprintable() else "",
+        group=_id(query.get("group")),
+        whose=_one_of((MINE, SERVICE), whose),
+        member=_id(whose),
+        application=_id(query.get("application")),
+        watch=_one_of(WATCHES, query.get("watch")),
+    )
+
+
+def _choices(narrowed: Narrowed, *, actor: Actor) -> list[Choice]:
+    """Whoever sees nothing but its own keys needs neither groups nor people to choose from."""
+    status = [("", "Not deleted"), *STATUS_WORDS.items()]
+    watch = [("", "Ending or unused"), *WATCH_WORDS.items()]
+    plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
+    if not actor.can_anywhere(Permission.VIEW_USAGE):
+        return plain
+    groups = [(str(group.pk), "\u2003" * group.level + group.name) for group in groups_visible_to(actor)]
+    found = offered(actor)
+    people = [(str(member), name) for member, name in found.members if member != actor.user.pk]
+    whose = [("", "Everyone's"), (MINE, "My keys"), (SERVICE, "Service keys"), *people]
+    applications = [("", "Any application"), *((str(application), name) for application, name in found.applications)]
+    return [
+        Choice("group", "Group", _text(narrowed.group), [("", "All groups"), *groups]),
+        Choice("member", "Whose keys", narrowed.whose or _text(narrowed.member), whose),
+        Choice("application", "Application", _text(narrowed.application), applications),
+        *plain,
+    ]
+
+
+def key_rows(keys: Iterable[ApiKey], *, actor: Actor) -> list[KeyRow]:
     keys = list(keys)
     limits = limits_by_key(keys)
-    return [KeyRow(key, STATUS_WORDS[key.status], limits.get(key.pk, []), key_url(key)) for key in keys]
+    return [
+        KeyRow(
+            key,
+            STATUS_WORDS[key.status],
+            limits.get(key.pk, []),
+            key_url(key),
+            not key.revoked_at and actor.can_with_key(Permission.MANAGE_KEYS, key),
+        )
+        for key in keys
+    ]
 
 
 def key_url(key: ApiKey) -> str:
@@ -70,6 +131,26 @@ def page_urls(query: QueryDict, page: KeyPage) -> dict[str, str]:
     older = f"?{urlencode(kept | {'before': page.older})}" if page.older else ""
     newer = f"?{urlencode(kept | {'after': page.newer})}" if page.newer else ""
     return {"older_url": older, "newer_url": newer}
+
+
+def key_page_parts(key: ApiKey, *, actor: Actor, tab: str) -> dict[str, Any]:
+    """What every tab of a key's page needs."""
+    return {
+        "key": key,
+        "status": STATUS_WORDS[key.status],
+        "path": key.group.path(),
+        "tab": tab,
+        "may_manage": not key.revoked_at and actor.can_with_key(Permission.MANAGE_KEYS, key),
+        "is_own": key.member_id == actor.user.pk,
+    }
+
+
+def _one_of(words: Iterable[str], word: str | None) -> str:
+    return word if word and word in words else ""
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def _id(text: str | None) -> int | None:

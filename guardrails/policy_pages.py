@@ -52,6 +52,8 @@ class PolicyRow(NamedTuple):
     bound: list[str]
     more_bound: int
     tightest: Use | None
+    # Where there is none: why.
+    no_use: str
 
 
 class BindingRow(NamedTuple):
@@ -127,7 +129,17 @@ def _policy_row(policy: Policy, bound: list[Binding], uses: Mapping[int, list[Us
         bound=[_name(binding) for binding in bound[:3]],
         more_bound=max(0, len(bound) - 3),
         tightest=max(own, key=_share, default=None),
+        no_use=_no_use(policy, bound),
     )
+
+
+def _no_use(policy: Policy, bound: list[Binding]) -> str:
+    """A default is counted for everyone it falls to: one figure would be nobody's."""
+    if not any(limit.kind == Limit.Kind.BUDGET for limit in policy.limits.all()):
+        return "no budget in it"
+    if any(binding.reach != Binding.Reach.SELF for binding in bound):
+        return "counted for each apart"
+    return "nothing spent under it" if bound else "governs nobody yet"
 
 
 def _share(use: Use) -> tuple[float, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import NamedTuple
 
 from django.db.models import F, Q, QuerySet
@@ -11,8 +12,9 @@ from django.utils import timezone
 
 from guardrails.models import Limit, Policy, Rule
 from orgs.actor import Actor
-from orgs.models import ApiKey
-from orgs.selectors import keys_visible_to
+from orgs.key_use import unused_since
+from orgs.models import ApiKey, AuditEvent, Group
+from orgs.selectors import keys_visible_to, within
 
 PAGE_SIZE = 50
 
@@ -54,6 +56,23 @@ WINDOWS: dict[str, tuple[str, str]] = {
     "max_tokens": ("max_tokens", "call"),
 }
 STATUSES = ("active", "disabled", "expired", "revoked")
+WATCHES = ("expiring", "unused")
+EXPIRES_SOON, LONG_UNUSED = timedelta(days=14), timedelta(days=30)
+MINE, SERVICE = "me", "service"
+# Of a choice in the filter bar; whoever is looked for beyond is found by the search.
+MOST_OFFERED = 500
+
+
+class Narrowed(NamedTuple):
+    """What of the keys is asked for; empty and None: no such filter. `whose`: "me" or "service", keys of no member."""
+
+    status: str = ""
+    search: str = ""
+    group: int | None = None
+    whose: str = ""
+    member: int | None = None
+    application: int | None = None
+    watch: str = ""
 
 
 class KeyPage(NamedTuple):
@@ -66,6 +85,12 @@ class KeyPage(NamedTuple):
 
 def dedicated_policy(key: ApiKey) -> Policy | None:
     return Policy.objects.filter(dedicated=True, bindings__api_key=key).first()
+
+
+def audit_lines(key: ApiKey, *, count: int = 100) -> list[AuditEvent]:
+    """What was done to the key, newest first; whoever may see the key may see it."""
+    events = AuditEvent.objects.filter(organization=key.organization_id, object_type="apikey", object_id=str(key.pk))
+    return list(events.select_related("actor").order_by("-at", "-pk")[:count])
 
 
 def own_limits(key: ApiKey) -> KeyLimits:
@@ -90,16 +115,44 @@ def limits_by_key(keys: Iterable[ApiKey]) -> dict[int, list[Limit]]:
     return dict(found)
 
 
-def key_page(
-    actor: Actor, *, status: str = "", mine: bool = False, search: str = "", before: int | None = None, after: int | None = None
-) -> KeyPage:
-    """Deleted keys are shown only where `status` asks for them."""
-    keys = keys_visible_to(actor).select_related("organization").filter(_in_status(status))
-    if mine:
-        keys = keys.filter(member=actor.user)
-    if search:
-        keys = keys.filter(_matching(search))
-    return _paged(keys, before=before, after=after)
+def key_page(actor: Actor, narrowed: Narrowed | None = None, *, before: int | None = None, after: int | None = None) -> KeyPage:
+    return _paged(narrowed_keys(actor, narrowed or Narrowed()), before=before, after=after)
+
+
+def narrowed_keys(actor: Actor, narrowed: Narrowed) -> QuerySet[ApiKey]:
+    """Deleted keys are shown only where the status asks for them. Ids need no check: what the actor may see bounds them."""
+    keys = keys_visible_to(actor).select_related("organization").filter(_in_status(narrowed.status))
+    if narrowed.search:
+        keys = keys.filter(_matching(narrowed.search))
+    if narrowed.group is not None:
+        keys = keys.filter(within(Group.objects.filter(organization=actor.organization, pk=narrowed.group), field="group"))
+    if narrowed.whose:
+        keys = keys.filter(member=None) if narrowed.whose == SERVICE else keys.filter(member=actor.user)
+    if narrowed.member is not None:
+        keys = keys.filter(member=narrowed.member)
+    if narrowed.application is not None:
+        keys = keys.filter(application=narrowed.application)
+    return keys.filter(_watched(narrowed.watch))
+
+
+class Offered(NamedTuple):
+    """Whose keys there are and for what: (id, name), by name."""
+
+    members: list[tuple[int, str]]
+    applications: list[tuple[int, str]]
+
+
+def offered(actor: Actor) -> Offered:
+    """Of the keys that the actor may see, in one statement."""
+    keys = (
+        keys_visible_to(actor)
+        .order_by()
+        .values_list("member", "member__name", "member__email", "application", "application__name")
+    )
+    found = list(keys.distinct()[:MOST_OFFERED])
+    members = {member: name or email for member, name, email, _, _ in found if member is not None}
+    applications = {application: name for _, _, _, application, name in found if application is not None}
+    return Offered(*(sorted(named.items(), key=lambda one: one[1].lower()) for named in (members, applications)))
 
 
 def _paged(keys: QuerySet[ApiKey], *, before: int | None, after: int | None) -> KeyPage:
@@ -123,6 +176,13 @@ def _in_status(status: str) -> Q:
         "expired": live & Q(expires_at__lte=now),
         "revoked": Q(revoked_at__isnull=False),
     }.get(status, Q(revoked_at=None))
+
+
+def _watched(watch: str) -> Q:
+    now = timezone.now()
+    if watch == "expiring":
+        return Q(expires_at__gt=now, expires_at__lte=now + EXPIRES_SOON)
+    return unused_since(now - LONG_UNUSED) if watch == "unused" else Q()
 
 
 def _matching(search: str) -> Q:

@@ -1,28 +1,27 @@
-"""API keys: the list, one key with its limits, and what can be done with it."""
+"""API keys: the list, a new one, and the pages of one key."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
+from django.views.decorators.http import require_http_methods, require_safe
 
 from guardrails import example_call
 from guardrails.forms import LimitsForm, NewKeyForm, show_refusal
-from guardrails.pages import STATUS_WORDS, key_filters, key_rows, key_url, page_urls
-from guardrails.selectors import key_page, own_limits, own_rules
+from guardrails.key_lines import events
+from guardrails.pages import key_filters, key_page_parts, key_rows, key_url, page_urls
+from guardrails.selectors import audit_lines, key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id
 from orgs.models import ApiKey
 from orgs.permissions import Permission
-from orgs.services.keys import disable_key, enable_key, revoke_key
 
+# Of the chosen keys; guardrails/bulk_views.py does them.
+BULK_ACTIONS = [("enable", "Enable"), ("disable", "Disable"), ("delete", "Delete …")]
 # Services name what the create form asks for in fewer fields.
 FORM_FIELDS = {
     "expires_at": "expires_on",
@@ -37,13 +36,15 @@ FORM_FIELDS = {
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def keys(request: OrgRequest) -> HttpResponse:
     filters = key_filters(request.GET, actor=request.actor)
-    page = key_page(request.actor, **filters.wanted)
+    page = key_page(request.actor, filters.narrowed, before=filters.before, after=filters.after)
+    rows = key_rows(page.keys, actor=request.actor)
     context = {
-        "rows": key_rows(page.keys),
+        "rows": rows,
         "may_create": request.actor.can_anywhere(Permission.MANAGE_OWN_KEYS),
+        "may_select": any(row.may_manage for row in rows),
+        "bulk_actions": BULK_ACTIONS,
         "filters": filters,
-        "model": example_call.model() if not page.keys else "",
-        "base_url": example_call.base_url(),
+        "snippets": [] if rows else example_call.snippets(),
         **page_urls(request.GET, page),
     }
     return render(request, "guardrails/keys.html", context)
@@ -52,10 +53,10 @@ def keys(request: OrgRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
 def new_key(request: OrgRequest) -> HttpResponse:
-    form = NewKeyForm(request.POST if request.method == "POST" else None, actor=request.actor)
+    form = NewKeyForm(request.POST if request.method == "POST" else None, actor=request.actor, chosen=request.GET)
     if form.is_valid():
         try:
-            return _show_once(request, *_created(form, request))
+            return show_once(request, *_created(form, request))
         except Refused as refused:
             show_refusal(form, refused, fields=FORM_FIELDS)
     context = {
@@ -78,14 +79,16 @@ def attribution(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def key(request: OrgRequest, key_id: int) -> HttpResponse:
     found = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
-    return _key_page(request, found, LimitsForm.showing(own_limits(found), own_rules(found)))
+    return render(request, "guardrails/key.html", key_page_parts(found, actor=request.actor, tab="overview"))
 
 
-@require_POST
-@org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
+@require_http_methods(["GET", "HEAD", "POST"])
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def limits(request: OrgRequest, key_id: int) -> HttpResponse:
-    found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    form = LimitsForm(request.POST)
+    """Everybody who sees the key may read them; whoever manages it may set them."""
+    sent = request.method == "POST"
+    found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS if sent else Permission.VIEW_USAGE)
+    form = LimitsForm(request.POST) if sent else LimitsForm.showing(own_limits(found), own_rules(found))
     if form.is_valid():
         try:
             set_key_limits(found, by=request.actor, rules=form.rules, **form.limits._asdict())
@@ -93,69 +96,18 @@ def limits(request: OrgRequest, key_id: int) -> HttpResponse:
             show_refusal(form, refused)
         else:
             messages.success(request, "The limits count from the next call on.")
-            return redirect(key_url(found))
-    return _key_page(request, found, form, status=422)
+            return redirect(request.path)
+    context = {**key_page_parts(found, actor=request.actor, tab="limits"), "form": form}
+    return render(request, "guardrails/key_limits.html", context, status=422 if sent else 200)
 
 
-@require_POST
-@org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
-def disable(request: OrgRequest, key_id: int) -> HttpResponse:
-    found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    try:
-        disable_key(found, by=request.actor)
-        messages.success(request, f"{found.name} is disabled: its next call is refused.")
-    except Refused as refused:
-        messages.error(request, refused.message)
-    return redirect(key_url(found))
-
-
-@require_POST
-@org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
-def enable(request: OrgRequest, key_id: int) -> HttpResponse:
-    found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    try:
-        enable_key(found, by=request.actor)
-        messages.success(request, f"{found.name} is enabled again.")
-    except Refused as refused:
-        messages.error(request, refused.message)
-    return redirect(key_url(found))
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
-def delete(request: OrgRequest, key_id: int) -> HttpResponse:
-    """For ever, so the name is typed, and a key in use is disabled first."""
-    found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    error = ""
-    if request.method == "POST":
-        error = _deleted(found, request)
-        if not error:
-            messages.success(request, f"{found.name} is deleted.")
-            back = reverse("guardrails:keys", kwargs={"org": request.organization.slug})
-            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
-    context = {
-        "form_action": request.path,
-        "back_url": key_url(found),
-        "confirm_title": "Delete this key?",
-        "confirm_name": found.name,
-        "confirm_losses": ["Programs that use it are refused for ever.", "Its calls stay in the ledger and the call log."],
-        "confirm_verb": "Delete key",
-        "confirm_error": error,
-    }
-    return render(request, "components/confirm.html", context, status=422 if error else 200)
-
-
-def _deleted(found: ApiKey, request: OrgRequest) -> str:
-    """Empty, or why the key is not deleted."""
-    if request.POST.get("confirm", "").strip() != found.name:
-        return "The name is not the same."
-    if found.status == "active":
-        return "Disable the key first: that can be undone."
-    try:
-        revoke_key(found, by=request.actor)
-    except Refused as refused:
-        return refused.message
-    return ""
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def history(request: OrgRequest, key_id: int) -> HttpResponse:
+    found = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
+    lines = events(audit_lines(found))
+    context = {**key_page_parts(found, actor=request.actor, tab="history"), "events": lines}
+    return render(request, "guardrails/key_history.html", context)
 
 
 def _created(form: NewKeyForm, request: OrgRequest) -> tuple[ApiKey, str]:
@@ -165,6 +117,7 @@ def _created(form: NewKeyForm, request: OrgRequest) -> tuple[ApiKey, str]:
         name=typed["name"],
         by=request.actor,
         limits=form.limits,
+        rules=form.rules,
         member=form.member,
         application=typed["application"],
         environment=typed["environment"],
@@ -173,27 +126,18 @@ def _created(form: NewKeyForm, request: OrgRequest) -> tuple[ApiKey, str]:
     )
 
 
-def _show_once(request: OrgRequest, created: ApiKey, text: str) -> HttpResponse:
+def show_once(request: OrgRequest, key: ApiKey, text: str, *, title: str = "") -> HttpResponse:
     """The secret lives in this answer only: never in a session, a URL or a message."""
     context = {
         "secret": text,
-        "secret_name": created.name,
+        "secret_name": key.name,
+        "secret_title": title,
+        "secret_key": key,
         "base_url": example_call.base_url(),
         "model": example_call.model(),
-        "done_url": key_url(created),
+        "snippets": example_call.snippets(key=text),
+        "done_url": key_url(key),
         "dialog_static": True,
         "dialog_size": "modal-lg",
     }
     return render(request, "components/secret.html", context)
-
-
-def _key_page(request: OrgRequest, found: ApiKey, form: LimitsForm, *, status: int = 200) -> HttpResponse:
-    may_manage = request.actor.can_with_key(Permission.MANAGE_KEYS, found) and not found.revoked_at
-    context: dict[str, Any] = {
-        "key": found,
-        "status": STATUS_WORDS[found.status],
-        "path": found.group.path(),
-        "form": form,
-        "may_manage": may_manage,
-    }
-    return render(request, "guardrails/key.html", context, status=status)

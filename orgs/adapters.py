@@ -25,6 +25,7 @@ from django.shortcuts import redirect
 
 from gateway_project.lib import crypto
 from gateway_project.lib.addresses import client_address
+from orgs import viewing
 from orgs.models import User
 from orgs.origin import origin_of
 from orgs.services.invitations import find
@@ -49,6 +50,12 @@ class AccountAdapter(DefaultAccountAdapter):
     def _is_invited(self, request: HttpRequest) -> bool:
         found = find(request.session.get(INVITATION, ""))
         return found is not None and found.invitation.is_open
+
+    def logout(self, request: HttpRequest) -> None:
+        """Whoever signs out while looking as somebody else ends that too."""
+        if isinstance(request.user, User):
+            viewing.end(request.session, by=request.user, origin=origin_of(request))
+        super().logout(request)
 
     def save_user(self, request: HttpRequest, user: AbstractBaseUser, form: BaseForm, commit: bool = True) -> User:
         with transaction.atomic():

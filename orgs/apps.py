@@ -9,8 +9,10 @@ class OrgsConfig(AppConfig):
         from orgs.navigation import TABS, Entry, register
         from orgs.permissions import Permission
 
-        register(Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, everywhere=True))
-        register(Entry("Audit log", "audit:list", "history", Permission.VIEW_AUDIT, position=80))
+        register(
+            Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, shortcut="s", everywhere=True)
+        )
+        register(Entry("Audit log", "audit:list", "history", Permission.VIEW_AUDIT, position=80, shortcut="a"))
         sso = Entry("Single sign-on", "sso_console:connections", "fingerprint", Permission.MANAGE_SETTINGS, 86, everywhere=True)
         register(sso)
         register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))

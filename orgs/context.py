@@ -85,8 +85,21 @@ class Console:
         actor = self.actor
         return bool(actor and actor.organization.admit_unguarded and actor.can_everywhere(Permission.MANAGE_SETTINGS))
 
+    def looking_as(self) -> Actor | None:
+        """Somebody below, as whom the viewer looks at this page (orgs/viewing.py)."""
+        return self.actor if self._looks else None
+
+    @property
+    def _looks(self) -> Actor | None:
+        found: Actor | None = getattr(self.request, "viewer", None)
+        return found
+
+    def may_look_as_others(self) -> bool:
+        return bool(self.actor and not self._looks and self.actor.can_anywhere(Permission.MANAGE_MEMBERS))
+
     def viewer(self) -> Viewer:
-        role = self.actor.role_label if self.actor else ""
+        own = self._looks or self.actor
+        role = own.role_label if own else ""
         return Viewer(self.user.email, self.user.display_name, self.user.initials, role)
 
 
@@ -95,5 +108,15 @@ def console(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated:
         return {}
     page = Console(request, user=user)
-    parts = (page.navigation, page.organization, page.organizations, page.tabs, page.platform_url, page.unguarded, page.viewer)
+    parts = (
+        page.looking_as,
+        page.may_look_as_others,
+        page.navigation,
+        page.organization,
+        page.organizations,
+        page.tabs,
+        page.platform_url,
+        page.unguarded,
+        page.viewer,
+    )
     return {part.__name__: SimpleLazyObject(part) for part in parts}

@@ -28,6 +28,7 @@ from orgs.models import Organization, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.selectors import granters
+from orgs.viewing import OnlyLooking, refuse_change, viewed
 
 P = ParamSpec("P")
 LAST_ORGANIZATION = "last_organization"
@@ -43,6 +44,8 @@ class OrgRequest(SignedInRequest):
 
     organization: Organization
     actor: Actor
+    # Who looks, while `actor` is somebody below: see orgs/viewing.py.
+    viewer: Actor | None
 
 
 class Door(NamedTuple):
@@ -66,6 +69,7 @@ def org_view(
             try:
                 if entered.organization.frozen_at:
                     raise OrganizationFrozen
+                refuse_change(request.method, viewer=entered.viewer)
                 if not any(entered.actor.can_anywhere(permission) for permission in permissions):
                     raise NotAllowed(permissions[0])
                 with timezone.override(ZoneInfo(entered.organization.time_zone)):
@@ -74,6 +78,8 @@ def org_view(
                 response = _forbidden(entered, missing)
             except OrganizationFrozen:
                 response = render(entered, "orgs/frozen.html", status=403)
+            except OnlyLooking as looking:
+                response = render(entered, "403.html", {"exception": str(looking)}, status=403)
             add_never_cache_headers(response)
             return response
 
@@ -144,7 +150,9 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     actor = Actor.load(entered.user, organization=organization, ip=origin.ip, agent=origin.agent)
     if not actor.belongs:
         raise Http404("no such organisation")
-    entered.organization, entered.actor = organization, actor
+    looking_as = viewed(request.session, by=actor)
+    entered.organization, entered.actor = organization, looking_as or actor
+    entered.viewer = actor if looking_as else None
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug
     return entered
@@ -153,6 +161,7 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
 def _forbidden(request: OrgRequest, missing: NotAllowed) -> HttpResponse:
     """Without a node to speak of, the admins of the group the person belongs to are named."""
     group = missing.group or next((membership.group for membership in request.actor.memberships), request.organization.root)
-    record_denial(missing, by=request.actor, method=request.method or "", path=request.path)
+    if request.viewer is None:  # whoever looks as somebody else has been denied nothing, nor has the other asked
+        record_denial(missing, by=request.actor, method=request.method or "", path=request.path)
     names = [f"{grant.user} ({grant.label})" for grant in granters(group) if grant.user_id != request.user.pk]
     return render(request, "403.html", {"permission": missing.permission.label, "granters": names}, status=403)

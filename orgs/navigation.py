@@ -18,6 +18,7 @@ class Entry:
     `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `badge`: the
     page that answers how many things wait there, loaded after the page, for whoever has `badge_permission` somewhere.
     `also`: further pages, and those below them, at which this entry is the active one.
+    `shortcut`: the letter that leads there after a `g`.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Entry:
     badge: str = ""
     badge_permission: Permission = Permission.VIEW_OWN
     also: tuple[str, ...] = ()
+    shortcut: str = ""
 
     def may_be_seen_by(self, actor: Actor) -> bool:
         return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
@@ -43,6 +45,7 @@ class Link:
     section: str
     active: bool
     badge_url: str = ""
+    shortcut: str = ""
 
 
 ENTRIES: list[Entry] = []
@@ -71,4 +74,4 @@ def _address(url_name: str, actor: Actor) -> str:
 def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:
     has_badge = entry.badge and actor.can_anywhere(entry.badge_permission)
     badge_url = reverse(entry.badge, kwargs={"org": actor.organization.slug}) if has_badge else ""
-    return Link(entry.label, url, entry.icon, entry.section, active, badge_url)
+    return Link(entry.label, url, entry.icon, entry.section, active, badge_url, entry.shortcut)

@@ -67,6 +67,19 @@ def members_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW
     return members.select_related("user", LINEAGE).order_by("user__email", "pk")
 
 
+def viewable_members(actor: Actor, *, search: str = "") -> QuerySet[Membership]:
+    """Memberships of people who wholly stand below the actor, to be looked as; orgs/viewing.py judges each when it begins."""
+    here = within(actor.scope(Permission.MANAGE_MEMBERS), field="group")
+    above = within(actor.scope(Permission.GRANT_ROLES), field="group") & ~Q(role=RoleName.ADMIN, group__level=0)
+    theirs = {"organization": actor.organization, "user": OuterRef("user")}
+    beside = Membership.objects.filter(~here, suspended_at=None, **theirs)
+    members = Membership.objects.filter(here, organization=actor.organization, suspended_at=None).exclude(user=actor.user)
+    if search:
+        members = members.filter(Q(user__name__icontains=search) | Q(user__email__icontains=search))
+    below = members.filter(~Exists(beside), ~Exists(RoleGrant.objects.filter(~above, **theirs)))
+    return below.select_related("user", "group").order_by("user__name", "user__email", "pk")
+
+
 def key_homes(actor: Actor) -> QuerySet[Group]:
     """The groups the actor may make keys in: its own nodes, and where it manages keys."""
     return groups_visible_to(actor, permission=Permission.MANAGE_KEYS).filter(unarchived())

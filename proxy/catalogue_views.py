@@ -43,7 +43,7 @@ def model(request: OrgRequest) -> HttpResponse:
         "pill": pill,
         "tone": tone,
         "prices": prices_of(offer.rates) if offer.rates else [],
-        "base_url": example_call.base_url(),
+        "snippets": example_call.snippets(offer.name, kind=offer.model.kind),
         "replacement": offers.get(offer.model.replaced_by),
         "back_url": reverse("catalogue:models", kwargs={"org": request.organization.slug}),
     }

@@ -65,7 +65,7 @@ async def _given(caller: Caller, catalogue: Catalogue, *, taken: Collection[str]
     names = caller.names
     found = [await _named(caller, catalogue, name, target, "alias") for name, target in sorted(names.aliases.items())]
     if any(model.kind == "chat" and permits.permits(caller, model) for model in catalogue.models.values()):
-        found += [_leaning(name) for name in LEANINGS]
+        found += [_leaning(catalogue, name) for name in LEANINGS]
     for preset in sorted(names.presets.values(), key=lambda one: one.name):
         found.append(await _named(caller, catalogue, f"{PRESET}{preset.name}", preset.model, "preset"))
     return [entry for entry in found if entry is not None and entry.id not in taken]
@@ -75,16 +75,17 @@ async def _named(caller: Caller, catalogue: Catalogue, name: str, target: str, o
     """With the facts of the model behind the name; None where the caller may not call that, or it is gone."""
     target = caller.names.aliases.get(target.lower(), target)
     if target in LEANINGS:
-        return _leaning(name, owner)
+        return _leaning(catalogue, name, owner)
     model = await listed.find(catalogue, target)
     if model is None or not permits.permits(caller, model):
         return None
     return msgspec.structs.replace(_entry(caller, model), id=name, owned_by=owner)
 
 
-def _leaning(name: str, owner: str = AUTO) -> ModelEntry:
-    """Which model it will be nobody knows, so nothing is known of it."""
-    return ModelEntry(id=name, created=0, owned_by=owner)
+def _leaning(catalogue: Catalogue, name: str, owner: str = AUTO) -> ModelEntry:
+    """Which model it will be nobody knows, so nothing is known of it but since when there is one to choose."""
+    created = min((model.created_at for model in catalogue.models.values() if model.kind == "chat"), default=datetime.now(UTC))
+    return ModelEntry(id=name, created=int(created.timestamp()), owned_by=owner)
 
 
 def _entry(caller: Caller, model: Model) -> ModelEntry:

@@ -40,7 +40,7 @@ def presets(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.MANAGE_ROUTING)
 def preset(request: OrgRequest, preset_id: int) -> HttpResponse:
     card = card_of(access_preset_by_id(request.actor, preset_id), actor=request.actor)
-    context = {"card": card, "model": card.called, "base_url": example_call.base_url(), "back_url": _list_url(request)}
+    context = {"card": card, "snippets": example_call.snippets(card.called), "back_url": _list_url(request)}
     return render(request, "proxy/preset.html", context)
 
 

@@ -19,23 +19,28 @@ from proxy.sandbox.catalogue import MODELS as SANDBOX
 SOURCE = "demo"
 
 
+ORDINARY = ("streaming", "tools", "parallel_tools", "structured_output", "vision", "prompt_cache")
+REASONING = (*ORDINARY, "files", "reasoning")
+
+
 class Familiar(NamedTuple):
-    """A known name, the sandbox model behind it, and its list price per million tokens: input, cached input, output."""
+    """A known name, the sandbox model behind it, its list price per million tokens (input, cached input, output), what it can."""
 
     name: str
     served_by: str
     input_usd: str
     cached_input_usd: str
     output_usd: str
+    capabilities: tuple[str, ...] = ORDINARY
 
 
 FAMILIAR = (
     Familiar("gpt-5-mini", "sandbox-fast", "0.25", "0.025", "2"),
-    Familiar("gpt-5.5", "sandbox-standard", "5", "0.5", "30"),
+    Familiar("gpt-5.5", "sandbox-standard", "5", "0.5", "30", REASONING),
     Familiar("claude-haiku-4-5", "sandbox-fast", "1", "0.1", "5"),
-    Familiar("claude-sonnet-5", "sandbox-standard", "2", "0.2", "10"),
-    Familiar("claude-opus-5", "sandbox-large", "5", "0.5", "25"),
-    Familiar("gemini-3.5-flash", "sandbox-fast", "1.5", "0.15", "9"),
+    Familiar("claude-sonnet-5", "sandbox-standard", "2", "0.2", "10", REASONING),
+    Familiar("claude-opus-5", "sandbox-large", "5", "0.5", "25", REASONING),
+    Familiar("gemini-3.5-flash", "sandbox-fast", "1.5", "0.15", "9", (*REASONING, "audio_input", "video_input")),
 )
 
 
@@ -57,6 +62,7 @@ def _declaration(model: Familiar) -> dict[str, Any]:
         "kind": "chat",
         "context_window": behind.context_window,
         "max_output_tokens": behind.max_output_tokens,
+        "capabilities": list(model.capabilities),
         "price": {"input": model.input_usd, "cached_input": model.cached_input_usd, "output": model.output_usd},
         "deployments": [{"provider": "sandbox", "model": model.served_by}],
     }

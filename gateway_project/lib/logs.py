@@ -67,5 +67,11 @@ def configure(*, level: str, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(level)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     for quiet in ("httpx", "httpcore", "uvicorn.access", "asyncio", "celery.app.trace", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """An answer that breaks off is ended so that its reader notices; why stands in the line of the call."""
+    return "returned without completing response" not in record.getMessage()

@@ -15,7 +15,6 @@ from guardrails import entries, patterns
 from guardrails.models import Binding, Policy
 from guardrails.selectors import (
     NO_LIMITS,
-    NO_RULES,
     WINDOWS,
     KeyLimits,
     KeyRules,
@@ -71,14 +70,19 @@ class KeyAttributes(TypedDict, total=False):
 
 
 def create_limited_key(
-    group: Group, *, name: str, by: Actor, limits: KeyLimits = NO_LIMITS, **attributes: Unpack[KeyAttributes]
+    group: Group,
+    *,
+    name: str,
+    by: Actor,
+    limits: KeyLimits = NO_LIMITS,
+    rules: entries.Entries | None = None,
+    **attributes: Unpack[KeyAttributes],
 ) -> tuple[ApiKey, str]:
     """A key and its limits in one step: no call can be made with it before they hold. Raises Refused, NotAllowed."""
     _refuse_out_of_range(limits)
     with changing(by.organization):
         key, text = create_api_key(group, name=name, by=by, **attributes)
-        if limits != NO_LIMITS:
-            _replace_limits(key, limits, NO_RULES, by=by)
+        _replace_limits(key, limits, _cleaned_rules(rules or {}, by=by), by=by)
     return key, text
 
 

@@ -91,6 +91,23 @@
     document.querySelectorAll("details.gh-menu[open]").forEach((menu) => menu.contains(event.target) || (menu.open = false)),
   );
 
+  // --- rows that are ticked ---------------------------------------------------------------------
+  // In <form data-selection>: what can be done with the chosen rows appears once one is ticked.
+  function countTicked(form) {
+    const ticks = [...form.querySelectorAll("tbody input[type=checkbox]")];
+    const count = ticks.filter((tick) => tick.checked).length;
+    const all = form.querySelector("[data-select-all]");
+    form.querySelector("[data-selected]")?.classList.toggle("is-shown", count > 0);
+    form.querySelectorAll("[data-selected-count]").forEach((place) => (place.textContent = count));
+    if (all) Object.assign(all, { checked: count > 0 && count === ticks.length, indeterminate: count > 0 && count < ticks.length });
+  }
+  on("change", "form[data-selection] input[type=checkbox]", (tick) => {
+    const form = tick.closest("form");
+    if (tick.matches("[data-select-all]")) form.querySelectorAll("tbody input[type=checkbox]").forEach((row) => (row.checked = tick.checked));
+    countTicked(form);
+  });
+  addEventListener("pageshow", () => document.querySelectorAll("form[data-selection]").forEach(countTicked));
+
   // --- a name to be typed before something is deleted -------------------------------------------
   // Without script the button is enabled and the server compares; it does so in any case.
   const confirmButton = (input) => input.closest("form")?.querySelector("[data-confirm-button]");

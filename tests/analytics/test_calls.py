@@ -22,6 +22,7 @@ from gateway_project.lib.money import cost_of
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key
 from proxy.models import Model
+from proxy.naming_services import PresetWords, create_preset
 from tests.actors import World, make_world
 from tests.ledger_rows import a_call, call_row, insert_attempts, insert_calls, refused_row
 
@@ -141,6 +142,33 @@ def test_filters_stand_in_the_address(world: World, query: str, count: int) -> N
     response = open_as(world, "alice", query.format(world=world))
     assert response.status_code == 200
     assert len(ids(response)) == count
+
+
+def test_what_was_asked_for_and_what_answered_are_both_shown_and_found(world: World) -> None:
+    chosen = {"auto": {"asked": "auto", "need": 0.2, "model": "small", "others": []}}
+    create_preset(world.gateway, name="polite", words=PresetWords("auto"), by=world.actor("sam"))
+    by_auto, by_preset, plain = (
+        call_row(world.key, requested_model="auto", served_model="small-2026", decision=chosen, provider="p"),
+        call_row(world.key, requested_model="preset:polite", served_model="large", usage_estimated=True, output_tokens=1056),
+        call_row(world.key, requested_model="large", served_model="large"),
+    )
+    insert_calls(by_auto, by_preset, plain)
+    page = open_as(world, "mia", "").content.decode()
+    assert 'title="What answered: p / small-2026">small<' in page
+    assert "≈ 1,056" in page
+    for model, rows in (("auto", [by_auto]), ("small", [by_auto]), ("large", [plain, by_preset]), ("preset:polite", [by_preset])):
+        assert set(ids(open_as(world, "mia", f"?model={model}"))) == {row.call_id for row in rows}
+    offered = next(one for one in open_as(world, "mia", "").context["selects"] if one["name"] == "model")
+    names = [option["value"] for option in offered["options"]]
+    assert names[1:5] == ["auto", "auto:cheap", "auto:best", "preset:polite"]
+
+
+def test_a_calls_own_page_leads_back_to_the_log(world: World) -> None:
+    insert_calls(row := call_row(world.key))
+    client = Client()
+    client.force_login(world.mia)
+    log = f"/o/{world.acme.slug}/calls/"
+    assert f'<p><a href="{log}">' in client.get(f"{log}{row.call_id}/").content.decode()
 
 
 def test_the_group_looked_at_is_named_only_to_those_who_see_it(world: World) -> None:

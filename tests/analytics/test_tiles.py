@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.filters import Filters, period_named
-from analytics.pages import Tile, averages, leaders, overview_filters, tiles
+from analytics.pages import Tile, averages, compared_with, leaders, overview_filters, tiles
 from analytics.usage import TOP_NAMES, Share, Sums, Usage
 
 PERIOD = period_named("7d", now=datetime(2026, 11, 20, 16, 25, tzinfo=UTC), calendar="UTC")
@@ -72,6 +72,16 @@ def test_error_rates_are_compared_in_points(now: tuple[int, int], before: tuple[
 
     tile = shown(sums(*now), sums(*before))["Errors"]
     assert (tile.delta, tile.delta_tone) == (delta, tone)
+
+
+@pytest.mark.parametrize(("before", "comparable"), [(0, False), (9, False), (10, True), (1000, True)])
+def test_a_period_that_was_hardly_covered_is_nothing_to_compare_with(before: int, comparable: bool) -> None:
+    now = Sums(charged=100, calls=100, tokens=100, errors=1)
+    then = Sums(charged=before, calls=before, tokens=before, errors=1)
+    tiles = shown(now, then)
+    assert {bool(tile.delta) for tile in tiles.values()} == {comparable}
+    words = compared_with(usage(now, then), period=PERIOD)
+    assert words.startswith("compared with" if comparable else "next to nothing to compare with in")
 
 
 def test_a_tile_keeps_the_filters_in_its_link_and_names_the_period() -> None:

@@ -177,6 +177,7 @@ def test_levels_and_chatty_libraries_are_kept_quiet(log: io.StringIO) -> None:
     structlog.get_logger("test").debug("too much detail")
     logging.getLogger("httpx").info("HTTP Request: POST https://…")
     logging.getLogger("uvicorn.access").info("GET /livez")
+    logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
     assert log.getvalue() == ""
 
 

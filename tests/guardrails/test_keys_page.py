@@ -15,6 +15,7 @@ from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, disable_key, revoke_key
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
+from tests.ledger_rows import call_row, insert_calls
 
 CENT = 10_000_000
 HTMX = {"hx-request": "true"}
@@ -63,6 +64,7 @@ def test_the_list_costs_the_same_for_one_key_and_for_many(world: World, django_a
     for number in range(20):
         create_api_key(world.gateway, name=f"key {number}", member=world.mia, by=world.actor("mia"))
     client = signed_in(world, "alice")
+    client.get(url(world))  # the first visit keeps where one was
     with django_assert_max_num_queries(12):
         assert client.get(url(world)).status_code == 200
 
@@ -90,7 +92,11 @@ def test_filters_narrow_the_list(world: World) -> None:
     assert names("?status=disabled") == {"Old"}
     assert names("?status=revoked") == {"Gone"}
     assert names("?status=nonsense") == {"Laptop", "Old", "Mia's key"}
-    assert names("?whose=mine") == {"Laptop"}
+    assert names("?member=me") == {"Laptop"}
+    assert names(f"?member={world.mia.pk}") == {"Old", "Mia's key"}
+    assert names("?member=service") == set()
+    assert names(f"?group={world.platform.pk}") == {"Old", "Mia's key"}
+    assert names(f"?group={world.sales.pk}") == names(f"?group={world.other.root.pk}") == set()
     assert names(f"?q={laptop.public_id}") == {"Laptop"}
     assert names(f"?q={world.key.prefix}") == {"Mia's key"}
     assert names("?q=mia@nowhere") == set()
@@ -122,7 +128,44 @@ def test_pages_follow_one_another_without_gap_or_repeat(world: World) -> None:
     assert [row.key.pk for row in first["rows"]] == everything[PAGE_SIZE : PAGE_SIZE * 2][-PAGE_SIZE:]
 
 
-@pytest.mark.parametrize("query", ["?before=x", "?after=99999999999999999999", "?q=%00", "?before=-1&status=%F0"])
+def test_keys_are_found_by_application_and_by_what_needs_looking_after(world: World) -> None:
+    mia, now = world.actor("mia"), timezone.now()
+    create_api_key(world.platform, name="Nightly", application=world.assistant, by=world.actor("sam"))
+    create_api_key(world.gateway, name="Ends", member=world.mia, expires_at=now + timedelta(days=13), by=mia)
+    create_api_key(world.gateway, name="Lasts", member=world.mia, expires_at=now + timedelta(days=15), by=mia)
+    used, _ = create_api_key(world.gateway, name="Used", member=world.mia, by=mia)
+    quiet, _ = create_api_key(world.gateway, name="Quiet", member=world.mia, by=mia)
+    ApiKey.objects.filter(pk__in=[used.pk, quiet.pk]).update(created_at=now - timedelta(days=60))
+    insert_calls(call_row(used, at=now - timedelta(days=29)), call_row(quiet, at=now - timedelta(days=31)))
+    client = signed_in(world, "sam")
+
+    def names(query: str) -> set[str]:
+        return {row.key.name for row in client.get(url(world) + query).context["rows"]}
+
+    assert names(f"?application={world.assistant.pk}") == names("?member=service") == {"Nightly"}
+    assert names("?watch=expiring") == {"Ends"}
+    assert names("?watch=unused") == {"Quiet"}
+    assert names("?watch=unused&q=used") == set()
+
+
+def test_the_filter_bar_offers_what_there_is_and_a_member_no_people(world: World) -> None:
+    create_api_key(world.platform, name="Nightly", application=world.assistant, by=world.actor("sam"))
+
+    def offered(name: str) -> dict[str, list[str]]:
+        choices = signed_in(world, name).get(url(world)).context["filters"].choices
+        return {choice.name: [label.strip() for _, label in choice.options[1:]] for choice in choices}
+
+    sam = offered("sam")
+    assert sam["group"] == ["platform", "gateway", "core"]
+    assert sam["member"] == ["My keys", "Service keys", "Mia"]
+    assert sam["application"] == ["Assistant"]
+    assert set(offered("mia")) == {"status", "watch"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?before=x", "?after=99999999999999999999", "?q=%00", "?before=-1&status=%F0", "?group=x&member=%00&application=9&watch=no"],
+)
 def test_a_senseless_address_shows_the_list(world: World, query: str) -> None:
     assert signed_in(world, "mia").get(url(world) + query).status_code == 200
 
@@ -142,7 +185,8 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
     model = Model.objects.create(name="sandbox-standard")
     Deployment.objects.create(model=model, provider=provider, upstream_model="x")
     client = signed_in(world, "mia")
-    response = client.post(url(world, "new/"), typed(world, budget="0.01", rpm="30"), headers=HTMX)
+    wanted = {"budget": "0.01", "rpm": "30", "models": "sandbox-*", "addresses": "10.0.0.1/8"}
+    response = client.post(url(world, "new/"), typed(world, **wanted), headers=HTMX)
     key = ApiKey.objects.get(organization=world.acme, name="Trial")
     secret = response.context["secret"]
     assert response.status_code == 200
@@ -152,6 +196,7 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
     assert "&quot;sandbox-standard&quot;" in page or '"sandbox-standard"' in page
     assert "data-test-call" in page
     assert own_limits(key) == KeyLimits(monthly_nano_usd=CENT, rpm=30)
+    assert own_rules(key) == KeyRules(("sandbox-*",), (), ("10.0.0.0/8",))
     assert "no-store" in response["Cache-Control"]
     assert secret not in shown(client.get(key_url(world))) + shown(client.get(url(world)))
     assert secret not in str(dict(client.session))
@@ -207,6 +252,8 @@ def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> No
         ({"budget_window": "decade"}, "budget_window", "valid choice"),
         ({"rpm": "0"}, "rpm", "greater than or equal to 1"),
         ({"rpm": "2.5"}, "rpm", "whole number"),
+        ({"models": "a b!"}, "models", "b!"),
+        ({"addresses": "300.1.1.1"}, "addresses", "300.1.1.1"),
     ],
 )
 def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field: str, says: str) -> None:
@@ -305,7 +352,7 @@ def test_limits_are_set_on_the_page(world: World) -> None:
     response = client.post(key_url(world, "limits/"), {"monthly_nano_usd": "0.01", "rpm": "5"})
     assert response.status_code == 302
     assert own_limits(world.key) == KeyLimits(monthly_nano_usd=CENT, rpm=5)
-    assert 'value="0.01"' in shown(client.get(key_url(world)))
+    assert 'value="0.01"' in shown(client.get(key_url(world, "limits/")))
 
 
 def test_a_bad_limit_is_named_and_kept(world: World) -> None:
@@ -335,7 +382,9 @@ def test_disable_then_delete(world: World) -> None:
     gone = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}, headers=HTMX)
     assert gone["HX-Redirect"] == url(world)
     assert ApiKey.objects.get(pk=world.key.pk).status == "revoked"
-    assert "Save limits" not in shown(client.get(key_url(world)))
+    page = shown(client.get(key_url(world, "limits/")))
+    assert "Save limits" not in page
+    assert '<fieldset class="card-body pb-0" disabled>' in page
 
 
 def test_what_an_admin_disabled_the_member_cannot_enable(world: World) -> None:
@@ -353,12 +402,12 @@ def test_a_deleted_key_refuses_every_change(world: World) -> None:
     assert client.post(key_url(world, "delete/"), {"confirm": "Mia's key"}).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["limits/", "disable/", "enable/"])
+@pytest.mark.parametrize("path", ["rotate/end/", "disable/", "enable/"])
 def test_changes_are_posted(world: World, path: str) -> None:
     assert signed_in(world, "mia").get(key_url(world, path)).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["limits/", "disable/", "enable/", "delete/"])
+@pytest.mark.parametrize("path", ["limits/", "disable/", "enable/", "delete/", "edit/", "rotate/", "rotate/end/"])
 @pytest.mark.parametrize("name", ["noah", "charlie"])
 def test_others_keys_do_not_exist(world: World, name: str, path: str) -> None:
     assert signed_in(world, name).post(key_url(world, path)).status_code == 404
@@ -381,7 +430,7 @@ def test_every_limit_and_list_of_a_key_is_set_on_its_page(world: World) -> None:
     limits = KeyLimits(weekly_nano_usd=7 * 10**9, tpm=1000, rpd=200, parallel=3, max_tokens=4096)
     assert own_limits(world.key) == limits
     assert own_rules(world.key) == KeyRules(("gpt-5*", "claude-5"), ("gpt-5-pro",), ("10.0.0.0/8",))
-    form = client.get(key_url(world)).context["form"]
+    form = client.get(key_url(world, "limits/")).context["form"]
     again = LimitsForm({field.name: field.value() for field in form if field.value() is not None})
     assert again.is_valid()
     assert again.limits == limits

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from guardrails import example_call
 from guardrails.models import Binding, Policy, Rule
 from guardrails.requests import approve_model
 from orgs.models import Group
@@ -52,6 +53,23 @@ FILE = {
         {"name": "priceless", "deployments": [{"provider": "spare", "model": "x"}]},
     ],
 }
+
+
+KINDS = {"embedding": "/v1/embeddings", "image": "/v1/images/generations", "speech": "/v1/audio/speech"}
+KINDS |= {"transcription": "/v1/audio/transcriptions", "video": "/v1/videos", "chat": "/v1/chat/completions"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_comes_with_a_call_that_is_ready(world: World, kind: str) -> None:
+    deployments = [{"provider": "main", "model": "m"}]
+    catalogue.load({**FILE, "models": [{"name": "one", "kind": kind, "deployments": deployments}]})
+    client = Client()
+    client.force_login(world.mia)
+    page = html.unescape(client.get(f"/o/{world.acme.slug}/models/one/", {"name": "one"}).content.decode())
+    assert KINDS[kind] in page
+    python = next((snippet.code for snippet in example_call.snippets("one", kind=kind) if snippet.name == "python"), "")
+    compile(python, "snippet", "exec")
+    assert python in page
 
 
 @pytest.fixture

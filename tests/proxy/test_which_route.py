@@ -175,6 +175,8 @@ def test_the_list_of_models_has_the_names_that_stand_for_them(gateway: Gateway, 
         "preset:polite": "preset", "preset:clever": "preset",
     }  # fmt: skip
     assert found.keys().isdisjoint({"blocked", "theirs", "dead"})
+    first = min(model.created for model in found.values() if not model.owned_by.startswith(("auto", "preset", "alias")))
+    assert found["auto"].created == found["preset:clever"].created == first > 0
     facts = found["preset:polite"].model_extra or {}
     assert (facts["context_window"], facts["pricing"]) == (128_000, (found["large"].model_extra or {})["pricing"])
     assert client.models.retrieve("preset:polite").owned_by == "preset"
