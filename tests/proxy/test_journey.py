@@ -27,9 +27,10 @@ def mia(house: House) -> str:
 def sign_in(page: Page, gateway: Gateway, email: str) -> None:
     page.goto(gateway.url)
     expect(page).to_have_url(re.compile("/accounts/login/"))
-    page.get_by_label("Email").fill(email)
+    page.get_by_label(re.compile("E-?mail")).fill(email)
+    page.get_by_role("button", name="Continue").click()
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
