@@ -17,7 +17,7 @@ from guardrails.pages import key_url
 from guardrails.selectors import Narrowed, narrowed_keys
 from orgs import navigation
 from orgs.actor import Actor
-from orgs.models import Application
+from orgs.models import Application, Membership
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, members_visible_to, within
 from proxy.models import Model
@@ -70,7 +70,7 @@ def _members(actor: Actor, search: str) -> list[Hit]:
     memberships = members_visible_to(actor).filter(named)[: MOST * 3]
     people = {membership.user: membership for membership in memberships}
     return [
-        Hit(user.display_name, f"{user.email} · {membership.group.name}", _usage(actor, member=user.pk), "user")
+        Hit(user.display_name, f"{user.email} · {membership.group.name}", _member_url(actor, membership), "user")
         for user, membership in list(people.items())[:MOST]
     ]
 
@@ -114,6 +114,14 @@ def _calls(actor: Actor, search: str) -> list[Hit]:
         )
         for call in calls
     ]
+
+
+def _member_url(actor: Actor, membership: Membership) -> str:
+    """Its page, where one manages it; its usage for who may see that alone."""
+    person = membership.user_id
+    if not actor.can(Permission.MANAGE_MEMBERS, membership.group):
+        return _usage(actor, member=person)
+    return reverse("members:member", kwargs={"org": actor.organization.slug, "person_id": person})
 
 
 def _usage(actor: Actor, **narrowed: int) -> str:

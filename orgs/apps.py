@@ -17,7 +17,7 @@ class OrgsConfig(AppConfig):
         register(sso)
         register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))
         manages, people = Permission.MANAGE_MEMBERS, ("invitations:list", "roles:list")
-        register(Entry("Groups & members", "members:list", "sitemap", manages, position=32, also=people))
+        register(Entry("Groups & members", "members:list", "sitemap", manages, position=32, also=people, shortcut="u"))
         TABS[:] = [
             Entry("Members", "members:list", "users", manages, position=20),
             Entry("Invitations", "invitations:list", "mail", manages, position=25),
