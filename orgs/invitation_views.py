@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -20,7 +22,7 @@ from orgs.models import Invitation, MemberImport
 from orgs.permissions import Permission
 from orgs.selectors import roles_visible_to
 from orgs.services import imports
-from orgs.services.invitations import invite, link_token, require_invitation, revoke_invitation
+from orgs.services.invitations import invite, link_token, read_link, require_invitation, revoke_invitation
 from orgs.services.inviting import Invited, invite_many
 
 PAGE = ["GET", "HEAD", "POST"]
@@ -76,7 +78,7 @@ def by_mail(request: OrgRequest) -> HttpResponse:
 def link(request: OrgRequest, invitation_id: int) -> HttpResponse:
     found = access_invitation_by_id(request.actor, invitation_id)
     require_invitation(found, by=request.actor)
-    return _show_link(request, found)
+    return _show_link(request, found, read=True)
 
 
 @require_POST
@@ -162,12 +164,13 @@ def list_url(request: OrgRequest) -> str:
     return reverse("invitations:list", kwargs={"org": request.organization.slug})
 
 
-def _show_link(request: OrgRequest, invitation: Invitation) -> HttpResponse:
-    """An open one's, as often as it is asked for."""
-    try:
-        url = invitation_mail.accept_url(link_token(invitation)) if invitation.is_open else ""
-    except CannotDecrypt:
-        url = ""
+def _show_link(request: OrgRequest, invitation: Invitation, *, read: bool = False) -> HttpResponse:
+    """An open one's, as often as it is asked for; `read`: not by who has just made it."""
+    url = ""
+    if invitation.is_open:
+        with suppress(CannotDecrypt):
+            token = read_link(invitation, by=request.actor) if read else link_token(invitation)
+            url = invitation_mail.accept_url(token)
     context = {
         "invitation": invitation,
         "role": invited_as(invitation),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.db import transaction
 from django.utils import timezone
 
 from gateway_project.lib import crypto
@@ -103,6 +104,14 @@ def may_manage(invitation: Invitation, *, by: Actor) -> bool:
 
 def role_of(invitation: Invitation) -> AnyRole | None:
     return invitation.custom_role or (RoleName(invitation.role) if invitation.role else None)
+
+
+def read_link(invitation: Invitation, *, by: Actor) -> str:
+    """The token of an open one, for who could make it; that it was read is written down. Raises NotAllowed, CannotDecrypt."""
+    require_invitation(invitation, by=by)
+    with transaction.atomic():
+        audit("invitation.link_read", by=by, target=invitation)
+    return link_token(invitation)
 
 
 def link_token(invitation: Invitation) -> str:

@@ -8,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from orgs import people
-from orgs.models import Invitation, MemberImport, Membership, Role, RoleGrant
+from orgs.models import AuditEvent, Invitation, MemberImport, Membership, Role, RoleGrant
 from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
 from orgs.services.members import add_member, grant_role, suspend_member
@@ -257,6 +257,7 @@ def test_a_link_is_made_shown_and_copyable_while_it_is_open(world: World) -> Non
     link = shown.context["url"]
     assert "/invite/" in link
     assert client.get(url(world, f"invitations/{invitation.pk}/link/")).context["url"] == link
+    assert AuditEvent.objects.filter(organization=world.acme).latest("pk").action == "invitation.link_read"
     client.post(url(world, f"invitations/{invitation.pk}/revoke/"))
     assert client.get(url(world, f"invitations/{invitation.pk}/link/")).context["url"] == ""
     assert not client.get(url(world, "invitations/")).context["rows"]
