@@ -99,6 +99,7 @@ class OidcForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, connection: SsoConnection) -> None:
         super().__init__(data, initial={"issuer": connection.issuer, "client_id": connection.client_id})
+        self.fields["secret"].required = not connection.secret_encrypted
         if connection.secret_encrypted:
             self.fields["secret"].help_text = "Left empty, it stays as it is."
             self.fields["secret"].widget.attrs["placeholder"] = "unchanged"

@@ -32,8 +32,7 @@ def connection_page(connection: SsoConnection) -> dict[str, Any]:
         "values": values_of(connection),
         "steps": [
             Step("A verified domain", bool(domains)),
-            Step("These values pasted there", connection.is_configured),
-            Step("Its values entered here", connection.is_configured),
+            Step("Values exchanged", connection.is_configured),
             Step("Tested", bool(connection.test_passed)),
             Step("On", connection.enabled),
         ],

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.forms import Form
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -23,6 +23,8 @@ from orgs.sso_models import Domain, SsoConnection
 from orgs.sso_pages import connection_page
 
 MANAGE = Permission.MANAGE_SETTINGS
+# On one page of those who are connected: the rest is found by address.
+MOST_PEOPLE = 100
 
 
 @require_safe
@@ -132,6 +134,31 @@ def disable(request: OrgRequest, connection_id: int) -> HttpResponse:
     found = services.access_connection_by_id(request.actor, connection_id)
     done = f"{found} is off: everybody signs in by password, passkey or code."
     return _changed(request, found, lambda: services.set_enabled(found, False, by=request.actor), done)
+
+
+@require_safe
+@org_view(MANAGE)
+def people(request: OrgRequest, connection_id: int) -> HttpResponse:
+    """Who is connected; `q` is a part of the address."""
+    found = services.access_connection_by_id(request.actor, connection_id)
+    wanted = request.GET.get("q", "").strip()[:254]
+    connected = found.identities.filter(user__email__icontains=wanted).select_related("user").order_by("user__email")
+    context = {"connection": found, "q": wanted, "people": connected[:MOST_PEOPLE], "count": connected.count()}
+    return render(request, "orgs/sso/people.html", context)
+
+
+@require_POST
+@org_view(MANAGE)
+def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> HttpResponse:
+    found = services.access_connection_by_id(request.actor, connection_id)
+    identity = get_object_or_404(found.identities.select_related("user"), pk=identity_id)
+    try:
+        services.disconnect(identity, by=request.actor)
+    except Refused as refused:
+        messages.error(request, refused.message)
+    else:
+        messages.success(request, f"{identity.user.email} is disconnected. The next sign-in there is judged as a first one.")
+    return redirect("sso_console:people", org=request.organization.slug, connection_id=found.pk)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -133,7 +133,9 @@ class OidcProvider(RequestValidator):  # type: ignore[misc]
             return 200, {}, json.dumps(self.published())
         if here == "/authorize":
             return self._authorized(uri, method, body, headers)
-        asked = {"/token": self.server.create_token_response, "/me": self.server.create_userinfo_response}[here]
+        asked = {"/token": self.server.create_token_response, "/me": self.server.create_userinfo_response}.get(here)
+        if asked is None:
+            return 404, {}, ""
         found, text, status = asked(uri, method, body, headers)
         return status, found, text
 

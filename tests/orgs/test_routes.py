@@ -287,6 +287,8 @@ ROWS = [
     Row("sso_console:trial", "302 404 403 403 403 403 302", method="post"),
     Row("sso_console:enable", "302 404 403 403 403 403 302", method="post"),
     Row("sso_console:disable", "302 404 403 403 403 403 302", method="post"),
+    Row("sso_console:people", "302 404 403 403 403 403 200"),
+    Row("sso_console:disconnect", "302 404 403 403 403 403 302", method="post"),
     Row("sso_console:delete", "302 404 403 403 403 403 200"),
     Row("sso_console:delete", "302 404 403 403 403 403 302", method="post"),
     Row("sso_console:domains", "302 404 403 403 403 403 200"),
@@ -450,7 +452,8 @@ def _sso(world: World) -> dict[str, Any]:
         created_by=world.alice,
     )
     domain = Domain.objects.create(organization=world.acme, name=f"{world.acme.pk}.example", created_by=world.alice)
-    return {"slug": connection.slug, "connection_id": connection.pk, "domain_id": domain.pk}
+    mia = connection.identities.create(user=world.mia, uid="mia")
+    return {"slug": connection.slug, "connection_id": connection.pk, "domain_id": domain.pk, "identity_id": mia.pk}
 
 
 MORE: dict[str, Callable[[World], dict[str, Any]]] = {
