@@ -265,6 +265,16 @@ def test_a_link_is_made_shown_and_copyable_while_it_is_open(world: World) -> Non
     assert (row.invitation.status, row.uses) == ("revoked", "0 of 5")
 
 
+def test_who_looks_as_somebody_else_reads_no_link(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    client, path = signed_in(world, "lena"), url(world, f"invitations/{invitation.pk}/link/")
+    client.post(url(world, f"view-as/{Membership.objects.get(user=world.sam).pk}/"))
+    refused = client.get(path)
+    assert (refused.status_code, "looking at the console as somebody else" in refused.content.decode()) == (403, True)
+    client.post("/view-as/end/")
+    assert client.get(path).context["url"]
+
+
 def test_the_link_to_a_role_one_may_not_give_is_not_shown(world: World) -> None:
     invitation = invite(world.platform, role=RoleName.ADMIN, by=world.actor("lena"))
     client = signed_in(world, "sam")
