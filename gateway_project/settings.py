@@ -225,9 +225,24 @@ TEST_RUNNER = "django.test.runner.DiscoverRunner"
 
 # --- proxy -------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Gatehouse",
+    "DESCRIPTION": "What the console can do, by the same functions and with the same rights.",
+    "VERSION": "v1",
+    "SERVERS": [{"url": PUBLIC_URL}],
+    "ENUM_NAME_OVERRIDES": {
+        "LimitKind": "guardrails.models.Limit.Kind",
+        "RuleKind": "guardrails.models.Rule.Kind",
+        "OrganizationKind": "orgs.models.Organization.Kind",
+        "SubjectKind": ["group", "member", "api_key", "application"],
+    },
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
 }
 # Admissions wait for Redis, and answers for the ledger's commit, no longer than this.
 GUARDRAILS_TIMEOUT_SECONDS = float(ENV.get("GUARDRAILS_TIMEOUT_SECONDS", "5"))

@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from gateway_project import api_document
 from orgs import accept_views
 
 urlpatterns = [
@@ -11,6 +12,12 @@ urlpatterns = [
     path("sso/", include("orgs.sso.urls")),
     path("o/<slug:org>/security/", include("orgs.sso_urls")),
     path("api/v1/", include("proxy.api_urls")),
+    path("api/v1/", include("gateway_project.api_urls")),
+    path("api/v1/", include("orgs.api.urls")),
+    path("api/v1/", include("guardrails.api_urls")),
+    path("api/v1/", include("analytics.api_urls")),
+    path("api/v1/<path:rest>", api_document.absent, name="api_absent"),
+    path("tokens/", include("orgs.token_urls")),
     path("platform/", include("gateway_project.platform_urls")),
     path("o/<slug:org>/audit/", include("orgs.audit_urls")),
     path("o/<slug:org>/members/", include("orgs.member_urls")),

@@ -24,6 +24,7 @@ from django_htmx.middleware import HtmxDetails
 from orgs.actor import Actor
 from orgs.denials import record_denial
 from orgs.errors import NotAllowed, OrganizationFrozen
+from orgs.lookups import access_organization_by_slug
 from orgs.models import Organization, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
@@ -143,15 +144,9 @@ def _to_login(request: HttpRequest) -> HttpResponse:
 
 def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     entered = cast(OrgRequest, request)
-    organization = Organization.objects.filter(slug=slug).first()
-    if organization is None:
-        raise Http404("no such organisation")
-    origin = origin_of(request)
-    actor = Actor.load(entered.user, organization=organization, ip=origin.ip, agent=origin.agent)
-    if not actor.belongs:
-        raise Http404("no such organisation")
+    actor = access_organization_by_slug(entered.user, slug, origin=origin_of(request))
     looking_as = viewed(request.session, by=actor)
-    entered.organization, entered.actor = organization, looking_as or actor
+    entered.organization, entered.actor = actor.organization, looking_as or actor
     entered.viewer = actor if looking_as else None
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug

@@ -5,9 +5,28 @@ from __future__ import annotations
 from django.http import Http404
 
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
-from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
+from orgs.models import ApiKey, Application, Group, Membership, Organization, Role, RoleGrant, User
+from orgs.origin import NOWHERE, Origin
 from orgs.permissions import Permission
 from orgs.selectors import members_visible_to, own_keys, roles_visible_to
+
+
+def access_organization_by_slug(user: User, slug: str, *, origin: Origin = NOWHERE) -> Actor:
+    """Acting there. Raises Http404 where it does not belong."""
+    organization = Organization.objects.filter(slug=slug).first()
+    actor = organization and Actor.load(user, organization=organization, ip=origin.ip, agent=origin.agent)
+    if not actor or not actor.belongs:
+        raise Http404("no such organisation")
+    return actor
+
+
+def access_grant_by_id(actor: Actor, grant_id: int, permission: Permission) -> RoleGrant:
+    """Raises Http404."""
+    grants = RoleGrant.objects.filter(organization=actor.organization, pk=grant_id)
+    grant = grants.select_related("user", LINEAGE).first()
+    if grant is None or not actor.can(permission, grant.group):
+        raise Http404("no such role")
+    return grant
 
 
 def access_group_by_id(actor: Actor, group_id: int, permission: Permission) -> Group:

@@ -348,6 +348,29 @@ class ApiKey(models.Model):
         return "expired" if self.expires_at and self.expires_at <= timezone.now() else "active"
 
 
+class AccessToken(models.Model):
+    """A personal access token for the API; only an HMAC digest of its text is kept. See orgs/tokens.py."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_tokens")
+    name = models.CharField(max_length=120)
+    scopes = ArrayField(models.CharField(max_length=40))
+    public_id = models.CharField(max_length=16, unique=True)
+    digest = models.BinaryField(max_length=32, unique=True)
+    last_four = models.CharField(max_length=4)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def prefix(self) -> str:
+        """What may be shown of it for ever."""
+        return f"gh_pat_{self.public_id}…{self.last_four}"
+
+
 class AuditEvent(models.Model):
     """One critical action. Append-only: database triggers refuse update, delete and truncate. Chained: see orgs/chain.py.
 

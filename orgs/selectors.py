@@ -111,3 +111,16 @@ def granters(group: Group) -> list[RoleGrant]:
     gives = Q(role=RoleName.ADMIN) | Q(custom_role__permissions__contains=[Permission.GRANT_ROLES])
     admins = RoleGrant.objects.filter(gives, Exists(live), ~Exists(suspended), group__in=above)
     return list(admins.select_related("user", "group", "custom_role").order_by("-group__level", "user__email"))
+
+
+def grants_visible_to(actor: Actor) -> QuerySet[RoleGrant]:
+    """The roles of the subtrees whose members the actor sees, and its own."""
+    seen = within(actor.scope(Permission.VIEW_USAGE), field="group") | Q(pk__in=[grant.pk for grant in actor.grants])
+    return RoleGrant.objects.filter(seen, organization=actor.organization).select_related("user", "group", "custom_role")
+
+
+def applications_visible_to(actor: Actor) -> QuerySet[Application]:
+    """Those of the subtrees of whoever sees usage, and those that keys of one's own nodes may name."""
+    path = {node for membership in actor.memberships for node in membership.group.lineage()}
+    seen = within(actor.scope(Permission.VIEW_USAGE), field="group") | Q(group__in=path)
+    return Application.objects.filter(seen, organization=actor.organization).select_related(LINEAGE)

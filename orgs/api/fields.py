@@ -1,0 +1,40 @@
+"""Fields of the API beyond the framework's own, and the base of what is sent to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+LARGEST_ID = 2**63 - 1
+
+
+class Body(serializers.Serializer[Any]):
+    """What is sent. A field that does not exist is refused: a typing error must not look like success."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := sorted(set(map(str, data)) - set(self.fields))):
+            raise serializers.ValidationError({unknown[0]: "There is no such field."})
+        return super().to_internal_value(data)
+
+
+class IdField(serializers.IntegerField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"min_value": 1, "max_value": LARGEST_ID, **options})
+
+
+@extend_schema_field({"type": "string", "pattern": "^-?[0-9]{1,19}$", "description": "An integer, as digits"})
+class BigNumberField(serializers.Field[int, str | int, str, Any]):
+    """An exact integer as a text of digits: nano-dollars grow beyond what JSON readers keep exact."""
+
+    def to_representation(self, value: int) -> str:
+        return str(value)
+
+    def to_internal_value(self, data: str | int) -> int:
+        text = str(data)
+        if isinstance(data, bool | float) or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
+            raise serializers.ValidationError("Give an integer as digits.")
+        if len(text) > 20 or abs(int(text)) > LARGEST_ID:
+            raise serializers.ValidationError("This number is too large.")
+        return int(text)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django import forms
+from django.utils import timezone
+
+from orgs.tokens import READ_ONLY, RESOURCES
+
+DAYS = {7: "7 days", 30: "30 days", 90: "90 days", 365: "a year"}
+
+
+class TokenForm(forms.Form):
+    """What a token may be used for: of each resource nothing, reading, or writing too."""
+
+    name = forms.CharField(max_length=120, help_text="What it is for: a script, a pipeline.")
+    days = forms.TypedChoiceField(label="It works for", choices=list(DAYS.items()), coerce=int, initial=30)
+    read = forms.MultipleChoiceField(
+        label="It may read",
+        choices=[(name, name.capitalize()) for name in RESOURCES],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+    )
+    write = forms.MultipleChoiceField(
+        label="It may read and change",
+        choices=[(name, name.capitalize()) for name in RESOURCES if name not in READ_ONLY],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+    )
+
+    @property
+    def scopes(self) -> list[str]:
+        return [f"{name}:{access}" for access in ("read", "write") for name in self.cleaned_data[access]]
+
+    @property
+    def expires_at(self) -> datetime:
+        return timezone.now() + timedelta(days=self.cleaned_data["days"])

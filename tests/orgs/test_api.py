@@ -1,0 +1,307 @@
+"""What the API answers, through its routes: who asks, what is sent, how lists go on."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from guardrails.models import Binding, Policy
+from orgs.api.authentication import PersonThrottle
+from orgs.models import AccessToken, ApiKey, AuditEvent, Group, Membership, RoleGrant, User
+from orgs.services.freezing import freeze_organization, freeze_person
+from orgs.services.groups import create_group
+from orgs.services.tokens import create_token, revoke_token
+from orgs.tokens import SCOPES
+from tests.actors import World, operator
+
+Json = dict[str, Any]
+
+
+class Api:
+    """Asks as the holder of a token, below one organisation."""
+
+    def __init__(self, world: World, text: str) -> None:
+        self.base, self.client = f"/api/v1/organizations/{world.acme.slug}", Client(headers={"Authorization": f"Bearer {text}"})
+
+    def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
+        sent = {} if body is None else {"data": json.dumps(body), "content_type": "application/json"}
+        response = getattr(self.client, method)(self.base + path, **sent)
+        assert response.status_code == status, response.content
+        return response.json() if response.content else None
+
+
+def token(user: User, *scopes: str) -> tuple[AccessToken, str]:
+    return create_token(user, name="script", scopes=scopes or SCOPES, expires_at=timezone.now() + timedelta(days=1))
+
+
+def api(world: World, name: str, *scopes: str) -> Api:
+    return Api(world, token(getattr(world, name), *scopes)[1])
+
+
+def code(answer: Json) -> str:
+    assert set(answer) == {"error"}
+    assert set(answer["error"]) == {"code", "message", "param"}
+    return str(answer["error"]["code"])
+
+
+# --- who asks -----------------------------------------------------------------------------------
+def test_a_token_is_its_person_in_its_scopes(world: World) -> None:
+    sam = api(world, "sam", "groups:read", "keys:write")
+    assert [group["name"] for group in sam("get", "/groups")["data"]] == ["core", "gateway", "platform"]
+    assert code(sam("post", "/groups", {"parent_id": world.platform.pk, "name": "x"}, status=403)) == "scope_missing"
+    assert code(sam("get", "/members", status=403)) == "scope_missing"
+    assert sam("get", "/keys")["data"][0]["id"] == world.key.pk
+    assert sam("post", f"/keys/{world.key.pk}/disable")["status"] == "disabled"
+    used = AccessToken.objects.get(user=world.sam)
+    assert used.last_used_at is not None
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer gh_pat_abc", "Bearer ", "Basic eDp5", "Bearer gh_pat_aaaaaaaaaaaa_" + "a" * 43, "Bearer \x00é", "bearer"]
+)
+def test_what_is_no_token_is_refused(world: World, header: str) -> None:
+    response = Client(headers={"Authorization": header}).get("/api/v1/organizations")
+    assert (response.status_code, code(response.json())) == (401, "unauthenticated")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_token_that_ended_was_revoked_or_whose_person_was_frozen_is_none(world: World) -> None:
+    made, text = token(world.mia)
+    ask = Api(world, text)
+    ask("get", "/me")
+    AccessToken.objects.filter(pk=made.pk).update(expires_at=timezone.now())
+    ask("get", "/me", status=401)
+    again = Api(world, token(world.mia)[1])
+    revoke_token(AccessToken.objects.get(user=world.mia, revoked_at=None, expires_at__gt=timezone.now()))
+    again("get", "/me", status=401)
+    frozen = Api(world, token(world.mia)[1])
+    freeze_person(world.mia, reason="x", by=operator())
+    frozen("get", "/me", status=401)
+
+
+def test_a_session_may_too_but_changes_need_the_token_of_its_pages(world: World) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.alice)
+    url = f"/api/v1/organizations/{world.acme.slug}"
+    assert client.get(url).json()["slug"] == world.acme.slug
+    refused = client.patch(url, {"name": "Forged"}, content_type="application/json")
+    assert (refused.status_code, code(refused.json())) == (403, "csrf_failed")
+    client.get("/tokens/")
+    headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
+    assert client.patch(url, {"week_start": 6}, content_type="application/json", headers=headers).json()["week_start"] == 6
+
+
+def test_a_frozen_organisation_says_so(world: World) -> None:
+    ask = api(world, "alice")
+    freeze_organization(world.acme, reason="x", by=operator())
+    assert code(ask("get", "/groups", status=403)) == "organization_frozen"
+
+
+def test_there_is_a_limit_to_asking(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = api(world, "mia")
+    cache.delete(f"api-rate:u{world.mia.pk}")
+    monkeypatch.setattr(PersonThrottle, "rate", "2/hour")
+    ask("get", "/me")
+    ask("get", "/me")
+    response = ask.client.get(f"{ask.base}/me")
+    assert (response.status_code, code(response.json())) == (429, "rate_limited")
+    assert int(response.headers["Retry-After"]) > 0
+    assert "no-store" in response.headers["Cache-Control"]
+
+
+def test_a_missing_permission_is_named_and_recorded(world: World) -> None:
+    refused = api(world, "mia")("post", "/groups", {"parent_id": world.gateway.pk, "name": "x"}, status=403)
+    assert code(refused) == "permission_missing"
+    assert AuditEvent.objects.filter(organization=world.acme, action="access.denied", actor=world.mia).count() == 1
+
+
+# --- what is sent -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("body", "status", "expected", "param"),
+    [
+        ("{", 400, "invalid_json", None),
+        ("[]", 422, "invalid", None),
+        ("{}", 422, "invalid", "name"),
+        ('{"name": "x", "parent_id": "y"}', 422, "invalid", "parent_id"),
+        ('{"name": "x", "parent_id": 1e400}', 422, "invalid", "parent_id"),
+        ('{"name": "a\\u0000b", "parent_id": 1}', 422, "invalid", "name"),
+        ('{"name": "\\ud800", "parent_id": 1}', 422, "invalid", "name"),
+        ('{"name": "x", "parent_id": 9223372036854775808}', 422, "invalid", "parent_id"),
+        ('{"name": "x", "parent_id": 1, "nmae": 1}', 422, "invalid", "nmae"),
+        ('{"name": "x", "parent_id": 9223372036854775807}', 404, "not_found", None),
+    ],
+)
+def test_bad_bodies_are_told_what_is_wrong(world: World, body: str, status: int, expected: str, param: str | None) -> None:
+    ask, count = api(world, "alice"), Group.objects.count()
+    response = ask.client.post(f"{ask.base}/groups", body, content_type="application/json")
+    assert (response.status_code, code(response.json()), response.json()["error"]["param"]) == (status, expected, param)
+    assert Group.objects.count() == count
+
+
+def test_forms_and_other_methods_are_refused_in_the_same_shape(world: World) -> None:
+    ask = api(world, "alice")
+    assert code(ask.client.post(f"{ask.base}/groups", {"name": "x"}).json()) == "unsupported_media_type"
+    assert code(ask("put", "/groups", {}, status=405)) == "method_not_allowed"
+    assert code(ask("get", "/groups/999999999999999999999999", status=404)) == "not_found"
+
+
+# --- lists --------------------------------------------------------------------------------------
+def test_a_list_goes_on_by_cursor_whatever_is_added_meanwhile(world: World) -> None:
+    ask, every = api(world, "alice"), list(Group.objects.filter(organization=world.acme).order_by("-pk"))
+    found, cursor = [], ""
+    while True:
+        page = ask("get", f"/groups?limit=2{cursor}")
+        found += [group["id"] for group in page["data"]]
+        create_group(world.sales, name=f"new {len(found)}", by=world.actor("alice"))
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert found == [group.pk for group in every]
+
+
+@pytest.mark.parametrize("cursor", ["x", "%00", "é", "LTE%3D%3D", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5"])
+def test_a_cursor_that_no_list_gave_is_refused_or_leads_nowhere_harmful(world: World, cursor: str) -> None:
+    ask = api(world, "alice")
+    for path in ("/groups", "/ledger", "/audit-events"):
+        response = ask.client.get(f"{ask.base}{path}?cursor={cursor}&limit=-3")
+        assert response.status_code in (200, 400)
+
+
+# --- each resource ------------------------------------------------------------------------------
+def test_organisations(world: World) -> None:
+    ask = api(world, "alice")
+    assert {one["slug"] for one in ask.client.get("/api/v1/organizations").json()["data"]} >= {world.acme.slug}
+    made = ask.client.post("/api/v1/organizations", '{"name": "Beside"}', content_type="application/json")
+    assert (made.status_code, made.json()["kind"]) == (201, "company")
+    assert ask("patch", "", {"fiscal_month": 4, "time_zone": "Europe/Berlin"})["fiscal_month"] == 4
+    assert code(ask("patch", "", {"time_zone": "Mars"}, status=422)) == "refused"
+    assert ask("get", "/me")["role"] == "Super Admin"
+
+
+def test_groups(world: World) -> None:
+    ask = api(world, "alice")
+    about = {"kind": "project", "cost_center": "4711", "owner_id": world.mia.pk}
+    made = ask("post", "/groups", {"parent_id": world.sales.pk, "name": "West", **about}, status=201)
+    assert (made["level"], made["owner_id"], made["parent_id"]) == (2, world.mia.pk, world.sales.pk)
+    path = f"/groups/{made['id']}"
+    assert ask("patch", path, {"name": "East", "owner_id": None}) == ask("get", path)
+    assert ask("post", f"{path}/move", {"parent_id": world.engineering.pk})["parent_id"] == world.engineering.pk
+    assert ask("post", f"{path}/archive")["archived_at"]
+    assert ask("post", f"{path}/restore")["archived_at"] is None
+    deep = ask("post", "/groups", {"parent_id": world.core.pk, "name": "fifth"}, status=422)
+    assert (code(deep), deep["error"]["param"]) == ("refused", "parent")
+
+
+def test_members_and_roles(world: World) -> None:
+    ask, mia = api(world, "alice"), Membership.objects.get(user=world.mia, organization=world.acme)
+    assert ask("get", f"/members/{mia.pk}")["user"] == {"id": world.mia.pk, "email": world.mia.email, "name": "Mia"}
+    assert (
+        ask("post", "/members", {"user_id": world.mia.pk, "group_id": world.field.pk}, status=201)["group_id"] == world.field.pk
+    )
+    ask("post", "/members", {"user_id": world.charlie.pk, "group_id": world.field.pk}, status=404)
+    assert ask("post", f"/members/{mia.pk}/suspend")["suspended_at"]
+    assert ask("post", f"/members/{mia.pk}/resume")["suspended_at"] is None
+    role = ask("post", "/roles", {"user_id": world.mia.pk, "group_id": world.field.pk, "role": "auditor"}, status=201)
+    assert ask("get", f"/roles/{role['id']}")["label"] == "Auditor"
+    ask("delete", f"/roles/{role['id']}", status=204)
+    last = RoleGrant.objects.get(user=world.alice, organization=world.acme)
+    assert code(ask("delete", f"/roles/{last.pk}", status=422)) == "refused"
+
+
+def test_keys(world: World) -> None:
+    ask = api(world, "mia")
+    wanted = {"name": "mine", "group_id": world.gateway.pk, "member_id": world.mia.pk, "application_id": world.assistant.pk}
+    made = ask("post", "/keys", {**wanted, "environment": "staging", "features": ["chat"]}, status=201)
+    path = f"/keys/{made['key']['id']}"
+    assert made["text"].startswith(f"gh_sk_{made['key']['public_id']}_")
+    assert made["text"] not in json.dumps(ask("get", path))
+    changed = ask("patch", path, {"name": "ours"})
+    assert (changed["name"], changed["environment"], changed["features"]) == ("ours", "staging", ["chat"])
+    assert ask("post", f"{path}/rotate", {})["text"] != made["text"]
+    assert ask("post", f"{path}/disable")["status"] == "disabled"
+    assert ask("post", f"{path}/enable")["status"] == "active"
+    ask("delete", path, status=204)
+    assert ApiKey.objects.get(pk=made["key"]["id"]).revoked_at
+    assert code(ask("post", "/keys", {**wanted, "group_id": world.field.pk}, status=404)) == "not_found"
+
+
+def test_applications(world: World) -> None:
+    ask = api(world, "sam")
+    made = ask("post", "/applications", {"name": "Bot", "group_id": world.gateway.pk, "features": ["a"]}, status=201)
+    path = f"/applications/{made['id']}"
+    assert ask("patch", path, {"environments": ["live"], "group_id": world.platform.pk}) == ask("get", path)
+    assert ask("get", path)["group_id"] == world.platform.pk
+    assert ask("post", f"{path}/archive")["archived_at"]
+    assert ask("post", f"{path}/restore")["archived_at"] is None
+    assert {one["name"] for one in api(world, "mia")("get", "/applications")["data"]} == {"Assistant", "Bot"}
+    assert api(world, "noah")("get", "/applications")["data"] == []
+
+
+def test_policies_and_bindings(world: World) -> None:
+    ask = api(world, "alice")
+    limit = {"kind": "budget", "window": "month", "value": "4000000000000000000", "counts_byok": True}
+    rules = [{"kind": "models", "entries": ["gpt-*"]}]
+    made = ask("post", "/policies", {"name": "Team", "limits": [limit], "rules": rules, "clamp": True}, status=201)
+    assert (made["limits"], made["rules"]) == ([limit], rules)
+    path = f"/policies/{made['id']}"
+    assert ask("patch", path, {"limits": [{"kind": "rpm", "window": "minute", "value": 5}]}) == ask("get", path)
+    assert ask("get", path)["limits"][0]["value"] == "5"
+    wrong = ask("patch", path, {"limits": [{"kind": "rpm", "window": "day", "value": "5"}]}, status=422)
+    assert wrong["error"]["param"] == "rpm day"
+    for kind, number in (("group", world.platform.pk), ("member", world.mia.pk), ("api_key", world.key.pk)):
+        bound = ask("post", "/bindings", {"policy_id": made["id"], "subject": {"kind": kind, "id": number}}, status=201)
+        assert (bound["subject"]["kind"], bound["subject"]["id"], bound["reach"]) == (kind, number, "self")
+    assert len(ask("get", "/bindings")["data"]) == 3
+    ask("delete", f"/bindings/{bound['id']}", status=204)
+    ask("post", "/bindings", {"policy_id": made["id"], "subject": {"kind": "group", "id": world.other.root.pk}}, status=422)
+    ask("delete", path, status=204)
+    assert not Policy.objects.filter(pk=made["id"]).exists()
+    assert not Binding.objects.filter(policy=made["id"]).exists()
+
+
+def test_audit_events_as_they_are_hashed(world: World) -> None:
+    found = api(world, "alice")("get", f"/audit-events?action=key.created&target=apikey:{world.key.pk}")["data"]
+    event = AuditEvent.objects.get(organization=world.acme, action="key.created")
+    assert found == [{"facts": event.facts(), "actor_name": "Mia", "hash": event.hash}]
+    assert api(world, "alice")("get", f"/audit-events/{event.sequence}") == found[0]
+
+
+# --- tokens -------------------------------------------------------------------------------------
+def test_a_person_makes_and_revokes_tokens_on_a_page(world: World) -> None:
+    client = Client()
+    client.force_login(world.mia)
+    wanted = {"name": "ci", "days": "30", "read": ["groups", "usage"], "write": ["keys"]}
+    text = client.post("/tokens/", wanted).content.decode()
+    made = AccessToken.objects.get(user=world.mia)
+    assert made.scopes == ["groups:read", "keys:write", "usage:read"]
+    assert f"gh_pat_{made.public_id}_" in text
+    again = client.get("/tokens/").content.decode()
+    assert f"gh_pat_{made.public_id}_" not in again
+    assert made.prefix in again
+    other = Client()
+    other.force_login(world.sam)
+    assert other.post(f"/tokens/{made.pk}/revoke/").status_code == 404
+    assert client.post(f"/tokens/{made.pk}/revoke/").status_code == 302
+    assert "No access token yet" in client.get("/tokens/").content.decode()
+    trail = AuditEvent.objects.filter(object_type="accesstoken", object_id=str(made.pk)).order_by("pk")
+    assert [(event.action, event.organization) for event in trail] == [("api_token.created", None), ("api_token.revoked", None)]
+    assert b"gh_pat" not in json.dumps([event.facts() for event in trail]).encode()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"name": ""}, "name"), ({"days": "9999"}, "days"), ({"read": [], "write": []}, "read"), ({"write": ["audit"]}, "write")],
+)
+def test_a_token_form_says_what_is_wrong_and_keeps_what_was_typed(world: World, wrong: Json, field: str) -> None:
+    client = Client()
+    client.force_login(world.mia)
+    response = client.post("/tokens/", {"name": "my script", "days": "30", "read": ["groups"], **wrong})
+    assert response.status_code == 422
+    assert field in response.context["form"].errors
+    assert not AccessToken.objects.filter(user=world.mia).exists()

@@ -1,0 +1,180 @@
+"""The rights of the API: every route and method of it is tried by everyone; one without a line fails. See test_routes.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
+from orgs.doors import door_of
+from orgs.models import AuditEvent, RoleGrant
+from orgs.permissions import RoleName
+from orgs.services.members import grant_role
+from tests.actors import World
+from tests.orgs.routes import Route, routes_of
+from tests.orgs.test_routes import PEOPLE, URLCONF
+
+Made = dict[str, Any]
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+class Row(NamedTuple):
+    """`codes` are the answers to PEOPLE. The things are Mia's key, membership and group, Sam's application, Lena's second role
+    below, and a policy that is bound there. `sent` is the body, `ids` the names in it of the things' ids."""
+
+    name: str
+    method: str
+    codes: str
+    sent: dict[str, Any] = {}
+    ids: dict[str, str] = {}
+
+
+ROWS = [
+    Row("orgs_api:organizations", "get", "401 200 200 200 200 200 200"),
+    Row("orgs_api:organizations", "post", "401 201 201 201 201 201 201", {"name": "New"}),
+    Row("orgs_api:organization", "get", "401 404 200 200 200 200 200"),
+    Row("orgs_api:organization", "patch", "401 404 403 403 403 403 200", {"week_start": 1}),
+    Row("orgs_api:me", "get", "401 404 200 200 200 200 200"),
+    Row("orgs_api:groups", "get", "401 404 200 200 200 200 200"),
+    Row("orgs_api:groups", "post", "401 404 403 403 201 201 201", {"name": "new"}, {"parent_id": "group_id"}),
+    Row("orgs_api:group", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:group", "patch", "401 404 403 403 200 200 200", {"kind": "team"}),
+    Row("orgs_api:move_group", "post", "401 404 403 403 422 422 422", {}, {"parent_id": "group_id"}),
+    Row("orgs_api:archive_group", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:restore_group", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:members", "get", "401 404 200 200 200 200 200"),
+    Row("orgs_api:members", "post", "401 404 403 403 422 422 422", {}, {"group_id": "group_id", "user_id": "user_id"}),
+    Row("orgs_api:member", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:suspend_member", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:resume_member", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:roles", "get", "401 404 200 200 200 200 200"),
+    Row(
+        "orgs_api:roles",
+        "post",
+        "401 404 403 403 201 201 201",
+        {"role": "finance"},
+        {"group_id": "group_id", "user_id": "user_id"},
+    ),
+    Row("orgs_api:role", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:role", "delete", "401 404 403 403 204 204 204"),
+    Row("orgs_api:keys", "get", "401 404 200 200 200 200 200"),
+    Row(
+        "orgs_api:keys",
+        "post",
+        "401 404 404 201 201 201 201",
+        {"name": "new"},
+        {"group_id": "group_id", "member_id": "user_id"},
+    ),
+    Row("orgs_api:key", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:key", "patch", "401 404 404 200 200 200 200", {"name": "other"}),
+    Row("orgs_api:key", "delete", "401 404 404 204 204 204 204"),
+    Row("orgs_api:disable_key", "post", "401 404 404 200 200 200 200"),
+    Row("orgs_api:enable_key", "post", "401 404 404 200 200 200 200"),
+    Row("orgs_api:rotate_key", "post", "401 404 404 200 200 200 200"),
+    Row("orgs_api:applications", "get", "401 404 200 200 200 200 200"),
+    Row("orgs_api:applications", "post", "401 404 403 403 201 201 201", {"name": "new"}, {"group_id": "group_id"}),
+    Row("orgs_api:application", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:application", "patch", "401 404 403 403 200 200 200", {"name": "other"}),
+    Row("orgs_api:archive_application", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:restore_application", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:events", "get", "401 404 403 403 200 200 200"),
+    Row("orgs_api:event", "get", "401 404 403 403 200 200 200"),
+    Row("guardrails_api:policies", "get", "401 404 200 200 200 200 200"),
+    Row("guardrails_api:policies", "post", "401 404 403 403 201 201 201", {"name": "new"}),
+    Row("guardrails_api:policy", "get", "401 404 404 200 200 200 200"),
+    Row("guardrails_api:policy", "patch", "401 404 403 403 200 200 200", {"description": "x"}),
+    Row("guardrails_api:policy", "delete", "401 404 403 403 204 204 204"),
+    Row("guardrails_api:bindings", "get", "401 404 200 200 200 200 200"),
+    Row(
+        "guardrails_api:bindings",
+        "post",
+        "401 404 403 403 201 201 201",
+        {"subject": {"kind": "group"}},
+        {"policy_id": "policy_id"},
+    ),
+    Row("guardrails_api:binding", "get", "401 404 404 200 200 200 200"),
+    Row("guardrails_api:binding", "delete", "401 404 403 403 204 204 204"),
+    Row("analytics_api:usage", "get", "401 404 200 200 200 200 200"),
+    Row("analytics_api:ledger", "get", "401 404 200 200 200 200 200"),
+    Row("analytics_api:call", "get", "401 404 404 404 404 404 404"),
+]
+
+
+def api_routes() -> list[Route]:
+    return [route for route in routes_of(URLCONF) if (door := door_of(route.view)) and door.kind == "api"]
+
+
+def methods_of(route: Route) -> set[str]:
+    view = route.view.cls  # type: ignore[attr-defined]
+    return {method for method in METHODS if hasattr(view, method)}
+
+
+def test_every_route_and_method_of_the_api_is_tried() -> None:
+    served = {(route.name, method) for route in api_routes() for method in methods_of(route)}
+    assert served ^ {(row.name, row.method) for row in ROWS} == set()
+
+
+def test_everything_below_the_address_of_the_api_says_so() -> None:
+    """But for what is public there: the document, its page, the question why a call would pass, and what is nothing."""
+    below = [route for route in routes_of(URLCONF) if route.path.startswith("/api/")]
+    others = {route.name for route in below} - {route.name for route in api_routes()}
+    assert others == {"api:explain", "api_document:openapi", "api_document:page", "api_absent"}
+
+
+@pytest.fixture
+def made(world: World) -> Made:
+    alice = world.actor("alice")
+    policy = create_policy(world.acme, name="Team", limits=[LimitSpec("rpm", "minute", 5)], by=alice)
+    return {
+        "org": world.acme.slug,
+        "group_id": world.gateway.pk,
+        "user_id": world.mia.pk,
+        "member_id": world.actor("mia").memberships[0].pk,
+        "role_id": grant_role(world.lena, role=RoleName.FINANCE, group=world.core, by=alice).pk,
+        "key_id": world.key.pk,
+        "application_id": world.assistant.pk,
+        "policy_id": policy.pk,
+        "binding_id": bind(policy, subject=world.gateway, by=alice).pk,
+        "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
+        "call_id": UUID(int=7),
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
+def test_everyone_gets_what_the_table_says(world: World, made: Made, row: Row) -> None:
+    route = next(route for route in api_routes() if route.name == row.name)
+    url = reverse(row.name, kwargs={name: value for name, value in made.items() if name in route.arguments})
+    body = {**row.sent, **{name: made[of] for name, of in row.ids.items()}}
+    if "subject" in body:
+        body["subject"] = {"kind": "group", "id": world.core.pk}
+    assert " ".join(str(asked(world, person, row.method, url, body)) for person in PEOPLE) == row.codes
+
+
+def asked(world: World, person: str, method: str, url: str, body: dict[str, Any]) -> int:
+    """Undone before the next asks."""
+    client = Client()
+    if person != "anonymous":
+        client.force_login(getattr(world, person))
+    sent = {} if method == "get" else {"data": json.dumps(body), "content_type": "application/json"}
+    with transaction.atomic():
+        response = getattr(client, method)(url, **sent)
+        transaction.set_rollback(True)
+    code: int = response.status_code
+    return code
+
+
+def test_lena_and_sam_may_change_nothing_at_their_own_node(world: World, made: Made) -> None:
+    assert RoleGrant.objects.filter(user=world.sam, group=world.platform).exists()
+    for name, url_name, body in (("sam", "group", {"kind": "x"}), ("lena", "roles", {"role": "finance"})):
+        node = world.platform if name == "sam" else world.engineering
+        arguments = {"org": world.acme.slug, **({"group_id": node.pk} if url_name == "group" else {})}
+        extra = {} if url_name == "group" else {"group_id": node.pk, "user_id": world.mia.pk}
+        method = "patch" if url_name == "group" else "post"
+        assert asked(world, name, method, reverse(f"orgs_api:{url_name}", kwargs=arguments), {**body, **extra}) in (403, 404)
