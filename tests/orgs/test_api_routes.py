@@ -62,7 +62,7 @@ ROWS = [
         {"role": "finance"},
         {"group_id": "group_id", "user_id": "user_id"},
     ),
-    Row("orgs_api:role", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:role", "get", "401 404 404 404 200 200 200"),
     Row("orgs_api:role", "delete", "401 404 403 403 204 204 204"),
     Row("orgs_api:keys", "get", "401 404 200 200 200 200 200"),
     Row(
