@@ -32,7 +32,7 @@ class SumsOut(serializers.Serializer[Sums]):
     calls = serializers.IntegerField()
     tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField(source="cached")
-    errors = serializers.IntegerField()
+    failed = serializers.IntegerField(source="errors")
     refused = serializers.IntegerField()
 
 

@@ -20,15 +20,6 @@ def access_organization_by_slug(user: User, slug: str, *, origin: Origin = NOWHE
     return actor
 
 
-def access_grant_by_id(actor: Actor, grant_id: int, permission: Permission) -> RoleGrant:
-    """Raises Http404."""
-    grants = RoleGrant.objects.filter(organization=actor.organization, pk=grant_id)
-    grant = grants.select_related("user", LINEAGE).first()
-    if grant is None or not actor.can(permission, grant.group):
-        raise Http404("no such role")
-    return grant
-
-
 def access_group_by_id(actor: Actor, group_id: int, permission: Permission) -> Group:
     """Raises Http404."""
     group: Group | None = Group.objects.filter(organization=actor.organization, pk=group_id).select_related(ABOVE).first()

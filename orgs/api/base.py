@@ -53,7 +53,7 @@ class ApiView(APIView):
     resource: ClassVar[str]
 
     @classmethod
-    def as_view(cls, **options: Any) -> Callable[..., HttpResponseBase]:
+    def as_view(cls, **options: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]
         view = super().as_view(**options)
         view.door = Door("api", cls.needs())  # type: ignore[attr-defined]
         return view
@@ -72,7 +72,7 @@ class ApiView(APIView):
         if isinstance(token, AccessToken) and not allows(token.scopes, resource=self.resource, write=write):
             raise errors.ScopeMissing(f"This token lacks the scope {self.resource}:{'write' if write else 'read'}.")
 
-    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
         return super().finalize_response(request, response, *args, **kwargs)
 

@@ -45,8 +45,9 @@ class RoleOut(serializers.Serializer[RoleGrant]):
     id = serializers.IntegerField()
     user = Person()
     group_id = serializers.IntegerField()
-    role = serializers.CharField()
-    label = serializers.CharField()
+    role = serializers.CharField(help_text="The shipped role, or nothing.")
+    custom_role_id = serializers.IntegerField(allow_null=True)
+    name = serializers.CharField(source="label", help_text="As people call it.")
     created_at = serializers.DateTimeField()
 
 
@@ -121,5 +122,5 @@ class OneRole(OrgApiView):
 
     @operation("End a granted role", status=204)
     def delete(self, request: Request, org: str, role_id: int) -> Response:
-        revoke_role(access_grant_by_id(self.actor, role_id, P.GRANT_ROLES), by=self.actor)
+        revoke_role(access_grant_by_id(self.actor, role_id), by=self.actor)
         return Response(status=204)

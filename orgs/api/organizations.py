@@ -42,7 +42,9 @@ class ChangedOrganization(Body):
 
 
 class Grant(serializers.Serializer[Any]):
+    name = serializers.CharField(source="label")
     role = serializers.CharField()
+    custom_role_id = serializers.IntegerField(allow_null=True)
     group_id = serializers.IntegerField()
 
 

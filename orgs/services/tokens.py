@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
-from orgs.audit import audit_as
+from orgs.audit import Value, audit_as
 from orgs.errors import Refused
 from orgs.models import AccessToken, User
 from orgs.origin import NOWHERE, Origin
@@ -47,7 +47,7 @@ def create_token(
             last_four=text.last_four,
             digest=digest(text.text),
         )
-        facts = {"public_id": token.public_id, "scopes": wanted, "expires_at": expires_at.isoformat()}
+        facts: dict[str, Value] = {"public_id": token.public_id, "scopes": wanted, "expires_at": expires_at.isoformat()}
         audit_as(user, "api_token.created", organization=None, origin=origin, target=token, after=facts)
     return token, text.text
 

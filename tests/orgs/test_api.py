@@ -208,7 +208,7 @@ def test_members_and_roles(world: World) -> None:
     assert ask("post", f"/members/{mia.pk}/suspend")["suspended_at"]
     assert ask("post", f"/members/{mia.pk}/resume")["suspended_at"] is None
     role = ask("post", "/roles", {"user_id": world.mia.pk, "group_id": world.field.pk, "role": "auditor"}, status=201)
-    assert ask("get", f"/roles/{role['id']}")["label"] == "Auditor"
+    assert ask("get", f"/roles/{role['id']}")["name"] == "Auditor"
     ask("delete", f"/roles/{role['id']}", status=204)
     last = RoleGrant.objects.get(user=world.alice, organization=world.acme)
     assert code(ask("delete", f"/roles/{last.pk}", status=422)) == "refused"

@@ -99,7 +99,7 @@ def operations() -> dict[str, list[Any]]:
     schema = schemathesis.openapi.from_dict(json.loads(json.dumps(document())))
     found: dict[str, list[Any]] = {}
     for one in schema.get_all_operations():
-        operation = one.ok()
+        operation: Any = one.ok()  # type: ignore[union-attr]
         found.setdefault([*operation.path.split("/"), "", ""][5] or "organizations", []).append(operation)
     return found
 
@@ -112,7 +112,7 @@ def placed(case: Any, ids: Ids) -> Any:
     parameters = {name: ids.get(name, value) for name, value in (case.path_parameters or {}).items()}
     case.path_parameters = parameters
     if isinstance(case.body, dict):
-        sent = {name: ids.get(NAMES.get(name, name), value) for name, value in case.body.items()}
+        sent = {name: ids.get(NAMES.get(str(name), str(name)), value) for name, value in case.body.items()}
         subject = sent.get("subject")
         if ids and isinstance(subject, dict) and "kind" in subject:
             column = {"group": "group_id", "member": "user_id", "api_key": "key_id", "application": "application_id"}
