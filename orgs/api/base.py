@@ -32,6 +32,7 @@ from orgs.models import AccessToken, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.tokens import allows
+from orgs.viewing import refuse_change, viewed
 
 Row = TypeVar("Row", bound=Model)
 Out = type[serializers.BaseSerializer[Any]]
@@ -112,7 +113,10 @@ class OrgApiView(ApiView):
         actor = access_organization_by_slug(self.person, slug, origin=origin_of(cast(HttpRequest, request)))
         if actor.organization.frozen_at:
             raise OrganizationFrozen
-        return actor
+        # A session that looks as somebody else does so here too; a token has no session.
+        looking_as = None if request.auth else viewed(request.session, by=actor)
+        refuse_change(request.method, viewer=actor if looking_as else None)
+        return looking_as or actor
 
 
 def one_of(rows: QuerySet[Row], number: Any) -> Row:

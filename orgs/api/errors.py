@@ -1,6 +1,7 @@
 """Every refusal of the API in one shape: `{"error": {"code", "message", "param"}}`, as the proxy's side answers too.
 
-400 invalid_json, invalid_cursor · 401 unauthenticated · 403 permission_missing, scope_missing, csrf_failed, organization_frozen ·
+400 invalid_json, invalid_cursor · 401 unauthenticated ·
+403 permission_missing, scope_missing, csrf_failed, only_looking, organization_frozen ·
 404 not_found · 405 · 406 · 415 · 422 invalid (a field is wrong), refused (a rule forbids it) · 429 rate_limited · 503 unavailable
 """
 
@@ -18,6 +19,7 @@ from rest_framework.response import Response
 
 from orgs.denials import record_denial
 from orgs.errors import NotAllowed, OrganizationFrozen, Refused
+from orgs.viewing import OnlyLooking
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,8 @@ def answer(exception: Exception, context: dict[str, Any]) -> Response | None:
         case NotAllowed():
             _record(exception, context)
             return _error(403, "permission_missing", f"You lack the permission “{exception.permission.label}” there.")
+        case OnlyLooking():
+            return _error(403, "only_looking", str(exception))
         case Refused():
             return _error(422, "refused", exception.message, param=exception.field)
         case Http404() | exceptions.NotFound():
@@ -70,10 +74,12 @@ def answer(exception: Exception, context: dict[str, Any]) -> Response | None:
             return _forbidden(exception)
         case exceptions.APIException():
             return _of_framework(exception)
-        case RedisError() | OperationalError():
-            log.warning("api_unavailable", error=type(exception).__name__)
-            return _error(503, "unavailable", "Gatehouse cannot reach its database or Redis: try again in a moment.")
-    return None
+    return _unavailable(exception) if isinstance(exception, RedisError | OperationalError) else None
+
+
+def _unavailable(exception: Exception) -> Response:
+    log.warning("api_unavailable", error=type(exception).__name__)
+    return _error(503, "unavailable", "Gatehouse cannot reach its database or Redis: try again in a moment.")
 
 
 def _forbidden(exception: Exception) -> Response:

@@ -18,6 +18,7 @@ from orgs.services.freezing import freeze_organization, freeze_person
 from orgs.services.groups import create_group
 from orgs.services.tokens import create_token, revoke_token
 from orgs.tokens import SCOPES
+from orgs.viewing import start
 from tests.actors import World, operator
 
 Json = dict[str, Any]
@@ -95,6 +96,18 @@ def test_a_session_may_too_but_changes_need_the_token_of_its_pages(world: World)
     client.get("/tokens/")
     headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
     assert client.patch(url, {"week_start": 6}, content_type="application/json", headers=headers).json()["week_start"] == 6
+
+
+def test_a_session_that_looks_as_somebody_else_looks_so_here_and_changes_nothing(world: World) -> None:
+    client = Client()
+    client.force_login(world.alice)
+    url, session = f"/api/v1/organizations/{world.acme.slug}", client.session
+    start(session, world.mia, by=world.actor("alice"))
+    session.save()
+    assert client.get(f"{url}/me").json()["email"] == world.mia.email
+    refused = client.patch(url, {"week_start": 6}, content_type="application/json")
+    assert (refused.status_code, code(refused.json())) == (403, "only_looking")
+    assert api(world, "alice")("get", "/me")["email"] == world.alice.email
 
 
 def test_a_frozen_organisation_says_so(world: World) -> None:
