@@ -1,0 +1,106 @@
+"""Rights over things: where one stands, from whoever asks. Own, below, beside, above, and in another organisation.
+
+Seen from Sam's node: platform, gateway below it, field beside it, engineering above it. Lena stands above all but the field,
+Alice above everything; Mia is a member of the gateway. What is out of reach is a 404 like what does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+
+from orgs.models import AuditEvent
+from orgs.services.applications import create_application
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member
+from tests.actors import World, make_user
+
+PLACES = {"own": "platform", "below": "gateway", "beside": "field", "above": "engineering", "other": "elsewhere"}
+PEOPLE = ("mia", "sam", "lena", "alice")
+
+
+class Row(NamedTuple):
+    """`codes`: of each of PEOPLE the answers at each of PLACES."""
+
+    name: str
+    method: str
+    thing: str
+    codes: dict[str, str]
+    sent: dict[str, Any] | None = None
+
+
+SEEN = {"sam": "200 200 404 404 404", "lena": "200 200 404 200 404", "alice": "200 200 200 200 404"}
+BELOW = {"sam": "404 200 404 404 404", "lena": "200 200 404 404 404", "alice": "200 200 200 200 404"}
+NOTHING, NO_DOOR = "404 404 404 404 404", "403 403 403 403 403"
+
+ROWS = [
+    Row("guardrails:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("audit:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
+    Row("orgs_api:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("orgs_api:key", "patch", "key_id", {"mia": NOTHING, **SEEN}, {"name": "x"}),
+    Row("orgs_api:disable_key", "post", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("orgs_api:group", "get", "group_id", {"mia": "404 200 404 404 404", **SEEN}),
+    Row("orgs_api:group", "patch", "group_id", {"mia": NO_DOOR, **BELOW}, {"kind": "x"}),
+    Row("orgs_api:member", "get", "member_id", {"mia": NOTHING, **SEEN}),
+    Row("orgs_api:suspend_member", "post", "member_id", {"mia": NO_DOOR, **SEEN}),
+    # Keys name applications on their way up, so whoever makes keys below one sees it.
+    Row(
+        "orgs_api:application",
+        "get",
+        "application_id",
+        {"mia": "200 200 404 200 404", **SEEN, "sam": "200 200 404 200 404"},
+    ),
+    Row("orgs_api:application", "patch", "application_id", {"mia": NO_DOOR, **SEEN}, {"name": "x"}),
+    Row("orgs_api:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
+]
+
+
+def things_at(world: World, place: str) -> dict[str, int]:
+    """A group, an application, its service key with the event of its making, and a member who has nothing else."""
+    by, group = world.actor("charlie" if place == "other" else "alice"), world.group(PLACES[place])
+    application = create_application(group, name=f"App {place}", by=by)
+    key, _ = create_api_key(group, name=f"Key {place}", application=application, by=by)
+    event = AuditEvent.objects.get(object_type="apikey", object_id=str(key.pk))
+    member = add_member(make_user(f"{place}.{world.acme.pk}@example.test"), group=group, by=by)
+    return {
+        "group_id": group.pk,
+        "application_id": application.pk,
+        "key_id": key.pk,
+        "member_id": member.pk,
+        # The same place in the chain of this organisation is another event.
+        "sequence": event.sequence + (10**6 if place == "other" else 0),
+    }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
+def test_rights_over_a_thing_are_judged_where_it_stands(world: World, row: Row) -> None:
+    things = {place: things_at(world, place) for place in PLACES}
+    assert {person: answers(world, person, row, things) for person in PEOPLE} == row.codes
+
+
+def answers(world: World, person: str, row: Row, things: dict[str, dict[str, int]]) -> str:
+    client = Client()
+    client.force_login(getattr(world, person))
+    body = {} if row.method == "get" else {"data": json.dumps(row.sent or {}), "content_type": "application/json"}
+    codes = []
+    for place in PLACES:
+        url = reverse(row.name, kwargs={"org": world.acme.slug, row.thing: things[place][row.thing]})
+        with transaction.atomic():
+            codes.append(str(getattr(client, row.method)(url, **body).status_code))
+            transaction.set_rollback(True)
+    return " ".join(codes)
+
+
+def test_the_same_things_asked_for_in_their_own_organisation_are_strangers_404s(world: World) -> None:
+    """The path names the other organisation: whoever does not belong to it gets no further than its door."""
+    things, client = things_at(world, "other"), Client()
+    client.force_login(world.alice)
+    for row in ROWS:
+        if row.method == "get":
+            url = reverse(row.name, kwargs={"org": world.other.slug, row.thing: things[row.thing]})
+            assert client.get(url).status_code == 404
