@@ -113,7 +113,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "orgs.middleware.LastUseMiddleware",
+    "orgs.middleware.RefusedFormMiddleware",
+    "orgs.middleware.LeavingMiddleware",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 ASGI_APPLICATION = "gateway_project.asgi.application"
@@ -162,7 +164,7 @@ SIGN_UP_OPEN = _flag("SIGN_UP_OPEN", True)
 ACCOUNT_SESSION_REMEMBER = True
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
-# True would write the session row on every page.
+# True would write the session row on every page; orgs.middleware does it now and then.
 USERSESSIONS_TRACK_ACTIVITY = False
 # Whoever changes how they sign in is told by e-mail.
 ACCOUNT_EMAIL_NOTIFICATIONS = True
@@ -185,6 +187,7 @@ ACCOUNT_RATE_LIMITS = {
 }
 MFA_ADAPTER = "orgs.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {"add_webauthn": "orgs.account_forms.AddPasskeyForm"}
 MFA_PASSKEY_LOGIN_ENABLED = True
 # Browsers offer passkeys over plain HTTP on this machine's own name only.
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not SECURE

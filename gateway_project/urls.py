@@ -11,6 +11,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("sso/", include("orgs.sso.urls")),
     path("o/<slug:org>/security/", include("orgs.sso_urls")),
+    path("account/", include("orgs.account_urls")),
     path("api/v1/", include("proxy.api_urls")),
     path("api/v1/", include("gateway_project.api_urls")),
     path("api/v1/", include("orgs.api.urls")),

@@ -12,24 +12,27 @@ from typing import Any, cast
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.stagekit import clear_login
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
+from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from gateway_project.lib import crypto
-from gateway_project.lib.addresses import client_address
-from orgs import viewing
+from orgs import sign_in_mail, viewing
+from orgs.mail import compose
 from orgs.models import User
 from orgs.origin import origin_of
 from orgs.services.invitations import find
 from orgs.services.organizations import create_personal_account
+from orgs.sign_in_events import record_blocked
 from orgs.sso import required
 
 # Pages of allauth on which an address is claimed.
@@ -64,10 +67,24 @@ class AccountAdapter(DefaultAccountAdapter):
                 create_personal_account(saved)
         return saved
 
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        try:
+            super().pre_authenticate(request, **credentials)
+        except ValidationError:
+            record_blocked(request, credentials.get("email", ""))
+            raise
+
+    def render_mail(
+        self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> EmailMultiAlternatives:
+        """allauth writes to one address at a time, whatever its types say."""
+        mail = compose(sign_in_mail.message(template_prefix, context), to=cast(str, email))
+        mail.extra_headers.update(headers or {})
+        return mail
+
     def get_client_ip(self, request: HttpRequest) -> str:
         """What limits are counted by, and sessions and messages name: the caller behind proxies that are trusted."""
-        peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
-        return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES) or NOWHERE
+        return origin_of(request).ip or NOWHERE
 
     def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **facts: Any) -> HttpResponse | None:
         """Asked before every sign-in, whatever way it is tried, the first factor being right."""
@@ -129,6 +146,9 @@ class MFAAdapter(DefaultMFAAdapter):
 
     def get_totp_issuer(self) -> str:
         return "Gatehouse"
+
+    def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
+        return f"Passkey {Authenticator.objects.filter(user=user, type=type).count() + 1}"
 
     def encrypt(self, text: str) -> str:
         return crypto.encrypt(text, bound_to=SECOND_FACTOR)

@@ -8,7 +8,9 @@ class OrgsConfig(AppConfig):
     def ready(self) -> None:
         from orgs.navigation import TABS, Entry, register
         from orgs.permissions import Permission
+        from orgs.sign_in_events import connect
 
+        connect()
         register(
             Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, shortcut="s", everywhere=True)
         )

@@ -1,9 +1,9 @@
 """The doors of the console: every view declares who may pass, and a test walks the URLconf for one that does not.
 
 `org_view(Permission.X, …)` is the only way into an organisation: anonymous people go to the login, strangers get the
-same 404 as for an organisation that does not exist, and members without any of the permissions anywhere a 403 that
-says what is missing and who can grant it. A view that acts on one thing still asks for that thing by its id
-(orgs/lookups.py), which judges the very node.
+same 404 as for an organisation that does not exist, members without the second factor that it requires to where they
+set one up, and members without any of the permissions anywhere a 403 that says what is missing and who can grant it. A
+view that acts on one thing still asks for that thing by its id (orgs/lookups.py), which judges the very node.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from orgs.lookups import access_organization_by_slug
 from orgs.models import Organization, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
+from orgs.second_factor import keeps_out
 from orgs.selectors import granters
 from orgs.viewing import OnlyLooking, refuse_change, viewed
 
@@ -67,6 +68,8 @@ def org_view(
             if not request.user.is_authenticated:
                 return _to_login(request)
             entered = _enter(request, slug=org)
+            if keeps_out(entered.organization, entered.user):
+                return _to_second_factor(entered)
             try:
                 if entered.organization.frozen_at:
                     raise OrganizationFrozen
@@ -151,6 +154,15 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug
     return entered
+
+
+def _to_second_factor(request: OrgRequest) -> HttpResponse:
+    """Why nothing of the organisation opens, and where to set one up; a fragment leaves its place to that page."""
+    if request.htmx:
+        return HttpResponseClientRedirect(request.organization.get_absolute_url())
+    response = render(request, "orgs/second_factor_required.html", {"organization": request.organization}, status=403)
+    add_never_cache_headers(response)
+    return response
 
 
 def _forbidden(request: OrgRequest, missing: NotAllowed) -> HttpResponse:

@@ -28,7 +28,7 @@ class SettingsForm(forms.Form):
     # Fields that the form shows and saves as the organisation has them.
     AS_THEY_ARE = (
         *("name", "time_zone", "week_start", "fiscal_month", "reset_hour"),
-        *("attribution_required", "admit_unguarded", "content_retention_hours"),
+        *("attribution_required", "admit_unguarded", "content_retention_hours", "second_factor_required"),
     )
 
     name = forms.CharField(max_length=120)
@@ -61,6 +61,11 @@ class SettingsForm(forms.Form):
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     admit_unguarded = forms.BooleanField(required=False, label="Let calls pass while limits cannot be checked")
+    second_factor_required = forms.BooleanField(
+        required=False,
+        label="Require a second factor",
+        help_text="Who has neither an authenticator app nor a passkey sees nothing of this organisation until one is set up.",
+    )
     content_retention_hours = forms.IntegerField(
         label="Keep contents of calls for",
         min_value=0,
@@ -93,6 +98,7 @@ class SettingsForm(forms.Form):
             "attribution_required": cleaned["attribution_required"],
             "admit_unguarded": cleaned["admit_unguarded"],
             "content_retention_hours": cleaned["content_retention_hours"],
+            "second_factor_required": cleaned["second_factor_required"],
             "approval_since": (self.chosen_since or timezone.now()) if cleaned["approval_required"] else None,
         }
 

@@ -100,6 +100,9 @@ class Organization(Freezable):
     content_retention_hours = models.SmallIntegerField(
         default=0, help_text="How long contents of calls may be kept, encrypted; 0: not at all."
     )
+    second_factor_required = models.BooleanField(
+        default=False, help_text="Members without a second factor cannot open any of its pages."
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     # 30 days.

@@ -26,7 +26,7 @@ from orgs.sso.views import safe_next
 
 
 class AddressForm(forms.Form):
-    login = EmailField()
+    login = EmailField(label="E-mail")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

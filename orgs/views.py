@@ -11,6 +11,7 @@ from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view,
 from orgs.errors import Refused
 from orgs.forms import SettingsForm, offered_time_zones
 from orgs.permissions import Permission
+from orgs.second_factor import people_without_second_factor
 from orgs.selectors import home_organization, organizations_of
 from orgs.services.organizations import change_settings, create_personal_account
 
@@ -56,5 +57,9 @@ def settings(request: OrgRequest) -> HttpResponse:
             request.session[remembered] = form.chosen_since.isoformat() if form.chosen_since else ""
             messages.success(request, "The settings are saved. They count from the next call on.")
             return redirect(request.path)
-    context = {"form": form, "time_zones": offered_time_zones()}
+    context = {
+        "form": form,
+        "time_zones": offered_time_zones(),
+        "without_factor": people_without_second_factor(request.organization).count(),
+    }
     return render(request, "orgs/settings.html", context, status=422 if form.is_bound else 200)

@@ -14,6 +14,7 @@ from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import Group, Membership, Organization, RoleGrant, User
 from orgs.permissions import Permission, RoleName
+from orgs.second_factor import has_second_factor
 from orgs.services.changes import changing, clean_name, clean_time_zone
 
 
@@ -59,6 +60,7 @@ class Settings(TypedDict, total=False):
     approval_since: datetime | None
     admit_unguarded: bool
     content_retention_hours: int
+    second_factor_required: bool
 
 
 def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[Settings]) -> Organization:
@@ -73,6 +75,10 @@ def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[S
         organization.refresh_from_db()
         before = {field: getattr(organization, field) for field in wanted}
         after = {field: value for field, value in _clean(wanted).items() if value != before[field]}
+        if after.get("second_factor_required") and not has_second_factor(by.user):
+            raise Refused(
+                "Set up a second factor for yourself first: this would keep you out, too.", field="second_factor_required"
+            )
         if after:
             Organization.objects.filter(pk=organization.pk).update(**after)
             # An update, not a save: django-mptt would move the tree to the new name's place among all tenants' trees.

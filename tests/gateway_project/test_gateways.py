@@ -47,7 +47,7 @@ def test_what_a_gateway_says_is_in_its_log(start_gateway: Callable[..., Gateway]
 
 def test_the_browser_opens_the_sign_in_page(gateway: Gateway, page: Page) -> None:
     page.goto(f"{gateway.url}/accounts/login/")
-    assert page.get_by_role("button", name="Sign in").is_visible()
+    assert page.get_by_role("button", name="Continue").is_visible()
 
 
 @pytest.mark.parametrize(("value", "fail"), [("true", True), ("1", True), ("", False), ("false", False)])

@@ -16,7 +16,12 @@ class Route(NamedTuple):
 
 
 def routes_of(urlconf: str) -> list[Route]:
-    return list(_walk(get_resolver(urlconf), path="/", namespaces=(), arguments=frozenset()))
+    """Of two with one path Django takes the first, so the second is none."""
+    every = _walk(get_resolver(urlconf), path="/", namespaces=(), arguments=frozenset())
+    first: dict[str, Route] = {}
+    for route in every:
+        first.setdefault(route.path, route)
+    return list(first.values())
 
 
 def _walk(resolver: URLResolver, *, path: str, namespaces: tuple[str, ...], arguments: frozenset[str]) -> Iterator[Route]:

@@ -33,7 +33,6 @@ URLCONF = "gateway_project.urls"
 
 # allauth's own pages of sign-in and of a person's account, each of which sees to its own access.
 ALLAUTH = {
-    "account_login",
     "account_logout",
     "account_inactive",
     "account_signup",
@@ -59,15 +58,12 @@ ALLAUTH = {
     "mfa_activate_totp",
     "mfa_deactivate_totp",
     "mfa_generate_recovery_codes",
-    "mfa_view_recovery_codes",
-    "mfa_download_recovery_codes",
     "mfa_list_webauthn",
     "mfa_add_webauthn",
     "mfa_reauthenticate_webauthn",
     "mfa_remove_webauthn",
     "mfa_edit_webauthn",
     "mfa_login_webauthn",
-    "usersessions_list",
     # Accounts elsewhere: where a sign-in with one begins, and where it comes back.
     "github_login",
     "github_callback",
@@ -112,6 +108,15 @@ OPERATOR = [
     ("platform:unfreeze_organization", "post"),
 ]
 ROWS = [
+    # Of the person, whatever their organisations; who is signed in has no business at the sign-in page.
+    Row("account_login", "200 302 302 302 302 302 302"),
+    Row("account:profile", "302 200 200 200 200 200 200"),
+    Row("account:profile", "302 422 422 422 422 422 422", method="post"),
+    Row("account:end_session", "302 404 404 404 404 404 404", method="post"),
+    Row("account:end_other_sessions", "302 302 302 302 302 302 302", method="post"),
+    Row("usersessions_list", "302 200 200 200 200 200 200"),
+    Row("mfa_view_recovery_codes", "302 404 404 404 404 404 404"),
+    Row("mfa_download_recovery_codes", "302 404 404 404 404 404 404"),
     Row("orgs:home", "302 302 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302"),
     Row("orgs:switch", "302 404 302 302 302 302 302", method="post"),
@@ -401,6 +406,7 @@ def _arguments(world: World) -> dict[str, Any]:
         "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
         "import_id": 0,
         "token": "no-invitation-has-this-token",
+        "session_id": 0,
     }
 
 

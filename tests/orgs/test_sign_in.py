@@ -68,7 +68,7 @@ def test_a_taken_address_makes_no_second_account() -> None:
 def test_a_bad_form_keeps_what_was_typed_and_makes_nothing() -> None:
     email = address("mia")
     response = browser().post("/accounts/signup/", {"email": email, "password1": PASSWORD, "password2": "other"})
-    assert response.status_code == 200
+    assert response.status_code == 422
     assert email in response.content.decode()
     assert not User.objects.filter(email=email).exists()
 

@@ -1,0 +1,34 @@
+"""E-mail to people: one look, as text and as HTML, for every message that Gatehouse sends.
+
+The HTML is one table with styles at its elements, since that is what mail programs agree on; it loads nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+
+
+@dataclass(frozen=True)
+class Message:
+    """`paragraphs` stand above the button or the code, `notes` in small print below. `link` is an absolute address."""
+
+    subject: str
+    paragraphs: tuple[str, ...]
+    button: str = ""
+    link: str = ""
+    code: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def compose(message: Message, *, to: str) -> EmailMultiAlternatives:
+    """Ready to be sent. A subject is one line, whatever stands in a name."""
+    context = {"message": message, "to": to, "public_url": settings.PUBLIC_URL}
+    mail = EmailMultiAlternatives(
+        subject=" ".join(message.subject.split()), body=render_to_string("mail/message.txt", context).strip() + "\n", to=[to]
+    )
+    mail.attach_alternative(render_to_string("mail/message.html", context), "text/html")
+    return mail

@@ -1,0 +1,61 @@
+"""What surrounds every page of a signed-in person, and allauth's pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from allauth.usersessions.models import UserSession
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.response import TemplateResponse
+from django.utils.cache import add_never_cache_headers
+from django.utils.deprecation import MiddlewareMixin
+
+from orgs.origin import origin_of
+from orgs.services.sessions import SEEN_EVERY
+
+SEEN = "seen_at"
+
+
+class LastUseMiddleware(MiddlewareMixin):
+    """Remembers when and from where a session was used last, every ten minutes: a page costs no query for it."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        session = getattr(request, "session", None)
+        if session is None or not session.accessed or not session.get("_auth_user_id") or not session.session_key:
+            return response
+        now = datetime.now(UTC)
+        if now.timestamp() - session.get(SEEN, 0) >= SEEN_EVERY.total_seconds():
+            session[SEEN] = int(now.timestamp())
+            seen = {"last_seen_at": now, "ip": origin_of(request).ip}
+            UserSession.objects.filter(session_key=session.session_key).update(**{name: v for name, v in seen.items() if v})
+        return response
+
+
+class RefusedFormMiddleware(MiddlewareMixin):
+    """A form of allauth's that is shown again with its errors is answered 422, as all others here are."""
+
+    def process_template_response(self, request: HttpRequest, response: TemplateResponse) -> TemplateResponse:
+        form = (response.context_data or {}).get("form")
+        if request.method == "POST" and response.status_code == 200 and form is not None and form.is_bound and form.errors:
+            response.status_code = 422
+        return response
+
+
+class LeavingMiddleware(MiddlewareMixin):
+    """A form leads to pages of this site only (form-action of the policy), and browsers hold its redirects against it, too.
+
+    So a sign-in that goes on elsewhere is answered with a page that goes on by itself.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        url = response.headers.get("Location", "")
+        leads_away = request.method == "POST" and response.status_code in (302, 303) and urlsplit(url).scheme in ("http", "https")
+        host = urlsplit(url).netloc if leads_away else ""
+        if not host or host == request.get_host():
+            return response
+        page = render(request, "account/leaving.html", {"url": url, "host": host})
+        page.cookies = response.cookies
+        add_never_cache_headers(page)
+        return page
