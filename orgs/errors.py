@@ -3,6 +3,7 @@
 Exception
 ├── Refused        a rule forbids it, whoever asks; `field` names the form field it is about, if any
 ├── NotAllowed     this person lacks a permission there (a PermissionDenied: the console answers 403)
+├── SecondFactorMissing  the organisation requires one (a PermissionDenied too)
 └── OrganizationFrozen   the operator has stopped it: nobody inside may do anything (a PermissionDenied too)
 """
 
@@ -34,3 +35,7 @@ class NotAllowed(PermissionDenied):
 
 class OrganizationFrozen(PermissionDenied):
     """Its people get a page that says so."""
+
+
+class SecondFactorMissing(PermissionDenied):
+    """The organisation opens to people with a second factor only, and this person has none."""

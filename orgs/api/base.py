@@ -26,11 +26,12 @@ from orgs.api import errors
 from orgs.api.authentication import ConsoleSession, PersonThrottle, TokenAuthentication
 from orgs.api.paging import MOST, page_of
 from orgs.doors import Door
-from orgs.errors import NotAllowed, OrganizationFrozen
+from orgs.errors import NotAllowed, OrganizationFrozen, SecondFactorMissing
 from orgs.lookups import access_organization_by_slug
 from orgs.models import AccessToken, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
+from orgs.second_factor import keeps_out
 from orgs.tokens import allows
 from orgs.viewing import refuse_change, viewed
 
@@ -111,6 +112,8 @@ class OrgApiView(ApiView):
 
     def _entered(self, request: Request, slug: str) -> Actor:
         actor = access_organization_by_slug(self.person, slug, origin=origin_of(cast(HttpRequest, request)))
+        if keeps_out(actor.organization, self.person):
+            raise SecondFactorMissing
         if actor.organization.frozen_at:
             raise OrganizationFrozen
         # A session that looks as somebody else does so here too; a token has no session.

@@ -1,7 +1,7 @@
 """Every refusal of the API in one shape: `{"error": {"code", "message", "param"}}`, as the proxy's side answers too.
 
 400 invalid_json, invalid_cursor · 401 unauthenticated ·
-403 permission_missing, scope_missing, csrf_failed, only_looking, organization_frozen ·
+403 permission_missing, scope_missing, csrf_failed, only_looking, organization_frozen, second_factor_required ·
 404 not_found · 405 · 406 · 415 · 422 invalid (a field is wrong), refused (a rule forbids it) · 429 rate_limited · 503 unavailable
 """
 
@@ -18,7 +18,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from orgs.denials import record_denial
-from orgs.errors import NotAllowed, OrganizationFrozen, Refused
+from orgs.errors import NotAllowed, OrganizationFrozen, Refused, SecondFactorMissing
 from orgs.viewing import OnlyLooking
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,8 @@ def _unavailable(exception: Exception) -> Response:
 def _forbidden(exception: Exception) -> Response:
     if isinstance(exception, OrganizationFrozen):
         return _error(403, "organization_frozen", "The operator has stopped this organisation.")
+    if isinstance(exception, SecondFactorMissing):
+        return _error(403, "second_factor_required", "This organisation requires a second factor: set one up in your account.")
     return _error(403, "scope_missing" if isinstance(exception, ScopeMissing) else "csrf_failed", str(exception))
 
 

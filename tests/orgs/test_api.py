@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
 from guardrails.models import Binding, Policy
 from orgs.api.authentication import PersonThrottle
-from orgs.models import AccessToken, ApiKey, AuditEvent, Group, Membership, RoleGrant, User
+from orgs.models import AccessToken, ApiKey, AuditEvent, Group, Membership, Organization, RoleGrant, User
 from orgs.services.freezing import freeze_organization, freeze_person
 from orgs.services.groups import create_group
 from orgs.services.tokens import create_token, revoke_token
@@ -114,6 +115,14 @@ def test_a_frozen_organisation_says_so(world: World) -> None:
     ask = api(world, "alice")
     freeze_organization(world.acme, reason="x", by=operator())
     assert code(ask("get", "/groups", status=403)) == "organization_frozen"
+
+
+def test_an_organisation_that_requires_a_second_factor_says_so(world: World) -> None:
+    ask = api(world, "alice")
+    Organization.objects.filter(pk=world.acme.pk).update(second_factor_required=True)
+    assert code(ask("get", "/groups", status=403)) == "second_factor_required"
+    Authenticator.objects.create(user=world.alice, type=Authenticator.Type.TOTP, data={})
+    assert ask("get", "/groups")["data"]
 
 
 def test_there_is_a_limit_to_asking(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
