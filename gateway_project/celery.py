@@ -15,3 +15,9 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def keep_our_logging(**_: object) -> None:
     """Celery would replace the log format otherwise; settings have configured it already."""
+
+
+@app.on_after_configure.connect
+def keep_heartbeats(**_: object) -> None:
+    """Its signals note what is queued and done: for the operator's page."""
+    import gateway_project.background  # noqa: F401

@@ -19,6 +19,8 @@ urlpatterns = [
     path("api/v1/", include("analytics.api_urls")),
     path("api/v1/<path:rest>", api_document.absent, name="api_absent"),
     path("tokens/", include("orgs.token_urls")),
+    path("o/<slug:org>/security/provisioning/", include("orgs.provisioning_urls")),
+    path("scim/v2/", include("orgs.scim.urls")),
     path("platform/", include("gateway_project.platform_urls")),
     path("o/<slug:org>/audit/", include("orgs.audit_urls")),
     path("o/<slug:org>/members/", include("orgs.member_urls")),

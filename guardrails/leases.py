@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 from django.conf import settings
+from redis.exceptions import RedisError
 
 from gateway_project.lib import lifespan, redis
 from guardrails import counters
@@ -134,3 +135,11 @@ def refuse_if_lost() -> None:
     """Raises LeaseLost."""
     if current().lost:
         raise LeaseLost("this worker could not renew its lease in time")
+
+
+def alive_workers() -> int | None:
+    """How many workers hold a lease at this moment, for the operator's page; None where Redis is away."""
+    try:
+        return sum(1 for _ in redis.client().scan_iter(match=counters.worker("*"), count=1000))
+    except RedisError:
+        return None

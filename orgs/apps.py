@@ -25,3 +25,11 @@ class OrgsConfig(AppConfig):
             Entry("Invitations", "invitations:list", "mail", manages, position=25),
             Entry("Roles", "roles:list", "shield-check", manages, position=30),
         ]
+
+        from orgs import checks
+        from orgs.services.provisioning import refuse_deactivated
+
+        register(
+            Entry("Provisioning", "provisioning:page", "users-group", Permission.MANAGE_SETTINGS, position=89, everywhere=True)
+        )
+        checks.before_seat(refuse_deactivated)

@@ -51,7 +51,7 @@ class OrgRequest(SignedInRequest):
 
 
 class Door(NamedTuple):
-    """`kind` is "organization", "signed_in", "staff" or "public"; any one of the permissions is enough."""
+    """`kind` is "organization", "signed_in", "staff", "directory" or "public"; any one of the permissions is enough."""
 
     kind: str
     permissions: tuple[Permission, ...] = ()
@@ -87,7 +87,7 @@ def org_view(
             add_never_cache_headers(response)
             return response
 
-        return _with_door(opened, Door("organization", permissions))
+        return with_door(opened, Door("organization", permissions))
 
     return declare
 
@@ -101,7 +101,7 @@ def signed_in_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]
             return _to_login(request)
         return view(cast(SignedInRequest, request), *args, **kwargs)
 
-    return _with_door(opened, Door("signed_in"))
+    return with_door(opened, Door("signed_in"))
 
 
 def staff_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
@@ -118,12 +118,12 @@ def staff_view(view: Callable[Concatenate[SignedInRequest, P], HttpResponse]) ->
         add_never_cache_headers(response)
         return response
 
-    return _with_door(opened, Door("staff"))
+    return with_door(opened, Door("staff"))
 
 
 def public_view(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
     """For pages that anyone may see."""
-    return _with_door(view, Door("public"))
+    return with_door(view, Door("public"))
 
 
 def door_of(view: Callable[..., object]) -> Door | None:
@@ -131,7 +131,7 @@ def door_of(view: Callable[..., object]) -> Door | None:
     return getattr(view, "door", None)
 
 
-def _with_door(view: Callable[P, HttpResponse], door: Door) -> Callable[P, HttpResponse]:
+def with_door(view: Callable[P, HttpResponse], door: Door) -> Callable[P, HttpResponse]:
     view.door = door  # type: ignore[attr-defined]
     return view
 

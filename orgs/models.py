@@ -455,4 +455,5 @@ class AuditCheck(models.Model):
 
 
 # Last, since they refer to models above: Django finds them through this module.
+import orgs.scim_models  # noqa: E402
 import orgs.sso_models  # noqa: E402, F401

@@ -16,6 +16,7 @@ from orgs.doors import SignedInRequest, staff_view
 from orgs.errors import Refused
 from orgs.operator_forms import FreezeForm
 from orgs.operator_pages import Search, companies_of, organization_by_id, page_of, people, person_by_id
+from orgs.origin import origin_of
 from orgs.services import freezing
 from orgs.services.freezing import Operator
 
@@ -84,7 +85,7 @@ def unfreeze_organization(request: SignedInRequest, organization_id: int) -> Htt
 
 
 def _operator(request: SignedInRequest) -> Operator:
-    return Operator(request.user, ip=request.META.get("REMOTE_ADDR") or None)
+    return Operator(request.user, origin_of(request))
 
 
 def _freeze(

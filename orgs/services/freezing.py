@@ -22,6 +22,7 @@ from orgs.actor import Actor
 from orgs.audit import audit
 from orgs.errors import Refused
 from orgs.models import Organization, User
+from orgs.origin import NOWHERE, Origin
 from orgs.services.changes import changing
 from orgs.services.organizations import create_personal_account
 
@@ -33,7 +34,7 @@ class Operator:
     """Who runs the installation. Raises PermissionDenied for anybody else."""
 
     user: User
-    ip: str | None = None
+    origin: Origin = NOWHERE
 
     def __post_init__(self) -> None:
         if not (self.user.is_staff and self.user.is_active):
@@ -41,7 +42,9 @@ class Operator:
 
     def acting_in(self, organization: Organization) -> Actor:
         """For the audit trail: an operator has no rights of its own inside."""
-        return Actor(self.user, organization, memberships=(), grants=(), belongs=False, ip=self.ip)
+        return Actor(
+            self.user, organization, memberships=(), grants=(), belongs=False, ip=self.origin.ip, agent=self.origin.agent
+        )
 
 
 def freeze_person(person: User, *, reason: str, by: Operator) -> None:

@@ -97,6 +97,7 @@ class Row(NamedTuple):
     data: dict[str, str] | None = None
 
 
+SCIM = ("config", "resource_types", "resource_type", "schemas", "schema", "users", "user", "groups", "group", "absent")
 OPERATOR = [
     ("platform:organizations", "get"),
     ("platform:people", "get"),
@@ -106,6 +107,11 @@ OPERATOR = [
     ("platform:freeze_organization", "get"),
     ("platform:freeze_organization", "post"),
     ("platform:unfreeze_organization", "post"),
+    ("platform:providers", "get"),
+    ("platform:prices", "get"),
+    ("platform:price_difference", "get"),
+    ("platform:apply_prices", "post"),
+    ("platform:system", "get"),
 ]
 ROWS = [
     # Of the person, whatever their organisations; who is signed in has no business at the sign-in page.
@@ -132,6 +138,14 @@ ROWS = [
     Row("tokens:list", "302 200 200 200 200 200 200"),
     Row("tokens:list", "302 422 422 422 422 422 422", method="post"),
     Row("tokens:revoke", "302 404 404 404 404 404 404", method="post"),
+    # A directory comes with a token of its own, never with a session (tests/orgs/scim/).
+    *(Row(f"scim:{name}", "401 401 401 401 401 401 401") for name in (*SCIM, "search_users", "search_groups")),
+    Row("provisioning:page", "302 404 403 403 403 403 200"),
+    Row("provisioning:token", "302 404 403 403 403 403 200"),
+    Row("provisioning:token", "302 404 403 403 403 403 422", method="post"),
+    Row("provisioning:revoke", "302 404 403 403 403 403 302"),
+    Row("provisioning:default_group", "302 404 403 403 403 403 302"),
+    Row("provisioning:link", "302 404 403 403 403 403 404"),
     Row("catalogue:models", "302 404 200 200 200 200 200"),
     Row("catalogue:model", "302 404 404 404 404 404 404"),
     Row("playground:page", "302 404 200 200 200 200 200"),
@@ -407,6 +421,10 @@ def _arguments(world: World) -> dict[str, Any]:
         "import_id": 0,
         "token": "no-invitation-has-this-token",
         "session_id": 0,
+        "directory_group_id": 0,
+        "name": "User",
+        "resource_id": "1",
+        "path": "Devices",
     }
 
 

@@ -1,0 +1,67 @@
+"""List prices for the operator: what is kept, what the installed package knows, and the difference."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Count, Max
+
+from billing import price_list, prices
+from billing.models import PriceVersion
+from gateway_project.lib.money import exact_usd
+from orgs.audit import audit_as
+from orgs.services.freezing import Operator
+
+
+class Source(NamedTuple):
+    """Where prices came from: how many versions, the latest of which begins then."""
+
+    name: str
+    versions: int
+    latest: datetime
+
+
+class Change(NamedTuple):
+    """One kind of tokens of a sku that would cost another amount; texts per million, or `none`."""
+
+    sku: str
+    since: datetime
+    words: list[str]
+
+
+def sources() -> list[Source]:
+    found = PriceVersion.objects.values("source").annotate(versions=Count("pk"), latest=Max("valid_from")).order_by("-latest")
+    return [Source(row["source"], row["versions"], row["latest"]) for row in found]
+
+
+def installed() -> str:
+    """The name that prices of the installed package carry."""
+    return price_list.source()
+
+
+def changes(report: prices.SyncReport) -> list[Change]:
+    return [Change(sku, since, _words(old, new)) for sku, since, old, new in report.changed]
+
+
+@transaction.atomic
+def apply(*, by: Operator) -> prices.SyncReport:
+    """Appends what differs, and tells every worker. It stands in the trail of no organisation."""
+    report = prices.sync()
+    if report.added or report.changed:
+        latest = PriceVersion.objects.filter(source=report.source).latest("pk")
+        after: dict[str, str | int] = {"source": report.source, "added": len(report.added), "changed": len(report.changed)}
+        audit_as(by.user, "prices.synced", organization=None, origin=by.origin, target=latest, after=after)
+    return report
+
+
+def _words(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    kinds = [kind for kind in {**old, **new} if old.get(kind) != new.get(kind)]
+    return [f"{kind.replace('_', ' ')} {_usd(old.get(kind))} → {_usd(new.get(kind))}" for kind in kinds]
+
+
+def _usd(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"${exact_usd(value)}" if isinstance(value, int) else f"{len(value)} entries"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from django import forms
+from django.http import QueryDict
+
+from orgs.actor import Actor
+from orgs.models import Group
+from orgs.permissions import Permission, RoleName
+from orgs.scim_models import DirectoryGroup, Provisioning
+from orgs.selectors import groups_visible_to
+
+
+class NodeChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
+    """Options are indented by level."""
+
+    def label_from_instance(self, obj: Group) -> str:
+        return "\u2003" * obj.level + obj.name
+
+
+class TokenForm(forms.Form):
+    """Of whom the directory makes everybody a member."""
+
+    group = NodeChoice(
+        queryset=Group.objects.none(),
+        label="Everybody becomes a member of",
+        empty_label=None,
+        help_text="It counts for who comes from now on.",
+    )
+
+    def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: Provisioning | None = None) -> None:
+        super().__init__(data)
+        _offer(self.fields["group"], actor)
+        self.initial["group"] = row.group_id if row else None
+
+
+class LinkForm(forms.Form):
+    group = NodeChoice(queryset=Group.objects.none(), label="Members of", empty_label="Nothing", required=False)
+    role = forms.ChoiceField(
+        required=False,
+        choices=[("", "No role"), *((role.value, role.value.title()) for role in RoleName)],
+        help_text="A role reaches the group and everything below it.",
+    )
+
+    def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: DirectoryGroup) -> None:
+        super().__init__(data)
+        _offer(self.fields["group"], actor)
+        self.initial.update(group=row.group_id, role=row.role)
+
+
+def _offer(field: forms.Field, actor: Actor) -> None:
+    groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(archived_at=None)
+    field.queryset = groups  # type: ignore[attr-defined]

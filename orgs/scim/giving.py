@@ -1,0 +1,111 @@
+"""What being in the directory gives a person: memberships and roles, and how they are taken away again.
+
+Only what was given for the directory's sake is taken away for its sake; but a deactivated person is suspended in the whole
+organisation, and a deleted one leaves it. Nothing here reaches another organisation. All of it runs inside `changing`.
+"""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from orgs import checks
+from orgs.actor import LINEAGE
+from orgs.models import ApiKey, Group, Membership, RoleGrant
+from orgs.scim.acting import Directory
+from orgs.scim_models import DirectoryUser
+from orgs.services.departures import what_ends
+from orgs.services.members import refuse_no_super_admin
+
+
+def settle(person: DirectoryUser, *, by: Directory) -> None:
+    """Gives what the person's groups in the directory give now, and takes what they gave before. Raises Refused."""
+    linked = list(person.directory_groups.filter(group__isnull=False).select_related("group"))
+    given = [(group.group, group.role) for group in linked if group.group is not None]
+    nodes = {person.group_id: person.group} | {node.pk: node for node, _ in given}
+    roles = {(node.pk, role): node for node, role in given if role}
+    for grant in person.grants.select_related("user", "group"):
+        if (grant.group_id, grant.role) not in roles:
+            _end_grant(grant, by=by)
+    for membership in person.memberships.select_related("user", "organization", LINEAGE):
+        if membership.group_id not in nodes:
+            end_membership(membership, by=by)
+    _give_memberships(person, nodes, by=by)
+    _give_roles(person, roles, by=by)
+    refuse_no_super_admin(by.organization)
+
+
+def deactivate(person: DirectoryUser, *, by: Directory) -> None:
+    """Suspends every membership of this organisation: sessions and keys stop there at the next call. Raises Refused."""
+    if person.deactivated_at:
+        return
+    person.deactivated_at = timezone.now()
+    person.save(update_fields=["deactivated_at"])
+    for membership in _memberships(person).filter(suspended_at=None):
+        membership.suspended_at = person.deactivated_at
+        membership.save(update_fields=["suspended_at"])
+        by.audit("member.suspended", target=membership)
+    refuse_no_super_admin(by.organization)
+
+
+def activate(person: DirectoryUser, *, by: Directory) -> None:
+    """Ends the suspensions that its deactivation made; whom an admin suspended stays so."""
+    if not person.deactivated_at:
+        return
+    for membership in _memberships(person).filter(suspended_at=person.deactivated_at):
+        membership.suspended_at = None
+        membership.save(update_fields=["suspended_at"])
+        by.audit("member.resumed", target=membership)
+    person.deactivated_at = None
+    person.save(update_fields=["deactivated_at"])
+
+
+def end_everything(person: DirectoryUser, *, by: Directory) -> None:
+    """The person leaves the organisation: roles, memberships and keys of it. The account stays. Raises Refused."""
+    grants = RoleGrant.objects.filter(user=person.user_id, organization=by.organization)
+    for grant in grants.select_related("user", "group"):
+        _end_grant(grant, by=by)
+    for membership in _memberships(person):
+        end_membership(membership, by=by)
+    refuse_no_super_admin(by.organization)
+
+
+def end_membership(membership: Membership, *, by: Directory) -> None:
+    """With the keys that are at home there, as whenever a member is removed."""
+    for key in what_ends(membership).keys:
+        ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
+        by.audit("key.revoked", target=key, before={"public_id": key.public_id, "group": key.group_id})
+    by.audit("member.removed", target=membership, before={"user": membership.user_id, "group": membership.group_id})
+    membership.delete()
+
+
+def _give_memberships(person: DirectoryUser, nodes: dict[int, Group], *, by: Directory) -> None:
+    have = set(_memberships(person).values_list("group_id", flat=True))
+    for node in (node for pk, node in sorted(nodes.items()) if pk not in have and not node.archived_at):
+        if not person.deactivated_at:
+            checks.refuse_seat(node, user=person.user)
+        given = {"user": person.user, "organization": by.organization, "group": node, "suspended_at": person.deactivated_at}
+        membership = Membership.objects.create(**given)
+        person.memberships.add(membership)
+        by.audit("member.added", target=membership, after={"user": person.user_id, "group": node.pk})
+
+
+def _give_roles(person: DirectoryUser, roles: dict[tuple[int, str], Group], *, by: Directory) -> None:
+    held = RoleGrant.objects.filter(user=person.user_id, organization=by.organization).values_list("group_id", "role")
+    have = set(held)
+    for (pk, role), node in sorted(roles.items(), key=lambda item: item[0]):
+        if (pk, role) in have or node.archived_at:
+            continue
+        grant = RoleGrant.objects.create(user=person.user, organization=by.organization, group=node, role=role)
+        person.grants.add(grant)
+        by.audit("role.granted", target=grant, after={"user": person.user_id, "group": node.pk, "role": role})
+
+
+def _end_grant(grant: RoleGrant, *, by: Directory) -> None:
+    by.audit("role.revoked", target=grant, before={"user": grant.user_id, "group": grant.group_id, "role": grant.role})
+    grant.delete()
+
+
+def _memberships(person: DirectoryUser) -> QuerySet[Membership]:
+    rows = Membership.objects.filter(user=person.user_id, organization=person.organization_id)
+    return rows.select_related("user", "organization", LINEAGE)

@@ -1,0 +1,77 @@
+"""What others judge: scim2-tester walks the service as it describes itself, and every answer is read by scim2-models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+from uuid import uuid4
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
+from pydantic import Field
+from scim2_client.engines.wsgi import WSGISCIMClient
+from scim2_models import Context, Mutability, Required, ScimProvider, ServiceProviderConfig, Uniqueness
+from scim2_tester import Status, check_server
+
+from orgs.scim import resources
+from tests.actors import World
+from tests.orgs.scim.directory import connect, prove
+
+pytestmark = pytest.mark.django_db
+
+
+DOMAIN = "conformance.test"
+
+
+class Fresh(list[str]):
+    """Examples of addresses, each another one: the tester takes its values from here."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return f"{uuid4().hex}@{DOMAIN}"
+
+
+class User(resources.User):
+    user_name: Annotated[str | None, Uniqueness.server, Required.true, Mutability.immutable] = Field(None, examples=Fresh())
+
+
+@pytest.fixture
+def application() -> Iterator[WSGIHandler]:
+    """The whole of Django, in the transaction of the test: a request's end must not close its connection."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield get_wsgi_application()
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+def test_scim2_tester_finds_nothing(world: World, application: WSGIHandler) -> None:
+    scim = connect(world)
+    client = WSGISCIMClient(application, base_url="http://127.0.0.1/scim/v2", headers={"Authorization": f"Bearer {scim.token}"})
+    prove(world.acme, DOMAIN, by=world.alice)
+    client.provider = ScimProvider([User, resources.Group], config=resources.service_provider_config(), policy=resources.POLICY)
+    results = check_server(client)
+    bad = [(one.title, one.reason) for one in results if one.status is not Status.SUCCESS]
+    # What is not there on purpose: one search over users and groups at once, and a person who is neither active nor not.
+    nowhere = ("search_with_attributes", "There is no such resource.")
+    assert bad == [nowhere, ("check_remove_attribute", "PATCH modify() did not remove attribute 'active'"), nowhere]
+    assert len(results) > 50
+
+
+def test_the_service_describes_itself(world: World) -> None:
+    scim = connect(world)
+    config = ServiceProviderConfig.model_validate(
+        scim("GET", "ServiceProviderConfig").json, scim_ctx=Context.RESOURCE_QUERY_RESPONSE
+    )
+    assert (config.patch and config.patch.supported, config.filter and config.filter.supported) == (True, True)
+    assert {one["name"] for one in scim("GET", "ResourceTypes")["Resources"]} == {"User", "Group"}
+    assert scim("GET", "ResourceTypes/User")["endpoint"] == "/Users"
+    schema = scim("GET", "Schemas/urn:ietf:params:scim:schemas:core:2.0:User")
+    assert {"userName", "active", "emails"} <= {attribute["name"] for attribute in schema["attributes"]}
+    for path in ("ResourceTypes/Device", "Schemas/urn:x"):
+        assert scim("GET", path).error == (404, None)
