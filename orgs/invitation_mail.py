@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Iterable
+from datetime import UTC
 from functools import partial
 
 import structlog
@@ -15,13 +16,13 @@ from celery import current_app
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from orgs.actor import LINEAGE
 from orgs.invitation_words import invited_as
+from orgs.mail import Message, compose
 from orgs.models import Invitation
 from orgs.services.invitations import fresh_mail_token
 
@@ -64,15 +65,21 @@ def accept_url(token: str) -> str:
 
 
 def _mail(invitation: Invitation) -> EmailMultiAlternatives:
-    context = {
-        "invitation": invitation,
-        "role": invited_as(invitation),
-        "path": invitation.group.words(),
-        "url": accept_url(fresh_mail_token(invitation)),
-    }
-    subject = " ".join(f"{invitation.created_by} invites you to {invitation.organization}".split())
-    text = render_to_string("orgs/mails/invitation.txt", context)
-    return EmailMultiAlternatives(subject, text, to=[invitation.email])
+    until = f"{invitation.expires_at.astimezone(UTC):%B %d, %Y, %H:%M} UTC"
+    message = Message(
+        subject=f"{invitation.created_by} invites you to {invitation.organization}",
+        paragraphs=(
+            f"Hello {invitation.name}," if invitation.name else "Hello,",
+            f"You would be {invited_as(invitation)} of {invitation.group.words()}.",
+        ),
+        button="Accept the invitation",
+        link=accept_url(fresh_mail_token(invitation)),
+        notes=(
+            f"It is for {invitation.email} only, works once, and until {until}.",
+            "If you did not expect it, do nothing.",
+        ),
+    )
+    return compose(message, to=invitation.email)
 
 
 def _hand_over(ids: list[int]) -> None:

@@ -325,7 +325,10 @@ def test_the_mail_says_who_invites_to_what_and_opens_the_invitation(world: World
     assert invitation_mail.send(invitation.pk)
     [sent] = mail.outbox
     assert (sent.to, "Sam invites you" in sent.subject) == ([ADDRESS], True)
-    assert "Sub-admin of engineering / platform / gateway" in str(sent.body)
+    text, html = " ".join(str(sent.body).split()), " ".join(str(sent.alternatives[0][0]).split())  # type: ignore[union-attr]
+    for body in (text, html):
+        assert "Sub-admin of engineering / platform / gateway" in body
+        assert "Hello Ada," in body
     token = str(sent.body).split("/invite/")[1].split("/")[0]
     found = find(token)
     assert found is not None
