@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from orgs.api import applications, audit, groups, keys, members, organizations
+from orgs.api import applications, audit, groups, invitations, keys, members, organizations
 
 ORG = "organizations/<slug:org>"
 
@@ -20,6 +20,9 @@ urlpatterns = [
     path(f"{ORG}/members/<int:member_id>", members.OneMember.as_view(), name="member"),
     path(f"{ORG}/members/<int:member_id>/suspend", members.SuspendedMember.as_view(), name="suspend_member"),
     path(f"{ORG}/members/<int:member_id>/resume", members.ResumedMember.as_view(), name="resume_member"),
+    path(f"{ORG}/invitations", invitations.Invitations.as_view(), name="invitations"),
+    path(f"{ORG}/invitations/<int:invitation_id>", invitations.OneInvitation.as_view(), name="invitation"),
+    path(f"{ORG}/invitations/<int:invitation_id>/revoke", invitations.RevokedInvitation.as_view(), name="revoke_invitation"),
     path(f"{ORG}/roles", members.Roles.as_view(), name="roles"),
     path(f"{ORG}/roles/<int:role_id>", members.OneRole.as_view(), name="role"),
     path(f"{ORG}/keys", keys.Keys.as_view(), name="keys"),

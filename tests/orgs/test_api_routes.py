@@ -16,6 +16,7 @@ from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from orgs.models import AuditEvent, RoleGrant
 from orgs.permissions import RoleName
+from orgs.services.invitations import invite
 from orgs.services.members import grant_role
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
@@ -54,6 +55,10 @@ ROWS = [
     Row("orgs_api:member", "get", "401 404 404 200 200 200 200"),
     Row("orgs_api:suspend_member", "post", "401 404 403 403 200 200 200"),
     Row("orgs_api:resume_member", "post", "401 404 403 403 200 200 200"),
+    Row("orgs_api:invitations", "get", "401 404 403 403 200 200 200"),
+    Row("orgs_api:invitations", "post", "401 404 403 403 201 201 201", {"email": "new@example.test"}, {"group_id": "group_id"}),
+    Row("orgs_api:invitation", "get", "401 404 403 403 200 200 200"),
+    Row("orgs_api:revoke_invitation", "post", "401 404 403 403 200 200 200"),
     Row("orgs_api:roles", "get", "401 404 200 200 200 200 200"),
     Row(
         "orgs_api:roles",
@@ -139,6 +144,7 @@ def made(world: World) -> Made:
         "member_id": world.actor("mia").memberships[0].pk,
         "role_id": grant_role(world.lena, role=RoleName.FINANCE, group=world.core, by=alice).pk,
         "key_id": world.key.pk,
+        "invitation_id": invite(world.gateway, by=alice).pk,
         "application_id": world.assistant.pk,
         "policy_id": policy.pk,
         "binding_id": bind(policy, subject=world.gateway, by=alice).pk,

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from orgs.api.base import OrgApiView, one_of, operation
+from orgs.api.fields import Body, IdField
+from orgs.invitation_pages import access_invitation_by_id, invitations_visible_to
+from orgs.models import Invitation
+from orgs.permissions import Permission, RoleName
+from orgs.selectors import groups_visible_to
+from orgs.services.invitations import invite, revoke_invitation
+
+P = Permission
+
+
+class InvitationOut(serializers.Serializer[Invitation]):
+    """Without its link: the members' page shows that, and writes down who read it."""
+
+    id = serializers.IntegerField()
+    group_id = serializers.IntegerField()
+    role = serializers.CharField(help_text="The shipped role, or nothing.")
+    custom_role_id = serializers.IntegerField(allow_null=True)
+    email = serializers.CharField()
+    name = serializers.CharField()
+    status = serializers.CharField()
+    max_uses = serializers.IntegerField(allow_null=True)
+    uses = serializers.IntegerField()
+    expires_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+
+
+class NewInvitation(Body):
+    group_id = IdField()
+    role = serializers.ChoiceField(choices=[role.value for role in RoleName], required=False, allow_null=True)
+    email = serializers.EmailField(max_length=254, required=False, allow_blank=True)
+    name = serializers.CharField(max_length=120, required=False, allow_blank=True)
+    max_uses = serializers.IntegerField(min_value=1, max_value=100_000, required=False, allow_null=True)
+    expires_at = serializers.DateTimeField(required=False)
+
+
+class InvitationView(OrgApiView):
+    resource = "invites"
+    reads = writes = (P.MANAGE_MEMBERS,)
+
+
+class Invitations(InvitationView):
+    @operation("Invitations you manage", gives=InvitationOut, many=True)
+    def get(self, request: Request, org: str) -> Response:
+        return self.page(invitations_visible_to(self.actor), InvitationOut)
+
+    @operation("Invite somebody to a group", takes=NewInvitation, gives=InvitationOut, status=201)
+    def post(self, request: Request, org: str) -> Response:
+        given = self.body(NewInvitation)
+        group = one_of(groups_visible_to(self.actor), given.pop("group_id"))
+        role = given.pop("role", None)
+        made = invite(group, role=RoleName(role) if role else None, by=self.actor, **given)
+        return Response(InvitationOut(made).data, status=201)
+
+
+class OneInvitation(InvitationView):
+    @operation("One invitation", gives=InvitationOut)
+    def get(self, request: Request, org: str, invitation_id: int) -> Response:
+        return Response(InvitationOut(access_invitation_by_id(self.actor, invitation_id)).data)
+
+
+class RevokedInvitation(InvitationView):
+    @operation("Take an invitation back", gives=InvitationOut)
+    def post(self, request: Request, org: str, invitation_id: int) -> Response:
+        found = access_invitation_by_id(self.actor, invitation_id)
+        return Response(InvitationOut(revoke_invitation(found, by=self.actor)).data)
