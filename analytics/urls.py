@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from analytics import views
+from analytics import place_views, views
 
 app_name = "analytics"
 urlpatterns = [
@@ -13,6 +13,9 @@ urlpatterns = [
     path("usage/savings/", views.savings, name="savings"),
     path("usage/presets/", views.presets_use, name="presets_use"),
     path("usage/members/", views.members_use, name="members_use"),
+    path("usage/groups/", place_views.groups_use, name="groups_use"),
+    path("usage/applications/", place_views.applications_use, name="applications_use"),
+    path("usage/applications/<int:application_id>/", place_views.application_use, name="application_use"),
     path("usage/keys/", views.keys_use, name="keys_use"),
     path("usage/keys/<int:key_id>/limits/", views.key_limits, name="key_limits"),
     path("usage/keys/<int:key_id>/usage/", views.key_usage, name="key_usage"),

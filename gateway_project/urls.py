@@ -27,6 +27,8 @@ urlpatterns = [
     path("o/<slug:org>/roles/", include("orgs.role_urls")),
     path("o/<slug:org>/invitations/", include("orgs.invitation_urls")),
     path("invite/<slug:token>/", accept_views.invitation, name="accept"),
+    path("o/<slug:org>/groups/", include("orgs.group_urls")),
+    path("o/<slug:org>/applications/", include("orgs.application_urls")),
     path("o/<slug:org>/keys/", include("guardrails.urls")),
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
     path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),

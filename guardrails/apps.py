@@ -6,8 +6,8 @@ class GuardrailsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from guardrails import counted
-        from orgs import checks
+        from guardrails import counted, moving
+        from orgs import checks, consequences
         from orgs.navigation import Entry, register
         from orgs.permissions import Permission
 
@@ -26,5 +26,6 @@ class GuardrailsConfig(AppConfig):
             )
         )
         register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, position=40, shortcut="g"))
+        consequences.of_moves(moving.changes_of_move)
         checks.before_key(counted.refuse_surplus_key)
         checks.before_seat(counted.refuse_surplus_seat)

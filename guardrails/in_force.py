@@ -57,7 +57,7 @@ def placed(bindings: Sequence[Binding], path: Sequence[Group], member: User | No
     own = [InForce(binding.policy, binding.subject) for binding in bindings if binding.reach == Binding.Reach.SELF]
     for reach, subject in ((Binding.Reach.MEMBERS, member), (Binding.Reach.KEYS, key)):
         if subject is not None and not any(one.subject == subject and not one.policy.dedicated for one in own):
-            own += [InForce(binding.policy, subject, binding.group) for binding in _nearest(bindings, path, reach)]
+            own += [InForce(binding.policy, subject, binding.group) for binding in nearest(bindings, path, reach)]
     order = {node.pk: len(path) - index for index, node in enumerate(path)}
     return sorted(own, key=lambda one: _depth(one.subject, order))
 
@@ -74,7 +74,7 @@ def value_with_overrides(limit: Limit, *, subject: Subject, now: datetime) -> in
     return limit.value + (now_on.aggregate(total=Sum("amount"))["total"] or 0)
 
 
-def _nearest(bindings: Iterable[Binding], path: Sequence[Group], reach: str) -> list[Binding]:
+def nearest(bindings: Iterable[Binding], path: Sequence[Group], reach: str) -> list[Binding]:
     """The defaults of the lowest group on the path that has any."""
     for node in reversed(path):
         if found := [one for one in bindings if one.reach == reach and one.group_id == node.pk]:

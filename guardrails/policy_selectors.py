@@ -228,7 +228,7 @@ def _of_key(bindings: Iterable[Binding], key: ApiKey) -> list[InForce]:
 def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     """By itself, and where the actor sees it bound against the policies above and below that it sees. A handful of statements."""
     known = offered.models()
-    found = coherence.of_itself(_shape(policy), known)
+    found = coherence.of_itself(shape_of(policy), known)
     visible = bindings_visible_to(actor)
     bound = list(
         visible.filter(group__isnull=False)
@@ -238,7 +238,7 @@ def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     elsewhere = [one for one in bound if one.policy_id != policy.pk]
     own = visible.filter(policy=policy).select_related(*SUBJECTS)
     for binding in own:
-        found += _at(binding, _shape(policy), elsewhere, known)
+        found += _at(binding, shape_of(policy), elsewhere, known)
     return list(dict.fromkeys(found))
 
 
@@ -264,9 +264,9 @@ def _around(bindings: Iterable[Binding], above: Iterable[int], home: Group | Non
     ids = set(above)
     grouped = [(one, one.group) for one in bindings]
     return (
-        [Placed(_shape(one.policy), group.name) for one, group in grouped if group and group.pk in ids],
+        [Placed(shape_of(one.policy), group.name) for one, group in grouped if group and group.pk in ids],
         [
-            Placed(_shape(one.policy), group.name)
+            Placed(shape_of(one.policy), group.name)
             for one, group in grouped
             if home and group and group.pk != home.pk and home.contains(group)
         ],
@@ -283,7 +283,7 @@ def _home(binding: Binding) -> Group | None:
     return homes[0] if len(homes) == 1 else None
 
 
-def _shape(policy: Policy) -> Shape:
+def shape_of(policy: Policy) -> Shape:
     return Shape(
         name=policy.name,
         limits={(limit.kind, limit.window): limit.value for limit in policy.limits.all()},

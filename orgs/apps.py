@@ -18,12 +18,15 @@ class OrgsConfig(AppConfig):
         sso = Entry("Single sign-on", "sso_console:connections", "fingerprint", Permission.MANAGE_SETTINGS, 86, everywhere=True)
         register(sso)
         register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))
-        manages, people = Permission.MANAGE_MEMBERS, ("invitations:list", "roles:list")
-        register(Entry("Groups & members", "members:list", "sitemap", manages, position=32, also=people, shortcut="u"))
+        sees, manages = Permission.VIEW_USAGE, Permission.MANAGE_MEMBERS
+        area = ("members:list", "invitations:list", "roles:list", "applications:list")
+        register(Entry("Groups & members", "groups:tree", "sitemap", sees, position=32, also=area, shortcut="u"))
         TABS[:] = [
+            Entry("Groups", "groups:tree", "sitemap", sees, position=10),
             Entry("Members", "members:list", "users", manages, position=20),
             Entry("Invitations", "invitations:list", "mail", manages, position=25),
             Entry("Roles", "roles:list", "shield-check", manages, position=30),
+            Entry("Applications", "applications:list", "apps", sees, position=40),
         ]
 
         from orgs import checks

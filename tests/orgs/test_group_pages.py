@@ -1,0 +1,302 @@
+"""The tree and its pages through HTTP: who sees which part, what the forms keep, what a move says before it is made."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
+from orgs.models import AuditEvent, Group
+from orgs.permissions import RoleName
+from orgs.services.groups import archive_group, create_group
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member, grant_role
+from tests.actors import World
+from tests.ledger_rows import call_row, insert_calls
+
+HTMX = {"hx-request": "true"}
+DOLLAR = 10**9
+
+
+def signed_in(world: World, name: str) -> Client:
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
+
+
+def url(world: World, path: str = "", *, area: str = "groups") -> str:
+    return f"/o/{world.acme.slug}/{area}/{path}"
+
+
+def shown(response: Any) -> str:
+    text: str = response.content.decode()
+    return " ".join(text.split())
+
+
+def rows(world: World, name: str, query: str = "") -> list[tuple[str, int]]:
+    nodes = signed_in(world, name).get(url(world) + query).context["nodes"]
+    return [(node.group.name, node.depth) for node in nodes]
+
+
+# --- the tree -------------------------------------------------------------------------------------
+
+
+def test_everyone_sees_its_own_node_and_below(world: World) -> None:
+    below = [("engineering", 1), ("platform", 2), ("gateway", 3), ("core", 4), ("sales", 1), ("field", 2)]
+    assert rows(world, "alice") == [(world.acme.name, 0), *below]
+    assert rows(world, "lena") == [("engineering", 0), ("platform", 1), ("gateway", 2), ("core", 3)]
+    assert rows(world, "sam") == [("platform", 0), ("gateway", 1), ("core", 2)]
+
+
+def test_two_places_of_one_admin_each_begin_at_the_left(world: World) -> None:
+    add_member(world.sam, group=world.field, by=world.actor("alice"))
+    grant_role(world.sam, role=RoleName.ADMIN, group=world.field, by=world.actor("alice"))
+    assert rows(world, "sam") == [("platform", 0), ("gateway", 1), ("core", 2), ("field", 0)]
+
+
+def test_each_thing_counts_on_every_group_above_it_and_a_person_once(world: World) -> None:
+    alice = world.actor("alice")
+    add_member(world.mia, group=world.core, by=alice)
+    create_api_key(world.platform, name="service", application=world.assistant, by=alice)
+    nodes = signed_in(world, "alice").get(url(world)).context["nodes"]
+    assert {node.group.name: tuple(node.counts) for node in nodes if node.group.level} == {
+        "engineering": (3, 2, 1),
+        "platform": (2, 2, 1),
+        "gateway": (1, 1, 0),
+        "core": (1, 0, 0),
+        "sales": (1, 0, 0),
+        "field": (1, 0, 0),
+    }
+    assert tuple(nodes[0].counts) == (5, 2, 1)
+
+
+def test_what_may_be_done_is_offered_and_nothing_else(world: World) -> None:
+    nodes = signed_in(world, "sam").get(url(world)).context["nodes"]
+    assert [(node.group.name, node.may_manage, node.may_add) for node in nodes] == [
+        ("platform", False, True),
+        ("gateway", True, True),
+        ("core", True, False),
+    ]
+
+
+def test_archived_groups_are_shown_when_asked_for(world: World) -> None:
+    archive_group(world.platform, by=world.actor("alice"))
+    assert rows(world, "lena") == [("engineering", 0)]
+    nodes = signed_in(world, "lena").get(url(world) + "?archived=1").context["nodes"]
+    assert [(node.group.name, node.is_archived) for node in nodes][1:] == [("platform", True), ("gateway", True), ("core", True)]
+
+
+def test_the_tree_takes_the_same_few_queries_however_large_it_is(world: World, django_assert_max_num_queries: Any) -> None:
+    alice, client = world.actor("alice"), signed_in(world, "alice")
+    for number in range(12):
+        create_group(world.sales, name=f"team {number}", owner=world.noah, by=alice)
+    client.get(url(world))
+    with django_assert_max_num_queries(12) as counted:
+        client.get(url(world))
+    assert isinstance(counted, CaptureQueriesContext)
+
+
+@pytest.mark.parametrize("path", ["", "applications"])
+def test_the_area_has_its_tabs_and_its_place_in_the_menu(world: World, path: str) -> None:
+    response = signed_in(world, "lena").get(url(world, area=path or "groups"))
+    assert re.findall(r'aria-current="page">.*?</svg>(.*?)</a>', shown(response)) == [
+        "Groups &amp; members",
+        "Applications" if path else "Groups",
+    ]
+    assert "Groups &amp; members" not in shown(signed_in(world, "mia").get(f"/o/{world.acme.slug}/keys/"))
+
+
+# --- one group ------------------------------------------------------------------------------------
+
+
+def test_a_page_of_one_group_says_where_it_lies_and_who_answers_for_it(world: World, django_assert_max_num_queries: Any) -> None:
+    client = signed_in(world, "lena")
+    client.post(url(world, f"{world.platform.pk}/edit/"), {"name": "platform", "owner": world.sam.email, "cost_center": "CC 7"})
+    with django_assert_max_num_queries(12):
+        text = shown(client.get(url(world, f"{world.platform.pk}/")))
+    assert "/ engineering / platform" in text
+    assert "CC 7" in text
+    assert "Sam <span" in text
+    assert ">gateway" in text
+    assert ">Assistant</a>" in text
+
+
+@pytest.mark.parametrize("group", ["engineering", "sales", "elsewhere"])
+def test_above_beside_and_elsewhere_are_absent(world: World, group: str) -> None:
+    client = signed_in(world, "sam")
+    pages = ("", "edit/", "move/", "archive/")
+    assert {client.get(url(world, f"{world.group(group).pk}/{page}")).status_code for page in pages} == {404}
+
+
+@pytest.mark.parametrize("page", ["edit/", "move/", "archive/"])
+def test_ones_own_node_belongs_to_the_admin_above(world: World, page: str) -> None:
+    response = signed_in(world, "sam").get(url(world, f"{world.platform.pk}/{page}"))
+    assert response.status_code == 403
+    assert "Manage groups" in shown(response)
+
+
+# --- forms ----------------------------------------------------------------------------------------
+
+
+def test_a_group_is_made_from_the_dialog(world: World) -> None:
+    client = signed_in(world, "sam")
+    assert f'value="{world.gateway.pk}" selected' in shown(
+        client.get(url(world, f"new/?parent={world.gateway.pk}"), headers=HTMX)
+    )
+    sent = {"name": "Edge", "parent": world.gateway.pk, "kind": "team", "cost_center": "12", "owner": world.mia.email.upper()}
+    response = client.post(url(world, "new/"), sent, headers=HTMX)
+    assert response.headers["hx-redirect"] == url(world)
+    made = Group.objects.get(name="Edge", organization=world.acme)
+    assert (made.parent, made.kind, made.cost_center, made.owner) == (world.gateway, "team", "12", world.mia)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"name": ""}, "This field is required"),
+        ({"name": "x" * 121}, "at most 120 characters"),
+        ({"name": "a", "kind": "x" * 41}, "at most 40 characters"),
+        ({"name": "a", "owner": "nobody@example.test"}, "No active member that you see"),
+        ({"name": "a", "owner": "noah"}, "No active member that you see"),
+        ({"name": "a", "parent": "core"}, "4 levels below the organisation; core is already on the last one"),
+        ({"name": "a", "parent": "sales"}, "Select a valid choice"),
+        ({"name": "a", "parent": "elsewhere"}, "Select a valid choice"),
+        ({"name": "a", "parent": "x"}, "Select a valid choice"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field_and_what_was_typed_stays(world: World, sent: dict[str, str], words: str) -> None:
+    named = {"core": world.core.pk, "sales": world.sales.pk, "elsewhere": world.other.root.pk}
+    before = Group.objects.count()
+    parent = named.get(sent.get("parent", ""), sent.get("parent", world.gateway.pk))
+    owner = world.noah.email if sent.get("owner") == "noah" else sent.get("owner", "")
+    typed = {"cost_center": "CC <9>", **sent, "parent": parent, "owner": owner}
+    response = signed_in(world, "sam").post(url(world, "new/"), typed)
+    assert response.status_code == 422
+    assert words in shown(response)
+    assert 'value="CC &lt;9&gt;"' in shown(response)
+    assert Group.objects.count() == before
+
+
+def test_editing_keeps_an_owner_out_of_sight(world: World) -> None:
+    """Lena set alice, whom Sam cannot see: he may save the rest."""
+    Group.objects.filter(pk=world.gateway.pk).update(owner=world.alice)
+    sent = {"name": "gate", "kind": "", "cost_center": "", "owner": world.alice.email}
+    assert signed_in(world, "sam").post(url(world, f"{world.gateway.pk}/edit/"), sent).status_code == 302
+    changed = world.group("gateway")
+    assert (changed.name, changed.owner) == ("gate", world.alice)
+
+
+def test_the_root_has_every_field_but_a_name(world: World) -> None:
+    client, path = signed_in(world, "alice"), url(world, f"{world.root.pk}/edit/")
+    assert 'name="name"' not in shown(client.get(path))
+    assert client.post(path, {"cost_center": "HQ", "name": "Mine"}).status_code == 302
+    assert (world.group("root").cost_center, world.group("root").name) == ("HQ", world.acme.name)
+
+
+# --- move -----------------------------------------------------------------------------------------
+
+
+def policy(world: World, name: str, where: str, *limits: LimitSpec, reach: str = "self") -> None:
+    made = create_policy(
+        world.acme, name=name, limits=limits or [LimitSpec("budget", "month", 5 * DOLLAR)], by=world.actor("alice")
+    )
+    bind(made, subject=getattr(world, where), reach=reach, by=world.actor("alice"))
+
+
+def said(response: Any) -> dict[str, list[str]]:
+    return dict(response.context["changes"])
+
+
+def test_a_move_says_which_limits_apply_from_now_on_and_which_no_longer(world: World, django_assert_max_num_queries: Any) -> None:
+    policy(world, "Company", "root")
+    policy(world, "Engineers", "engineering", LimitSpec("rpm", "minute", 60))
+    policy(world, "Sellers", "sales")
+    policy(world, "Each seller", "sales", LimitSpec("budget", "day", DOLLAR), reach="members")
+    policy(world, "Each engineer", "engineering", LimitSpec("budget", "day", 2 * DOLLAR), reach="members")
+    policy(world, "Big", "core", LimitSpec("budget", "month", 9 * DOLLAR))
+    insert_calls(
+        call_row(world.key, group1_id=world.sales.pk, group2_id=world.field.pk, group3_id=None, charged_nano_usd=2 * DOLLAR)
+    )
+    client = signed_in(world, "alice")
+    client.get(url(world))
+    with django_assert_max_num_queries(17):
+        response = client.get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}"), headers=HTMX)
+    changes = said(response)
+    assert changes["ended"] == [
+        "Lena, L1 Admin of engineering, has no more rights here.",
+        "Sam, Sub-admin of platform, has no more rights here.",
+        "“Engineers” on engineering: 60 requests/min",
+        "“Each engineer” on engineering: $2.00 per day, for each member by default",
+    ]
+    assert changes["now"] == [
+        "“Sellers” on sales: $5.00 per month ($2.00 of $5.00 spent)",
+        "“Each seller” on sales: $1.00 per day, for each member by default",
+    ]
+    assert any("“Sellers”" in note for note in changes["note"])
+    assert "What was spent so far stays" in changes["note"][-1]
+    assert world.group("gateway").parent == world.platform
+
+
+def test_it_moves_once_what_it_changes_was_seen(world: World) -> None:
+    """Without JavaScript the first answer is that page; with it the choice fetches it. Another place asks again."""
+    client, path, to = signed_in(world, "alice"), url(world, f"{world.gateway.pk}/move/"), str(world.sales.pk)
+    first = client.post(path, {"to": to})
+    assert first.status_code == 200
+    assert f'name="seen" value="{to}"' in shown(first)
+    assert client.post(path, {"to": to, "seen": str(world.root.pk)}).status_code == 200
+    assert world.group("gateway").parent == world.platform
+    assert client.post(path, {"to": to, "seen": to}).headers["location"] == url(world)
+    assert world.group("gateway").parent == world.sales
+    assert AuditEvent.objects.filter(organization=world.acme, action="group.moved").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("group", "to", "words"),
+    [
+        ("platform", "field", "would reach level 5"),
+        ("gateway", "core", "into itself or below itself"),
+        ("gateway", "elsewhere", "Choose one of the groups"),
+        ("gateway", "nonsense", "Choose one of the groups"),
+    ],
+)
+def test_a_move_that_cannot_be_is_refused_with_its_reason(world: World, group: str, to: str, words: str) -> None:
+    place = to if to == "nonsense" else str(world.group(to).pk)
+    path = url(world, f"{getattr(world, group).pk}/move/")
+    client = signed_in(world, "alice")
+    assert words in shown(client.get(f"{path}?to={place}", headers={**HTMX, "hx-target": "div#move-changes"}))
+    response = client.post(path, {"to": place, "seen": place}, headers=HTMX)
+    assert response.status_code == 422
+    assert words in shown(response)
+
+
+def test_only_places_of_ones_own_are_offered(world: World) -> None:
+    places = signed_in(world, "sam").get(url(world, f"{world.core.pk}/move/")).context["places"]
+    assert [group.name for group, _ in places] == ["platform", "gateway"]
+
+
+# --- archive --------------------------------------------------------------------------------------
+
+
+def test_archiving_names_what_stops_and_asks_for_the_name(world: World) -> None:
+    client, path = signed_in(world, "lena"), url(world, f"{world.platform.pk}/archive/")
+    assert "1 API key in it and below stop" in shown(client.get(path, headers=HTMX))
+    assert client.post(path, {"confirm": "Platform"}, headers=HTMX).status_code == 422
+    assert client.post(path, {"confirm": "platform"}, headers=HTMX).headers["hx-redirect"] == url(world)
+    assert world.group("platform").archived_at
+    assert "Restore" in shown(client.get(url(world) + "?archived=1"))
+    client.post(url(world, f"{world.platform.pk}/restore/"))
+    assert world.group("platform").archived_at is None
+
+
+def test_what_lies_below_an_archived_group_waits_for_it(world: World) -> None:
+    for group in (world.core, world.gateway):
+        archive_group(group, by=world.actor("alice"))
+    client = signed_in(world, "lena")
+    page = client.post(url(world, f"{world.core.pk}/restore/"), follow=True)
+    assert "gateway is archived" in shown(page)
+    assert world.group("core").archived_at
