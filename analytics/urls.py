@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from analytics import place_views, views
+from analytics import place_views, step_views, views
 
 app_name = "analytics"
 urlpatterns = [
     path("", views.overview, name="overview"),
     path("find/", views.find, name="find"),
+    path("first-steps/", step_views.steps, name="first_steps"),
+    path("first-steps/close/", step_views.close, name="close_first_steps"),
     path("calls/", views.calls, name="calls"),
     path("calls/<uuid:call_id>/", views.call, name="call"),
     path("usage/savings/", views.savings, name="savings"),

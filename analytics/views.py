@@ -15,19 +15,21 @@ from django.views.decorators.http import require_safe
 from analytics import budgets, palette, selectors
 from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
+from analytics.first_steps import shows_first_steps
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
 from gateway_project.lib import formatting
-from guardrails import windows
+from guardrails import example_call, windows
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to
+from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to, own_keys
 from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
+OWN_KEYS = 5
 
 
 @require_safe
@@ -53,10 +55,18 @@ def overview(request: OrgRequest) -> HttpResponse:
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
         "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
+        "shows_first_steps": shows_first_steps(actor),
+        **(_start(actor) if scope.is_own else {}),
         "credit": limits[0].limit.value - limits[0].spent if pool else None,
         **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
     }
     return render(request, "analytics/overview.html", context)
+
+
+def _start(actor: Actor) -> dict[str, Any]:
+    """Whoever sees its own usage only begins here: its keys, and a call to copy."""
+    own, model = list(own_keys(actor)[:OWN_KEYS]), example_call.model()
+    return {"is_own": True, "own_keys": own, "model": model, "base_url": example_call.base_url()}
 
 
 @require_safe

@@ -161,6 +161,7 @@ ACCOUNT_EMAIL_VERIFICATION = ENV.get("EMAIL_VERIFICATION") or ("mandatory" if "E
 ACCOUNT_UNIQUE_EMAIL = True
 # Whether strangers may make an account of their own, with a personal account and no credit.
 SIGN_UP_OPEN = _flag("SIGN_UP_OPEN", True)
+ORGANIZATIONS_OPEN = _flag("ORGANIZATIONS_OPEN", True)
 ACCOUNT_SESSION_REMEMBER = True
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"

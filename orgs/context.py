@@ -20,6 +20,7 @@ from orgs.models import Organization, User
 from orgs.navigation import Link
 from orgs.permissions import Permission
 from orgs.selectors import organizations_of
+from orgs.services.organizations import may_create_organization
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Console:
         """Where the operator's pages begin; empty for everybody else."""
         return reverse("platform:organizations") if self.user.is_staff else ""
 
+    def new_organization_url(self) -> str:
+        """Empty for whoever may make none."""
+        return reverse("orgs:new_organization") if may_create_organization(self.user) else ""
+
     def tabs(self) -> list[Link]:
         """Of the area "Groups & members"."""
         return navigation.links(self.actor, path=self.request.path, entries=navigation.TABS) if self.actor else []
@@ -114,6 +119,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         page.navigation,
         page.organization,
         page.organizations,
+        page.new_organization_url,
         page.tabs,
         page.platform_url,
         page.unguarded,

@@ -103,6 +103,7 @@ class Organization(Freezable):
     second_factor_required = models.BooleanField(
         default=False, help_text="Members without a second factor cannot open any of its pages."
     )
+    first_steps_closed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     # 30 days.

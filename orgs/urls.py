@@ -1,10 +1,11 @@
 from django.urls import path
 
-from orgs import viewing_views, views
+from orgs import organization_views, viewing_views, views
 
 app_name = "orgs"
 urlpatterns = [
     path("", views.home, name="home"),
+    path("organizations/new/", organization_views.new, name="new_organization"),
     path("switch/<slug:org>/", views.switch, name="switch"),
     path("view-as/end/", viewing_views.end, name="view_as_end"),
     path("o/<slug:org>/view-as/", viewing_views.choose, name="view_as"),

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.text import slugify
 
 from orgs import epoch
@@ -17,14 +20,18 @@ from orgs.permissions import Permission, RoleName
 from orgs.second_factor import has_second_factor
 from orgs.services.changes import changing, clean_name, clean_time_zone
 
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLUG_LENGTH = 60
+
 
 @transaction.atomic
 def create_organization(
-    name: str, *, owner: User, kind: Organization.Kind = Organization.Kind.COMPANY, time_zone: str = "UTC"
+    name: str, *, owner: User, kind: Organization.Kind = Organization.Kind.COMPANY, time_zone: str = "UTC", slug: str = ""
 ) -> Organization:
-    """With its root group; the owner becomes its first member and Super Admin."""
+    """With its root group; the owner becomes its first member and Super Admin. Without a `slug` one is made of the name."""
     name = clean_name(name)
-    organization = _insert_with_free_slug(name, kind=kind, time_zone=clean_time_zone(time_zone))
+    slugs = [_clean_slug(slug)] if slug else _slugs_for(name)
+    organization = _insert_with_free_slug(slugs, name=name, kind=kind, time_zone=clean_time_zone(time_zone))
     # Written as it is, not by django-mptt: that would order the new tree among all tenants' trees and renumber theirs.
     root = Group(organization=organization, name=name, level=0, lft=1, rght=2, tree_id=organization.pk)  # type: ignore[no-untyped-call]
     root.save()  # type: ignore[no-untyped-call]
@@ -38,6 +45,11 @@ def create_organization(
     )
     epoch.changing(organization.pk)
     return organization
+
+
+def may_create_organization(user: User) -> bool:
+    """Everyone, or the operator only: a setting of the installation."""
+    return settings.ORGANIZATIONS_OPEN or user.is_staff
 
 
 def create_personal_account(user: User) -> Organization:
@@ -94,6 +106,16 @@ def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[S
     return organization
 
 
+def close_first_steps(organization: Organization, *, by: Actor) -> None:
+    """For everyone: the list of first steps is of the organisation."""
+    with changing(organization):
+        by.require(Permission.MANAGE_SETTINGS, organization.root)
+        if Organization.objects.filter(pk=organization.pk, first_steps_closed_at=None).update(
+            first_steps_closed_at=timezone.now()
+        ):
+            audit("organization.first_steps_closed", by=by, target=organization)
+
+
 # The bounds of what the calendar's numbers may be, first and last; and of every number.
 CALENDAR = {"week_start": (0, 6), "fiscal_month": (1, 12), "reset_hour": (0, 23)}
 BOUNDS = {**CALENDAR, "content_retention_hours": (0, Organization.MOST_RETENTION_HOURS)}
@@ -115,9 +137,21 @@ def _audited(value: Any) -> Value:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _insert_with_free_slug(name: str, *, kind: Organization.Kind, time_zone: str) -> Organization:
+def _clean_slug(slug: str) -> str:
+    if not SLUG.fullmatch(slug) or len(slug) > SLUG_LENGTH:
+        raise Refused(f"Use small letters, digits and single hyphens between them, at most {SLUG_LENGTH}.", field="slug")
+    return slug
+
+
+def _slugs_for(name: str) -> list[str]:
     base = slugify(name)[:50].strip("-") or "organization"
-    for slug in (base, *(f"{base}-{secrets.token_hex(3)}" for _ in range(10))):
+    return [base, *(f"{base}-{secrets.token_hex(3)}" for _ in range(10))]
+
+
+def _insert_with_free_slug(slugs: list[str], **fields: Any) -> Organization:
+    for slug in slugs:
         with suppress(IntegrityError), transaction.atomic():
-            return Organization.objects.create(name=name, slug=slug, kind=kind, time_zone=time_zone)
+            return Organization.objects.create(slug=slug, **fields)
+    if len(slugs) == 1:
+        raise Refused(f"“{slugs[0]}” is taken: choose another address.", field="slug")
     raise Refused("No free address was found for this name: choose another one.", field="name")

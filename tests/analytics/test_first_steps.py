@@ -1,0 +1,69 @@
+"""First steps of a new organisation check themselves off; a member's overview begins with its keys."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from analytics.first_steps import first_steps
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
+from orgs.actor import Actor
+from orgs.models import AuditEvent, Organization
+from orgs.services.groups import create_group
+from orgs.services.keys import create_api_key
+from orgs.services.members import add_member
+from orgs.services.organizations import create_organization
+from tests.actors import World, make_user
+from tests.ledger_rows import call_row, insert_calls
+from tests.orgs.test_group_pages import shown, signed_in
+
+
+@pytest.fixture
+def fresh(db: None) -> Organization:
+    return create_organization("Fresh", owner=make_user("zoe@example.test", name="Zoe"))
+
+
+def done(organization: Organization) -> list[str]:
+    return [step.title for step in first_steps(organization) if step.is_done]
+
+
+def test_each_step_checks_itself_off_by_what_is_there(fresh: Organization) -> None:
+    zoe = Actor.load(fresh.memberships.get().user, organization=fresh)
+    titles = [step.title for step in first_steps(fresh)]
+    assert done(fresh) == []
+    create_group(fresh.root, name="team", by=zoe)
+    assert done(fresh) == titles[:1]
+    add_member(make_user("yan@example.test"), group=fresh.root, by=zoe)
+    assert done(fresh) == titles[:2]
+    key, _ = create_api_key(fresh.root, name="key", member=zoe.user, by=zoe)
+    assert done(fresh) == titles[:3]
+    insert_calls(call_row(key))
+    assert done(fresh) == titles[:4]
+    bind(create_policy(fresh, name="P", limits=[LimitSpec("budget", "month", 5)], by=zoe), subject=fresh.root, by=zoe)
+    assert done(fresh) == titles
+
+
+def test_the_overview_of_its_super_admin_shows_them_until_they_are_closed(fresh: Organization) -> None:
+    client, page = Client(), f"/o/{fresh.slug}/"
+    client.force_login(fresh.memberships.get().user)
+    assert f'hx-get="{page}first-steps/"' in shown(client.get(page))
+    assert "0 of 5" in shown(client.get(f"{page}first-steps/"))
+    for _ in range(2):
+        assert client.post(f"{page}first-steps/close/").headers["location"] == page
+    assert "first-steps" not in shown(client.get(page))
+    assert client.get(f"{page}first-steps/").content == b""
+    assert AuditEvent.objects.filter(organization=fresh, action="organization.first_steps_closed").count() == 1
+
+
+@pytest.mark.parametrize("name", ["lena", "mia"])
+def test_nobody_else_is_shown_them(world: World, name: str) -> None:
+    assert "first-steps" not in shown(signed_in(world, name).get(f"/o/{world.acme.slug}/"))
+
+
+def test_a_member_starts_with_its_keys_and_a_call_to_copy(world: World) -> None:
+    text = shown(signed_in(world, "mia").get(f"/o/{world.acme.slug}/"))
+    assert world.key.prefix in text
+    assert "/chat/completions" in text
+    assert "My keys" not in shown(signed_in(world, "sam").get(f"/o/{world.acme.slug}/"))
+    assert "No API key yet" in shown(signed_in(world, "noah").get(f"/o/{world.acme.slug}/"))
