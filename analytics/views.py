@@ -24,6 +24,7 @@ from guardrails import example_call, windows
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
+from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to, own_keys
 from proxy.named import presets_visible_to
@@ -39,9 +40,7 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
-    root = next((group for group in groups if group.level == 0), None)
-    sees_pool = actor.can_anywhere(Permission.TOP_UP) or (root is not None and actor.can(Permission.VIEW_BILLING, root))
-    pool = [budgets.pool_of(organization)] if sees_pool else []
+    pool = [budgets.pool_of(organization)] if _sees_pool(actor, groups) else []
     limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,
@@ -61,6 +60,11 @@ def overview(request: OrgRequest) -> HttpResponse:
         **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
     }
     return render(request, "analytics/overview.html", context)
+
+
+def _sees_pool(actor: Actor, groups: list[Group]) -> bool:
+    root = next((group for group in groups if group.level == 0), None)
+    return actor.can_anywhere(Permission.TOP_UP) or (root is not None and actor.can(Permission.VIEW_BILLING, root))
 
 
 def _start(actor: Actor) -> dict[str, Any]:
