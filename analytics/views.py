@@ -69,8 +69,8 @@ def _sees_pool(actor: Actor, groups: list[Group]) -> bool:
 
 def _start(actor: Actor) -> dict[str, Any]:
     """Whoever sees its own usage only begins here: its keys, and a call to copy."""
-    own, model = list(own_keys(actor)[:OWN_KEYS]), example_call.model()
-    return {"is_own": True, "own_keys": own, "model": model, "base_url": example_call.base_url()}
+    own = list(own_keys(actor)[:OWN_KEYS])
+    return {"is_own": True, "own_keys": own, "snippets": example_call.snippets()}
 
 
 @require_safe
