@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orgs", "0012_invitations"),
+        ("orgs", "0013_access_tokens"),
     ]
 
     operations = [
