@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orgs", "0013_access_tokens"),
+        ("orgs", "0014_second_factor_required"),
     ]
 
     operations = [
