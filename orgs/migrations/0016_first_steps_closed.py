@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orgs", "0014_second_factor_required"),
+        ("orgs", "0015_provisioning"),
     ]
 
     operations = [
