@@ -17,7 +17,7 @@ from orgs.permissions import Permission
 from orgs.services import domains as services
 from orgs.services.sso import access_domain_by_id
 from orgs.sso_forms import CodeForm, DomainForm, show_refusal
-from orgs.sso_models import Domain, SsoConnection
+from orgs.sso_pages import connection_in_use, domains_of
 
 MANAGE = Permission.MANAGE_SETTINGS
 
@@ -128,7 +128,7 @@ def remove(request: OrgRequest, domain_id: int) -> HttpResponse:
 def _page(
     request: OrgRequest, *, form: DomainForm, code_form: CodeForm | None = None, code_of: int = 0, status: int = 200
 ) -> HttpResponse:
-    found = list(Domain.objects.filter(organization=request.organization).order_by("name"))
+    found = domains_of(request.organization)
     now = timezone.now()
     context = {
         "form": form,
@@ -137,7 +137,7 @@ def _page(
             (one, one.code_is_open(now), code_form if one.pk == code_of else CodeForm(auto_id=f"code-{one.pk}-%s"))
             for one in found
         ],
-        "connection": SsoConnection.objects.filter(organization=request.organization, enabled=True).first(),
+        "connection": connection_in_use(request.organization),
     }
     return render(request, "orgs/sso/domains.html", context, status=status)
 

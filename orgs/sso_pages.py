@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.urls import reverse
 
+from orgs.models import Organization
 from orgs.sso import oidc
 from orgs.sso_models import Domain, SsoConnection
 
@@ -25,8 +27,26 @@ class Step(NamedTuple):
     done: bool
 
 
+def connections_of(organization: Organization) -> QuerySet[SsoConnection]:
+    """The one in use first."""
+    found = SsoConnection.objects.filter(organization=organization).select_related("group")
+    return found.order_by("-enabled", "name", "pk")
+
+
+def connection_in_use(organization: Organization) -> SsoConnection | None:
+    return SsoConnection.objects.filter(organization=organization, enabled=True).first()
+
+
+def domains_of(organization: Organization) -> QuerySet[Domain]:
+    return Domain.objects.filter(organization=organization).order_by("name")
+
+
+def verified_domains_of(organization: Organization) -> QuerySet[Domain]:
+    return domains_of(organization).filter(verified_at__isnull=False)
+
+
 def connection_page(connection: SsoConnection) -> dict[str, Any]:
-    domains = list(Domain.objects.filter(organization=connection.organization, verified_at__isnull=False).order_by("name"))
+    domains = list(verified_domains_of(connection.organization))
     return {
         "connection": connection,
         "values": values_of(connection),

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.forms import Form
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -19,8 +19,8 @@ from orgs.permissions import Permission
 from orgs.services import sso as services
 from orgs.sso import attempts
 from orgs.sso_forms import NewConnectionForm, OidcForm, UseForm, configuration_form, show_refusal
-from orgs.sso_models import Domain, SsoConnection
-from orgs.sso_pages import connection_page
+from orgs.sso_models import SsoConnection
+from orgs.sso_pages import connection_page, connections_of, verified_domains_of
 
 MANAGE = Permission.MANAGE_SETTINGS
 # On one page of those who are connected: the rest is found by address.
@@ -31,9 +31,7 @@ MOST_PEOPLE = 100
 @org_view(MANAGE)
 def connections(request: OrgRequest) -> HttpResponse:
     request.actor.require(MANAGE, request.organization.root)
-    found = SsoConnection.objects.filter(organization=request.organization).select_related("group")
-    domains = Domain.objects.filter(organization=request.organization, verified_at__isnull=False)
-    context = {"connections": found.order_by("-enabled", "name", "pk"), "domains": domains.order_by("name")}
+    context = {"connections": connections_of(request.organization), "domains": verified_domains_of(request.organization)}
     return render(request, "orgs/sso/connections.html", context)
 
 
@@ -151,7 +149,7 @@ def people(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> HttpResponse:
     found = services.access_connection_by_id(request.actor, connection_id)
-    identity = get_object_or_404(found.identities.select_related("user"), pk=identity_id)
+    identity = services.access_identity_by_id(found, identity_id)
     try:
         services.disconnect(identity, by=request.actor)
     except Refused as refused:

@@ -44,6 +44,14 @@ def access_connection_by_id(actor: Actor, connection_id: int) -> SsoConnection:
     return connection
 
 
+def access_identity_by_id(connection: SsoConnection, identity_id: int) -> SsoIdentity:
+    """One of a connection that was loaded for its actor. Raises Http404."""
+    identity = connection.identities.select_related("user").filter(pk=identity_id).first()
+    if identity is None:
+        raise Http404("no such identity")
+    return identity
+
+
 def access_domain_by_id(actor: Actor, domain_id: int) -> Domain:
     """Raises Http404."""
     actor.require(Permission.MANAGE_SETTINGS, actor.organization.root)

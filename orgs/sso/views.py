@@ -31,6 +31,7 @@ from orgs.sso import admission, attempts, oidc, protocols
 from orgs.sso.attempts import Attempt
 from orgs.sso.errors import NotReached, SsoFailed
 from orgs.sso.identity import Identity
+from orgs.sso.lookups import access_connection_by_slug
 from orgs.sso_models import SsoConnection
 
 Kind = SsoConnection.Kind
@@ -42,7 +43,7 @@ TICKET_SECONDS = 60
 @require_http_methods(["GET", "HEAD", "POST"])
 def start(request: HttpRequest, slug: str) -> HttpResponse:
     """The page that begins: with a button, or by itself after one was pressed here."""
-    connection = _connection(slug)
+    connection = access_connection_by_slug(slug)
     if request.method == "POST":
         attempts.intend(request.session, slug, next=safe_next(request))
         return _too_many(request) or redirect(request.path)
@@ -62,7 +63,7 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
 @require_GET
 def callback(request: HttpRequest, slug: str) -> HttpResponse:
     """OIDC: the provider sends the browser back with a code."""
-    connection = _connection(slug, Kind.OIDC)
+    connection = access_connection_by_slug(slug, Kind.OIDC)
     attempt = attempts.take(request.session, slug=slug, key=request.GET.get("state", ""))
     if attempt is None:
         return _failed(request, connection, "This sign-in was not begun here, or too long ago. Begin again.")
@@ -85,7 +86,7 @@ def acs(request: HttpRequest, slug: str) -> HttpResponse:
     elsewhere, so what was verified waits a moment under a random name, and the next request finishes."""
     from orgs.sso import saml
 
-    connection = _connection(slug, Kind.SAML)
+    connection = access_connection_by_slug(slug, Kind.SAML)
     if too_many := _too_many(request):
         return too_many
     try:
@@ -101,7 +102,7 @@ def acs(request: HttpRequest, slug: str) -> HttpResponse:
 @never_cache
 @require_GET
 def finish(request: HttpRequest, slug: str) -> HttpResponse:
-    connection = _connection(slug, Kind.SAML)
+    connection = access_connection_by_slug(slug, Kind.SAML)
     waiting = _waiting(slug, request.GET.get("ticket", ""))
     answer = cache.get(waiting)
     # Who deletes it has it: of two requests at once only one.
@@ -121,7 +122,7 @@ def finish(request: HttpRequest, slug: str) -> HttpResponse:
 def metadata(request: HttpRequest, slug: str) -> HttpResponse:
     from orgs.sso import saml
 
-    found = saml.metadata(_connection(slug, Kind.SAML))
+    found = saml.metadata(access_connection_by_slug(slug, Kind.SAML))
     return HttpResponse(found, content_type="application/samlmetadata+xml")
 
 
@@ -152,14 +153,6 @@ def _show_trial(request: HttpRequest, connection: SsoConnection, identity: Ident
     except Refused as refused:
         context["refusal"] = refused.message
     return render(request, "orgs/sso/trial.html", context)
-
-
-def _connection(slug: str, kind: str | None = None) -> SsoConnection:
-    """Raises Http404."""
-    found = SsoConnection.objects.filter(slug=slug).select_related("organization", "group").first()
-    if found is None or not found.is_configured or (kind and found.kind != kind):
-        raise Http404("no such single sign-on")
-    return found
 
 
 def _refuse_disabled(connection: SsoConnection) -> None:
