@@ -2,10 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -20,7 +20,8 @@ ARGUMENTS = [
     "--no-first-run",
     "--no-proxy-server",
 ]
-PATIENCE_MS = 10_000
+# A busy machine is no failure.
+PATIENCE_MS = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("browser tests need chromium: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # that loop is not ours: the test's own queries are plain ones
@@ -39,23 +41,36 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def console_errors() -> list[str]:
-    """What the page wrote to the browser's console as errors, and exceptions nobody caught. `page` fills it."""
+    """What the pages wrote to the browser's console as errors, which is where violations of the content security policy
+    and answers that are errors stand too, and exceptions nobody caught. `open_page` fills it."""
     return []
 
 
 @pytest.fixture
-def page(browser: Browser, console_errors: list[str]) -> Iterator[Page]:
-    """A page in a context of its own; the test fails if the console shows an error that it has not cleared."""
+def open_page(browser: Browser, console_errors: list[str]) -> Iterator[Callable[[], Page]]:
+    """`open_page()`: a page in a context of its own, as if somebody else sat at another computer; the test fails if a
+    console shows an error that it has not cleared."""
+    contexts = []
 
     def note(message: ConsoleMessage) -> None:
         if message.type == "error":
             console_errors.append(message.text)
 
-    context = browser.new_context(locale="en-GB", timezone_id="UTC", viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    page.on("console", note)
-    page.on("pageerror", lambda error: console_errors.append(str(error)))
-    yield page
-    context.close()
+    def opened() -> Page:
+        context = browser.new_context(locale="en-GB", timezone_id="UTC", viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: console_errors.append(str(error)))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
     assert not console_errors, f"the browser's console shows errors: {console_errors}"
+
+
+@pytest.fixture
+def page(open_page: Callable[[], Page]) -> Page:
+    return open_page()

@@ -43,7 +43,7 @@ def open_company(page: Page, gateway: Gateway, house: House) -> str:
 
 def create_key(page: Page, name: str, *, budget: str = "") -> str:
     page.get_by_role("link", name="API keys", exact=True).first.click()
-    page.get_by_role("link", name="New API key").click()
+    page.get_by_role("link", name="New API key").first.click()
     page.get_by_label("Name").fill(name)
     if budget:
         page.locator("input[name=budget]").fill(budget)
