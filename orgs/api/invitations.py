@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orgs.api.base import OrgApiView, one_of, operation
-from orgs.api.fields import Body, IdField
+from orgs.api.fields import IdField
+from orgs.api.roles import NamedRole, role_in
+from orgs.invitation_mail import accept_url, queue
 from orgs.invitation_pages import access_invitation_by_id, invitations_visible_to
 from orgs.models import Invitation
-from orgs.permissions import Permission, RoleName
+from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to
-from orgs.services.invitations import invite, revoke_invitation
+from orgs.services.invitations import invite, link_token, revoke_invitation
 
 P = Permission
 
 
 class InvitationOut(serializers.Serializer[Invitation]):
-    """Without its link: the members' page shows that, and writes down who read it."""
+    """Without its link: the answer that makes it holds it, later the console shows it, and writes down who read it."""
 
     id = serializers.IntegerField()
     group_id = serializers.IntegerField()
@@ -31,13 +35,25 @@ class InvitationOut(serializers.Serializer[Invitation]):
     created_at = serializers.DateTimeField()
 
 
-class NewInvitation(Body):
+class InvitationWithLink(serializers.Serializer[Any]):
+    """The only answer that ever holds the link."""
+
+    invitation = InvitationOut()
+    link = serializers.CharField()
+
+
+class NewInvitation(NamedRole):
     group_id = IdField()
-    role = serializers.ChoiceField(choices=[role.value for role in RoleName], required=False, allow_null=True)
     email = serializers.EmailField(max_length=254, required=False, allow_blank=True)
     name = serializers.CharField(max_length=120, required=False, allow_blank=True)
     max_uses = serializers.IntegerField(min_value=1, max_value=100_000, required=False, allow_null=True)
     expires_at = serializers.DateTimeField(required=False)
+    send = serializers.BooleanField(default=False, help_text="Whether a mail goes to `email`.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["send"] and not attrs.get("email"):
+            raise serializers.ValidationError({"email": "A mail needs an address."})
+        return super().validate(attrs)
 
 
 class InvitationView(OrgApiView):
@@ -50,13 +66,14 @@ class Invitations(InvitationView):
     def get(self, request: Request, org: str) -> Response:
         return self.page(invitations_visible_to(self.actor), InvitationOut)
 
-    @operation("Invite somebody to a group", takes=NewInvitation, gives=InvitationOut, status=201)
+    @operation("Invite to a group; the link is given here once", takes=NewInvitation, gives=InvitationWithLink, status=201)
     def post(self, request: Request, org: str) -> Response:
         given = self.body(NewInvitation)
-        group = one_of(groups_visible_to(self.actor), given.pop("group_id"))
-        role = given.pop("role", None)
-        made = invite(group, role=RoleName(role) if role else None, by=self.actor, **given)
-        return Response(InvitationOut(made).data, status=201)
+        group, send = one_of(groups_visible_to(self.actor), given.pop("group_id")), given.pop("send")
+        made = invite(group, role=role_in(given, actor=self.actor), by=self.actor, **given)
+        if send:
+            queue([made])
+        return Response(InvitationWithLink({"invitation": made, "link": accept_url(link_token(made))}).data, status=201)
 
 
 class OneInvitation(InvitationView):

@@ -1,27 +1,20 @@
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orgs.api.base import OrgApiView, one_of, operation
 from orgs.api.fields import Body, IdField
-from orgs.api.people import person_in
-from orgs.lookups import access_grant_by_id, access_member_by_id
-from orgs.models import Membership, RoleGrant
-from orgs.permissions import Permission, RoleName
-from orgs.selectors import grants_visible_to, groups_visible_to, members_visible_to
-from orgs.services.members import add_member, grant_role, resume_member, revoke_role, suspend_member
+from orgs.api.people import Person, person_in
+from orgs.lookups import access_member_by_id
+from orgs.models import Membership
+from orgs.permissions import Permission
+from orgs.selectors import groups_visible_to, members_visible_to
+from orgs.services.departures import move_member, remove_member
+from orgs.services.members import add_member, resume_member, suspend_member
 
 P = Permission
-
-
-class Person(serializers.Serializer[Any]):
-    id = serializers.IntegerField()
-    email = serializers.EmailField()
-    name = serializers.CharField()
 
 
 class MemberOut(serializers.Serializer[Membership]):
@@ -41,25 +34,17 @@ class NewMember(Body):
     group_id = IdField()
 
 
-class RoleOut(serializers.Serializer[RoleGrant]):
-    id = serializers.IntegerField()
-    user = Person()
-    group_id = serializers.IntegerField()
-    role = serializers.CharField(help_text="The shipped role, or nothing.")
-    custom_role_id = serializers.IntegerField(allow_null=True)
-    name = serializers.CharField(source="label", help_text="As people call it.")
-    created_at = serializers.DateTimeField()
-
-
-class NewRole(Body):
-    user_id = IdField()
+class MovedTo(Body):
     group_id = IdField()
-    role = serializers.ChoiceField(choices=[role.value for role in RoleName])
+    keep_roles = serializers.BooleanField(default=False, help_text="Otherwise roles at the old group and below end.")
 
 
 class MemberView(OrgApiView):
     resource = "members"
     writes = (P.MANAGE_MEMBERS,)
+
+    def managed(self, member_id: int) -> Membership:
+        return access_member_by_id(self.actor, member_id, P.MANAGE_MEMBERS)
 
 
 class Members(MemberView):
@@ -80,47 +65,27 @@ class OneMember(MemberView):
     def get(self, request: Request, org: str, member_id: int) -> Response:
         return Response(MemberOut(access_member_by_id(self.actor, member_id, P.VIEW_USAGE)).data)
 
+    @operation("End a membership: the person's roles and keys there end with it", status=204)
+    def delete(self, request: Request, org: str, member_id: int) -> Response:
+        remove_member(self.managed(member_id), by=self.actor)
+        return Response(status=204)
+
+
+class MovedMember(MemberView):
+    @operation("Move a membership to another group, with the person's keys", takes=MovedTo, gives=MemberOut)
+    def post(self, request: Request, org: str, member_id: int) -> Response:
+        given, found = self.body(MovedTo), self.managed(member_id)
+        group = one_of(groups_visible_to(self.actor), given.pop("group_id"))
+        return Response(MemberOut(move_member(found, group=group, by=self.actor, **given)).data)
+
 
 class SuspendedMember(MemberView):
     @operation("Suspend a membership: the person's keys there stop", gives=MemberOut)
     def post(self, request: Request, org: str, member_id: int) -> Response:
-        found = access_member_by_id(self.actor, member_id, P.MANAGE_MEMBERS)
-        return Response(MemberOut(suspend_member(found, by=self.actor)).data)
+        return Response(MemberOut(suspend_member(self.managed(member_id), by=self.actor)).data)
 
 
 class ResumedMember(MemberView):
     @operation("Bring a suspended membership back", gives=MemberOut)
     def post(self, request: Request, org: str, member_id: int) -> Response:
-        found = access_member_by_id(self.actor, member_id, P.MANAGE_MEMBERS)
-        return Response(MemberOut(resume_member(found, by=self.actor)).data)
-
-
-class Roles(OrgApiView):
-    resource = "roles"
-    writes = (P.GRANT_ROLES,)
-
-    @operation("Roles granted in the groups you see", gives=RoleOut, many=True)
-    def get(self, request: Request, org: str) -> Response:
-        return self.page(grants_visible_to(self.actor), RoleOut)
-
-    @operation("Grant a role at a group", takes=NewRole, gives=RoleOut, status=201)
-    def post(self, request: Request, org: str) -> Response:
-        given = self.body(NewRole)
-        group = one_of(groups_visible_to(self.actor), given["group_id"])
-        person = person_in(self.actor, given["user_id"])
-        made = grant_role(person, role=RoleName(given["role"]), group=group, by=self.actor)
-        return Response(RoleOut(made).data, status=201)
-
-
-class OneRole(OrgApiView):
-    resource = "roles"
-    writes = (P.GRANT_ROLES,)
-
-    @operation("One granted role", gives=RoleOut)
-    def get(self, request: Request, org: str, role_id: int) -> Response:
-        return Response(RoleOut(one_of(grants_visible_to(self.actor), role_id)).data)
-
-    @operation("End a granted role", status=204)
-    def delete(self, request: Request, org: str, role_id: int) -> Response:
-        revoke_role(access_grant_by_id(self.actor, role_id), by=self.actor)
-        return Response(status=204)
+        return Response(MemberOut(resume_member(self.managed(member_id), by=self.actor)).data)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import Http404
+from rest_framework import serializers
 
 from orgs.actor import Actor
 from orgs.models import User
 from orgs.selectors import members_visible_to
+
+
+class Person(serializers.Serializer[User]):
+    id = serializers.IntegerField()
+    email = serializers.EmailField()
+    name = serializers.CharField()
 
 
 def person_in(actor: Actor, user_id: int) -> User:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from orgs.api import applications, audit, groups, invitations, keys, members, organizations
+from orgs.api import applications, audit, groups, invitations, keys, members, organizations, roles
 
 ORG = "organizations/<slug:org>"
 
@@ -18,13 +18,16 @@ urlpatterns = [
     path(f"{ORG}/groups/<int:group_id>/restore", groups.RestoredGroup.as_view(), name="restore_group"),
     path(f"{ORG}/members", members.Members.as_view(), name="members"),
     path(f"{ORG}/members/<int:member_id>", members.OneMember.as_view(), name="member"),
+    path(f"{ORG}/members/<int:member_id>/move", members.MovedMember.as_view(), name="move_member"),
     path(f"{ORG}/members/<int:member_id>/suspend", members.SuspendedMember.as_view(), name="suspend_member"),
     path(f"{ORG}/members/<int:member_id>/resume", members.ResumedMember.as_view(), name="resume_member"),
     path(f"{ORG}/invitations", invitations.Invitations.as_view(), name="invitations"),
     path(f"{ORG}/invitations/<int:invitation_id>", invitations.OneInvitation.as_view(), name="invitation"),
     path(f"{ORG}/invitations/<int:invitation_id>/revoke", invitations.RevokedInvitation.as_view(), name="revoke_invitation"),
-    path(f"{ORG}/roles", members.Roles.as_view(), name="roles"),
-    path(f"{ORG}/roles/<int:role_id>", members.OneRole.as_view(), name="role"),
+    path(f"{ORG}/roles", roles.Roles.as_view(), name="roles"),
+    path(f"{ORG}/roles/<int:role_id>", roles.OneRole.as_view(), name="role"),
+    path(f"{ORG}/custom-roles", roles.CustomRoles.as_view(), name="custom_roles"),
+    path(f"{ORG}/custom-roles/<int:custom_role_id>", roles.OneCustomRole.as_view(), name="custom_role"),
     path(f"{ORG}/keys", keys.Keys.as_view(), name="keys"),
     path(f"{ORG}/keys/<int:key_id>", keys.OneKey.as_view(), name="key"),
     path(f"{ORG}/keys/<int:key_id>/disable", keys.DisabledKey.as_view(), name="disable_key"),

@@ -15,8 +15,11 @@ from django.utils import timezone
 from guardrails.models import Binding, Policy
 from orgs.api.authentication import PersonThrottle
 from orgs.models import AccessToken, ApiKey, AuditEvent, Group, Membership, Organization, RoleGrant, User
+from orgs.permissions import Permission
 from orgs.services.freezing import freeze_organization, freeze_person
 from orgs.services.groups import create_group
+from orgs.services.invitations import accept, find
+from orgs.services.roles import create_role
 from orgs.services.tokens import create_token, revoke_token
 from orgs.tokens import SCOPES
 from orgs.viewing import start
@@ -234,6 +237,73 @@ def test_members_and_roles(world: World) -> None:
     ask("delete", f"/roles/{role['id']}", status=204)
     last = RoleGrant.objects.get(user=world.alice, organization=world.acme)
     assert code(ask("delete", f"/roles/{last.pk}", status=422)) == "refused"
+
+
+def test_members_move_and_go(world: World) -> None:
+    ask, mia = api(world, "alice"), Membership.objects.get(user=world.mia, organization=world.acme)
+    role = {"user_id": world.mia.pk, "group_id": world.gateway.pk, "role": "auditor"}
+    ask("post", "/roles", role, status=201)
+    path = f"/members/{mia.pk}"
+    assert ask("post", f"{path}/move", {"group_id": world.sales.pk, "keep_roles": True})["group_id"] == world.sales.pk
+    assert RoleGrant.objects.filter(user=world.mia, organization=world.acme, role="auditor").exists()
+    assert ApiKey.objects.get(pk=world.key.pk).group_id == world.sales.pk
+    assert ask("post", f"{path}/move", {"group_id": world.sales.pk}, status=422)["error"]["param"] == "group"
+    ask("post", f"{path}/move", {"group_id": world.other.root.pk}, status=404)
+    ask("delete", path, status=204)
+    assert not Membership.objects.filter(pk=mia.pk).exists()
+    assert ApiKey.objects.get(pk=world.key.pk).revoked_at
+    last = Membership.objects.get(user=world.alice, organization=world.acme)
+    assert code(ask("delete", f"/members/{last.pk}", status=422)) == "refused"
+
+
+def test_custom_roles(world: World) -> None:
+    ask, sam = api(world, "alice"), api(world, "sam")
+    wanted = {"group_id": world.platform.pk, "name": "Lead", "permissions": ["manage_keys"]}
+    made = ask("post", "/custom-roles", wanted, status=201)
+    path = f"/custom-roles/{made['id']}"
+    assert ask("patch", path, {"description": "Of keys"}) == ask("get", path) == {**made, "description": "Of keys"}
+    assert [one["id"] for one in ask("get", "/custom-roles")["data"]] == [made["id"]]
+    grant = {"user_id": world.mia.pk, "custom_role_id": made["id"], "group_id": world.gateway.pk}
+    given = sam("post", "/roles", grant, status=201)
+    assert (given["name"], given["role"], given["custom_role_id"]) == ("Lead", "", made["id"])
+    assert ask("post", "/roles", {**grant, "group_id": world.sales.pk}, status=422)["error"]["param"] == "role"
+    assert code(ask("delete", path, status=422)) == "refused"
+    ask("delete", f"/roles/{given['id']}", status=204)
+    # Nobody makes or changes a role that allows more than they may do there.
+    more = {**wanted, "name": "More", "permissions": ["manage_settings"]}
+    assert code(sam("post", "/custom-roles", more, status=403)) == "permission_missing"
+    assert code(sam("patch", path, {"permissions": ["manage_settings"]}, status=403)) == "permission_missing"
+    ask("delete", path, status=204)
+    ask("get", path, status=404)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "role"),
+        ({"role": "auditor", "custom_role_id": 1}, "custom_role_id"),
+        ({"role": "owner"}, "role"),
+        ({"custom_role_id": 0}, "custom_role_id"),
+    ],
+)
+def test_a_grant_is_of_one_role(world: World, body: Json, param: str) -> None:
+    whom = {"user_id": world.mia.pk, "group_id": world.gateway.pk}
+    assert api(world, "alice")("post", "/roles", {**whom, **body}, status=422)["error"]["param"] == param
+
+
+def test_the_link_of_an_invitation_is_given_once_and_opens_it(world: World, mailoutbox: list[Any]) -> None:
+    ask = api(world, "sam")
+    role = create_role(world.platform, name="Lead", permissions=[Permission.MANAGE_KEYS], by=world.actor("alice"))
+    made = ask("post", "/invitations", {"group_id": world.gateway.pk, "custom_role_id": role.pk}, status=201)
+    found = find(made["link"].rstrip("/").rpartition("/")[2])
+    assert found is not None
+    assert found.invitation.pk == made["invitation"]["id"]
+    assert accept(found, user=world.noah).group_id == world.gateway.pk
+    assert RoleGrant.objects.filter(user=world.noah, custom_role=role, group=world.gateway).exists()
+    later = json.dumps([ask("get", "/invitations"), ask("get", f"/invitations/{found.invitation.pk}")])
+    assert made["link"].rstrip("/").rpartition("/")[2] not in later
+    wrong = ask("post", "/invitations", {"group_id": world.gateway.pk, "send": True}, status=422)
+    assert wrong["error"]["param"] == "email"
 
 
 def test_keys(world: World) -> None:

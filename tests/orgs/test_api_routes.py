@@ -15,9 +15,10 @@ from guardrails.services.bindings import bind
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from orgs.models import AuditEvent, RoleGrant
-from orgs.permissions import RoleName
+from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
 from orgs.services.members import grant_role
+from orgs.services.roles import create_role
 from tests.actors import World
 from tests.orgs.routes import Route, routes_of
 from tests.orgs.test_routes import PEOPLE, URLCONF
@@ -53,6 +54,8 @@ ROWS = [
     Row("orgs_api:members", "get", "401 404 200 200 200 200 200"),
     Row("orgs_api:members", "post", "401 404 403 403 422 422 422", {}, {"group_id": "group_id", "user_id": "user_id"}),
     Row("orgs_api:member", "get", "401 404 404 200 200 200 200"),
+    Row("orgs_api:member", "delete", "401 404 403 403 204 204 204"),
+    Row("orgs_api:move_member", "post", "401 404 403 403 200 200 200", {}, {"group_id": "below_id"}),
     Row("orgs_api:suspend_member", "post", "401 404 403 403 200 200 200"),
     Row("orgs_api:resume_member", "post", "401 404 403 403 200 200 200"),
     Row("orgs_api:invitations", "get", "401 404 403 403 200 200 200"),
@@ -69,6 +72,17 @@ ROWS = [
     ),
     Row("orgs_api:role", "get", "401 404 404 404 200 200 200"),
     Row("orgs_api:role", "delete", "401 404 403 403 204 204 204"),
+    Row("orgs_api:custom_roles", "get", "401 404 403 403 200 200 200"),
+    Row(
+        "orgs_api:custom_roles",
+        "post",
+        "401 404 403 403 201 201 201",
+        {"name": "new", "permissions": ["manage_keys"]},
+        {"group_id": "group_id"},
+    ),
+    Row("orgs_api:custom_role", "get", "401 404 403 403 200 200 200"),
+    Row("orgs_api:custom_role", "patch", "401 404 403 403 200 200 200", {"description": "x"}),
+    Row("orgs_api:custom_role", "delete", "401 404 403 403 204 204 204"),
     Row("orgs_api:keys", "get", "401 404 200 200 200 200 200"),
     Row(
         "orgs_api:keys",
@@ -140,9 +154,11 @@ def made(world: World) -> Made:
     return {
         "org": world.acme.slug,
         "group_id": world.gateway.pk,
+        "below_id": world.core.pk,
         "user_id": world.mia.pk,
         "member_id": world.actor("mia").memberships[0].pk,
         "role_id": grant_role(world.lena, role=RoleName.FINANCE, group=world.core, by=alice).pk,
+        "custom_role_id": create_role(world.gateway, name="Lead", permissions=[Permission.MANAGE_KEYS], by=alice).pk,
         "key_id": world.key.pk,
         "invitation_id": invite(world.gateway, by=alice).pk,
         "application_id": world.assistant.pk,

@@ -29,9 +29,11 @@ from gateway_project.api_document import document
 from guardrails.services.bindings import bind
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import AuditEvent, Group, Organization, RoleGrant, User
+from orgs.permissions import Permission
 from orgs.services.applications import create_application
 from orgs.services.groups import create_group
 from orgs.services.keys import create_api_key
+from orgs.services.roles import create_role
 from tests.actors import World
 from tests.orgs.test_api import token
 
@@ -54,6 +56,7 @@ def things_of(organization: Organization, *, by: Any, person: User) -> Ids:
     """One of each kind, with names that occur nowhere else."""
     group = create_group(organization.root, name=f"Group of {organization.name}", by=by)
     application = create_application(group, name=f"App of {organization.name}", by=by)
+    role = create_role(group, name=f"Role of {organization.name}", permissions=[Permission.MANAGE_KEYS], by=by)
     key, _ = create_api_key(group, name=f"Key of {organization.name}", application=application, by=by)
     policy = create_policy(organization, name=f"Policy of {organization.name}", limits=[LimitSpec("rpm", "minute", 9)], by=by)
     return {
@@ -64,6 +67,7 @@ def things_of(organization: Organization, *, by: Any, person: User) -> Ids:
         "binding_id": bind(policy, subject=group, by=by).pk,
         "member_id": by.memberships[0].pk,
         "role_id": RoleGrant.objects.filter(organization=organization).latest("pk").pk,
+        "custom_role_id": role.pk,
         "sequence": AuditEvent.objects.filter(organization=organization).latest("pk").sequence + 10**6,
         "user_id": person.pk,
     }
