@@ -14,6 +14,8 @@ from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import AuditEvent
 from orgs.services.applications import create_application
 from orgs.services.keys import create_api_key
@@ -36,10 +38,23 @@ class Row(NamedTuple):
 
 SEEN = {"sam": "200 200 404 404 404", "lena": "200 200 404 200 404", "alice": "200 200 200 200 404"}
 BELOW = {"sam": "404 200 404 404 404", "lena": "200 200 404 404 404", "alice": "200 200 200 200 404"}
+DONE = {name: codes.replace("200", "302") for name, codes in SEEN.items()}
+# A console page says which permission is missing where the thing itself is seen.
+SEEN_ONLY = {"sam": "403 200 404 404 404", "lena": "200 200 404 403 404", "alice": "200 200 200 200 404"}
 NOTHING, NO_DOOR = "404 404 404 404 404", "403 403 403 403 403"
 
 ROWS = [
     Row("guardrails:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("members:member", "get", "person_id", {"mia": NO_DOOR, **SEEN}),
+    Row("members:suspend", "post", "member_id", {"mia": NO_DOOR, **DONE}),
+    Row("members:move", "get", "member_id", {"mia": NO_DOOR, **SEEN}),
+    Row("groups:group", "get", "group_id", {"mia": NO_DOOR, **SEEN}),
+    Row("groups:edit", "get", "group_id", {"mia": NO_DOOR, **SEEN_ONLY}),
+    Row("applications:application", "get", "application_id", {"mia": NO_DOOR, **SEEN}),
+    Row("applications:edit", "get", "application_id", {"mia": NO_DOOR, **SEEN}),
+    # What is bound above governs Sam's node, too, so it is seen there.
+    Row("policies:policy", "get", "policy_id", {"mia": NO_DOOR, **SEEN, "sam": "200 200 404 200 404"}),
+    Row("policies:edit", "get", "policy_id", {"mia": NO_DOOR, **SEEN_ONLY, "sam": "403 200 404 403 404"}),
     Row("audit:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
     Row("orgs_api:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
     Row("orgs_api:key", "patch", "key_id", {"mia": NOTHING, **SEEN}, {"name": "x"}),
@@ -61,10 +76,12 @@ ROWS = [
 
 
 def things_at(world: World, place: str) -> dict[str, int]:
-    """A group, an application, its service key with the event of its making, and a member who has nothing else."""
+    """A group, an application, its service key with the event of its making, a member who has nothing else, a policy."""
     by, group = world.actor("charlie" if place == "other" else "alice"), world.group(PLACES[place])
     application = create_application(group, name=f"App {place}", by=by)
     key, _ = create_api_key(group, name=f"Key {place}", application=application, by=by)
+    policy = create_policy(group.organization, name=f"Policy {place}", limits=[LimitSpec("rpm", "minute", 5)], by=by)
+    bind(policy, subject=group, by=by)
     event = AuditEvent.objects.get(object_type="apikey", object_id=str(key.pk))
     member = add_member(make_user(f"{place}.{world.acme.pk}@example.test"), group=group, by=by)
     return {
@@ -72,6 +89,8 @@ def things_at(world: World, place: str) -> dict[str, int]:
         "application_id": application.pk,
         "key_id": key.pk,
         "member_id": member.pk,
+        "person_id": member.user_id,
+        "policy_id": policy.pk,
         # The same place in the chain of this organisation is another event.
         "sequence": event.sequence + (10**6 if place == "other" else 0),
     }
