@@ -19,7 +19,7 @@ METHODS = ("get", "post", "patch", "put", "delete")
 @cache
 def document() -> dict[str, Any]:
     """OpenAPI 3.1. The routes of a process never change."""
-    generator = SchemaGenerator(api_version="v1")  # type: ignore[no-untyped-call]
+    generator = SchemaGenerator()  # type: ignore[no-untyped-call]
     found: dict[str, Any] = generator.get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return found
 

@@ -415,7 +415,7 @@ def test_every_route_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
 def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
-    arguments = _arguments(world) | MORE.get(row.name.partition(":")[0], _nothing)(world)
+    arguments = arguments_of(world) | MORE.get(row.name.partition(":")[0], _nothing)(world)
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
     codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
     assert codes == row.codes
@@ -430,7 +430,7 @@ def _visit(world: World, person: str, row: Row, url: str) -> int:
     return code
 
 
-def _arguments(world: World) -> dict[str, Any]:
+def arguments_of(world: World) -> dict[str, Any]:
     return {
         "org": world.acme.slug,
         "key_id": world.key.pk,
