@@ -38,7 +38,7 @@ def read(content: bytes) -> list[Line]:
         raise Unreadable(f"The file is larger than {MOST_BYTES // 1000:,} kB.")
     text = _text(content)
     try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text), strict=False))
+        rows = list(csv.reader(io.StringIO(text, newline=None), delimiter=_delimiter(text), strict=False))
     except csv.Error as wrong:
         raise Unreadable(f"This is no table of comma-separated values: {wrong}.") from wrong
     columns = _columns(rows)

@@ -26,7 +26,9 @@ class LastUseMiddleware(MiddlewareMixin):
         if session is None or not session.accessed or not session.get("_auth_user_id") or not session.session_key:
             return response
         now = datetime.now(UTC)
-        if now.timestamp() - session.get(SEEN, 0) >= SEEN_EVERY.total_seconds():
+        if SEEN not in session:  # it has just begun, and says so already
+            session[SEEN] = int(now.timestamp())
+        elif now.timestamp() - session[SEEN] >= SEEN_EVERY.total_seconds():
             session[SEEN] = int(now.timestamp())
             seen = {"last_seen_at": now, "ip": origin_of(request).ip}
             UserSession.objects.filter(session_key=session.session_key).update(**{name: v for name, v in seen.items() if v})

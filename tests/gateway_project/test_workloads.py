@@ -73,7 +73,7 @@ def test_every_model_of_the_past_can_be_called_today() -> None:
 @pytest.mark.parametrize("model", FAMILIAR, ids=lambda model: model.name)
 def test_known_prices_are_amounts_in_the_usual_order(model: object) -> None:
     assert isinstance(model, tuple)
-    *_, whole, cached, out = model
+    _, _, whole, cached, out, _ = model
     assert 0 < parse_usd(cached) < parse_usd(whole) < parse_usd(out)
 
 

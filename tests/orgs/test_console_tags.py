@@ -16,6 +16,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from gateway_project.lib.money import NANO
+from guardrails.example_call import Snippet
 from orgs.templatetags import console
 
 SPRITE = Path(project.BASE_DIR) / "static" / "img" / "icons.svg"
@@ -330,12 +331,13 @@ def test_a_secret_is_shown_with_its_snippets() -> None:
         "secret": "gh_sk_x_y",
         "base_url": "http://g/v1",
         "model": "m-1",
+        "snippets": [Snippet("curl", "curl", "curl http://g/v1/chat/completions -H gh_sk_x_y")],
         "done_url": "/keys/",
         "dialog_static": True,
     }
     shown = render_to_string("components/secret.html", context)
     assert "curl http://g/v1/chat/completions" in shown
-    assert shown.count("gh_sk_x_y") == 5
+    assert shown.count("gh_sk_x_y") == 3
     assert 'data-url="http://g/v1/chat/completions"' in shown
     assert "data-dialog-static" in shown
 

@@ -13,7 +13,7 @@ from orgs.models import ApiKey, Application, AuditEvent, Group
 from orgs.services.applications import create_application
 from orgs.services.keys import create_api_key, disable_key, enable_key, rename_key, revoke_key
 from orgs.services.members import add_member, suspend_member
-from tests.actors import World, make_world
+from tests.actors import World, make_world, make_world_by_services
 
 
 def test_a_member_makes_a_key_of_its_own(world: World) -> None:
@@ -44,7 +44,9 @@ def test_the_secret_is_in_no_table(world: World) -> None:
             assert cursor.fetchone() == (0,), table
 
 
-def test_making_a_key_is_audited_with_what_it_names(world: World) -> None:
+@pytest.mark.django_db
+def test_making_a_key_is_audited_with_what_it_names() -> None:
+    world = make_world_by_services()
     event = AuditEvent.objects.get(organization=world.acme, action="key.created")
     assert (event.actor, event.object_id, event.object_label) == (world.mia, str(world.key.pk), "Mia's key")
     assert event.after["public_id"] == world.key.public_id

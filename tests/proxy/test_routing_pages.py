@@ -256,7 +256,7 @@ def test_a_bad_preset_is_sent_back(world: World, deployments: list[Deployment], 
     response = signed_in(world, "sam").post(presets_url(world, "new/"), typed(world, **fields))
     assert response.status_code == 422
     assert field in response.context["form"].errors
-    assert not Preset.objects.exists()
+    assert not Preset.objects.filter(organization=world.acme).exists()
 
 
 def test_it_is_edited_archived_and_undone(world: World, deployments: list[Deployment]) -> None:
