@@ -23,8 +23,14 @@ from orgs.permissions import RoleName
 from orgs.services.groups import create_group
 from orgs.services.members import grant_role
 from orgs.services.organizations import change_settings
-from tests.actors import World, make_world
+from tests.actors import World, make_world, make_world_by_services
 from tests.orgs.test_verification import past_the_guards
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """With the events that the services wrote as they made it."""
+    return make_world_by_services()
 
 
 def signed_in(world: World, name: str) -> Client:

@@ -224,7 +224,7 @@ def test_a_move_says_which_limits_apply_from_now_on_and_which_no_longer(world: W
     )
     client = signed_in(world, "alice")
     client.get(url(world))
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(20):
         response = client.get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}"), headers=HTMX)
     changes = said(response)
     assert changes["ended"] == [

@@ -79,16 +79,16 @@ def kept(world: World, *lines: Line) -> MemberImport:
 def test_nothing_happens_before_it_is_confirmed_and_then_once(world: World) -> None:
     found = kept(world, line(role="finance"), line("no address"))
     imports.run(found.pk)
-    assert not Invitation.objects.exists()
+    assert not Invitation.objects.filter(organization=world.acme).exists()
     found = imports.confirm(found, by=world.actor("sam"))
     assert (found.status, found.done, [row.get("done") for row in found.rows]) == ("done", 1, [True, None])
-    [invitation] = Invitation.objects.all()
+    [invitation] = Invitation.objects.filter(organization=world.acme).all()
     assert (invitation.email, invitation.group, invitation.role) == ("ada@example.test", world.gateway, RoleName.FINANCE)
     with pytest.raises(Refused, match="confirmed already"):
         imports.confirm(found, by=world.actor("sam"))
     imports.run(found.pk)
-    assert Invitation.objects.count() == 1
-    assert AuditEvent.objects.get(action="members.imported").after == {"file": "people.csv", "people": 1}
+    assert Invitation.objects.filter(organization=world.acme).count() == 1
+    assert AuditEvent.objects.get(organization=world.acme, action="members.imported").after == {"file": "people.csv", "people": 1}
 
 
 def test_a_run_that_was_cut_goes_on_where_it_stopped(world: World) -> None:
@@ -99,7 +99,10 @@ def test_a_run_that_was_cut_goes_on_where_it_stopped(world: World) -> None:
     tasks.invite_listed(found.pk)
     found.refresh_from_db()
     assert (found.status, found.done) == ("done", 4)
-    assert set(Invitation.objects.values_list("email", flat=True)) == {"p2@example.test", "p3@example.test"}
+    assert set(Invitation.objects.filter(organization=world.acme).values_list("email", flat=True)) == {
+        "p2@example.test",
+        "p3@example.test",
+    }
 
 
 def test_a_run_has_the_rights_of_its_time(world: World) -> None:
@@ -110,13 +113,13 @@ def test_a_run_has_the_rights_of_its_time(world: World) -> None:
     found.refresh_from_db()
     assert found.status == "done"
     assert "manage members" in found.rows[0]["error"]
-    assert not Invitation.objects.exists()
+    assert not Invitation.objects.filter(organization=world.acme).exists()
 
 
 def test_a_long_list_is_left_to_the_background_worker(world: World) -> None:
     found = kept(world, *(line(f"p{number}@example.test") for number in range(imports.AT_ONCE + 1)))
     assert imports.confirm(found, by=world.actor("sam")).status == "queued"
-    assert not Invitation.objects.exists()
+    assert not Invitation.objects.filter(organization=world.acme).exists()
 
 
 def test_lists_of_long_ago_are_forgotten(world: World) -> None:

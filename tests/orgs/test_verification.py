@@ -16,7 +16,14 @@ from orgs.models import AuditCheck, AuditEvent, AuditHead
 from orgs.origin import Origin
 from orgs.services.groups import create_group
 from orgs.verification import verify_all, verify_organization
-from tests.actors import World, make_world
+from tests.actors import World, make_world, make_world_by_services
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """With the events that the services wrote as they made it."""
+    return make_world_by_services()
+
 
 HEAD, EVENTS = "orgs_audithead", "orgs_auditevent"
 
