@@ -211,14 +211,14 @@ def test_a_role_is_made_changed_copied_and_deleted(world: World) -> None:
     client = signed_in(world, "lena")
     typed = {"name": "Lead", "description": "Leads", "permissions": ["view_usage", "manage_keys"], "group": world.platform.pk}
     assert client.post(url(world, "roles/new/"), typed).status_code == 302
-    role = Role.objects.get(name="Lead")
+    role = Role.objects.get(organization=world.acme, name="Lead")
     again = client.post(url(world, "roles/new/"), typed)
     assert (again.status_code, "There is a role “Lead” already" in again.content.decode()) == (422, True)
     client.post(url(world, f"roles/{role.pk}/edit/"), {"name": "Lead", "permissions": ["view_audit"]})
     assert Role.objects.get(pk=role.pk).permissions == ["view_audit"]
     assert client.post(url(world, f"roles/{role.pk}/copy/")).headers["location"].endswith("/edit/")
     assert client.post(url(world, f"roles/{role.pk}/delete/"), {"confirm": "Lead"}).status_code == 302
-    assert list(Role.objects.values_list("name", flat=True)) == ["Lead copy"]
+    assert list(Role.objects.filter(organization=world.acme).values_list("name", flat=True)) == ["Lead copy"]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_role_is_made_changed_copied_and_deleted(world: World) -> None:
 def test_what_is_wrong_with_a_role_is_said_and_nothing_made(world: World, wrong: dict[str, Any]) -> None:
     typed = {"name": "Lead", "permissions": ["view_usage"], "group": world.platform.pk, **wrong}
     assert signed_in(world, "lena").post(url(world, "roles/new/"), typed).status_code == 422
-    assert not Role.objects.exists()
+    assert not Role.objects.filter(organization=world.acme).exists()
 
 
 def test_a_role_of_more_than_one_may_do_is_refused_beside_the_permissions(world: World) -> None:
@@ -253,7 +253,7 @@ def test_a_link_is_made_shown_and_copyable_while_it_is_open(world: World) -> Non
     client = signed_in(world, "sam")
     typed = {"group": world.gateway.pk, "role": "", "days": 7, "max_uses": 5, "email": ""}
     shown = client.post(url(world, "invitations/link/"), typed)
-    [invitation] = Invitation.objects.all()
+    [invitation] = Invitation.objects.filter(organization=world.acme)
     link = shown.context["url"]
     assert "/invite/" in link
     assert client.get(url(world, f"invitations/{invitation.pk}/link/")).context["url"] == link
@@ -293,13 +293,13 @@ def test_many_addresses_are_invited_and_the_others_named(world: World) -> None:
         "Invited 3 people. The mails are on their way.",
         f"{world.mia.email} is a member already in gateway.",
     ]
-    assert Invitation.objects.get(email="ada@example.test").name == "Ada L"
+    assert Invitation.objects.get(organization=world.acme, email="ada@example.test").name == "Ada L"
     for wrong in ("", "nobody", "a@example.test " * 3 + "b@", " ".join(f"p{number}@example.test" for number in range(201))):
         assert client.post(path, {**typed, "emails": wrong}).status_code == 422
     refused = client.post(path, {**typed, "emails": "ada@example.test"})
     assert "is invited already" in refused.content.decode()
     assert client.post(path, {**typed, "emails": "x@example.test", "group": world.platform.pk}).status_code == 422
-    assert Invitation.objects.count() == 3
+    assert Invitation.objects.filter(organization=world.acme).count() == 3
 
 
 def test_a_file_is_shown_before_anybody_is_invited(world: World) -> None:
@@ -310,11 +310,11 @@ def test_a_file_is_shown_before_anybody_is_invited(world: World) -> None:
     response = client.post(url(world, "invitations/file/"), {"file": file})
     page = client.get(response.headers["location"])
     assert (page.context["good"], page.context["bad"]) == (1, 1)
-    assert not Invitation.objects.exists()
+    assert not Invitation.objects.filter(organization=world.acme).exists()
     client.post(response.headers["location"])
-    assert Invitation.objects.get().email == "ada@example.com"
+    assert Invitation.objects.get(organization=world.acme).email == "ada@example.com"
     assert "confirmed already" in told(client.post(response.headers["location"]))[-1]
-    found = MemberImport.objects.get()
+    found = MemberImport.objects.get(organization=world.acme)
     assert client.get(url(world, f"invitations/file/{found.pk}/progress/")).headers["hx-redirect"]
     assert signed_in(world, "lena").get(response.headers["location"]).status_code == 404
 
@@ -323,4 +323,4 @@ def test_a_file_is_shown_before_anybody_is_invited(world: World) -> None:
 def test_a_file_that_cannot_be_read_is_refused_with_words(world: World, content: bytes) -> None:
     file = SimpleUploadedFile("people.csv", content)
     assert signed_in(world, "sam").post(url(world, "invitations/file/"), {"file": file}).status_code == 422
-    assert not MemberImport.objects.exists()
+    assert not MemberImport.objects.filter(organization=world.acme).exists()

@@ -44,7 +44,7 @@ def issue(world: World, client: Client) -> str:
 def test_a_token_is_shown_once_and_kept_as_a_digest(world: World, client: Client) -> None:
     assert "No directory yet" in client.get(url(world, "page")).content.decode()
     token = issue(world, client)
-    row = Provisioning.objects.get()
+    row = Provisioning.objects.get(organization=world.acme)
     assert (row.group, row.last_four, row.issued_by) == (world.sales, token[-4:], world.alice)
     assert token.encode() not in bytes(row.digest or b"")
     page = client.get(url(world, "page")).content.decode()
@@ -60,10 +60,10 @@ def test_when_it_was_last_used_is_shown(world: World, client: Client) -> None:
     token = issue(world, client)
     assert "never" in client.get(url(world, "page")).content.decode()
     assert Caller(token)("GET", "Users").status == 200
-    row = Provisioning.objects.get()
+    row = Provisioning.objects.get(organization=world.acme)
     assert row.last_used_at
     assert Caller(token)("GET", "Users").status == 200
-    assert Provisioning.objects.get().last_used_at == row.last_used_at
+    assert Provisioning.objects.get(organization=world.acme).last_used_at == row.last_used_at
 
 
 def test_a_new_token_ends_the_one_before_and_revoking_ends_both(world: World, client: Client) -> None:
@@ -113,7 +113,7 @@ def test_a_bad_choice_is_said_and_changes_nothing(world: World, client: Client, 
     ids: dict[str, Any] = {"other": world.other.root.pk, "archived": world.field.pk}
     filled = {name: value.format(**ids) for name, value in data.items()}
     assert client.post(url(world, "token"), filled).status_code == 422
-    assert not Provisioning.objects.exists()
+    assert not Provisioning.objects.filter(organization=world.acme).exists()
 
 
 def test_a_role_needs_a_group(world: World, client: Client) -> None:

@@ -94,7 +94,7 @@ def test_an_admin_makes_roles_below_itself_of_what_it_may_do_there(world: World,
 def test_nobody_makes_a_role_of_more_than_it_may_do_there(world: World, by: str, group: str, permission: P) -> None:
     with pytest.raises(NotAllowed):
         make(world, permission, group=group, by=by)
-    assert not Role.objects.exists()
+    assert not Role.objects.filter(organization=world.acme).exists()
 
 
 def people_lead(world: World) -> Actor:

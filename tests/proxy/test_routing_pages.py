@@ -133,7 +133,7 @@ def test_what_is_wrong_stands_beside_its_field(
     response = signed_in(world, "sam").post(url(world, "aliases/new/"), good | fields)
     assert response.status_code == 422
     assert field in response.context["form"].errors
-    assert not Alias.objects.exists()
+    assert not Alias.objects.filter(organization=world.acme).exists()
 
 
 def test_a_group_above_is_no_choice_and_its_alias_is_seen_and_left_alone(world: World, deployments: list[Deployment]) -> None:

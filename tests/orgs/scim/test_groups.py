@@ -191,7 +191,7 @@ def test_a_link_never_leaves_the_organisation_without_a_super_admin(world: World
     link(world, made, world.root, RoleName.ADMIN)
     freeze_person(world.alice, reason="gone", by=operator())
     assert scim("DELETE", f"Groups/{made['id']}").error == (400, "invalidValue")
-    assert members(scim, made) == [str(DirectoryUser.objects.get().pk)]
+    assert members(scim, made) == [str(DirectoryUser.objects.get(organization=world.acme).pk)]
 
 
 def test_a_membership_by_hand_is_not_doubled(world: World, scim: Caller) -> None:
