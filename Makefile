@@ -14,9 +14,9 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
     SECRET_KEY=only-for-checks-and-never-for-anything-that-runs-0123456789 GATEHOUSE_PEPPER=only-for-checks \
     GATEHOUSE_KEYS=check:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
-# Three processes, each with servers of its own, since tests wait more than they work; servers that were given are one set,
+# Four processes, each with servers of its own, since tests wait more than they work; servers that were given are one set,
 # and so is the run on them.
-SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=3 --dist=loadfile)
+SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=4 --dist=loadfile)
 
 .PHONY: run test check bench torture lock standins test-all
 .DELETE_ON_ERROR:

@@ -182,7 +182,7 @@ def test_the_page_of_one_tells_everything_and_how_to_call_it(offered: World) -> 
     assert 'model="alpha/one"' in text
     assert 'id="model-name"' in text
     assert "sk-never-shown" not in text
-    assert "Call it" not in shown(offered, path="one/", name="painter")
+    assert "Call it" in shown(offered, path="one/", name="painter")
     assert "It has no price" in shown(offered, path="one/", name="priceless")
 
 
