@@ -127,6 +127,14 @@ def _longer_below_shorter(shape: Shape) -> list[str]:
 
 
 def _unknown_names(shape: Shape, offered: Collection[OfferedModel]) -> list[str]:
+    return [
+        f"“{entry}” names {'no provider' if kind == 'providers' else 'no model'} that is offered now."
+        for kind, entry in unknown_entries(shape.rules, offered)
+    ]
+
+
+def unknown_entries(rules: Mapping[str, Sequence[str]], offered: Collection[OfferedModel]) -> list[tuple[str, str]]:
+    """(kind of list, entry) of what names nothing that is offered; where nothing is, nobody can tell."""
     if not offered:
         return []
     names = {
@@ -135,9 +143,9 @@ def _unknown_names(shape: Shape, offered: Collection[OfferedModel]) -> list[str]
         "providers": [provider for model in offered for provider in model.providers],
     }
     return [
-        f"“{entry}” names {'no provider' if kind == 'providers' else 'no model'} that is offered now."
+        (kind, entry)
         for kind, known in names.items()
-        for entry in shape.rules.get(kind, ())
+        for entry in rules.get(kind, ())
         if not any(fnmatchcase(name.lower(), entry.lower()) for name in known)
     ]
 

@@ -53,6 +53,19 @@ class Actor:
         grants = tuple(grant for grant in granted if not suspended.intersection(grant.group.lineage()))
         return cls(user, organization, live, grants, bool(own), ip, agent)
 
+    @classmethod
+    def of_command(cls, command: str, *, organization: Organization) -> Actor:
+        """Whoever may run commands on the machine: a Super Admin without an account. Events name no actor, and the command as
+        the agent."""
+        root = RoleGrant(organization=organization, group=organization.root, role=RoleName.ADMIN)
+        grants = () if organization.frozen_at else (root,)
+        return cls(User(), organization, (), grants, belongs=False, agent=command)
+
+    @property
+    def account(self) -> User | None:
+        """None: it is nobody's, a command acts."""
+        return self.user if self.user.pk else None
+
     @property
     def origin(self) -> Origin:
         return Origin(self.ip, self.agent)

@@ -38,7 +38,7 @@ def audit(
     no node is read by who may read the whole trail.
     """
     return audit_as(
-        by.user, action, organization=by.organization, origin=by.origin, target=target, before=before, after=after, group=group
+        by.account, action, organization=by.organization, origin=by.origin, target=target, before=before, after=after, group=group
     )
 
 

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +33,7 @@ TRANSACTION_LIMIT_SECONDS = 60
 ANNOUNCE_AGAIN_SECONDS = (0.1, 0.4, 1.0)
 
 _READ = redis.Script(Path(__file__).with_name("epoch.lua"))
+_rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)
 
 
 class Epoch(NamedTuple):
@@ -54,7 +58,21 @@ def catalogue_changing(organization_ids: list[int]) -> None:
         _mark(organization_id)
 
 
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """A transaction that is undone at its end: nothing of it happens, so nothing of it is announced."""
+    before = _rehearsing.set(True)
+    try:
+        with transaction.atomic():
+            yield
+            transaction.set_rollback(True)
+    finally:
+        _rehearsing.reset(before)
+
+
 def _mark(scope: int | str) -> None:
+    if _rehearsing.get():
+        return
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("announce a change inside the transaction that makes it")
     token = secrets.token_hex(8)

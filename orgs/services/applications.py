@@ -27,6 +27,8 @@ from orgs.services.changes import (
     require_owner,
 )
 
+SLUG_LENGTH = 60
+
 
 class About(TypedDict, total=False):
     """What is said of an application; whoever owns it answers for it and gains no right by that."""
@@ -41,14 +43,16 @@ class Named(About, total=False):
     name: str
 
 
-def create_application(group: Group, *, name: str, by: Actor, **about: Unpack[About]) -> Application:
-    """Keys at home in its group and below may name it, one of its environments and some of its features."""
+def create_application(group: Group, *, name: str, by: Actor, slug: str = "", **about: Unpack[About]) -> Application:
+    """Keys at home in its group and below may name it, one of its environments and some of its features.
+
+    Without a `slug` one is made of the name."""
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_APPLICATIONS, group)
         refuse_archived(group)
         cleaned = _clean({"features": (), "environments": (), **about, "name": name}, by=by)
-        slug = slugify(cleaned["name"])[:60].strip("-") or f"application-{secrets.token_hex(3)}"
+        slug = _clean_slug(slug) if slug else slug_of(cleaned["name"]) or f"application-{secrets.token_hex(3)}"
         if Application.objects.filter(organization=by.organization, slug=slug).exists():
             raise Refused(f"An application with the address “{slug}” exists already: choose another name.", field="name")
         application = Application.objects.create(organization=by.organization, group=group, slug=slug, **cleaned)
@@ -102,6 +106,17 @@ def restore_application(application: Application, *, by: Actor) -> Application:
             application.save(update_fields=["archived_at"])
             audit("application.restored", by=by, target=application)
     return application
+
+
+def slug_of(name: str) -> str:
+    """Empty where the name has no letter that an address may hold."""
+    return slugify(name)[:SLUG_LENGTH].strip("-")
+
+
+def _clean_slug(slug: str) -> str:
+    if slug != slugify(slug) or len(slug) > SLUG_LENGTH:
+        raise Refused(f"Use small letters, digits, - and _, at most {SLUG_LENGTH}.", field="slug")
+    return slug
 
 
 def _fresh(application: Application) -> Application:

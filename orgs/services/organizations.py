@@ -87,7 +87,7 @@ def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[S
         organization.refresh_from_db()
         before = {field: getattr(organization, field) for field in wanted}
         after = {field: value for field, value in _clean(wanted).items() if value != before[field]}
-        if after.get("second_factor_required") and not has_second_factor(by.user):
+        if after.get("second_factor_required") and by.account and not has_second_factor(by.account):
             raise Refused(
                 "Set up a second factor for yourself first: this would keep you out, too.", field="second_factor_required"
             )

@@ -122,6 +122,17 @@ def test_a_change_that_was_rolled_back_stays_dirty_until_its_time_is_over(scope:
     assert read(scope).value != before.value
 
 
+def test_what_is_only_rehearsed_is_undone_and_not_announced(scope: int) -> None:
+    before = read(scope)
+    with epoch.rehearsal():
+        epoch.changing(scope)
+        assert transaction.get_connection().in_atomic_block
+    assert read(scope) == before
+    with transaction.atomic():
+        epoch.changing(scope)
+    assert read(scope).value != before.value
+
+
 def test_a_lost_epoch_is_a_fresh_one(scope: int) -> None:
     before = read(scope)
     redis.client().delete(epoch.keys(scope)[0])

@@ -29,6 +29,15 @@ def test_two_applications_of_an_organisation_differ_in_their_address(world: Worl
     assert create_application(world.other.root, name="Assistant", by=world.actor("charlie")).slug == "assistant"
 
 
+def test_an_address_can_be_given(world: World) -> None:
+    made = create_application(world.sales, name="Help desk", slug="desk_2-b", by=world.actor("alice"))
+    assert (made.name, made.slug) == ("Help desk", "desk_2-b")
+    for bad in ("Desk", "-desk", "a b", "x" * 61, "ü"):
+        with pytest.raises(Refused, match="Use small letters") as refused:
+            create_application(world.sales, name="Help desk", slug=bad, by=world.actor("alice"))
+        assert refused.value.field == "slug"
+
+
 def test_a_name_without_latin_letters_has_an_address_too(world: World) -> None:
     assert create_application(world.sales, name="助手", by=world.actor("alice")).slug.startswith("application-")
 
