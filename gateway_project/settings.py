@@ -163,6 +163,8 @@ ACCOUNT_UNIQUE_EMAIL = True
 SIGN_UP_OPEN = _flag("SIGN_UP_OPEN", True)
 ORGANIZATIONS_OPEN = _flag("ORGANIZATIONS_OPEN", True)
 ACCOUNT_SESSION_REMEMBER = True
+# Whoever finds a browser signed in must not make the account theirs: addresses, linked accounts, tokens.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 # True would write the session row on every page; orgs.middleware does it now and then.

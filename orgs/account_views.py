@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
+from allauth.account import views as allauth_views
 from allauth.mfa.recovery_codes import views as recovery_codes
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -19,6 +21,7 @@ from orgs.origin import origin_of
 from orgs.services.people import rename_person
 from orgs.services.sessions import end_session, end_sessions, sessions_of
 from orgs.sign_in_events import record
+from orgs.sso.required import keeps_address
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -66,6 +69,15 @@ def end_others(request: SignedInRequest) -> HttpResponse:
     ended = end_sessions(request.user, but=request.session.session_key, origin=origin_of(request))
     messages.success(request, f"Signed out everywhere else ({ended}).")
     return redirect("usersessions_list")
+
+
+@never_cache
+@signed_in_view
+def addresses(request: SignedInRequest) -> HttpResponse:
+    if "action_primary" in request.POST and keeps_address(request.user):
+        messages.error(request, "Your organisation's single sign-on knows you by your main address: it stays the main one.")
+        return redirect("account_email")
+    return cast(HttpResponse, allauth_views.email(request))
 
 
 @signed_in_view

@@ -75,7 +75,8 @@ def export(request: OrgRequest) -> HttpResponse:
     if request.method == "GET":
         with transaction.atomic():
             asked = {name: str(value) for name, value in filters._asdict().items() if value}
-            audit("audit.exported", by=request.actor, target=request.organization, after={"format": form, **asked})
+            by = request.viewer or request.actor
+            audit("audit.exported", by=by, target=request.organization, after={"format": form, **asked})
     name = f"audit-{request.organization.slug}-{timezone.localdate():%Y-%m-%d}"
     # A door is for responses of either kind; its type names the usual one.
     return cast(HttpResponse, streamed(events, form=form, name=name, request=request))

@@ -19,12 +19,17 @@ SEEN = "seen_at"
 
 
 class LastUseMiddleware(MiddlewareMixin):
-    """Remembers when and from where a session was used last, every ten minutes: a page costs no query for it."""
+    """Remembers when and from where a session was used last, every ten minutes: a page costs no query for it.
+
+    What a signed-in person was shown stays in no cache, unless its view says otherwise.
+    """
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         session = getattr(request, "session", None)
         if session is None or not session.accessed or not session.get("_auth_user_id") or not session.session_key:
             return response
+        if not response.has_header("Cache-Control"):
+            add_never_cache_headers(response)
         now = datetime.now(UTC)
         if SEEN not in session:  # it has just begun, and says so already
             session[SEEN] = int(now.timestamp())

@@ -262,8 +262,11 @@ class RoleGrant(models.Model):
 
     def allows(self, *, distance: int) -> frozenset[Permission]:
         """What it allows so many levels below its node; 0 is the node itself."""
-        named = self.custom_role.named if self.custom_role else permissions_of(RoleName(self.role))
-        return counted(named, granted_level=self.group.level, distance=distance)
+        return counted(self.named, granted_level=self.group.level, distance=distance)
+
+    @property
+    def named(self) -> frozenset[Permission]:
+        return self.custom_role.named if self.custom_role else permissions_of(RoleName(self.role))
 
 
 def role_label(role: str, *, level: int) -> str:

@@ -36,6 +36,12 @@ def require_all(permissions: frozenset[Permission], group: Group, *, by: Actor) 
         by.require(permission, group)
 
 
+def require_everything(by: Actor) -> None:
+    """An identity provider signs people in, and a directory gives roles and takes them, a Super Admin's among them: whoever sets
+    one up could do by it all that anybody may. Raises NotAllowed."""
+    require_power(RoleName.ADMIN, by.organization.root, by=by)
+
+
 def reaches(role: AnyRole, group: Group) -> bool:
     """Whether the role may be granted there at all: a custom one at its home group and below."""
     return not isinstance(role, Role) or role.group_id in group.lineage()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from django.conf import settings
 
 from orgs import user_agents
 from orgs.mail import Message
@@ -91,12 +94,18 @@ def message(name: str, context: Mapping[str, Any]) -> Message:
         subject=words.subject,
         paragraphs=(words.text.format(**{key: str(value) for key, value in context.items()}),),
         button=words.button,
-        link=str(context[words.link]) if words.link else "",
+        link=_public(str(context[words.link])) if words.link else "",
         code=str(context[words.code]) if words.code else "",
         notes=(IGNORE,)
         if name in MESSAGES
         else (_origin(context), "If this was not you, choose a new password at once and check your sessions."),
     )
+
+
+def _public(link: str) -> str:
+    """allauth builds links for the host that was asked for, which is whatever the request says."""
+    parts = urlsplit(link)
+    return urlunsplit((*urlsplit(settings.PUBLIC_URL)[:2], parts.path, parts.query, parts.fragment))
 
 
 def _origin(context: Mapping[str, Any]) -> str:

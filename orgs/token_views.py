@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account.internal.flows.reauthentication import raise_if_reauthentication_required
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -18,6 +19,9 @@ from orgs.token_forms import TokenForm
 @require_http_methods(["GET", "HEAD", "POST"])
 @signed_in_view
 def tokens(request: SignedInRequest) -> HttpResponse:
+    """A token outlives the session, so it is made by who has shown the password, or a factor, in the last minutes."""
+    if request.method == "POST":
+        raise_if_reauthentication_required(request, app="allauth.account")
     form, made = TokenForm(request.POST if request.method == "POST" else None), None
     if form.is_valid():
         try:

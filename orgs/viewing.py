@@ -58,6 +58,7 @@ def start(session: SessionBase, user: User, *, by: Actor) -> None:
     other = Actor.load(user, organization=by.organization)
     if not may_view_as(by, other):
         raise Refused(f"You can look as people below your own role only, and {user} is none.")
+    end(session, by=by.user, origin=by.origin)  # looking around in another organisation
     until = timezone.now() + LONGEST
     with transaction.atomic():
         audit("view_as.started", by=by, target=user, after={"until": until.isoformat()}, group=other.memberships[0].group)

@@ -21,6 +21,7 @@ from orgs.actor import LINEAGE, Actor
 from orgs.doors import public_view
 from orgs.models import ApiKey, User
 from orgs.permissions import Permission
+from orgs.second_factor import keeps_out
 from proxy import errors, explained, explaining, permits, pipeline, startup
 from proxy.call import Call
 from proxy.errors import BadRequest, ProxyError
@@ -98,7 +99,7 @@ def _key_of_session(request: HttpRequest) -> ApiKey:
     if key is None:
         raise KeyNotFound
     actor = Actor.load(user, organization=key.organization)
-    if not actor.belongs or not actor.can_with_key(Permission.VIEW_USAGE, key):
+    if not actor.belongs or keeps_out(key.organization, user) or not actor.can_with_key(Permission.VIEW_USAGE, key):
         raise KeyNotFound
     return key
 

@@ -2,7 +2,7 @@
 
 Guarantees: an organisation reaches accounts whose address lies in a domain that it has proven to be its own, and those that
 belong to it already; no other. An account that exists is joined as it is: its name, address, password and second factor,
-and whatever it has elsewhere, are never touched.
+and whatever it has elsewhere, are never touched; unless nobody has confirmed its address, so that it may be a stranger's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scim2_models import InvalidValueException
 
 from orgs.models import Membership, Organization, User
 from orgs.scim import resources
+from orgs.services.vouching import confirm_address, hand_over
 from orgs.sso_models import Domain
 
 NAME_LENGTH = 120
@@ -36,7 +37,11 @@ def account_of(address: str, *, name: str, organization: Organization) -> tuple[
         return user, False
     if not _owns(organization, address):
         raise InvalidValueException(detail=f"{address} lies in no verified domain of {organization}.")
+    if EmailAddress.objects.filter(email__iexact=address, verified=True).exclude(user=user).exists():
+        raise InvalidValueException(detail=f"{address} is a further address of another account.")
     if user is not None:
+        hand_over(user)
+        confirm_address(user)
         return user, False
     user = User.objects.create_user(address, name=name[:NAME_LENGTH])
     # The domain is the organisation's, and its directory says whose address this is.

@@ -15,7 +15,7 @@ from orgs.models import ApiKey, Group, Membership, RoleGrant
 from orgs.scim.acting import Directory
 from orgs.scim_models import DirectoryUser
 from orgs.services.departures import what_ends
-from orgs.services.members import refuse_no_super_admin
+from orgs.services.members import keeping_super_admin
 
 
 def settle(person: DirectoryUser, *, by: Directory) -> None:
@@ -24,15 +24,15 @@ def settle(person: DirectoryUser, *, by: Directory) -> None:
     given = [(group.group, group.role) for group in linked if group.group is not None]
     nodes = {person.group_id: person.group} | {node.pk: node for node, _ in given}
     roles = {(node.pk, role): node for node, role in given if role}
-    for grant in person.grants.select_related("user", "group"):
-        if (grant.group_id, grant.role) not in roles:
-            _end_grant(grant, by=by)
-    for membership in person.memberships.select_related("user", "organization", LINEAGE):
-        if membership.group_id not in nodes:
-            end_membership(membership, by=by)
-    _give_memberships(person, nodes, by=by)
-    _give_roles(person, roles, by=by)
-    refuse_no_super_admin(by.organization)
+    with keeping_super_admin(by.organization):
+        for grant in person.grants.select_related("user", "group"):
+            if (grant.group_id, grant.role) not in roles:
+                _end_grant(grant, by=by)
+        for membership in person.memberships.select_related("user", "organization", LINEAGE):
+            if membership.group_id not in nodes:
+                end_membership(membership, by=by)
+        _give_memberships(person, nodes, by=by)
+        _give_roles(person, roles, by=by)
 
 
 def deactivate(person: DirectoryUser, *, by: Directory) -> None:
@@ -41,11 +41,11 @@ def deactivate(person: DirectoryUser, *, by: Directory) -> None:
         return
     person.deactivated_at = timezone.now()
     person.save(update_fields=["deactivated_at"])
-    for membership in _memberships(person).filter(suspended_at=None):
-        membership.suspended_at = person.deactivated_at
-        membership.save(update_fields=["suspended_at"])
-        by.audit("member.suspended", target=membership)
-    refuse_no_super_admin(by.organization)
+    with keeping_super_admin(by.organization):
+        for membership in _memberships(person).filter(suspended_at=None):
+            membership.suspended_at = person.deactivated_at
+            membership.save(update_fields=["suspended_at"])
+            by.audit("member.suspended", target=membership)
 
 
 def activate(person: DirectoryUser, *, by: Directory) -> None:
@@ -63,11 +63,11 @@ def activate(person: DirectoryUser, *, by: Directory) -> None:
 def end_everything(person: DirectoryUser, *, by: Directory) -> None:
     """The person leaves the organisation: roles, memberships and keys of it. The account stays. Raises Refused."""
     grants = RoleGrant.objects.filter(user=person.user_id, organization=by.organization)
-    for grant in grants.select_related("user", "group"):
-        _end_grant(grant, by=by)
-    for membership in _memberships(person):
-        end_membership(membership, by=by)
-    refuse_no_super_admin(by.organization)
+    with keeping_super_admin(by.organization):
+        for grant in grants.select_related("user", "group"):
+            _end_grant(grant, by=by)
+        for membership in _memberships(person):
+            end_membership(membership, by=by)
 
 
 def end_membership(membership: Membership, *, by: Directory) -> None:

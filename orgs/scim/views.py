@@ -13,6 +13,7 @@ from orgs.scim import directory, resources, serving
 from orgs.scim.doors import DirectoryRequest, answer, directory_view
 from orgs.scim.filters import GROUP_COLUMNS, USER_COLUMNS, condition, row_id
 from orgs.scim_models import DirectoryGroup, DirectoryUser
+from orgs.services.changes import changing
 
 SERVED: tuple[type[Any], ...] = (resources.User, resources.Group)
 
@@ -39,11 +40,13 @@ def user(request: DirectoryRequest, resource_id: str) -> HttpResponse:
     if request.method == "DELETE":
         directory.remove_user(row, by=request.directory)
         return HttpResponse(status=204)
-    now = _user(request, row)
     if request.method != "GET":
-        wanted = _wanted(request, resources.User, now)
-        row = directory.save_user(row, wanted, by=request.directory)
-        now = _user(request, _one(directory.users(request.directory, Q(pk=row.pk))))
+        # A patch is of what is there: two at once must not bring back what one of them takes away.
+        with changing(request.directory.organization):
+            row = _one(directory.users(request.directory, Q(pk=row.pk)))
+            directory.save_user(row, _wanted(request, resources.User, _user(request, row)), by=request.directory)
+        row = _one(directory.users(request.directory, Q(pk=row.pk)))
+    now = _user(request, row)
     asked = ResponseParameters[resources.User].model_validate(request.GET.dict())
     return answer(now, response_parameters=asked)
 
@@ -70,10 +73,12 @@ def group(request: DirectoryRequest, resource_id: str) -> HttpResponse:
     if request.method == "DELETE":
         directory.remove_group(row, by=request.directory)
         return HttpResponse(status=204)
-    now = _group(request, row)
     if request.method != "GET":
-        directory.save_group(row, _wanted(request, resources.Group, now), by=request.directory)
-        now = _group(request, _one(directory.groups(request.directory, Q(pk=row.pk))))
+        with changing(request.directory.organization):  # as above
+            row = _one(directory.groups(request.directory, Q(pk=row.pk)))
+            directory.save_group(row, _wanted(request, resources.Group, _group(request, row)), by=request.directory)
+        row = _one(directory.groups(request.directory, Q(pk=row.pk)))
+    now = _group(request, row)
     return answer(now, response_parameters=asked)
 
 

@@ -25,7 +25,7 @@ from orgs.services.changes import changing, fresh_group, refuse_archived
 from orgs.services.members import (
     end_grant,
     fresh_membership,
-    refuse_no_super_admin,
+    keeping_super_admin,
     refuse_suspended,
     require_power_over_grants,
 )
@@ -56,12 +56,12 @@ def move_member(membership: Membership, *, group: Group, by: Actor, keep_roles: 
         _refuse_move(membership, group)
         move = what_moves(membership, group=group)
         before = membership.group
-        membership.group = group
-        membership.save(update_fields=["group"])
-        _move_keys(move, group=group, by=by)
-        if not keep_roles:
-            _end_roles(move.roles, by=by)
-        refuse_no_super_admin(by.organization)
+        with keeping_super_admin(by.organization):
+            membership.group = group
+            membership.save(update_fields=["group"])
+            _move_keys(move, group=group, by=by)
+            if not keep_roles:
+                _end_roles(move.roles, by=by)
         audit("member.moved", by=by, target=membership, before={"group": before.pk}, after={"group": group.pk})
     return membership
 
@@ -72,21 +72,24 @@ def remove_member(membership: Membership, *, by: Actor) -> None:
         membership = fresh_membership(membership)
         by.require(Permission.MANAGE_MEMBERS, membership.group)
         require_power_over_grants(membership, by=by)
-        _end(membership, what_ends(membership), by=by, action="member.removed")
-        refuse_no_super_admin(by.organization)
+        with keeping_super_admin(by.organization):
+            _end(membership, what_ends(membership), by=by, action="member.removed")
 
 
 def leave_organization(by: Actor) -> None:
-    """Whoever belongs to an organisation may leave it. Raises Refused for its last Super Admin, and at home."""
+    """Whoever belongs to an organisation may leave it. Raises Refused for its last Super Admin, at home, and for who is suspended
+    somewhere in it: an open link would bring them back without."""
     with changing(by.organization):
         if by.organization.kind == Organization.Kind.PERSONAL:
             raise Refused("This is your personal account.")
         memberships = list(_memberships(by.user, by.organization))
         if not memberships:
             raise Refused(f"You do not belong to {by.organization}.")
-        for membership in memberships:
-            _end(membership, what_ends(membership), by=by, action="member.left")
-        refuse_no_super_admin(by.organization)
+        if suspended := next((membership.group for membership in memberships if membership.suspended_at), None):
+            raise Refused(f"You are suspended at {suspended}: ask an admin there to remove you.")
+        with keeping_super_admin(by.organization):
+            for membership in memberships:
+                _end(membership, what_ends(membership), by=by, action="member.left")
 
 
 def what_moves(membership: Membership, *, group: Group) -> Move:

@@ -86,7 +86,7 @@ def run(import_id: int) -> None:
 def _invite(found: MemberImport, places: list[int]) -> None:
     """These rows, in one transaction: all rows of a list stand in one column, which is written once for them."""
     by = Actor.load(found.created_by, organization=found.organization)
-    with transaction.atomic():
+    with changing(found.organization):  # first, as everywhere: whoever confirms the list at this moment waits for no deadlock
         fresh = MemberImport.objects.select_for_update().get(pk=found.pk)
         for row in (fresh.rows[at] for at in places):
             if not row.get("done"):

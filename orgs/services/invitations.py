@@ -154,8 +154,8 @@ def refuse_closed(invitation: Invitation) -> None:
         raise Refused(f"{words[invitation.status]} Ask for a new one.")
     if invitation.organization.frozen_at:
         raise Refused(f"{invitation.organization} is frozen at present.")
-    if invitation.group.archived_at:
-        raise Refused(f"{invitation.group} was archived since. Ask for a new invitation.")
+    if archived := invitation.group.closed_by:
+        raise Refused(f"{archived} was archived since. Ask for a new invitation.")
     inviter = Actor.load(invitation.created_by, organization=invitation.organization)
     if not invitation.created_by.is_active or not may_manage(invitation, by=inviter):
         raise Refused(f"{invitation.created_by} may no longer invite to this. Ask for a new invitation.")

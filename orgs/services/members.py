@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.utils import timezone
 
 from orgs import checks
@@ -21,8 +24,8 @@ def add_member(user: User, *, group: Group, by: Actor) -> Membership:
             raise Refused("A personal account has one member: create an organisation to work with others.")
         if Membership.objects.filter(user=user, group=group).exists():
             raise Refused(f"{user} is already a member of {group}.", field="user")
-        refuse_suspended(user, group)
         checks.refuse_seat(group, user=user)
+        refuse_suspended(user, group)
         membership = Membership.objects.create(user=user, organization=by.organization, group=group)
         audit("member.added", by=by, target=membership, after={"user": user.pk, "group": group.pk})
     return membership
@@ -36,9 +39,9 @@ def suspend_member(membership: Membership, *, by: Actor) -> Membership:
         if membership.suspended_at:
             return membership
         require_power_over_grants(membership, by=by)
-        membership.suspended_at = timezone.now()
-        membership.save(update_fields=["suspended_at"])
-        refuse_no_super_admin(by.organization)
+        with keeping_super_admin(by.organization):
+            membership.suspended_at = timezone.now()
+            membership.save(update_fields=["suspended_at"])
         audit("member.suspended", by=by, target=membership)
     return membership
 
@@ -50,6 +53,8 @@ def resume_member(membership: Membership, *, by: Actor) -> Membership:
         by.require(Permission.MANAGE_MEMBERS, membership.group)
         if membership.suspended_at:
             require_power_over_grants(membership, by=by)
+            # It has a seat; whom its directory has deactivated stays out.
+            checks.refuse_seat(membership.group, user=membership.user)
             membership.suspended_at = None
             membership.save(update_fields=["suspended_at"])
             audit("member.resumed", by=by, target=membership)
@@ -80,8 +85,8 @@ def revoke_role(grant: RoleGrant, *, by: Actor) -> None:
         if found is None:
             return
         require_power(role_of(found), found.group, by=by)
-        end_grant(found, by=by)
-        refuse_no_super_admin(by.organization)
+        with keeping_super_admin(by.organization):
+            end_grant(found, by=by)
 
 
 def insert_grant(user: User, *, role: AnyRole, group: Group) -> RoleGrant:
@@ -125,8 +130,13 @@ def fresh_membership(membership: Membership) -> Membership:
 
 
 def refuse_suspended(user: User, group: Group) -> None:
-    """A suspension reaches the subtree: what is given there would not count."""
-    if Membership.objects.filter(user=user, group__in=group.lineage(), suspended_at__isnull=False).exists():
+    """A suspension reaches the subtree: what is given there would not count.
+
+    Of somebody with no live membership it reaches everything: another one would bring back roles and keys everywhere.
+    """
+    own = Membership.objects.filter(user=user, organization=group.organization_id)
+    suspended = set(own.filter(suspended_at__isnull=False).values_list("group_id", flat=True))
+    if suspended.intersection(group.lineage()) or (suspended and not own.filter(suspended_at=None).exists()):
         raise Refused(f"{user} is suspended there: resume the membership first.", field="user")
 
 
@@ -142,8 +152,19 @@ def require_power_over_grants(membership: Membership, *, by: Actor) -> None:
             require_power(role_of(grant), grant.group, by=by)
 
 
-def refuse_no_super_admin(organization: Organization) -> None:
+@contextmanager
+def keeping_super_admin(organization: Organization) -> Iterator[None]:
+    """Around what may take the last Super Admin. Raises Refused.
+
+    Where the operator has frozen the last one, there is none to take: who leaves meanwhile can still be suspended and removed.
+    """
+    had_one = _has_super_admin(organization)
+    yield
+    if had_one and not _has_super_admin(organization):
+        raise Refused("An organisation needs at least one Super Admin: appoint another one first.")
+
+
+def _has_super_admin(organization: Organization) -> bool:
     root = organization.root
     admins = User.objects.filter(grants__group=root, grants__role=RoleName.ADMIN, is_active=True).distinct()
-    if not any(Actor.load(admin, organization=organization).can(Permission.GRANT_ROLES, root) for admin in admins):
-        raise Refused("An organisation needs at least one Super Admin: appoint another one first.")
+    return any(Actor.load(admin, organization=organization).can(Permission.GRANT_ROLES, root) for admin in admins)

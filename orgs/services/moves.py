@@ -11,8 +11,8 @@ from django.db.models import Max
 from orgs.actor import Actor
 from orgs.audit import audit
 from orgs.errors import NotAllowed, Refused
-from orgs.models import MAX_LEVEL, ApiKey, Group
-from orgs.permissions import Permission
+from orgs.models import MAX_LEVEL, ApiKey, Group, RoleGrant
+from orgs.permissions import UPPER_LEVELS, UPPER_ONLY, Permission
 from orgs.selectors import within
 from orgs.services.changes import changing, fresh_group, refuse_archived
 
@@ -47,6 +47,7 @@ def refuse_move(group: Group, *, to: Group, by: Actor) -> None:
         raise Refused(f"{group} cannot be moved into itself or below itself.", field="to")
     refuse_archived(group, field="to")
     refuse_archived(to, field="to")
+    _require_gained(group, to=to, by=by)
     _refuse_too_deep(group, to=to)
     _refuse_torn_attribution(group, to=to)
 
@@ -60,6 +61,19 @@ def height(group: Group) -> int:
 def written(group: Group) -> str:
     """The path as people read it."""
     return " / ".join(node.name for node in group.path())
+
+
+def _require_gained(group: Group, *, to: Group, by: Actor) -> None:
+    """Roles of the new place and above it come to reach the group, and those of the group itself count for more on an upper
+    level: both as if they were granted. Raises NotAllowed."""
+    level = to.level + 1
+    grants = RoleGrant.objects.select_related("custom_role", "group")
+    coming = grants.filter(group__in=set(to.lineage()).difference(group.lineage()))
+    gained = {permission for grant in coming for permission in grant.allows(distance=level - grant.group.level)}
+    if level in UPPER_LEVELS and group.level not in UPPER_LEVELS:
+        gained |= {permission for grant in grants.filter(group=group) for permission in grant.named & UPPER_ONLY}
+    for permission in sorted(gained):
+        by.require(permission, group)
 
 
 def _refuse_too_deep(group: Group, *, to: Group) -> None:

@@ -1,6 +1,7 @@
 """What an organisation's admins decide about its directory: its token, and what the directory's groups give (orgs/scim/).
 
-Everything here needs the settings' permission at the root: a directory brings in anybody, and its groups may give any role.
+Everything here needs the settings' permission at the root. The token and the links need all that anybody may do there: a
+directory brings in anybody, ends anybody's membership, and its groups may give any role.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from orgs.audit import audit
 from orgs.errors import Refused
 from orgs.models import Group, Organization, User
 from orgs.permissions import Permission, RoleName
+from orgs.powers import require_everything
 from orgs.scim.acting import Directory, new_token
 from orgs.scim.giving import settle
 from orgs.scim_models import DirectoryGroup, DirectoryUser, Provisioning
@@ -25,6 +27,7 @@ def issue_token(*, group: Group, by: Actor) -> str:
     `group`: the node of which everybody who comes from now on is a member.
     """
     with changing(by.organization):
+        require_everything(by)
         group = _judged(group, by=by)
         text = new_token()
         now = timezone.now()
@@ -61,7 +64,7 @@ def choose_group(row: Provisioning, *, group: Group, by: Actor) -> None:
 def link_group(row: DirectoryGroup, *, group: Group | None, role: str, by: Actor) -> None:
     """Its people become members of the node, with the role; what the link gave before is taken away. None: no link."""
     with changing(by.organization):
-        by.require(Permission.GRANT_ROLES, by.organization.root)
+        require_everything(by)
         if group is not None:
             group = _judged(group, by=by)
         if role and (group is None or role not in list(RoleName)):

@@ -14,6 +14,7 @@ from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import Group, Organization
 from orgs.permissions import Permission
+from orgs.powers import require_everything
 from orgs.services.changes import changing, clean_name, refuse_archived
 from orgs.sso import oidc, protocols
 from orgs.sso.errors import SsoFailed
@@ -243,7 +244,7 @@ def _fresh(connection: SsoConnection, *, by: Actor) -> SsoConnection:
 
 
 def _require(by: Actor) -> None:
-    by.require(Permission.MANAGE_SETTINGS, by.organization.root)
+    require_everything(by)
 
 
 def _facts(connection: SsoConnection) -> dict[str, Value]:

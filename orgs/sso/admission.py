@@ -7,8 +7,8 @@ that the organisation has proven, and it never opens an account that the organis
 2. An operator's account is never opened: it reaches every tenant.
 3. An identity that is known opens its account as long as that is a live member. Removed or suspended stays out.
 4. An identity that is new takes an existing account only if that is a member already, has no identity here yet, and is no
-   Super Admin's; or if its holder is signed in to it in this very browser. A member's password, passkeys and sessions end
-   then, if nobody has confirmed the account's address: somebody else may have made it.
+   Super Admin's; or if its holder is signed in to it in this very browser. Whatever a member's account can be opened with
+   ends then, if nobody has confirmed its address: somebody else may have made it.
 5. Where nobody has the address, an account is made, and a membership in the connection's group.
 """
 
@@ -17,11 +17,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from allauth.account.models import EmailAddress
-from allauth.mfa.models import Authenticator
-from allauth.socialaccount.models import SocialAccount
-from allauth.usersessions.models import UserSession
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from orgs import checks
@@ -33,6 +30,7 @@ from orgs.origin import Origin
 from orgs.permissions import Permission
 from orgs.services.changes import changing, fresh_group, refuse_archived
 from orgs.services.organizations import create_personal_account
+from orgs.services.vouching import confirm_address, hand_over
 from orgs.sso.identity import Identity
 from orgs.sso_models import Domain, SsoConnection, SsoIdentity
 
@@ -88,8 +86,8 @@ def _first_time(connection: SsoConnection, identity: Identity, *, signed_in: Use
     verdict = judge(connection, identity, signed_in=signed_in)
     user = verdict.user or _new_user(identity)
     if verdict.user and user != signed_in:
-        _end_unconfirmed(user)
-    _confirm_address(user)
+        hand_over(user)
+    confirm_address(user)
     if verdict.joins:
         _join(connection, user)
     actor = Actor.load(user, organization=connection.organization, ip=origin.ip, agent=origin.agent)
@@ -165,25 +163,3 @@ def _join(connection: SsoConnection, user: User) -> None:
     membership = Membership.objects.create(user=user, organization=connection.organization, group=group)
     actor = Actor.load(user, organization=connection.organization)
     audit("member.joined_by_sso", by=actor, target=membership, after={"user": user.pk, "group": group.pk})
-
-
-def _end_unconfirmed(user: User) -> None:
-    if EmailAddress.objects.filter(user=user, email__iexact=user.email, verified=True).exists():
-        return
-    user.set_unusable_password()
-    user.save(update_fields=["password"])
-    Authenticator.objects.filter(user=user).delete()
-    SocialAccount.objects.filter(user=user).delete()
-    for session in UserSession.objects.filter(user=user):
-        session.end()
-
-
-def _confirm_address(user: User) -> None:
-    """The provider of the address's own domain vouches for it."""
-    with transaction.atomic():
-        found = EmailAddress.objects.filter(user=user, email__iexact=user.email).first()
-        if found is None:
-            first = not EmailAddress.objects.filter(user=user, primary=True).exists()
-            EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=first)
-        elif not found.verified:
-            EmailAddress.objects.filter(pk=found.pk).update(verified=True)

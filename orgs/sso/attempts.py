@@ -66,7 +66,8 @@ def remember(session: SessionBase, attempt: Attempt) -> None:
 def take(session: SessionBase, *, slug: str, key: str) -> Attempt | None:
     """Taken once, whatever comes of it."""
     kept = [Attempt(**one) for one in session.get(ATTEMPTS, [])]
-    found = next((one for one in kept if one.slug == slug and secrets.compare_digest(one.key, key)), None)
+    given = key.encode(errors="replace")  # whatever the address said: texts beyond ASCII cannot be compared
+    found = next((one for one in kept if one.slug == slug and secrets.compare_digest(one.key.encode(), given)), None)
     if found is None:
         return None
     session[ATTEMPTS] = [asdict(one) for one in kept if one is not found]

@@ -25,6 +25,12 @@ def connection_for(email: str, *, required: bool = False) -> SsoConnection | Non
     return open_ones.filter(organization__in=organizations).select_related("organization").first()
 
 
+def keeps_address(user: User) -> bool:
+    """Whether the main address has to stay: by another one a member would sign in as it likes."""
+    connection = connection_for(user.email, required=True)
+    return connection is not None and Actor.load(user, organization=connection.organization).belongs
+
+
 def instead(user: User, origin: Origin) -> SsoConnection | None:
     """The connection that this person has to sign in by, in place of what was tried; None where that is fine."""
     connection = connection_for(user.email, required=True)

@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 
-from orgs.models import AuditEvent, User
+from orgs.models import AccessToken, AuditEvent, User
 from orgs.origin import Origin
 from orgs.services.sessions import SEEN_EVERY, end_sessions
 from tests.actors import make_user
@@ -55,6 +55,25 @@ def actions(user: User) -> list[str]:
         .order_by("pk")
         .values_list("action", flat=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/accounts/email/", {"action_add": "", "email": "mia@private.example"}),
+        ("/tokens/", {"name": "ci", "days": "30", "read": ["groups"]}),
+    ],
+)
+def test_what_outlasts_a_session_is_made_by_who_shows_the_password_again(mia: User, path: str, form: dict[str, Any]) -> None:
+    def made() -> int:
+        return EmailAddress.objects.filter(user=mia, primary=False).count() + AccessToken.objects.filter(user=mia).count()
+
+    client = signed_in(mia)
+    asked = client.post(path, form).headers["location"]
+    assert asked.startswith("/accounts/reauthenticate/?next=")
+    assert made() == 0
+    client.post(asked, {"password": PASSWORD})
+    assert made() == 1
 
 
 # --- profile ---------------------------------------------------------------------------------------

@@ -64,3 +64,9 @@ def test_who_comes_back_without_having_left_is_told(settings: Settings) -> None:
     answer = browser().get("/accounts/github/login/callback/?code=forged&state=forged")
     assert answer.status_code in (200, 401, 403)
     assert "That did not work" in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/accounts/email/", "/accounts/2fa/", "/accounts/password/change/"])
+def test_what_a_signed_in_person_is_shown_stays_in_no_cache(path: str) -> None:
+    _, client = person()
+    assert "no-store" in client.get(path, follow=True).headers["Cache-Control"]

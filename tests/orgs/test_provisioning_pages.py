@@ -10,8 +10,12 @@ from django.test import Client
 from django.urls import reverse
 
 from orgs.models import AuditEvent
+from orgs.permissions import Permission
 from orgs.scim_models import DirectoryGroup, Provisioning
+from orgs.services.members import grant_role
 from orgs.services.organizations import create_personal_account
+from orgs.services.roles import create_role
+from orgs.sso_models import SsoConnection
 from tests.actors import World
 from tests.orgs.scim.directory import Caller, connect, domain_of, nodes_of
 
@@ -146,3 +150,25 @@ def test_the_page_costs_few_queries(world: World, client: Client, django_assert_
         scim.group(f"Group {number}", scim.user(f"person{number}@{domain_of(world.acme)}")["id"])
     with django_assert_max_num_queries(12):
         assert client.get(url(world, "page")).status_code == 200
+
+
+def test_who_manages_settings_alone_opens_no_door_to_every_role(world: World) -> None:
+    """A directory could make its holder a Super Admin, and an identity provider sign it in as anybody."""
+    scim, alice = connect(world, group=world.sales), world.actor("alice")
+    made = scim.group("Engineers")
+    held = Provisioning.objects.get(organization=world.acme).digest
+    named = [Permission.MANAGE_SETTINGS, Permission.GRANT_ROLES, Permission.VIEW_USAGE]
+    grant_role(world.noah, role=create_role(world.root, name="Settings", permissions=named, by=alice), group=world.root, by=alice)
+    noah = Client()
+    noah.force_login(world.noah)
+    assert noah.get(url(world, "page")).status_code == 200
+    connection = {"kind": "oidc", "name": "Mine", "group": world.field.pk, "admits_new": "on"}
+    for address, form in (
+        (url(world, "token"), {"group": world.sales.pk}),
+        (url(world, "link", directory_group_id=int(made["id"])), {"group": world.root.pk, "role": "admin"}),
+        (f"/o/{world.acme.slug}/security/sso/new/", connection),
+    ):
+        assert noah.post(address, form).status_code == 403
+    assert Provisioning.objects.get(organization=world.acme).digest == held
+    assert DirectoryGroup.objects.get(pk=made["id"]).group is None
+    assert not SsoConnection.objects.filter(organization=world.acme).exists()

@@ -63,6 +63,11 @@ def test_a_fragment_leaves_its_place_to_the_whole_page(world: World) -> None:
     assert answer.headers["HX-Redirect"] == f"/o/{world.acme.slug}/"
 
 
+def test_why_a_call_would_pass_is_told_to_nobody_without_one(world: World) -> None:
+    require(world)
+    assert client_of(world, "mia").get(f"/api/v1/explain?key={world.key.public_id}").status_code == 404
+
+
 def test_strangers_still_learn_nothing(world: World) -> None:
     require(world)
     assert client_of(world, "charlie").get(f"/o/{world.acme.slug}/keys/").status_code == 404

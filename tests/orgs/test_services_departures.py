@@ -178,6 +178,13 @@ def test_a_member_leaves_with_everything(world: World) -> None:
         leave_organization(Actor.load(world.mia, organization=world.acme))
 
 
+def test_nobody_leaves_a_suspension_behind(world: World) -> None:
+    add_member(world.mia, group=world.sales, by=world.actor("alice"))
+    suspend_member(Membership.objects.get(user=world.mia, group=world.gateway), by=world.actor("sam"))
+    with pytest.raises(Refused, match="suspended at gateway"):
+        leave_organization(world.actor("mia"))
+
+
 def test_nobody_leaves_home(world: World) -> None:
     own = Organization.objects.get(kind="personal", grants__user=world.mia)
     with pytest.raises(Refused, match="personal account"):

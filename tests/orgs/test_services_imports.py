@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from orgs import tasks
@@ -133,3 +135,12 @@ def test_the_worker_sends_the_mails(world: World) -> None:
     made = [invite(world.gateway, email=f"p{number}@example.test", by=world.actor("sam")) for number in range(2)]
     assert tasks.send_invitations([*(one.pk for one in made), 0]) == 2
     assert [message.to for message in mail.outbox] == [["p0@example.test"], ["p1@example.test"]]
+
+
+def test_the_organisation_is_held_before_the_list_as_whoever_confirms_it_does(world: World) -> None:
+    kept = imports.keep(imports.judge([line()], by=world.actor("sam")), file_name="a.csv", by=world.actor("sam"))
+    MemberImport.objects.filter(pk=kept.pk).update(status=MemberImport.Status.QUEUED)
+    with CaptureQueriesContext(connection) as asked:
+        imports.run(kept.pk)
+    locks = [query["sql"] for query in asked if " FOR " in query["sql"] and "UPDATE" in query["sql"]]
+    assert [sql.split("FROM ")[1].split()[0] for sql in locks][:2] == ['"orgs_organization"', '"orgs_memberimport"']

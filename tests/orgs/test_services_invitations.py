@@ -174,6 +174,8 @@ def close(world: World, invitation: Invitation, how: str) -> None:
             accepted(invitation, make_user("first@example.test"))
         case "archived":
             Group.objects.filter(pk=world.gateway.pk).update(archived_at=timezone.now())
+        case "archived above":
+            Group.objects.filter(pk=world.engineering.pk).update(archived_at=timezone.now())
         case "inviter suspended":
             suspend_member(world.actor("sam").memberships[0], by=lena)
         case "inviter demoted":
@@ -190,7 +192,8 @@ def close(world: World, invitation: Invitation, how: str) -> None:
         ("revoked", "taken back"),
         ("expired", "expired on"),
         ("used up", "accepted already"),
-        ("archived", "archived"),
+        ("archived", "gateway was archived"),
+        ("archived above", "engineering was archived"),
         ("inviter suspended", "may no longer invite"),
         ("inviter demoted", "may no longer invite"),
         ("inviter frozen", "may no longer invite"),

@@ -4,8 +4,10 @@ from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group, Membership, Organization, RoleGrant, User
 from orgs.permissions import Permission, RoleName
+from orgs.services.freezing import freeze_person
+from orgs.services.invitations import accept, find, invite, link_token
 from orgs.services.members import add_member, grant_role, resume_member, revoke_role, suspend_member
-from tests.actors import World, make_user
+from tests.actors import World, make_user, operator
 
 
 def membership(user: User, group: Group) -> Membership:
@@ -83,6 +85,19 @@ def test_a_suspended_admin_cannot_be_brought_back_by_its_neighbour(world: World)
         resume_member(lena, by=world.actor("mia"))
 
 
+@pytest.mark.parametrize("way", ["by hand", "by link"])
+def test_another_membership_brings_no_suspended_person_back(world: World, way: str) -> None:
+    """With a live one anywhere, roles and keys of all other places would count again."""
+    alice = world.actor("alice")
+    grant_role(world.lena, role=RoleName.FINANCE, group=world.field, by=alice)
+    link = find(link_token(invite(world.sales, by=alice)))
+    suspend_member(membership(world.lena, world.engineering), by=alice)
+    assert link is not None
+    with pytest.raises(Refused, match="suspended"):
+        accept(link, user=world.lena) if way == "by link" else add_member(world.lena, group=world.sales, by=alice)
+    assert not world.actor("lena").can_anywhere(Permission.VIEW_BILLING)
+
+
 def test_the_last_super_admin_stays(world: World) -> None:
     alice = world.actor("alice")
     with pytest.raises(Refused, match="at least one Super Admin"):
@@ -102,6 +117,12 @@ def test_a_suspended_super_admin_does_not_count_as_one(world: World) -> None:
     suspend_member(membership(world.lena, world.root), by=alice)
     with pytest.raises(Refused, match="at least one Super Admin"):
         suspend_member(membership(world.alice, world.root), by=alice)
+
+
+def test_while_the_operator_has_frozen_the_last_super_admin_others_can_still_be_stopped(world: World) -> None:
+    freeze_person(world.alice, reason="stolen password", by=operator())
+    revoke_role(RoleGrant.objects.get(user=world.sam, group=world.platform), by=world.actor("lena"))
+    assert suspend_member(membership(world.mia, world.gateway), by=world.actor("lena")).suspended_at
 
 
 def test_roles_are_granted_below_ones_own_node(world: World) -> None:

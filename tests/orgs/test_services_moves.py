@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from orgs.errors import NotAllowed, Refused
 from orgs.models import MAX_LEVEL, AuditEvent, Group
+from orgs.permissions import UPPER_ONLY, Permission, RoleName
 from orgs.services.applications import change_application
 from orgs.services.groups import archive_group, create_group
 from orgs.services.keys import create_api_key
+from orgs.services.members import grant_role
 from orgs.services.moves import height, move_group
+from orgs.services.roles import create_role
 from tests.actors import World, make_world
 from tests.orgs.test_services_groups import assert_sound_tree
 
@@ -91,6 +94,24 @@ def test_an_admin_moves_within_its_own_subtree(world: World) -> None:
     move_group(world.core, to=world.platform, by=world.actor("lena"))
     move_group(world.core, to=world.gateway, by=world.actor("sam"))
     assert_sound_tree(world.acme.pk)
+
+
+def test_a_move_gives_nobody_more_than_whoever_moves_may_give(world: World) -> None:
+    """Roles of the new place reach what is moved there; those of the group itself count for more on an upper level."""
+    alice = world.actor("alice")
+    mover = create_role(world.root, name="Mover", permissions=[Permission.MANAGE_GROUPS, Permission.VIEW_USAGE], by=alice)
+    grant_role(world.noah, role=mover, group=world.root, by=alice)
+    move_group(world.gateway, to=world.sales, by=world.actor("noah"))
+    move_group(world.gateway, to=world.platform, by=alice)
+    grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=alice)
+    with pytest.raises(NotAllowed):
+        move_group(world.gateway, to=world.sales, by=world.actor("noah"))
+    with pytest.raises(NotAllowed) as missing:
+        move_group(world.platform, to=world.root, by=world.actor("noah"))
+    assert missing.value.permission in UPPER_ONLY
+    assert not world.actor("noah").can(Permission.MANAGE_KEYS, world.group("gateway"))
+    move_group(world.platform, to=world.root, by=alice)
+    assert world.actor("sam").role_label == "L1 Admin"
 
 
 @pytest.mark.parametrize("archived", ["gateway", "platform", "sales"])

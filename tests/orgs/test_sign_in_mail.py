@@ -8,6 +8,7 @@ from pathlib import Path
 import allauth
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from pytest_django import Settings
 
 from orgs.mail import Message, compose
 from orgs.sign_in_mail import CHANGES, MESSAGES, message
@@ -77,3 +78,10 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
 def test_what_is_given_along_is_no_pattern() -> None:
     told = message("account/email/email_deleted", {**CONTEXT, "deleted_email": "{code}@example.test"})
     assert told.paragraphs[0].startswith("{code}@example.test")
+
+
+def test_a_link_leads_to_the_address_of_the_installation_whatever_host_was_asked_for(settings: Settings) -> None:
+    settings.PUBLIC_URL = "https://gate.example"
+    url = "http://evil.example/accounts/password/reset/key/1-a/?x=1"
+    told = message("account/email/password_reset_key", {**CONTEXT, "password_reset_url": url})
+    assert told.link == "https://gate.example/accounts/password/reset/key/1-a/?x=1"

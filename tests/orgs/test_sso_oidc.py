@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.core.cache import cache
 from pytest_django import Settings
@@ -117,6 +118,7 @@ def test_an_account_whose_address_nobody_confirmed_loses_what_somebody_else_may_
     mia = sso.member("mia", verified=False)
     mia.set_password("a squatter's password")
     mia.save()
+    EmailAddress.objects.create(user=mia, email=f"squatter@{sso.world.acme.slug}.example", verified=True)
     squatter = browser()
     squatter.post("/accounts/login/", {"login": mia.email, "password": "a squatter's password", "here": "1"})
     assert signed_in_as(squatter) == mia
@@ -128,6 +130,7 @@ def test_an_account_whose_address_nobody_confirmed_loses_what_somebody_else_may_
 
     assert signed_in_as(client) == mia
     assert not User.objects.get(pk=mia.pk).has_usable_password()
+    assert [one.email for one in EmailAddress.objects.filter(user=mia)] == [mia.email]
     assert squatter.get("/").headers["location"].startswith("/accounts/login/")
 
 
@@ -276,6 +279,7 @@ def test_an_answer_is_taken_once_and_only_where_it_was_asked_for(sso: Sso) -> No
     client = browser()
     back = at_provider(sso.begin(client))
     assert browser().get(back).status_code == 403
+    assert client.get(f"/sso/{sso.connection.slug}/callback/?state=%C3%A9&code=x").status_code == 403
     assert client.get(back).status_code == 302
     client.post("/accounts/logout/")
     assert client.get(back).status_code == 403

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core import mail
 from pytest_django import Settings
 
@@ -130,6 +131,18 @@ def test_a_suspended_member_has_no_other_way_either(sso: Sso) -> None:
     Membership.objects.filter(user=mia, organization=sso.world.acme).update(suspended_at="2026-01-01T00:00Z")
     client, _ = try_password(mia, here="1")
     assert signed_in_as(client) is None
+
+
+def test_a_member_does_not_slip_out_by_another_main_address(sso: Sso) -> None:
+    mia = sso.member()
+    EmailAddress.objects.create(user=mia, email="mia@private.example", verified=True)
+    client, asked = browser(mia), {"email": "mia@private.example", "action_primary": ""}
+    require(sso)
+    assert "single sign-on knows you" in client.post("/accounts/email/", asked, follow=True).content.decode()
+    assert User.objects.get(pk=mia.pk).email == mia.email
+    Membership.objects.filter(user=mia, organization=sso.world.acme).delete()
+    client.post("/accounts/email/", asked)
+    assert User.objects.get(pk=mia.pk).email == "mia@private.example"
 
 
 def test_nobody_takes_an_address_of_the_domain_at_sign_up(sso: Sso, settings: Settings) -> None:

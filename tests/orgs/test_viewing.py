@@ -123,6 +123,22 @@ def test_start_and_end_are_audited_in_the_name_of_whoever_looked(world: World) -
     assert actions(world) == [("view_as.started", "Lena → Sam"), ("view_as.ended", "Lena → Sam")]
 
 
+def test_what_is_taken_along_is_audited_in_the_name_of_whoever_looked(world: World) -> None:
+    looking(world, "alice", "lena").get(f"/o/{world.acme.slug}/audit/export/")
+    assert AuditEvent.objects.get(organization=world.acme, action="audit.exported").actor == world.alice
+
+
+def test_looking_around_elsewhere_ends_it(world: World) -> None:
+    charlie = world.actor("charlie")
+    add_member(world.lena, group=world.other.root, by=charlie)
+    grant_role(world.lena, role=RoleName.ADMIN, group=world.other.root, by=charlie)
+    mia = add_member(world.mia, group=world.other.root, by=charlie)
+    client = looking(world, "lena", "sam")
+    client.post(f"/o/{world.other.slug}/view-as/{mia.pk}/")
+    assert client.session[VIEWING]["organization"] == world.other.pk
+    assert [action for action, _ in actions(world)] == ["view_as.started", "view_as.ended"]
+
+
 def test_signing_out_ends_it(world: World) -> None:
     client = looking(world, "lena", "sam")
     client.post("/accounts/logout/")

@@ -9,7 +9,7 @@ import pytest
 from orgs.errors import Refused
 from orgs.models import Membership, User
 from orgs.services.keys import create_api_key
-from orgs.services.members import add_member
+from orgs.services.members import add_member, resume_member
 from tests.actors import make_world
 from tests.orgs.scim.directory import USER, connect, nodes_of
 from tests.orgs.test_freezing import code_of, epochs_of
@@ -49,6 +49,8 @@ def test_a_deactivated_person_stops_here_at_the_next_call_and_nowhere_else(
     assert User.objects.get(pk=world.mia.pk).is_active
     with pytest.raises(Refused, match="deactivated in the organisation's directory"):
         add_member(world.mia, group=world.group("sales"), by=alice)
+    with pytest.raises(Refused, match="deactivated in the organisation's directory"):
+        resume_member(held, by=alice)
 
     scim.patch(f"Users/{made['id']}", {"op": "Replace", "path": "active", "value": "True"})
 

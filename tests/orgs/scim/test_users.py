@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.test import Client
+from django.utils import timezone
 
 from orgs import access
 from orgs.models import ApiKey, AuditEvent, Membership, Organization, User
@@ -14,6 +17,7 @@ from orgs.scim_models import DirectoryUser
 from orgs.services.freezing import freeze_organization
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
+from orgs.services.tokens import create_token, token_of
 from tests.actors import World, make_user, operator
 from tests.orgs.scim.directory import USER, Caller, connect, domain_of, nodes_of
 
@@ -68,11 +72,40 @@ def test_an_address_of_no_verified_domain_is_out_of_reach(world: World, scim: Ca
 
 def test_an_account_in_ones_own_domain_is_joined_as_it_is(world: World, scim: Caller) -> None:
     mine = make_user(at(world, "lou"), name="Lou", password="correct horse")
+    EmailAddress.objects.create(user=mine, email=mine.email, primary=True, verified=True)
     made = scim.user(at(world, "lou"), displayName="Renamed", password="taken over", active=True)
     scim.patch(f"Users/{made['id']}", {"op": "replace", "path": "displayName", "value": "Renamed again"})
     mine.refresh_from_db()
     assert (mine.name, mine.check_password("correct horse")) == ("Lou", True)
     assert nodes_of(mine, world.acme) == {world.root.name: True}
+
+
+def test_whoever_made_an_account_with_an_address_nobody_confirmed_has_no_part_in_what_it_is_given(
+    world: World, scim: Caller
+) -> None:
+    squatted = make_user(at(world, "boss"), password="a squatter's password")
+    EmailAddress.objects.create(user=squatted, email=squatted.email)
+    EmailAddress.objects.create(user=squatted, email=f"squatter@{world.acme.slug}.example", primary=True, verified=True)
+    ends = timezone.now() + timedelta(days=1)
+    _, token = create_token(squatted, name="for later", scopes=["members:write"], expires_at=ends)
+    squatter = Client()
+    squatter.force_login(squatted)
+    squatter.get("/")
+
+    assert scim.user(squatted.email).status == 201
+
+    assert nodes_of(squatted, world.acme) == {world.root.name: True}
+    assert not User.objects.get(pk=squatted.pk).has_usable_password()
+    kept = EmailAddress.objects.filter(user=squatted).values_list("email", "primary", "verified")
+    assert list(kept) == [(squatted.email, True, True)]
+    assert token_of(token) is None
+    assert squatter.get("/").headers["location"].startswith("/accounts/login/")
+
+
+def test_a_further_address_of_another_account_is_out_of_reach(world: World, scim: Caller) -> None:
+    EmailAddress.objects.create(user=world.charlie, email=at(world, "alias"), verified=True)
+    assert scim.user(at(world, "alias")).error == (400, "invalidValue")
+    assert not User.objects.filter(email=at(world, "alias")).exists()
 
 
 def test_the_same_person_comes_once(world: World, scim: Caller) -> None:

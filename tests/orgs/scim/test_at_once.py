@@ -1,0 +1,44 @@
+"""Two calls of a directory at the same moment."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import connection, connections
+
+from orgs.scim_models import DirectoryGroup
+from orgs.services.changes import changing
+from tests.actors import make_world
+from tests.orgs.scim.directory import connect, domain_of
+
+
+def test_of_two_patches_at_once_neither_brings_back_whom_the_other_takes_out(committed_db: None) -> None:
+    world = make_world()
+    scim = connect(world, group=world.sales)
+    bob, carol = (scim.user(f"{name}@{domain_of(world.acme)}")["id"] for name in ("bob", "carol"))
+    made = scim.group("Admins", bob)
+
+    def add_carol() -> int:
+        try:
+            return scim.patch(f"Groups/{made['id']}", {"op": "add", "path": "members", "value": [{"value": carol}]}).status
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with changing(world.acme):
+            DirectoryGroup.objects.get(pk=made["id"]).people.clear()
+            adding = pool.submit(add_carol)
+            wait_until_somebody_waits()
+        assert adding.result() == 200
+    assert [one["value"] for one in scim("GET", f"Groups/{made['id']}")["members"]] == [carol]
+
+
+def wait_until_somebody_waits() -> None:
+    """For a lock that this connection holds."""
+    waiting = "SELECT pg_sleep(0.01), count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    with connection.cursor() as cursor:
+        for _ in range(3000):
+            cursor.execute(waiting)
+            if cursor.fetchone()[1]:
+                return
+    raise AssertionError("nobody waited")
