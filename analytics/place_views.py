@@ -24,7 +24,8 @@ def groups_use(request: OrgRequest) -> HttpResponse:
     """What each group that the actor sees has spent, for the cells of the tree."""
     since, until = _month(request)
     spent = places.spent_by_group(Scope.of(request.actor), since=since, until=until)
-    use = [(group, spent.get(group, 0)) for group in groups_seen(request.actor).values_list("pk", flat=True)]
+    groups = groups_seen(request.actor, [Permission.VIEW_USAGE]).values_list("pk", flat=True)
+    use = [(group, spent.get(group, 0)) for group in groups]
     return render(request, "analytics/partials/_places_use.html", {"use": use, "what": "group"})
 
 
@@ -33,7 +34,8 @@ def groups_use(request: OrgRequest) -> HttpResponse:
 def applications_use(request: OrgRequest) -> HttpResponse:
     since, until = _month(request)
     spent = places.spent_by_application(Scope.of(request.actor), since=since, until=until)
-    use = [(pk, spent.get(pk, 0)) for pk in applications_seen(request.actor).values_list("pk", flat=True)]
+    applications = applications_seen(request.actor, [Permission.VIEW_USAGE]).values_list("pk", flat=True)
+    use = [(application, spent.get(application, 0)) for application in applications]
     return render(request, "analytics/partials/_places_use.html", {"use": use, "what": "application"})
 
 

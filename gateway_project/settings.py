@@ -287,6 +287,8 @@ CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "analytics.tasks.roll_up_usage", "schedule": 15.0, "options": {"expires": 15}},
     "poll-videos": {"task": "proxy.tasks.poll_videos", "schedule": 10.0, "options": {"expires": 10}},
     "prove-counters": {"task": "proxy.tasks.prove_counters", "schedule": 600.0, "options": {"expires": 600}},
+    "recheck-domains": {"task": "orgs.tasks.recheck_domains", "schedule": 3600.0, "options": {"expires": 600}},
+    "verify-audit": {"task": "orgs.tasks.verify_audit", "schedule": 86_400.0, "options": {"expires": 3600}},
     "sweep-generations": {"task": "guardrails.tasks.sweep_generations", "schedule": 3600.0, "options": {"expires": 600}},
     "forget-expired": {"task": "proxy.tasks.forget_expired", "schedule": 300.0, "options": {"expires": 300}},
     "resolve-holds": {"task": "proxy.tasks.resolve_holds", "schedule": 5.0, "options": {"expires": 5}},

@@ -20,9 +20,10 @@ from orgs.actor import Actor
 from orgs.errors import Refused
 from orgs.models import Application, Group, User
 from orgs.permissions import Permission
-from orgs.selectors import bindable_applications, key_homes
+from orgs.selectors import bindable_applications, key_homes, members_to_key
 
 LAST_YEAR = 2100
+MOST_SUGGESTED = 100
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -142,9 +143,15 @@ class NewKeyForm(AttributionForm):
 
     owner = forms.ChoiceField(
         label="Used by",
-        choices=[("me", "Me"), ("service", "The application itself (service key)")],
+        choices=[("me", "Me"), ("member", "Another member"), ("service", "The application itself (service key)")],
         widget=forms.RadioSelect,
         required=False,
+    )
+    email = forms.EmailField(
+        label="Member",
+        required=False,
+        help_text="Is told by e-mail that there is a key, not what it is: you hand it over.",
+        widget=forms.EmailInput(attrs={"list": "home-members", "autocomplete": "off", "placeholder": "Address of a member"}),
     )
     group = GroupChoice(
         queryset=None, label="Home group", empty_label=None, help_text="Its limits apply, and its spend counts here."
@@ -168,12 +175,32 @@ class NewKeyForm(AttributionForm):
         own = [membership.group_id for membership in actor.memberships]
         nearest = next((home for home in reversed(self.homes) if home.pk in own), next(iter(self.homes), None))
         home = next((home for home in self.homes if str(home.pk) == self.typed("group")), nearest)
-        self.initial["owner"] = "service" if self.typed("owner") == "service" else "me"
-        self.initial["group"] = home
+        self.initial["owner"] = owner if (owner := self.typed("owner")) in ("member", "service") else "me"
+        self.initial["group"], self.initial["email"] = home, self.typed("email")
+        self.others: list[User] = []
         _choose_from(self.fields["group"], self.homes, key_homes(actor))
         self.follow(home)
         if not actor.can_anywhere(Permission.MANAGE_KEYS):
             del self.fields["owner"]
+        if not self.is_for_other:
+            del self.fields["email"]
+        elif home is not None:
+            self.others = list(members_to_key(home, by=actor)[:MOST_SUGGESTED])
+
+    @property
+    def is_for_other(self) -> bool:
+        return "owner" in self.fields and self.typed("owner") == "member"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.is_for_other and "group" in cleaned and "email" in cleaned:
+            found = members_to_key(cleaned["group"], by=self.actor).filter(email__iexact=cleaned["email"]).first()
+            if found is None:
+                self.add_error("email", f"No other active member of {cleaned['group']} has this address.")
+            elif not self.actor.can(Permission.MANAGE_KEYS, cleaned["group"]):
+                self.add_error("email", f"You do not manage the keys of {cleaned['group']}.")
+            cleaned["member"] = found
+        return cleaned
 
     @property
     def home(self) -> Group:
@@ -182,7 +209,9 @@ class NewKeyForm(AttributionForm):
 
     @property
     def member(self) -> User | None:
-        return None if self.cleaned_data.get("owner") == "service" else self.actor.user
+        owner = self.cleaned_data.get("owner")
+        other: User | None = self.cleaned_data.get("member")
+        return None if owner == "service" else other if owner == "member" else self.actor.user
 
     @property
     def limits(self) -> KeyLimits:

@@ -16,14 +16,21 @@ class OfferedModel(NamedTuple):
     output_price: int | None = None
 
 
-_readers: list[Callable[[], list[OfferedModel]]] = []
+Reader = Callable[[], list[OfferedModel]]
+
+_readers: list[tuple[Reader, Reader]] = []
 
 
-def read_with(reader: Callable[[], list[OfferedModel]]) -> None:
-    """`reader` answers by a handful of statements, whatever is offered."""
-    _readers[:] = [reader]
+def read_with(reader: Reader, *, by_name: Reader) -> None:
+    """`reader` answers by a handful of statements, whatever is offered; `by_name` by one, and knows nothing but names."""
+    _readers[:] = [(reader, by_name)]
 
 
 def models() -> list[OfferedModel]:
     """By name; none where no catalogue was named."""
-    return sorted(_readers[0]()) if _readers else []
+    return sorted(_readers[0][0]()) if _readers else []
+
+
+def named() -> list[OfferedModel]:
+    """The same, their names alone."""
+    return sorted(_readers[0][1]()) if _readers else []

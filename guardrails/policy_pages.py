@@ -103,10 +103,14 @@ def limit_words(kind: str, window: str, value: int) -> str:
 
 
 def words_of_limits(policy: Policy) -> list[str]:
+    return words_of(policy.limits.all())
+
+
+def words_of(limits: Iterable[Limit]) -> list[str]:
     order = list(CHOICES)
-    limits = sorted(policy.limits.all(), key=lambda limit: order.index(f"{limit.kind} {limit.window}"))
+    placed = sorted(limits, key=lambda limit: order.index(f"{limit.kind} {limit.window}"))
     own = ", own keys count"
-    return [f"{limit_words(limit.kind, limit.window, limit.value)}{own if limit.counts_byok else ''}" for limit in limits]
+    return [f"{limit_words(limit.kind, limit.window, limit.value)}{own if limit.counts_byok else ''}" for limit in placed]
 
 
 def policy_rows(

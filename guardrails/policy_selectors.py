@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +25,10 @@ MOST_EVENTS = 12
 MOST_READ = 300
 PLAIN_SUBJECTS = ("group", "member", "api_key", "application")
 SUBJECTS = ("member", f"group__{ABOVE}", f"api_key__{LINEAGE}", f"application__{LINEAGE}")
+
+
+# (limit, counter's name) → nano-dollars.
+Amounts = Mapping[tuple[int, str], int]
 
 
 class Use(NamedTuple):
@@ -87,7 +91,6 @@ def uses_of(
 
     The limits of each `binding.policy` must be loaded. `overrides`: those running, where they are loaded already.
     """
-    calendar = windows.Calendar.of(organization)
     wanted = [
         (binding.pk, limit, binding.subject)
         for binding in bindings
@@ -95,12 +98,20 @@ def uses_of(
         for limit in binding.policy.limits.all()
         if limit.kind == Limit.Kind.BUDGET
     ]
-    starts = {limit.window: windows.containing(now, _kind(limit), calendar) for _, limit, _ in wanted}
-    spent = spending.spent(organization.pk, {_asked(limit, subject, starts[limit.window]) for _, limit, subject in wanted})
     if overrides is None:
         limits = [limit.pk for _, limit, _ in wanted]
         overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*PLAIN_SUBJECTS)
     more, forgiven = _exceptions(overrides, now=now)
+    return budgets_used(wanted, more, forgiven, organization=organization, now=now)
+
+
+def budgets_used(
+    wanted: Collection[tuple[int, Limit, Subject]], more: Amounts, forgiven: Amounts, *, organization: Organization, now: datetime
+) -> dict[int, list[Use]]:
+    """By binding: of (binding, budget, subject), with what exceptions add and what resets forgave. One statement."""
+    calendar = windows.Calendar.of(organization)
+    starts = {limit.window: windows.containing(now, _kind(limit), calendar) for _, limit, _ in wanted}
+    spent = spending.spent(organization.pk, {_asked(limit, subject, starts[limit.window]) for _, limit, subject in wanted})
     found: dict[int, list[Use]] = {}
     for pk, limit, subject in wanted:
         window, name = starts[limit.window], counter_of(subject)
@@ -115,7 +126,7 @@ def _asked(limit: Limit, subject: Subject, window: windows.Window) -> spending.A
 
 
 def _exceptions(overrides: Iterable[Override], *, now: datetime) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
-    """(limit, counter's name) → what exceptions add now, and what resets have forgiven."""
+    """What exceptions add now, and what resets have forgiven."""
     more: dict[tuple[int, str], int] = {}
     forgiven: dict[tuple[int, str], int] = {}
     for one in overrides:

@@ -28,7 +28,7 @@ FORM_FIELDS = {
     "daily_nano_usd": "budget",
     "monthly_nano_usd": "budget",
     "total_nano_usd": "budget",
-    "member": "owner",
+    "member": "email",
 }
 
 
@@ -136,6 +136,7 @@ def show_once(request: OrgRequest, key: ApiKey, text: str, *, title: str = "") -
         "base_url": example_call.base_url(),
         "model": example_call.model(),
         "snippets": example_call.snippets(key=text),
+        "secret_other": key.member if key.member_id != request.actor.user.pk else None,
         "done_url": key_url(key),
         "dialog_static": True,
         "dialog_size": "modal-lg",

@@ -34,9 +34,10 @@ WORDS = {
     "account.unlinked": "Account unlinked",
     "session.ended": "Session ended",
     "session.all_ended": "Other sessions ended",
+    "sign_in.refused": "Sign-in refused",
     "sign_in.blocked": "Sign-in blocked after wrong passwords",
 }
-ALARMING = {"sign_in.blocked", "second_factor.removed", "password.reset"}
+ALARMING = {"sign_in.refused", "sign_in.blocked", "second_factor.removed", "password.reset"}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,13 @@ class Actor:
     @classmethod
     def load(cls, user: User, *, organization: Organization, ip: str | None = None, agent: str = "") -> Actor:
         own = list(Membership.objects.filter(user=user, organization=organization).select_related(LINEAGE))
+        return cls.of(user, own, organization=organization, ip=ip, agent=agent)
+
+    @classmethod
+    def of(
+        cls, user: User, own: Sequence[Membership], *, organization: Organization, ip: str | None = None, agent: str = ""
+    ) -> Actor:
+        """`own`: all memberships there, with their paths."""
         suspended = {membership.group_id for membership in own if membership.suspended_at}
         counting = () if organization.frozen_at else own
         live = tuple(membership for membership in counting if not suspended.intersection(membership.group.lineage()))
@@ -104,10 +111,11 @@ class Actor:
         """Whether one of its live memberships is at this very node."""
         return any(membership.group_id == group.pk for membership in self.memberships)
 
-    def scope(self, permission: Permission) -> list[Group]:
-        """The top nodes of all subtrees it may act on; none lies below another. What is one's own is no place."""
-        here = [grant.group for grant in self.grants if permission in grant.allows(distance=0)]
-        below = [grant.group_id for grant in self.grants if permission in grant.allows(distance=1)]
+    def scope(self, *permissions: Permission) -> list[Group]:
+        """The top nodes of all subtrees it may act on by any of these; none lies below another. What is one's own is no place."""
+        wanted = frozenset(permissions)
+        here = [grant.group for grant in self.grants if wanted & grant.allows(distance=0)]
+        below = [grant.group_id for grant in self.grants if wanted & grant.allows(distance=1)]
         parents = set(below).difference(group.pk for group in here)
         if parents:
             here += Group.objects.filter(parent__in=parents).select_related(ABOVE)

@@ -32,7 +32,7 @@ from orgs.models import User
 from orgs.origin import origin_of
 from orgs.services.invitations import find
 from orgs.services.organizations import create_personal_account
-from orgs.sign_in_events import record_blocked
+from orgs.sign_in_events import record_blocked, record_refused
 from orgs.sso import required
 
 # Pages of allauth on which an address is claimed.
@@ -73,6 +73,10 @@ class AccountAdapter(DefaultAccountAdapter):
         except ValidationError:
             record_blocked(request, credentials.get("email", ""))
             raise
+
+    def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
+        """A wrong password, at sign-in or where it is asked for once more."""
+        record_refused(request, credentials.get("email", ""), factor="password")
 
     def render_mail(
         self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: dict[str, str] | None = None

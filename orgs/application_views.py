@@ -32,7 +32,7 @@ MOST_KEYS = 50
 
 
 @require_safe
-@org_view(Permission.VIEW_USAGE)
+@org_view(*tree.SEES_APPLICATIONS)
 def applications(request: OrgRequest) -> HttpResponse:
     archived = request.GET.get("archived") == "1"
     live = Count("api_keys", filter=Q(api_keys__revoked_at=None))
@@ -40,20 +40,22 @@ def applications(request: OrgRequest) -> HttpResponse:
     context = {
         "applications": found if archived else found.filter(archived_at=None),
         "archived": archived,
+        "may_see_usage": request.actor.can_anywhere(Permission.VIEW_USAGE),
         "may_create": request.actor.can_anywhere(Permission.MANAGE_APPLICATIONS),
     }
     return render(request, "orgs/applications.html", context)
 
 
 @require_safe
-@org_view(Permission.VIEW_USAGE)
+@org_view(*tree.SEES_APPLICATIONS)
 def application(request: OrgRequest, application_id: int) -> HttpResponse:
-    found = access_application_by_id(request.actor, application_id, Permission.VIEW_USAGE)
+    found = access_application_by_id(request.actor, application_id, *tree.SEES_APPLICATIONS)
     keys = keys_visible_to(request.actor).filter(application=found, revoked_at=None)
     context = {
         "application": found,
         "path": found.group.path(),
         "keys": keys[:MOST_KEYS],
+        "may_see_usage": request.actor.can(Permission.VIEW_USAGE, found.group),
         "may_manage": request.actor.can(Permission.MANAGE_APPLICATIONS, found.group),
         "may_make_keys": request.actor.can(Permission.MANAGE_KEYS, found.group) and not found.archived_at,
     }
@@ -132,7 +134,7 @@ def restore(request: OrgRequest, application_id: int) -> HttpResponse:
 
 def _managed(request: OrgRequest, application_id: int) -> Application:
     """Raises Http404; NotAllowed where it is seen and not managed."""
-    found = access_application_by_id(request.actor, application_id, Permission.VIEW_USAGE)
+    found = access_application_by_id(request.actor, application_id, *tree.SEES_APPLICATIONS)
     request.actor.require(Permission.MANAGE_APPLICATIONS, found.group)
     return found
 

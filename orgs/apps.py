@@ -9,6 +9,7 @@ class OrgsConfig(AppConfig):
         from orgs.navigation import TABS, Entry, register
         from orgs.permissions import Permission
         from orgs.sign_in_events import connect
+        from orgs.tree import SEES_APPLICATIONS, SEES_GROUPS
 
         connect()
         register(
@@ -19,15 +20,15 @@ class OrgsConfig(AppConfig):
         register(sso)
         register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))
         sees, manages = Permission.VIEW_USAGE, Permission.MANAGE_MEMBERS
-        area = ("members:list", "invitations:list", "roles:list", "applications:list")
-        register(Entry("Groups & members", "groups:tree", "sitemap", sees, position=32, also=area, shortcut="u"))
+        of_groups, grants, of_applications = SEES_GROUPS[1:], (Permission.GRANT_ROLES,), SEES_APPLICATIONS[1:]
         TABS[:] = [
-            Entry("Groups", "groups:tree", "sitemap", sees, position=10),
+            Entry("Groups", "groups:tree", "sitemap", sees, position=10, also_with=of_groups),
             Entry("Members", "members:list", "users", manages, position=20),
             Entry("Invitations", "invitations:list", "mail", manages, position=25),
-            Entry("Roles", "roles:list", "shield-check", manages, position=30),
-            Entry("Applications", "applications:list", "apps", sees, position=40),
+            Entry("Roles", "roles:list", "shield-check", manages, position=30, also_with=grants),
+            Entry("Applications", "applications:list", "apps", sees, position=40, also_with=of_applications),
         ]
+        register(Entry("Groups & members", "groups:tree", "sitemap", sees, position=32, tabs=tuple(TABS), shortcut="u"))
 
         from orgs import checks
         from orgs.services.provisioning import refuse_deactivated

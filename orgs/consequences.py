@@ -29,8 +29,12 @@ def of_moves(reader: Reader) -> None:
         _readers.append(reader)
 
 
-def of_move(group: Group, to: Group) -> list[Consequence]:
-    return [*_admins(group, to), *(found for reader in _readers for found in reader(group, to))]
+def of_move(group: Group, to: Group, *, grants: list[RoleGrant] | None = None) -> list[Consequence]:
+    """`grants`: those that `grants_about` finds, where they are loaded already."""
+    return [
+        *_admins(group, to, grants_about(group, to) if grants is None else grants),
+        *(found for reader in _readers for found in reader(group, to)),
+    ]
 
 
 def left_and_joined(group: Group, to: Group) -> tuple[list[Group], list[Group]]:
@@ -40,11 +44,15 @@ def left_and_joined(group: Group, to: Group) -> tuple[list[Group], list[Group]]:
     return [node for node in old if node.pk not in ids[1]], [node for node in new if node.pk not in ids[0]]
 
 
-def _admins(group: Group, to: Group) -> list[Consequence]:
+def grants_about(group: Group, to: Group) -> list[RoleGrant]:
+    """Roles at the groups that would no longer be above it, at those that would be, and at the group itself."""
     left, joined = left_and_joined(group, to)
-    every = list(
-        RoleGrant.objects.filter(group__in=[*left, *joined, group]).select_related("user", "group").order_by("group__level", "pk")
-    )
+    found = RoleGrant.objects.filter(group__in=[*left, *joined, group]).select_related("user", "group", "custom_role")
+    return list(found.order_by("group__level", "pk"))
+
+
+def _admins(group: Group, to: Group, every: list[RoleGrant]) -> list[Consequence]:
+    left, _ = left_and_joined(group, to)
     grants = [grant for grant in every if grant.group_id != group.pk]
     ended = {node.pk for node in left}
     found = [

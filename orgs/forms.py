@@ -24,6 +24,23 @@ def offered_time_zones() -> list[str]:
     return ["UTC", *sorted(name for name in time_zones() if "/" in name and not name.startswith(OLD_NAMES))]
 
 
+# Of the page, by their anchors.
+SECTIONS = {
+    "general": "General",
+    "calendar": "Calendar",
+    "security": "Security",
+    "calls": "Calls",
+    "retention": "Contents and retention",
+    "unguarded": "When limits cannot be checked",
+}
+
+
+def sections_of(organization: Organization) -> list[tuple[str, str]]:
+    """How people of a personal account sign in is on their own pages."""
+    personal = organization.kind == Organization.Kind.PERSONAL
+    return [(anchor, label) for anchor, label in SECTIONS.items() if not (personal and anchor == "security")]
+
+
 class SettingsForm(forms.Form):
     # Fields that the form shows and saves as the organisation has them.
     AS_THEY_ARE = (

@@ -16,7 +16,7 @@ from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.group_forms import KINDS, GroupForm, NewGroupForm, indented
 from orgs.lookups import access_group_by_id
-from orgs.models import MAX_LEVEL, Group
+from orgs.models import MAX_LEVEL, Group, RoleGrant
 from orgs.permissions import Permission
 from orgs.selectors import roles_at
 from orgs.services.groups import archive_group, change_group, create_group, restore_group
@@ -26,18 +26,24 @@ PAGE = ["GET", "HEAD", "POST"]
 
 
 @require_safe
-@org_view(Permission.VIEW_USAGE)
+@org_view(*tree.SEES_GROUPS)
 def groups(request: OrgRequest) -> HttpResponse:
     archived = request.GET.get("archived") == "1"
     nodes = tree.tree_of(request.actor, archived=archived)
-    context = {"nodes": nodes, "archived": archived, "may_add": any(node.may_add for node in nodes), "most_level": MAX_LEVEL}
+    context = {
+        "nodes": nodes,
+        "archived": archived,
+        "may_add": any(node.may_add for node in nodes),
+        "may_see_usage": request.actor.can_anywhere(Permission.VIEW_USAGE),
+        "most_level": MAX_LEVEL,
+    }
     return render(request, "orgs/groups.html", context)
 
 
 @require_safe
-@org_view(Permission.VIEW_USAGE)
+@org_view(*tree.SEES_GROUPS)
 def group(request: OrgRequest, group_id: int) -> HttpResponse:
-    found, actor = access_group_by_id(request.actor, group_id, Permission.VIEW_USAGE), request.actor
+    found, actor = access_group_by_id(request.actor, group_id, *tree.SEES_GROUPS), request.actor
     nodes = [node for node in tree.tree_of(actor, archived=True) if found.contains(node.group)]
     may_manage = actor.can(Permission.MANAGE_GROUPS, found)
     context = {
@@ -48,6 +54,7 @@ def group(request: OrgRequest, group_id: int) -> HttpResponse:
         "admins": roles_at(found),
         "applications": tree.applications_seen(actor).filter(group=found, archived_at=None),
         "may_manage": may_manage,
+        "may_see_usage": actor.can(Permission.VIEW_USAGE, found),
         "may_add": tree.may_take(actor, found) and found.level < MAX_LEVEL,
         "may_make_applications": actor.can(Permission.MANAGE_APPLICATIONS, found) and found.closed_by is None,
     }
@@ -91,11 +98,13 @@ def edit(request: OrgRequest, group_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GROUPS)
 def move(request: OrgRequest, group_id: int) -> HttpResponse:
     """Asked first: the answer says what changes. It moves when that answer, for the same place, is sent back."""
-    found = _managed(request, group_id)
+    seen = list(tree.groups_seen(request.actor))
+    found = _managed(request, group_id, among=seen)
     asked = request.POST if request.method == "POST" else request.GET
-    open_groups = tree.open_to(request.actor)
+    open_groups = tree.open_to(request.actor, seen)
     place = next((group for group in open_groups if str(group.pk) == asked.get("to")), None)
-    error = _refusal(request, found, place) if asked.get("to") else ""
+    grants = consequences.grants_about(found, place) if place is not None else []
+    error = _refusal(request, found, place, grants) if asked.get("to") else ""
     if request.method == "POST" and place is not None and not error and asked.get("seen") == str(place.pk):
         try:
             move_group(found, to=place, by=request.actor)
@@ -104,7 +113,7 @@ def move(request: OrgRequest, group_id: int) -> HttpResponse:
         else:
             messages.success(request, f"{found} lies in {place} now. Its next call counts there.")
             return _leave(request, _list_url(request))
-    context = _move_context(request, found, place, error) | _places(found, open_groups)
+    context = _move_context(request, found, place, grants, error) | _places(found, open_groups)
     if request.headers.get("hx-target", "").endswith("move-changes"):
         return render(request, "orgs/partials/_move_changes.html", context)
     return render(request, "orgs/group_move.html", context, status=422 if error and request.method == "POST" else 200)
@@ -145,9 +154,11 @@ def restore(request: OrgRequest, group_id: int) -> HttpResponse:
     return redirect(_url(request, found))
 
 
-def _managed(request: OrgRequest, group_id: int) -> Group:
+def _managed(request: OrgRequest, group_id: int, *, among: list[Group] | None = None) -> Group:
     """A group that is seen and not managed, such as one's own, answers 403. Raises Http404, NotAllowed."""
-    found = access_group_by_id(request.actor, group_id, Permission.VIEW_USAGE)
+    found = next((group for group in among or () if group.pk == group_id), None)
+    if found is None:
+        found = access_group_by_id(request.actor, group_id, *tree.SEES_GROUPS)
     request.actor.require(Permission.MANAGE_GROUPS, found)
     return found
 
@@ -158,12 +169,12 @@ def _places(found: Group, open_groups: list[Group]) -> dict[str, Any]:
     return {"places": [(group, indented(group, top)) for group in offered]}
 
 
-def _refusal(request: OrgRequest, found: Group, place: Group | None) -> str:
+def _refusal(request: OrgRequest, found: Group, place: Group | None, grants: list[RoleGrant]) -> str:
     """Empty, or why it cannot move there."""
     if place is None:
         return "Choose one of the groups of the list."
     try:
-        refuse_move(found, to=place, by=request.actor)
+        refuse_move(found, to=place, by=request.actor, grants=grants)
     except Refused as refused:
         return refused.message
     except NotAllowed as missing:
@@ -171,9 +182,9 @@ def _refusal(request: OrgRequest, found: Group, place: Group | None) -> str:
     return ""
 
 
-def _move_context(request: OrgRequest, found: Group, place: Group | None, error: str) -> dict[str, Any]:
+def _move_context(request: OrgRequest, found: Group, place: Group | None, grants: list[RoleGrant], error: str) -> dict[str, Any]:
     moves = place is not None and not error and place.pk != found.parent_id
-    changes = consequences.of_move(found, place) if place is not None and moves else []
+    changes = consequences.of_move(found, place, grants=grants) if place is not None and moves else []
     return {
         "group": found,
         "place": place,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import Http404
 
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
-from orgs.models import ApiKey, Application, Group, Membership, Organization, Role, RoleGrant, User
+from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
 from orgs.origin import NOWHERE, Origin
 from orgs.permissions import Permission
 from orgs.selectors import members_visible_to, own_keys, roles_visible_to
@@ -13,17 +13,16 @@ from orgs.selectors import members_visible_to, own_keys, roles_visible_to
 
 def access_organization_by_slug(user: User, slug: str, *, origin: Origin = NOWHERE) -> Actor:
     """Acting there. Raises Http404 where it does not belong."""
-    organization = Organization.objects.filter(slug=slug).first()
-    actor = organization and Actor.load(user, organization=organization, ip=origin.ip, agent=origin.agent)
-    if not actor or not actor.belongs:
+    own = list(Membership.objects.filter(user=user, organization__slug=slug).select_related("organization", LINEAGE))
+    if not own:
         raise Http404("no such organisation")
-    return actor
+    return Actor.of(user, own, organization=own[0].organization, ip=origin.ip, agent=origin.agent)
 
 
-def access_group_by_id(actor: Actor, group_id: int, permission: Permission) -> Group:
-    """Raises Http404."""
+def access_group_by_id(actor: Actor, group_id: int, *permissions: Permission) -> Group:
+    """Any one of the permissions is enough. Raises Http404."""
     group: Group | None = Group.objects.filter(organization=actor.organization, pk=group_id).select_related(ABOVE).first()
-    if group is None or not actor.can(permission, group):
+    if group is None or not any(actor.can(permission, group) for permission in permissions):
         raise Http404("no such group")
     return group
 
@@ -40,11 +39,11 @@ def access_member_by_id(actor: Actor, membership_id: int, permission: Permission
     return membership
 
 
-def access_application_by_id(actor: Actor, application_id: int, permission: Permission) -> Application:
-    """Raises Http404."""
+def access_application_by_id(actor: Actor, application_id: int, *permissions: Permission) -> Application:
+    """Any one of the permissions is enough. Raises Http404."""
     applications = Application.objects.filter(organization=actor.organization, pk=application_id)
     application = applications.select_related(LINEAGE).first()
-    if application is None or not actor.can(permission, application.group):
+    if application is None or not any(actor.can(permission, application.group) for permission in permissions):
         raise Http404("no such application")
     return application
 
@@ -52,7 +51,7 @@ def access_application_by_id(actor: Actor, application_id: int, permission: Perm
 def access_key_by_id(actor: Actor, key_id: int, permission: Permission) -> ApiKey:
     """A member may always see and manage its own. Raises Http404."""
     keys = ApiKey.objects.filter(organization=actor.organization, pk=key_id)
-    key = keys.select_related("member", "application", LINEAGE).first()
+    key = keys.select_related("member", "application", "created_by", LINEAGE).first()
     if key is None or not actor.can_with_key(permission, key):
         raise Http404("no such key")
     return key

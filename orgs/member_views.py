@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_grant_by_id, access_member_by_id, access_person_by_id
@@ -22,13 +23,14 @@ from orgs.member_pages import (
     page_urls,
     person_url,
 )
-from orgs.models import Membership, RoleGrant
+from orgs.models import Membership, RoleGrant, User
 from orgs.people import history_of, keys_of, people_of, people_page
 from orgs.permissions import Permission
 from orgs.role_forms import GrantForm
 from orgs.selectors import groups_visible_to, roles_visible_to
 from orgs.services.departures import leave_organization, move_member, remove_member, what_ends
 from orgs.services.members import grant_role, resume_member, revoke_role, suspend_member
+from orgs.viewing import may_view_as
 
 PAGE = ["GET", "HEAD", "POST"]
 
@@ -61,6 +63,7 @@ def member(request: OrgRequest, person_id: int) -> HttpResponse:
         "grants": grant_rows(person, actor=request.actor),
         "keys": keys_of(user, actor=request.actor)[:50],
         "may_grant": request.actor.can_anywhere(Permission.GRANT_ROLES),
+        "viewable": _viewable(request, user),
         "may_read_history": request.actor.can_anywhere(Permission.VIEW_AUDIT),
     }
     return render(request, "orgs/member.html", context)
@@ -213,6 +216,12 @@ def losses(membership: Membership) -> list[str]:
         f"{membership.group.words()} and what lies below can no longer be seen.",
         "What was used stays in the ledger, under the path of its time.",
     ]
+
+
+def _viewable(request: OrgRequest, user: User) -> Membership | None:
+    """By which one can look at the console as this person does; None where one may not, or looks as somebody already."""
+    other = Actor.load(user, organization=request.organization)
+    return other.memberships[0] if request.viewer is None and may_view_as(request.actor, other) else None
 
 
 def _membership(request: OrgRequest, member_id: int) -> Membership:

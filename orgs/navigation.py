@@ -17,7 +17,8 @@ class Entry:
 
     `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `badge`: the
     page that answers how many things wait there, loaded after the page, for whoever has `badge_permission` somewhere.
-    `also`: further pages, and those below them, at which this entry is the active one.
+    `also_with`: further permissions any of which opens the page. `tabs`: it is the door to an area of these pages, and leads to
+    the first that may be seen; at each of them it is the active one.
     `shortcut`: the letter that leads there after a `g`.
     """
 
@@ -30,11 +31,22 @@ class Entry:
     everywhere: bool = False
     badge: str = ""
     badge_permission: Permission = Permission.VIEW_OWN
-    also: tuple[str, ...] = ()
+    also_with: tuple[Permission, ...] = ()
+    tabs: tuple[Entry, ...] = ()
     shortcut: str = ""
 
     def may_be_seen_by(self, actor: Actor) -> bool:
-        return actor.can_everywhere(self.permission) if self.everywhere else actor.can_anywhere(self.permission)
+        """Whether its page opens: a test holds the permissions against those of the page's door."""
+        judge = actor.can_everywhere if self.everywhere else actor.can_anywhere
+        return any(tab.may_be_seen_by(actor) for tab in self.tabs) or any(
+            judge(permission) for permission in (self.permission, *self.also_with)
+        )
+
+    def pages(self, actor: Actor) -> list[str]:
+        """Names of URLs: where it leads, then those at which it is active, too."""
+        if not self.tabs:
+            return [self.url_name]
+        return [tab.url_name for tab in sorted(self.tabs, key=lambda tab: not tab.may_be_seen_by(actor))]
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) ->
     """What the actor may see. Active is the entry whose URL is the longest beginning of `path`."""
     found = sorted(ENTRIES if entries is None else entries, key=lambda entry: entry.position)
     seen = [entry for entry in found if entry.may_be_seen_by(actor)]
-    addresses = [[_address(name, actor) for name in (entry.url_name, *entry.also)] for entry in seen]
+    addresses = [[_address(name, actor) for name in entry.pages(actor)] for entry in seen]
     active = max((url for urls in addresses for url in urls if path.startswith(url)), key=len, default=None)
     return [_link(entry, urls[0], actor=actor, active=active in urls) for entry, urls in zip(seen, addresses, strict=True)]
 

@@ -85,6 +85,12 @@ def key_homes(actor: Actor) -> QuerySet[Group]:
     return groups_visible_to(actor, permission=Permission.MANAGE_KEYS).filter(unarchived())
 
 
+def members_to_key(group: Group, *, by: Actor) -> QuerySet[User]:
+    """Who else may have a key at home in this very group: its active members."""
+    live = Membership.objects.filter(group=group, suspended_at=None)
+    return User.objects.filter(pk__in=live.values("user"), is_active=True).exclude(pk=by.user.pk).order_by("name", "email")
+
+
 def bindable_applications(group: Group) -> QuerySet[Application]:
     """Applications that a key at home in this group may name: their group lies on the key's path."""
     return Application.objects.filter(group__in=group.lineage(), archived_at=None).select_related("group").order_by("name")

@@ -27,6 +27,7 @@ from orgs.services.sessions import end_sessions
 
 # Guessing is written down once per account and this long, however hard it goes on.
 BLOCKED_SECONDS = 300
+REFUSED = "sign_in.refused"
 FACTORS: dict[str, str] = {
     Authenticator.Type.TOTP: "authenticator app",
     Authenticator.Type.WEBAUTHN: "passkey",
@@ -52,6 +53,19 @@ def record_blocked(request: HttpRequest, email: str) -> None:
             audit_as(None, "sign_in.blocked", organization=None, origin=origin_of(request), target=user)
 
 
+def record_refused(request: HttpRequest, email: str, *, factor: str) -> None:
+    """A wrong password or code. The account is who it happened to: nobody has signed in, so nobody is the actor.
+
+    Bounded by the limits of signing in. What an account nobody has costs the same work, so that time tells nothing.
+    """
+    user = User.objects.filter(email__iexact=email).first()
+    with transaction.atomic():
+        facts: Facts = {"factor": factor}
+        audit_as(None, REFUSED, organization=None, origin=origin_of(request), target=user or User(pk=0, email=email), after=facts)
+        if user is None:
+            transaction.set_rollback(True)
+
+
 def _password(action: str) -> Callable[..., None]:
     def told(request: HttpRequest, user: User, **kwargs: Any) -> None:
         record(request, user, action)
@@ -67,6 +81,16 @@ def _factor(action: str) -> Callable[..., None]:
         record(request, user, action, after={"factor": FACTORS[authenticator.type]})
 
     return told
+
+
+def _wrong_code(request: HttpRequest, user: User, authenticator: Authenticator, reauthentication: bool, **kwargs: Any) -> None:
+    """Recovery codes are typed where those of the app are."""
+    record_refused(request, user.email, factor=FACTORS[authenticator.type])
+
+
+def _wrong_mailed_code(request: HttpRequest, user: User | None = None, **kwargs: Any) -> None:
+    if user is not None:
+        record_refused(request, user.email, factor="e-mailed code")
 
 
 def _address(action: str) -> Callable[..., None]:
@@ -105,6 +129,8 @@ RECEIVERS: tuple[tuple[Signal, Callable[..., None]], ...] = (
     (account.email_removed, _address("email.removed")),
     (account.email_confirmed, _address("email.confirmed")),
     (account.email_changed, _address_changed),
+    (account.login_code_rejected, _wrong_mailed_code),
+    (mfa.authentication_failed, _wrong_code),
     (mfa.authenticator_added, _factor("second_factor.added")),
     (mfa.authenticator_removed, _factor("second_factor.removed")),
     (mfa.authenticator_reset, _factor("second_factor.renewed")),

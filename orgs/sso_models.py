@@ -56,6 +56,9 @@ class Domain(models.Model):
     # An e-mailed code works this long, and for so many wrong tries.
     CODE_LIFE = timedelta(hours=24)
     CODE_ATTEMPTS = 5
+    # How often a record is looked for again, and for how long a domain counts whose record is gone.
+    CHECKED_EVERY = timedelta(hours=24)
+    GRACE = timedelta(days=7)
 
     class Meta:
         constraints = [
@@ -70,6 +73,11 @@ class Domain(models.Model):
     @property
     def txt_record(self) -> str:
         return TXT_PREFIX + self.token
+
+    @property
+    def lapses_at(self) -> datetime.datetime | None:
+        """The moment from which it counts as unproven, unless its record is back; None: nothing is missing."""
+        return self.missing_since + self.GRACE if self.missing_since else None
 
     @property
     def postmaster(self) -> str:

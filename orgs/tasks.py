@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+import smtplib
+import time
 
-from orgs import invitation_mail
-from orgs.services import imports
+import structlog
+from celery import shared_task
+from django.utils import timezone
+from prometheus_client import Counter
+
+from orgs import invitation_mail, key_mail
+from orgs.services import domains, imports
+from orgs.verification import verify_all
+
+# Of one run: what is left waits for the next. Name servers that do not answer take seconds each.
+MOST_DOMAINS, MOST_SECONDS = 500, 300.0
+AUDIT_FAULTS = Counter("gatehouse_audit_faults", "Faults that the daily verification of audit trails found")
+
+log = structlog.get_logger(__name__)
 
 
 @shared_task
@@ -14,7 +27,35 @@ def send_invitations(invitation_ids: list[int]) -> int:
     return sum(invitation_mail.send(invitation_id) for invitation_id in invitation_ids)
 
 
+@shared_task(autoretry_for=(OSError, smtplib.SMTPException), retry_backoff=60, max_retries=5)
+def tell_of_key(key_id: int) -> bool:
+    """→ whether its member was told."""
+    return key_mail.send(key_id)
+
+
 @shared_task
 def invite_listed(import_id: int) -> None:
     """Given to another worker it goes on where the one before stopped."""
     imports.run(import_id)
+
+
+@shared_task
+def recheck_domains() -> int:
+    """→ how many were looked at. Every hour, those whose turn it is."""
+    ends, looked = time.monotonic() + MOST_SECONDS, 0
+    for domain in domains.due(timezone.now())[:MOST_DOMAINS]:
+        if time.monotonic() > ends:
+            break
+        domains.recheck(domain)
+        looked += 1
+    return looked
+
+
+@shared_task
+def verify_audit() -> int:
+    """→ how many faults all chains have. The page of each audit trail shows what was found."""
+    broken = [verdict for verdict in verify_all() if verdict.faults]
+    for verdict in broken:
+        AUDIT_FAULTS.inc(len(verdict.faults))
+        log.error("audit_chain_broken", organization=verdict.name, faults=len(verdict.faults), first=verdict.faults[0].words)
+    return sum(len(verdict.faults) for verdict in broken)

@@ -14,6 +14,10 @@ from orgs.permissions import Permission
 from orgs.selectors import within
 
 MOST_PEOPLE = 300
+# Any of these lets see what stands in a subtree; what it costs only the first.
+SEES_GROUPS = (Permission.VIEW_USAGE, Permission.MANAGE_GROUPS)
+SEES_APPLICATIONS = (Permission.VIEW_USAGE, Permission.MANAGE_APPLICATIONS)
+SEES_OWNERS = (Permission.VIEW_USAGE, Permission.MANAGE_GROUPS, Permission.MANAGE_APPLICATIONS)
 
 
 class Counts(NamedTuple):
@@ -66,12 +70,12 @@ def counts_of(organization: Organization) -> dict[int, Counts]:
 
 
 def tree_of(actor: Actor, *, archived: bool = False) -> list[Node]:
-    """The subtrees whose usage the actor may see, from the top down; `archived`: with what is archived."""
+    """The subtrees that the actor sees, from the top down; `archived`: with what is archived."""
     groups = list(groups_seen(actor))
     shown = [group for group in groups if archived or group.closed_by is None]
     counts = counts_of(actor.organization)
     parents = {group.parent_id for group in shown}
-    tops = {group.pk: group.level for group in actor.scope(Permission.VIEW_USAGE)}
+    tops = {group.pk: group.level for group in actor.scope(*SEES_GROUPS)}
     return [
         Node(
             group=group,
@@ -86,9 +90,9 @@ def tree_of(actor: Actor, *, archived: bool = False) -> list[Node]:
     ]
 
 
-def groups_seen(actor: Actor) -> QuerySet[Group]:
+def groups_seen(actor: Actor, permissions: Iterable[Permission] = SEES_GROUPS) -> QuerySet[Group]:
     """In the order of the tree."""
-    found: QuerySet[Group] = Group.objects.filter(within(actor.scope(Permission.VIEW_USAGE)), organization=actor.organization)
+    found: QuerySet[Group] = actor.organization.groups.filter(within(actor.scope(*permissions)))
     found = found.select_related(ABOVE, "owner").order_by("lft")
     return found
 
@@ -98,20 +102,20 @@ def may_take(actor: Actor, group: Group) -> bool:
     return group.closed_by is None and actor.can_below(Permission.MANAGE_GROUPS, group)
 
 
-def open_to(actor: Actor) -> list[Group]:
-    """Where the actor may put groups, level or not."""
-    return [group for group in groups_seen(actor) if may_take(actor, group)]
+def open_to(actor: Actor, groups: Iterable[Group] | None = None) -> list[Group]:
+    """Where the actor may put groups, level or not; of `groups`, where those it sees are loaded already."""
+    return [group for group in (groups_seen(actor) if groups is None else groups) if may_take(actor, group)]
 
 
-def applications_seen(actor: Actor) -> QuerySet[Application]:
-    below = within(actor.scope(Permission.VIEW_USAGE), field="group")
+def applications_seen(actor: Actor, permissions: Iterable[Permission] = SEES_APPLICATIONS) -> QuerySet[Application]:
+    below = within(actor.scope(*permissions), field="group")
     found = Application.objects.filter(below, organization=actor.organization)
     return found.select_related("owner", LINEAGE).order_by("name", "pk")
 
 
 def people_seen(actor: Actor) -> QuerySet[User]:
     """Who may be named as an owner: active members of the subtrees that the actor sees."""
-    below = within(actor.scope(Permission.VIEW_USAGE), field="group")
+    below = within(actor.scope(*SEES_OWNERS), field="group")
     members = Membership.objects.filter(below, organization=actor.organization, suspended_at=None)
     return User.objects.filter(pk__in=members.values("user")).order_by("name", "email")
 

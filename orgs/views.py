@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from orgs.adapters import INVITATION
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
-from orgs.forms import SettingsForm, offered_time_zones
+from orgs.forms import SettingsForm, offered_time_zones, sections_of
 from orgs.permissions import Permission
 from orgs.second_factor import people_without_second_factor
 from orgs.selectors import home_organization, organizations_of
@@ -59,6 +59,7 @@ def settings(request: OrgRequest) -> HttpResponse:
             return redirect(request.path)
     context = {
         "form": form,
+        "sections": sections_of(request.organization),
         "time_zones": offered_time_zones(),
         "without_factor": people_without_second_factor(request.organization).count(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing import prices
@@ -13,11 +14,19 @@ from proxy.models import Deployment, Model
 
 def known_models() -> list[OfferedModel]:
     """Chat models that are offered; three statements."""
-    models = Model.objects.filter(kind=Model.Kind.CHAT, enabled=True, deployments__provider__enabled=True).distinct()
-    found = list(models.prefetch_related("deployments__provider"))
+    found = list(_chat_models().prefetch_related("deployments__provider"))
     served = {model.name: [one for one in model.deployments.all() if one.provider.enabled] for model in found}
     known = _prices({sku for model in found for one in served[model.name] for sku in _skus(model, one)})
     return [_offered(model, served[model.name], known) for model in found]
+
+
+def known_names() -> list[OfferedModel]:
+    """Of the same models nothing but the name; one statement."""
+    return [OfferedModel(name) for name in _chat_models().values_list("name", flat=True)]
+
+
+def _chat_models() -> QuerySet[Model]:
+    return Model.objects.filter(kind=Model.Kind.CHAT, enabled=True, deployments__provider__enabled=True).distinct()
 
 
 def chat_model_names() -> list[str]:

@@ -8,25 +8,31 @@ from __future__ import annotations
 import hmac
 import secrets
 import smtplib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from allauth.usersessions.models import UserSession
 from django.core.cache import cache
 from django.core.mail import EmailMultiAlternatives
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
 from gateway_project.lib import crypto
 from orgs.actor import Actor
-from orgs.audit import Value, audit
+from orgs.audit import Value, audit, audit_as
 from orgs.domain_proofs import NotAnswered, clean_domain, txt_records
 from orgs.errors import Refused
 from orgs.models import Organization, User
+from orgs.origin import NOWHERE
 from orgs.permissions import Permission
 from orgs.services.changes import changing
 from orgs.sso_models import Domain, SsoConnection
 
 MOST_DOMAINS = 100
+# A record that is gone is looked for more often, since it may come back.
+MISSING_EVERY = timedelta(hours=1)
 CODE_DIGITS = 8
 # Mail to a postmaster who may never have heard of us: so many a day, whichever organisation asks.
 CODES_PER_DAY = 5
@@ -61,14 +67,33 @@ def check_record(domain: Domain, *, by: Actor) -> Domain:
         raise Refused(f"The name servers of {domain.name} did not answer. Try again in a minute.") from error
     with changing(by.organization):
         fresh = _fresh(domain, by=by)
-        fresh.checked_at = timezone.now()
         if found:
-            fresh.missing_since = None
             _verify(fresh, Domain.Proof.DNS, by=by)
-        elif fresh.proof == Domain.Proof.DNS:
-            fresh.missing_since = fresh.missing_since or fresh.checked_at
-        fresh.save()
+        _note(fresh, found, by=by)
     return fresh
+
+
+def due(now: datetime) -> QuerySet[Domain]:
+    """Those proven by a record that is to be looked for again; in no order, so that silent name servers keep nobody waiting."""
+    proven = Domain.objects.filter(verified_at__isnull=False, proof=Domain.Proof.DNS)
+    old = Q(checked_at=None) | Q(checked_at__lt=now - Domain.CHECKED_EVERY)
+    waited_for = Q(missing_since__isnull=False, checked_at__lt=now - MISSING_EVERY)
+    return proven.filter(old | waited_for).select_related("organization").order_by("?")
+
+
+def recheck(domain: Domain) -> None:
+    """By the gateway itself. Without an answer nothing is known, and nothing changes."""
+    try:
+        found = domain.txt_record in txt_records(domain.name)
+    except NotAnswered:
+        return
+    if found and domain.missing_since is None:
+        Domain.objects.filter(pk=domain.pk).update(checked_at=timezone.now())
+        return
+    with changing(domain.organization):
+        fresh = Domain.objects.filter(pk=domain.pk).select_related("organization").first()
+        if fresh is not None and fresh.verified_at and fresh.proof == Domain.Proof.DNS:
+            _note(fresh, found, by=None)
 
 
 def send_code(domain: Domain, *, by: Actor) -> Domain:
@@ -135,14 +160,48 @@ def remove_domain(domain: Domain, *, by: Actor) -> None:
         fresh.delete()
 
 
+def _note(domain: Domain, found: bool, *, by: Actor | None) -> None:
+    """What a look at the name servers told. A domain whose record was missing for long is proven no more.
+
+    Whatever asks for a verified domain then passes it by: nobody is sent to single sign-on for it, nobody held to that.
+    """
+    now = domain.checked_at = timezone.now()
+    if found:
+        if domain.missing_since is not None and domain.verified_at:
+            _tell("domain.record_found", domain, by)
+        domain.missing_since = None
+    elif domain.proof == Domain.Proof.DNS and domain.verified_at:
+        if domain.missing_since is None:
+            domain.missing_since = now
+            _tell("domain.record_missing", domain, by, after={"counts until": (now + Domain.GRACE).isoformat()})
+        elif domain.lapses_at is not None and domain.lapses_at <= now:
+            before: dict[str, Value] = {"proof": domain.proof, "verified_at": domain.verified_at.isoformat()}
+            domain.verified_at, domain.proof = None, ""
+            _tell("domain.proof_lapsed", domain, by, before=before)
+    domain.save()
+
+
+def _tell(
+    action: str,
+    domain: Domain,
+    by: Actor | None,
+    *,
+    before: Mapping[str, Value] | None = None,
+    after: Mapping[str, Value] | None = None,
+) -> None:
+    """None: the gateway has looked."""
+    user, origin = (by.user, by.origin) if by else (None, NOWHERE)
+    audit_as(user, action, organization=domain.organization, origin=origin, target=domain, before=before, after=after)
+
+
 def _verify(domain: Domain, proof: Domain.Proof, *, by: Actor) -> None:
     """Raises Refused where another organisation has it: by the database, whoever comes first."""
     if domain.verified_at:
         return
-    domain.verified_at, domain.proof = timezone.now(), proof
+    domain.verified_at, domain.proof, domain.missing_since = timezone.now(), proof, None
     try:
         with transaction.atomic():
-            domain.save(update_fields=["verified_at", "proof"])
+            domain.save(update_fields=["verified_at", "proof", "missing_since"])
     except IntegrityError as error:
         raise Refused(TAKEN.format(domain)) from error
     after: dict[str, Value] = {"proof": proof.value}

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
-from orgs import checks
+from orgs import checks, key_mail
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
@@ -34,7 +34,8 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """A key at home in `group`, and its text, which is given here once and kept nowhere.
 
-    A member's key names its member; a service key has none and stands in its application's own group.
+    A member's key names its member, who is told where somebody else makes it; a service key has none and stands in its
+    application's own group. Raises Refused, NotAllowed.
     """
     with changing(by.organization):
         group = fresh_group(group)
@@ -60,6 +61,8 @@ def create_api_key(
             created_by=by.user,
         )
         audit("key.created", by=by, target=key, after=_key_facts(key))
+        if member not in (None, by.user):
+            key_mail.queue(key)
     return key, text.text
 
 

@@ -6,10 +6,11 @@ From the next call on (the epoch) the limits of the new path apply. Calls runnin
 
 from __future__ import annotations
 
-from django.db.models import Max
+from django.db.models import Exists, Max, QuerySet
 
 from orgs.actor import Actor
 from orgs.audit import audit
+from orgs.consequences import grants_about
 from orgs.errors import NotAllowed, Refused
 from orgs.models import MAX_LEVEL, ApiKey, Group, RoleGrant
 from orgs.permissions import UPPER_LEVELS, UPPER_ONLY, Permission
@@ -36,8 +37,11 @@ def move_group(group: Group, *, to: Group, by: Actor) -> Group:
     return group
 
 
-def refuse_move(group: Group, *, to: Group, by: Actor) -> None:
-    """Raises Refused or NotAllowed where `move_group` would: to say so before anything is asked."""
+def refuse_move(group: Group, *, to: Group, by: Actor, grants: list[RoleGrant] | None = None) -> None:
+    """Raises Refused or NotAllowed where `move_group` would: to say so before anything is asked.
+
+    `grants`: those that `grants_about` finds, where they are loaded already.
+    """
     by.require(Permission.MANAGE_GROUPS, group)
     if not by.can_below(Permission.MANAGE_GROUPS, to):
         raise NotAllowed(Permission.MANAGE_GROUPS, group=to)
@@ -47,15 +51,23 @@ def refuse_move(group: Group, *, to: Group, by: Actor) -> None:
         raise Refused(f"{group} cannot be moved into itself or below itself.", field="to")
     refuse_archived(group, field="to")
     refuse_archived(to, field="to")
-    _require_gained(group, to=to, by=by)
-    _refuse_too_deep(group, to=to)
-    _refuse_torn_attribution(group, to=to)
+    _require_gained(group, grants_about(group, to) if grants is None else grants, to=to, by=by)
+    torn = _torn_attribution(group, to=to)
+    deepest, is_torn = _below(group).annotate(is_torn=Exists(torn)).order_by("-level").values_list("level", "is_torn")[0]
+    _refuse_too_deep(group, to=to, below=deepest - group.level)
+    if is_torn:
+        _refuse_torn_attribution(group, torn)
 
 
 def height(group: Group) -> int:
     """Levels below it that are in use: 0 without any group below."""
-    deepest = Group.objects.filter(within([group]), organization=group.organization_id).aggregate(deepest=Max("level"))["deepest"]
-    return int(deepest) - group.level
+    return int(_below(group).aggregate(deepest=Max("level"))["deepest"]) - group.level
+
+
+def _below(group: Group) -> QuerySet[Group]:
+    """The group and all below it."""
+    found: QuerySet[Group] = Group.objects.filter(within([group]), organization=group.organization_id)
+    return found
 
 
 def written(group: Group) -> str:
@@ -63,21 +75,20 @@ def written(group: Group) -> str:
     return " / ".join(node.name for node in group.path())
 
 
-def _require_gained(group: Group, *, to: Group, by: Actor) -> None:
+def _require_gained(group: Group, grants: list[RoleGrant], *, to: Group, by: Actor) -> None:
     """Roles of the new place and above it come to reach the group, and those of the group itself count for more on an upper
     level: both as if they were granted. Raises NotAllowed."""
     level = to.level + 1
-    grants = RoleGrant.objects.select_related("custom_role", "group")
-    coming = grants.filter(group__in=set(to.lineage()).difference(group.lineage()))
+    joined = set(to.lineage()).difference(group.lineage())
+    coming = [grant for grant in grants if grant.group_id in joined]
     gained = {permission for grant in coming for permission in grant.allows(distance=level - grant.group.level)}
     if level in UPPER_LEVELS and group.level not in UPPER_LEVELS:
-        gained |= {permission for grant in grants.filter(group=group) for permission in grant.named & UPPER_ONLY}
+        gained |= {permission for grant in grants if grant.group_id == group.pk for permission in grant.named & UPPER_ONLY}
     for permission in sorted(gained):
         by.require(permission, group)
 
 
-def _refuse_too_deep(group: Group, *, to: Group) -> None:
-    below = height(group)
+def _refuse_too_deep(group: Group, *, to: Group, below: int) -> None:
     if to.level + 1 + below > MAX_LEVEL:
         carried = f" with the {below} level{'' if below == 1 else 's'} below it" if below else ""
         raise Refused(
@@ -87,10 +98,13 @@ def _refuse_too_deep(group: Group, *, to: Group) -> None:
         )
 
 
-def _refuse_torn_attribution(group: Group, *, to: Group) -> None:
-    """A key may name an application only if its group lies on the key's own path: that must stay true."""
+def _torn_attribution(group: Group, *, to: Group) -> QuerySet[ApiKey]:
+    """A key may name an application only if its group lies on the key's own path: those for which that would end."""
     below = ApiKey.objects.filter(within([group], field="group"), revoked_at=None, application__isnull=False)
-    torn = below.exclude(within([group], field="application__group")).exclude(application__group__in=to.lineage())
+    return below.exclude(within([group], field="application__group")).exclude(application__group__in=to.lineage())
+
+
+def _refuse_torn_attribution(group: Group, torn: QuerySet[ApiKey]) -> None:
     first = torn.select_related("application__group").order_by("pk").first()
     if first is not None and first.application is not None:
         count = torn.count()

@@ -17,10 +17,29 @@
   const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
   const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
   const dollars = (digits) => new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const TICKS = 4;
+
+  // The step between two marks of the axis, as ECharts rounds it: 1, 2, 3 or 5 times a power of ten.
+  function stepOf(most) {
+    const power = 10 ** Math.floor(Math.log10(most / TICKS));
+    const share = most / TICKS / power;
+    return power * (share < 1.5 ? 1 : share < 2.5 ? 2 : share < 4 ? 3 : share < 7 ? 5 : 10);
+  }
+
+  // As many decimals as tell two marks apart, and two at least where there are cents.
+  function decimalsFor(most) {
+    const step = most > 0 ? stepOf(most) : 1;
+    return step >= 1 ? 0 : Math.max(2, Math.ceil(-Math.log10(step) - 1e-9));
+  }
+
+  // Two digits of an amount below a cent, four decimals of one below a dollar.
+  const decimalsOf = (v) => (v === 0 || v >= 1 ? 2 : Math.min(9, Math.max(4, 1 - Math.floor(Math.log10(v)))));
+
+  // `axis` gets a mark and the greatest value drawn.
   const UNITS = {
-    usd: { scale: 1e-9, axis: (v) => (v >= 10000 ? `$${short.format(v)}` : dollars(v !== 0 && v < 10 ? 2 : 0).format(v)), text: (v) => dollars(v !== 0 && v < 1 ? 4 : 2).format(v) },
-    count: { scale: 1, axis: (v) => short.format(v), text: (v) => whole.format(v) },
-    tokens: { scale: 1, axis: (v) => short.format(v), text: (v) => short.format(v) },
+    usd: { scale: 1e-9, axis: (v, most) => (v >= 10000 ? `$${short.format(v)}` : dollars(v === 0 ? 0 : decimalsFor(most)).format(v)), text: (v) => dollars(decimalsOf(v)).format(v) },
+    count: { scale: 1, whole: true, axis: (v) => short.format(v), text: (v) => whole.format(v) },
+    tokens: { scale: 1, whole: true, axis: (v) => short.format(v), text: (v) => short.format(v) },
     ms: { scale: 1, axis: (v) => (v >= 1000 ? `${v / 1000} s` : `${v} ms`), text: (v) => (v >= 1000 ? `${(v / 1000).toFixed(2)} s` : `${whole.format(v)} ms`) },
   };
 
@@ -38,7 +57,7 @@
   }
 
   function seriesOf(chart, unit) {
-    const stacked = chart.stacked ?? chart.kind !== "line";
+    const stacked = isStacked(chart);
     return chart.series.map((series, index) => ({
       name: series.name,
       type: chart.kind === "bar" ? "bar" : "line",
@@ -55,8 +74,16 @@
     }));
   }
 
+  const isStacked = (chart) => chart.stacked ?? chart.kind !== "line";
+
+  function mostOf(chart, unit) {
+    const columns = chart.labels.map((_, index) => chart.series.map((series) => series.values[index] || 0));
+    return unit.scale * Math.max(0, ...columns.map((values) => (isStacked(chart) ? values.reduce((sum, v) => sum + v, 0) : Math.max(0, ...values))));
+  }
+
   function options(chart) {
     const unit = UNITS[chart.unit];
+    const most = mostOf(chart, unit);
     const ink = css("ink-2");
     const line = css("line");
     const many = chart.series.length > 1;
@@ -76,7 +103,7 @@
         formatter: tooltip(unit, chart.kind !== "line"),
       },
       xAxis: { type: "category", data: chart.labels, boundaryGap: chart.kind === "bar", axisTick: { show: false }, axisLine: { lineStyle: { color: line } }, axisLabel: { color: ink, fontSize: 11.5, hideOverlap: true, margin: 10 } },
-      yAxis: { type: "value", splitNumber: 4, axisLabel: { color: ink, fontSize: 11.5, formatter: unit.axis }, splitLine: { lineStyle: { color: line } } },
+      yAxis: { type: "value", splitNumber: TICKS, minInterval: unit.whole ? 1 : undefined, axisLabel: { color: ink, fontSize: 11.5, formatter: (v) => unit.axis(v, most) }, splitLine: { lineStyle: { color: line } } },
       series: seriesOf(chart, unit),
     };
   }

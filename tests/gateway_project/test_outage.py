@@ -1,4 +1,4 @@
-"""The console while PostgreSQL is away: a page that says so, with status 503; other faults stay 500."""
+"""The console while PostgreSQL or Redis is away: a page that says so, with status 503; other faults stay 500."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import psycopg
 import pytest
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
+from pytest_django import Settings
+from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway_project import outage
+from gateway_project.lib.redis import RedisUnavailable
 from tests.gateways import Gateway
 
 REFUSED = "postgresql://gatehouse@127.0.0.1:9/gatehouse"
@@ -50,7 +55,34 @@ def test_a_server_that_cannot_be_reached_is_an_outage(error: Exception) -> None:
 @pytest.mark.parametrize(
     "error",
     [
+        RedisConnectionError("connection refused"),
+        RedisTimeoutError("no answer"),
+        caused(RuntimeError("a template failed"), BusyLoadingError("loading")),
+        RedisUnavailable("no answer"),
+    ],
+)
+def test_without_redis_the_page_says_that_nothing_was_changed(error: Exception) -> None:
+    status, text = answered(error)
+    assert status == 503
+    assert "Nothing was changed" in text
+    assert "http-equiv" not in text
+
+
+@pytest.mark.django_db
+def test_a_sign_in_without_redis_is_answered_so(settings: Settings) -> None:
+    """Through the whole of it: guessing could not be counted."""
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:9/0"}}
+    browser = Client(raise_request_exception=False, REMOTE_ADDR="2001:db8::7")
+    answer = browser.post("/accounts/login/", {"login": "mia@example.test", "password": "wrong"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert "Nobody new can sign in" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
         ValueError("a fault of ours"),
+        ResponseError("a bad command"),
         DataError("a bad figure"),
         caused(OperationalError("too slow"), psycopg.errors.QueryCanceled("statement timeout")),
         caused(OperationalError("locked"), psycopg.errors.LockNotAvailable("lock")),

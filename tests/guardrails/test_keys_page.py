@@ -1,9 +1,12 @@
 """The API keys pages through HTTP: who sees what, forms, the secret shown once, disable before delete."""
 
+import re
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
@@ -11,8 +14,9 @@ from gateway_project.lib.crypto import digest
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.selectors import PAGE_SIZE, KeyLimits, KeyRules, own_limits, own_rules
 from guardrails.services.key_limits import set_key_limits
-from orgs.models import ApiKey
+from orgs.models import ApiKey, AuditEvent
 from orgs.services.keys import create_api_key, disable_key, revoke_key
+from orgs.tasks import tell_of_key
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 from tests.ledger_rows import call_row, insert_calls
@@ -222,6 +226,53 @@ def test_an_admin_makes_a_service_key(world: World) -> None:
     fields = typed(world, group=world.platform.pk, application=world.assistant.pk, owner="service")
     signed_in(world, "sam").post(url(world, "new/"), fields)
     assert ApiKey.objects.get(organization=world.acme, name="Trial").member is None
+
+
+def test_an_admin_makes_a_key_for_a_member_who_is_told_and_can_rotate_it(
+    world: World, django_capture_on_commit_callbacks: Any
+) -> None:
+    client = signed_in(world, "sam")
+    chosen: dict[str, str] = {"owner": "member", "group": str(world.gateway.pk)}
+    assert world.mia.email in shown(client.get(url(world, "new/attribution/"), chosen))
+    assert world.mia.email not in shown(client.get(url(world, "new/attribution/"), {**chosen, "owner": "me"}))
+    with django_capture_on_commit_callbacks() as committed:
+        page = shown(client.post(url(world, "new/"), typed(world, owner="member", email=world.mia.email.upper())))
+    key = ApiKey.objects.get(organization=world.acme, name="Trial")
+    [secret] = set(re.findall(r"gh_sk_\w{12}_[\w-]{43}", page))
+    assert (key.member, key.created_by, bytes(key.digest)) == (world.mia, world.sam, digest(secret))
+    assert "in the name of <strong>Mia</strong>" in page
+    assert "data-test-call" not in page
+    assert [one.args for one in committed if isinstance(one, partial)] == [(key.pk,)]
+    assert tell_of_key(key.pk)
+    [told] = mail.outbox
+    assert told.to == [world.mia.email]
+    assert told.subject == "Sam made an API key for you"
+    assert url(world, f"{key.pk}/") in told.body
+    assert key.public_id not in str(told.message())
+    event = AuditEvent.objects.get(organization=world.acme, action="key.created", object_id=str(key.pk))
+    assert (event.actor, event.after["member"]) == (world.sam, world.mia.pk)
+    theirs = signed_in(world, "mia")
+    assert "by Sam" in shown(theirs.get(url(world, f"{key.pk}/")))
+    assert theirs.post(url(world, f"{key.pk}/rotate/"), {"grace": "none"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("by", "where", "whose", "says"),
+    [
+        ("sam", "gateway", "noah", "No other active member of gateway has this address."),
+        ("sam", "platform", "sam", "No other active member of platform has this address."),
+        ("sam", "gateway", "", "No other active member of gateway has this address."),
+        ("noah", "field", "mia", ""),
+    ],
+)
+def test_a_key_for_somebody_who_is_not_of_the_group_is_not_made(world: World, by: str, where: str, whose: str, says: str) -> None:
+    """Whoever manages no keys is not asked for whom: the key is its own."""
+    fields = typed(world, owner="member", group=getattr(world, where).pk, email=getattr(world, whose).email if whose else "")
+    response = signed_in(world, by).post(url(world, "new/"), fields)
+    assert response.status_code == (422 if says else 200)
+    assert says in shown(response)
+    made = ApiKey.objects.filter(organization=world.acme, name="Trial")
+    assert [key.member for key in made] == ([] if says else [getattr(world, by)])
 
 
 def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> None:

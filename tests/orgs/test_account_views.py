@@ -268,11 +268,14 @@ def test_an_authenticator_app_is_set_up_and_asked_for(
     assert answer.headers["location"].startswith("/accounts/2fa/authenticate/")
     assert again.get("/account/").status_code == 302
     assert again.post("/accounts/2fa/authenticate/", {"code": "wrong"}).status_code == 422
+    refused = AuditEvent.objects.filter(object_type="user", object_id=str(mia.pk)).latest("pk")
+    assert (refused.action, refused.actor, refused.after) == ("sign_in.refused", None, {"factor": "authenticator app"})
     assert again.post("/accounts/2fa/authenticate/", {"code": codes[0]}).headers["location"] == "/"
     assert again.get("/account/").status_code == 200
     once_more = browser()
     once_more.post("/accounts/login/", {"login": mia.email, "password": PASSWORD})
     assert once_more.post("/accounts/2fa/authenticate/", {"code": codes[0]}).status_code == 422
+    assert actions(mia)[-1] == "sign_in.refused"
 
 
 def test_codes_are_shown_to_who_gave_the_password_again_only(mia: User) -> None:

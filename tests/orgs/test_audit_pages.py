@@ -133,6 +133,8 @@ def test_one_event_tells_before_and_after_and_its_place(world: World) -> None:
         assert "&lt;b&gt;new&lt;/b&gt;" in text
         assert event.hash in text
     assert "<html" not in drawer.content.decode()
+    assert f'<a href="{url(world)}">Audit log</a>' in page.content.decode()
+    assert "Audit log" not in drawer.content.decode()
 
 
 def test_an_event_out_of_reach_is_absent(world: World) -> None:

@@ -21,7 +21,9 @@ from orgs.errors import Refused
 from orgs.models import AuditEvent, User
 from orgs.services import domains as services
 from orgs.services.organizations import create_organization, create_personal_account
-from orgs.sso_models import Domain
+from orgs.sso.required import connection_for
+from orgs.sso_models import Domain, SsoConnection
+from orgs.tasks import recheck_domains
 from tests.actors import World
 from tests.orgs.name_server import NameServer, running_name_server
 from tests.orgs.sso_world import browser, verified_domain
@@ -126,6 +128,66 @@ def test_a_record_that_is_taken_away_is_told_and_one_that_comes_back_too(world: 
     names.records[domain.name] = [domain.txt_record]
     assert "Record missing" not in post(world, f"{domain.pk}/check/")
     assert Domain.objects.get(pk=domain.pk).verified_at == domain.verified_at
+
+
+def long_ago(domain: Domain, **days: int) -> None:
+    moments = {field: timezone.now() - timedelta(days=count) for field, count in days.items()}
+    Domain.objects.filter(pk=domain.pk).update(**moments)
+    domain.refresh_from_db()
+
+
+def looked_for(*domains: Domain) -> int:
+    """How many of these the hourly run looks at."""
+    turn = services.due(timezone.now()).filter(pk__in=[domain.pk for domain in domains]).count()
+    assert recheck_domains() >= turn
+    return turn
+
+
+@pytest.mark.django_db
+def test_a_record_that_stays_away_ends_the_proof_after_a_week_that_was_announced(world: World, names: NameServer) -> None:
+    domain = verified_domain(world.acme, world.alice)
+    settings = {"name": "Acme ID", "kind": SsoConnection.Kind.SAML, "group": world.field, "enabled": True}
+    SsoConnection.objects.create(organization=world.acme, slug=domain.token[:16], created_by=world.alice, **settings)
+    assert looked_for(domain) == 1
+    assert looked_for(domain) == 0  # one hour later at the earliest
+    assert "Put <code" in post(world)
+
+    long_ago(domain, missing_since=6, checked_at=1)
+    assert looked_for(domain) == 1
+    long_ago(domain, missing_since=8, checked_at=1)
+    names.failing = True
+    assert looked_for(domain) == 1
+    assert connection_for(f"mia@{domain.name}") is not None
+    assert actions(world) == ["domain.record_missing"]
+
+    names.failing = False
+    assert looked_for(domain) == 1
+    assert connection_for(f"mia@{domain.name}") is None
+    assert "Its proof has lapsed" in post(world)
+    assert actions(world) == ["domain.record_missing", "domain.proof_lapsed"]
+    assert set(AuditEvent.objects.filter(organization=world.acme, object_type="domain").values_list("actor", flat=True)) == {None}
+
+    names.records[domain.name] = [domain.txt_record]
+    assert f"{domain} is verified" in post(world, f"{domain.pk}/check/")
+    domain.refresh_from_db()
+    assert (domain.proof, domain.missing_since) == ("dns", None)
+    assert connection_for(f"mia@{domain.name}") is not None
+
+
+@pytest.mark.django_db
+def test_only_records_whose_turn_it_is_are_looked_for(world: World, names: NameServer) -> None:
+    """What is there is noted and nothing else; a record that comes back is told."""
+    there, back, mailed = (verified_domain(world.acme, world.alice) for _ in range(3))
+    Domain.objects.filter(pk=mailed.pk).update(proof=Domain.Proof.EMAIL)
+    services.add_domain(a_name(), by=world.actor("alice"))
+    for domain in (there, back):
+        names.records[domain.name] = [domain.txt_record]
+        long_ago(domain, checked_at=2)
+    long_ago(back, missing_since=3)
+    assert looked_for(there, back, mailed) == 2
+    assert looked_for(there, back, mailed) == 0
+    assert not Domain.objects.filter(pk__in=(there.pk, back.pk), missing_since__isnull=False).exists()
+    assert actions(world) == ["domain.added", "domain.record_found"]
 
 
 @pytest.mark.django_db

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from guardrails.models import Policy
 from guardrails.services.bindings import bind
+from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import AuditEvent, Group
 from orgs.permissions import RoleName
 from orgs.services.groups import archive_group, create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role
+from proxy import provider_keys
+from proxy.naming_services import PresetWords, create_alias, create_preset
+from proxy.provider_keys import Place
 from tests.actors import World
 from tests.ledger_rows import call_row, insert_calls
 
@@ -201,45 +208,89 @@ def test_the_root_has_every_field_but_a_name(world: World) -> None:
 # --- move -----------------------------------------------------------------------------------------
 
 
-def policy(world: World, name: str, where: str, *limits: LimitSpec, reach: str = "self") -> None:
-    made = create_policy(
-        world.acme, name=name, limits=limits or [LimitSpec("budget", "month", 5 * DOLLAR)], by=world.actor("alice")
-    )
+def policy(
+    world: World, name: str, where: str, *limits: LimitSpec, reach: str = "self", rules: dict[str, list[str]] | None = None
+) -> Policy:
+    wanted = limits or ([] if rules else [LimitSpec("budget", "month", 5 * DOLLAR)])
+    made = create_policy(world.acme, name=name, limits=wanted, rules=rules, by=world.actor("alice"))
     bind(made, subject=getattr(world, where), reach=reach, by=world.actor("alice"))
+    return made
 
 
 def said(response: Any) -> dict[str, list[str]]:
     return dict(response.context["changes"])
 
 
-def test_a_move_says_which_limits_apply_from_now_on_and_which_no_longer(world: World, django_assert_max_num_queries: Any) -> None:
+def test_a_move_says_which_limits_apply_from_now_on_and_which_no_longer(world: World) -> None:
     policy(world, "Company", "root")
-    policy(world, "Engineers", "engineering", LimitSpec("rpm", "minute", 60))
-    policy(world, "Sellers", "sales")
+    policy(world, "Engineers", "engineering", LimitSpec("rpm", "minute", 60), rules={"models": ["a*", "b", "c", "d", "e"]})
+    sellers = policy(world, "Sellers", "sales")
     policy(world, "Each seller", "sales", LimitSpec("budget", "day", DOLLAR), reach="members")
     policy(world, "Each engineer", "engineering", LimitSpec("budget", "day", 2 * DOLLAR), reach="members")
     policy(world, "Big", "core", LimitSpec("budget", "month", 9 * DOLLAR))
+    policy(world, "Who", "sales", rules={"members": [world.mia.email, world.sam.email]})
+    until = timezone.now() + timedelta(days=1)
+    add_override(sellers.limits.get(), subject=world.sales, amount=DOLLAR, until=until, by=world.actor("alice"))
     insert_calls(
         call_row(world.key, group1_id=world.sales.pk, group2_id=world.field.pk, group3_id=None, charged_nano_usd=2 * DOLLAR)
     )
-    client = signed_in(world, "alice")
-    client.get(url(world))
-    with django_assert_max_num_queries(20):
-        response = client.get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}"), headers=HTMX)
+    response = signed_in(world, "alice").get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}"), headers=HTMX)
     changes = said(response)
     assert changes["ended"] == [
         "Lena, L1 Admin of engineering, has no more rights here.",
         "Sam, Sub-admin of platform, has no more rights here.",
-        "“Engineers” on engineering: 60 requests/min",
+        "“Engineers” on engineering: 60 requests/min, allowed models (a*, b, c and 2 more)",
         "“Each engineer” on engineering: $2.00 per day, for each member by default",
     ]
     assert changes["now"] == [
-        "“Sellers” on sales: $5.00 per month ($2.00 of $5.00 spent)",
+        "“Sellers” on sales: $5.00 per month ($2.00 of $6.00 spent)",
+        "“Who” on sales: allowed members (2)",
         "“Each seller” on sales: $1.00 per day, for each member by default",
     ]
     assert any("“Sellers”" in note for note in changes["note"])
     assert "What was spent so far stays" in changes["note"][-1]
     assert world.group("gateway").parent == world.platform
+
+
+def add_provider_key(world: World, where: str, *, kind: str, name: str) -> None:
+    place = Place(kind, None)
+    provider_keys.add(getattr(world, where), place=place, name=name, secret="sk-0123456789", by=world.actor("alice"))
+
+
+def test_a_move_says_which_names_and_provider_keys_change_and_asks_few_questions(
+    world: World, django_assert_max_num_queries: Any
+) -> None:
+    """All that a group gives at once, on the page as a whole."""
+    alice, auto = world.actor("alice"), PresetWords("auto")
+    for where in ("engineering", "sales", "root"):
+        create_alias(getattr(world, where), name="Quick" if where == "sales" else "quick", model="auto", by=alice)
+    create_alias(world.root, name="everywhere", model="auto", by=alice)
+    create_alias(world.gateway, name="own", model="auto", by=alice)
+    create_alias(world.sales, name="own", model="auto", by=alice)
+    create_preset(world.platform, name="polite", words=auto, by=alice)
+    create_preset(world.sales, name="pushy", words=auto, by=alice)
+    add_provider_key(world, "engineering", kind="mistral", name="Ours")
+    add_provider_key(world, "sales", kind="openai", name="Theirs")
+    policy(world, "Sellers", "sales", LimitSpec("budget", "month", DOLLAR), rules={"blocked_models": ["x*"]})
+    policy(world, "Narrow", "core", rules={"models": ["gpt-*"]})
+    world.acme.approval_since = timezone.now()
+    world.acme.save(update_fields=["approval_since"])
+    client = signed_in(world, "alice")
+    client.get(url(world))
+    with django_assert_max_num_queries(12):
+        changes = said(client.get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}")))
+    given = ("The alias", "The preset", "Provider key")
+    assert [text for text in changes["ended"] if text.startswith(given)] == [
+        "The alias “quick” of engineering: auto",
+        "The preset “preset:polite” of platform: auto. Calls that name it are refused.",
+        "Provider key “Ours” of engineering. Where no other fits, calls to any mistral are charged to the credit pool.",
+    ]
+    assert [text for text in changes["now"] if text.startswith(given)] == [
+        "The alias “Quick” of sales: auto",
+        "The preset “preset:pushy” of sales: auto",
+        "Provider key “Theirs” of sales: calls to any openai are made with it, and not charged to the credit pool.",
+    ]
+    assert "Approvals of new models that were given for engineering and platform no longer count here." in changes["note"]
 
 
 def test_it_moves_once_what_it_changes_was_seen(world: World) -> None:

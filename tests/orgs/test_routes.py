@@ -18,6 +18,7 @@ from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.doors import door_of
 from orgs.models import AuditEvent
+from orgs.navigation import ENTRIES, TABS
 from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
 from orgs.services.members import grant_role
@@ -419,6 +420,42 @@ def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
     codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
     assert codes == row.codes
+
+
+# --- the menu ------------------------------------------------------------------------------------
+
+
+def test_an_entry_of_the_menu_asks_for_what_its_page_asks_for() -> None:
+    """Whoever has any permission is a member, and sees its own things."""
+    views = {route.name: route.view for route in own_routes()}
+    everyone = Permission.VIEW_OWN
+    for entry in [*ENTRIES, *TABS]:
+        door, asked = door_of(views[entry.url_name]), {entry.permission, *entry.also_with}
+        assert door, entry
+        assert entry.tabs or set(door.permissions) == asked or everyone in asked.intersection(door.permissions), entry
+
+
+def test_the_menu_shows_an_entry_to_exactly_those_whose_page_opens(world: World) -> None:
+    codes = {row.name: dict(zip(PEOPLE, row.codes.split(), strict=True)) for row in ROWS if row.method == "get"}
+    for person in ("noah", "mia", "sam", "lena", "alice"):
+        actor = world.actor(person)
+        for entry in [*ENTRIES, *TABS]:
+            assert entry.may_be_seen_by(actor) == (codes[entry.pages(actor)[0]][person] == "200"), (person, entry)
+
+
+@pytest.mark.parametrize(
+    "permission",
+    [Permission.MANAGE_MEMBERS, Permission.MANAGE_GROUPS, Permission.MANAGE_APPLICATIONS, Permission.MANAGE_SETTINGS],
+)
+def test_so_it_does_to_whoever_holds_one_permission_alone(world: World, permission: Permission) -> None:
+    alice = world.actor("alice")
+    role = create_role(world.engineering, name="One", permissions=[permission], by=alice)
+    grant_role(world.mia, role=role, group=world.engineering, by=alice)
+    actor, client = world.actor("mia"), Client()
+    client.force_login(world.mia)
+    for entry in [*ENTRIES, *TABS]:
+        response = client.get(reverse(entry.pages(actor)[0], kwargs={"org": world.acme.slug}))
+        assert (response.status_code == 200) == entry.may_be_seen_by(actor), entry
 
 
 def _visit(world: World, person: str, row: Row, url: str) -> int:

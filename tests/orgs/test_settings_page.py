@@ -1,5 +1,6 @@
 """The settings of an organisation: what its Super Admins see and save."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -55,6 +56,16 @@ def test_the_page_shows_what_is_set(world: World) -> None:
     assert '<option value="5" selected>05:00</option>' in page
     assert '<option value="America/Santiago"></option>' in page
     assert "US/Pacific" not in page
+
+
+def test_each_part_of_the_page_has_its_anchor(world: World) -> None:
+    for where, parts in ((world.acme, 6), (Organization.objects.get(kind="personal", memberships__user=world.mia), 5)):
+        owner = "mia" if where != world.acme else "alice"
+        page = client_of(world, owner).get(f"/o/{where.slug}/settings/").content.decode()
+        toc = page[page.index('aria-label="Sections"') : page.index("<form", page.index('aria-label="Sections"'))]
+        anchors = re.findall(r'href="#([a-z]+)"', toc)
+        assert anchors == re.findall(r'<section class="card[^"]*" id="([a-z]+)"', page)
+        assert len(anchors) == parts
 
 
 def test_a_page_costs_few_queries(world: World, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:

@@ -9,6 +9,7 @@ from django.core import mail
 from django.test import Client
 from pytest_django import Settings
 
+from orgs.models import AuditEvent
 from tests.actors import make_user
 from tests.orgs.test_sign_in import PASSWORD, address, browser
 
@@ -67,6 +68,22 @@ def test_what_is_no_address_is_said_at_the_field_and_kept(typed: str) -> None:
     assert answer.status_code == 422
     assert 'id="id_login_error"' in answer.content.decode()
     assert typed.split("\n")[0] in unescape(answer.content.decode())
+
+
+def test_a_wrong_password_is_written_down_where_there_is_an_account() -> None:
+    """For its owner to see; of an address that nobody has, nothing is kept, and the chains stay whole."""
+    email = address("mia")
+    mia = make_user(email, password=PASSWORD)
+    browser().post(LOGIN, {"login": email.upper(), "password": "wrong"})
+    event = AuditEvent.objects.get(organization=None, object_type="user", object_id=str(mia.pk), action="sign_in.refused")
+    assert (event.actor, event.after) == (None, {"factor": "password"})
+    assert event.ip
+    count = AuditEvent.objects.count()
+    browser().post(LOGIN, {"login": address("nobody"), "password": "wrong"})
+    assert AuditEvent.objects.count() == count
+    client = browser()
+    client.post(LOGIN, {"login": email, "password": PASSWORD})
+    assert "Sign-in refused" in client.get("/account/").content.decode()
 
 
 def test_a_wrong_password_stays_at_the_second_step() -> None:

@@ -60,6 +60,18 @@ def test_people_look_as_those_who_wholly_stand_below_them(world: World, by: str,
     assert listed == others
 
 
+def test_a_members_page_begins_it_where_one_may(world: World) -> None:
+    def offered(client: Client, name: str) -> bool:
+        page = client.get(f"/o/{world.acme.slug}/members/{getattr(world, name).pk}/")
+        assert page.status_code == 200
+        return "/view-as/" in page.content.decode().partition("<h1")[2].partition("gh-grid")[0]
+
+    alice, lena = signed_in(world, "alice"), signed_in(world, "lena")
+    assert [offered(alice, name) for name in ("alice", "lena", "mia")] == [False, True, True]
+    assert [offered(lena, name) for name in ("lena", "sam")] == [False, True]
+    assert not offered(looking(world, "alice", "lena"), "mia")
+
+
 def test_nobody_looks_as_an_equal_or_as_somebody_who_stands_elsewhere_too(world: World) -> None:
     alice = world.actor("alice")
     grant_role(world.mia, role=RoleName.ADMIN, group=world.platform, by=alice)
