@@ -57,8 +57,7 @@ def read(text: str) -> Declaration:
 
 def write(declared: Declaration) -> str:
     plain = msgspec.to_builtins(declared, builtin_types=(datetime, Decimal))
-    # Mappings and lists of plain values stand on one line each.
-    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _bad(complaint: str) -> BadFile:
@@ -120,9 +119,20 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
+    """Of plain values on one line."""
+    return dumper.represent_sequence(f"{_TAG}seq", values, flow_style=not any(isinstance(value, dict) for value in values))
+
+
 def _amount(dumper: yaml.SafeDumper, amount: Decimal) -> yaml.ScalarNode:
     text = f"{amount:f}"
     return dumper.represent_scalar(f"{_TAG}{'float' if '.' in text else 'int'}", text)
 
 
+def _moment(dumper: yaml.SafeDumper, moment: datetime) -> yaml.ScalarNode:
+    return dumper.represent_scalar(f"{_TAG}timestamp", moment.isoformat())
+
+
+_Dumper.add_representer(list, _list)
 _Dumper.add_representer(Decimal, _amount)
+_Dumper.add_representer(datetime, _moment)

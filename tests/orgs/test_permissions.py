@@ -4,11 +4,13 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.actor import Actor
-from orgs.models import Organization, RoleGrant
+from orgs.errors import NotAllowed
+from orgs.models import AuditEvent, Organization, RoleGrant
 from orgs.permissions import AT_AND_BELOW, BELOW_ONLY, MEMBER, Permission, RoleName, allowed, roles_with
-from orgs.services.groups import create_group
+from orgs.services.freezing import freeze_organization
+from orgs.services.groups import change_group, create_group
 from orgs.services.members import add_member, grant_role, resume_member, suspend_member
-from tests.actors import World
+from tests.actors import World, operator
 
 P = Permission
 NOTHING: frozenset[Permission] = frozenset()
@@ -137,6 +139,26 @@ def test_an_admin_grant_counts_more_than_finance_higher_up(world: World) -> None
 def test_one_owns_ones_personal_account(world: World) -> None:
     own = Organization.objects.get(kind="personal", memberships__user=world.mia)
     assert Actor.load(world.mia, organization=own).role_label == "Owner"
+
+
+def test_a_command_may_do_everything_in_its_organisation_and_is_nobody(world: World) -> None:
+    actor = Actor.of_command("manage.py test", organization=world.acme)
+    assert actor.permissions_at(world.core) == set(Permission) - MEMBER == actor.permissions_at(world.root)
+    assert actor.permissions_at(world.other.root) == frozenset()
+    assert (actor.account, actor.origin.agent, actor.belongs) == (None, "manage.py test", False)
+    assert world.actor("mia").account == world.mia
+    change_group(world.sales, kind="team", by=actor)
+    event = AuditEvent.objects.filter(organization=world.acme).latest("sequence")
+    assert (event.action, event.actor, event.agent, event.ip) == ("group.changed", None, "manage.py test", None)
+
+
+def test_a_command_may_do_nothing_in_a_frozen_organisation(world: World) -> None:
+    freeze_organization(world.acme, reason="Unpaid", by=operator())
+    world.acme.refresh_from_db()
+    actor = Actor.of_command("manage.py test", organization=world.acme)
+    assert actor.permissions_at(world.root) == frozenset()
+    with pytest.raises(NotAllowed):
+        change_group(world.sales, kind="team", by=actor)
 
 
 def test_a_suspended_member_has_no_rights(world: World) -> None:
