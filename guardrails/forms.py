@@ -184,7 +184,7 @@ class NewKeyForm(AttributionForm):
             del self.fields["owner"]
         if not self.is_for_other:
             del self.fields["email"]
-        elif home is not None:
+        elif home is not None and actor.can(Permission.MANAGE_KEYS, home):  # who is a member beside is nobody's to see
             self.others = list(members_to_key(home, by=actor)[:MOST_SUGGESTED])
 
     @property
@@ -194,12 +194,12 @@ class NewKeyForm(AttributionForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if self.is_for_other and "group" in cleaned and "email" in cleaned:
-            found = members_to_key(cleaned["group"], by=self.actor).filter(email__iexact=cleaned["email"]).first()
-            if found is None:
-                self.add_error("email", f"No other active member of {cleaned['group']} has this address.")
-            elif not self.actor.can(Permission.MANAGE_KEYS, cleaned["group"]):
-                self.add_error("email", f"You do not manage the keys of {cleaned['group']}.")
-            cleaned["member"] = found
+            group = cleaned["group"]
+            cleaned["member"] = members_to_key(group, by=self.actor).filter(email__iexact=cleaned["email"]).first()
+            if not self.actor.can(Permission.MANAGE_KEYS, group):
+                self.add_error("email", f"You do not manage the keys of {group}.")
+            elif cleaned["member"] is None:
+                self.add_error("email", f"No other active member of {group} has this address.")
         return cleaned
 
     @property

@@ -69,10 +69,13 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        write = request.method not in SAFE_METHODS
-        token = request.auth
-        if isinstance(token, AccessToken) and not allows(token.scopes, resource=self.resource, write=write):
-            raise errors.ScopeMissing(f"This token lacks the scope {self.resource}:{'write' if write else 'read'}.")
+        self.require_scope(self.resource, write=request.method not in SAFE_METHODS)
+
+    def require_scope(self, resource: str, *, write: bool = True) -> None:
+        """Of a token; a session may do all that its person may. Raises ScopeMissing."""
+        token = self.request.auth
+        if isinstance(token, AccessToken) and not allows(token.scopes, resource=resource, write=write):
+            raise errors.ScopeMissing(f"This token lacks the scope {resource}:{'write' if write else 'read'}.")
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -98,6 +101,8 @@ class OrgApiView(ApiView):
 
     reads: ClassVar[tuple[Permission, ...]] = (Permission.VIEW_OWN, Permission.VIEW_USAGE)
     writes: ClassVar[tuple[Permission, ...]] = ()
+    # Whether `actor` is somebody else, as whom the asker looks around.
+    is_looking = False
 
     @classmethod
     def needs(cls) -> tuple[Permission, ...]:
@@ -118,6 +123,7 @@ class OrgApiView(ApiView):
             raise OrganizationFrozen
         # A session that looks as somebody else does so here too; a token has no session.
         looking_as = None if request.auth else viewed(request.session, by=actor)
+        self.is_looking = looking_as is not None
         refuse_change(request.method, viewer=actor if looking_as else None)
         return looking_as or actor
 

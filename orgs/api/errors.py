@@ -116,6 +116,8 @@ def _first(detail: Any, path: tuple[str, ...] = ()) -> tuple[str | None, str]:
 
 
 def _record(missing: NotAllowed, context: dict[str, Any]) -> None:
-    actor, request = getattr(context.get("view"), "actor", None), context.get("request")
-    if actor is not None and request is not None:
+    """Whoever looks as somebody else has been denied nothing, nor has the other asked."""
+    view, request = context.get("view"), context.get("request")
+    actor = getattr(view, "actor", None)
+    if actor is not None and request is not None and not getattr(view, "is_looking", False):
         record_denial(missing, by=actor, method=request.method or "", path=request.path)

@@ -70,7 +70,10 @@ class Invitations(InvitationView):
     def post(self, request: Request, org: str) -> Response:
         given = self.body(NewInvitation)
         group, send = one_of(groups_visible_to(self.actor), given.pop("group_id")), given.pop("send")
-        made = invite(group, role=role_in(given, actor=self.actor), by=self.actor, **given)
+        role = role_in(given, actor=self.actor)
+        if role is not None:  # which is granting it, to whoever accepts
+            self.require_scope("roles")
+        made = invite(group, role=role, by=self.actor, **given)
         if send:
             queue([made])
         return Response(InvitationWithLink({"invitation": made, "link": accept_url(link_token(made))}).data, status=201)

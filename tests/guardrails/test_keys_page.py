@@ -16,6 +16,7 @@ from guardrails.selectors import PAGE_SIZE, KeyLimits, KeyRules, own_limits, own
 from guardrails.services.key_limits import set_key_limits
 from orgs.models import ApiKey, AuditEvent
 from orgs.services.keys import create_api_key, disable_key, revoke_key
+from orgs.services.members import add_member
 from orgs.tasks import tell_of_key
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
@@ -273,6 +274,15 @@ def test_a_key_for_somebody_who_is_not_of_the_group_is_not_made(world: World, by
     assert says in shown(response)
     made = ApiKey.objects.filter(organization=world.acme, name="Trial")
     assert [key.member for key in made] == ([] if says else [getattr(world, by)])
+
+
+def test_who_is_beside_one_as_a_member_is_told_to_nobody_who_manages_keys_elsewhere(world: World) -> None:
+    add_member(world.sam, group=world.field, by=world.actor("alice"))
+    client, chosen = signed_in(world, "sam"), {"owner": "member", "group": str(world.field.pk)}
+    assert world.noah.email not in shown(client.get(url(world, "new/attribution/"), chosen))
+    for email in (world.noah.email, world.mia.email):
+        page = shown(client.post(url(world, "new/"), typed(world, **{**chosen, "email": email})))
+        assert "You do not manage the keys of field." in page
 
 
 def test_a_member_is_not_offered_a_service_key_and_gets_none(world: World) -> None:

@@ -67,6 +67,15 @@ def test_a_token_is_its_person_in_its_scopes(world: World) -> None:
     assert used.last_used_at is not None
 
 
+def test_an_invitation_to_a_role_needs_the_scope_of_roles_too(world: World) -> None:
+    """Or a token for invitations alone could make its holder's next account a Super Admin."""
+    wanted = {"group_id": world.root.pk, "role": "admin"}
+    ask = api(world, "alice", "invites:write")
+    assert code(ask("post", "/invitations", wanted, status=403)) == "scope_missing"
+    ask("post", "/invitations", {"group_id": world.root.pk}, status=201)
+    api(world, "alice", "invites:write", "roles:write")("post", "/invitations", wanted, status=201)
+
+
 @pytest.mark.parametrize(
     "header", ["Bearer gh_pat_abc", "Bearer ", "Basic eDp5", "Bearer gh_pat_aaaaaaaaaaaa_" + "a" * 43, "Bearer \x00é", "bearer"]
 )
@@ -111,6 +120,8 @@ def test_a_session_that_looks_as_somebody_else_looks_so_here_and_changes_nothing
     assert client.get(f"{url}/me").json()["email"] == world.mia.email
     refused = client.patch(url, {"week_start": 6}, content_type="application/json")
     assert (refused.status_code, code(refused.json())) == (403, "only_looking")
+    assert client.get(f"{url}/audit-events").status_code == 403
+    assert not AuditEvent.objects.filter(organization=world.acme, action="access.denied").exists()
     assert api(world, "alice")("get", "/me")["email"] == world.alice.email
 
 
