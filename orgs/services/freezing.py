@@ -21,7 +21,7 @@ from django.utils import timezone
 from orgs.actor import Actor
 from orgs.audit import audit
 from orgs.errors import Refused
-from orgs.models import Organization, User
+from orgs.models import AuditHead, Organization, User
 from orgs.origin import NOWHERE, Origin
 from orgs.services.changes import changing
 from orgs.services.organizations import create_personal_account
@@ -111,6 +111,8 @@ def _changing_person(person: User) -> Iterator[tuple[User, list[Organization]]]:
         organizations = _organizations_of(person)
         for organization in organizations:
             stack.enter_context(changing(organization))
+        # The heads before the person, too: whoever is denied something holds a head first, and the person by the event's row.
+        list(AuditHead.objects.select_for_update().filter(pk__in=[one.pk for one in organizations]).order_by("pk"))
         fresh = User.objects.select_for_update().get(pk=person.pk)
         now = _organizations_of(person)
         if now != organizations:

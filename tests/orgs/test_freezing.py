@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from allauth.usersessions.models import UserSession
 from django.core.exceptions import PermissionDenied
+from django.db import connections, transaction
 from django.test import Client
 
 from gateway_project.lib import lifespan
 from orgs import access, epoch
 from orgs.access import KeyRefused
 from orgs.actor import Actor
+from orgs.audit import audit
 from orgs.errors import Refused
-from orgs.models import AuditEvent, Organization, User
+from orgs.models import AuditEvent, AuditHead, Organization, User
 from orgs.permissions import Permission
 from orgs.services.applications import create_application
 from orgs.services.freezing import Operator, freeze_organization, freeze_person, unfreeze_organization, unfreeze_person
@@ -23,6 +26,7 @@ from orgs.services.members import add_member
 from orgs.services.organizations import create_organization, create_personal_account
 from tests.actors import World, make_world, operator
 from tests.orgs.test_sign_in import PASSWORD, browser
+from tests.orgs.waiting import wait_until_somebody_waits
 
 
 def code_of(key: str) -> str:
@@ -212,3 +216,23 @@ def test_a_personal_account_is_frozen_with_its_person_only(world: World) -> None
     unfreeze_person(world.mia, by=by)
     home.refresh_from_db()
     assert home.frozen_at is None
+
+
+def test_a_person_who_is_just_being_denied_something_is_frozen_all_the_same(committed_db: None) -> None:
+    """A denial holds the head of the trail, then the person by the event's row: the brake takes them in the same order."""
+    world = make_world()
+
+    def freeze() -> None:
+        try:
+            freeze_person(world.mia, reason="stolen password", by=operator())
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            AuditHead.objects.select_for_update().get(pk=world.acme.pk)
+            freezing = pool.submit(freeze)
+            wait_until_somebody_waits()
+            audit("access.denied", by=world.actor("mia"), target=world.acme)
+        freezing.result()
+    assert not User.objects.get(pk=world.mia.pk).is_active

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import connection, connections
+from django.db import connections
 
 from orgs.scim_models import DirectoryGroup
 from orgs.services.changes import changing
 from tests.actors import make_world
 from tests.orgs.scim.directory import connect, domain_of
+from tests.orgs.waiting import wait_until_somebody_waits
 
 
 def test_of_two_patches_at_once_neither_brings_back_whom_the_other_takes_out(committed_db: None) -> None:
@@ -31,14 +32,3 @@ def test_of_two_patches_at_once_neither_brings_back_whom_the_other_takes_out(com
             wait_until_somebody_waits()
         assert adding.result() == 200
     assert [one["value"] for one in scim("GET", f"Groups/{made['id']}")["members"]] == [carol]
-
-
-def wait_until_somebody_waits() -> None:
-    """For a lock that this connection holds."""
-    waiting = "SELECT pg_sleep(0.01), count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-    with connection.cursor() as cursor:
-        for _ in range(3000):
-            cursor.execute(waiting)
-            if cursor.fetchone()[1]:
-                return
-    raise AssertionError("nobody waited")
