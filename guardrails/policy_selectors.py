@@ -80,7 +80,7 @@ def _own_path(actor: Actor) -> set[int]:
 
 
 def bindings_of(policies: Iterable[Policy], *, actor: Actor) -> list[Binding]:
-    found = bindings_visible_to(actor).filter(policy__in=[policy.pk for policy in policies]).distinct()
+    found = bindings_visible_to(actor).filter(policy__in=[policy.pk for policy in policies])
     return list(found.select_related(*SUBJECTS, "policy").order_by("pk"))
 
 
