@@ -35,12 +35,11 @@ class InvitationForm(forms.Form):
     def __init__(self, data: Any = None, *, actor: Actor) -> None:
         super().__init__(data)
         self.actor = actor
-        homes = member_homes(actor)
-        groups = list(homes)
+        groups = member_homes(actor)
         self.roles = role_choices(actor, groups=groups)
         choices = [("", "Member"), *((token, role_words(role)) for token, role in self.roles.items())]
         self.fields |= {
-            "group": GroupField(homes, empty_label=None, initial=groups[0].pk if groups else None),
+            "group": GroupField(groups, empty_label=None, initial=groups[0].pk if groups else None),
             "role": forms.ChoiceField(choices=choices, required=False, help_text="At that group and everything below it."),
             "days": forms.TypedChoiceField(choices=DAYS, coerce=int, initial=7, label="Open for"),
         }

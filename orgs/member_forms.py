@@ -17,11 +17,11 @@ ACTIONS = {"suspend": "Suspend", "resume": "Resume", "move": "Move", "remove": "
 MOST_AT_ONCE = 100
 
 
-def member_homes(actor: Actor) -> Any:
+def member_homes(actor: Actor) -> list[Group]:
     """Groups the actor may put members in."""
     homes = groups_visible_to(actor, permission=Permission.MANAGE_MEMBERS).filter(archived_at=None)
     scope = {group.pk for group in actor.scope(Permission.MANAGE_MEMBERS)}
-    return homes.filter(pk__in=[group.pk for group in homes if scope.intersection(group.lineage())])
+    return [group for group in homes if scope.intersection(group.lineage())]
 
 
 class MoveForm(forms.Form):

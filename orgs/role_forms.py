@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 
-from orgs.actor import Actor
+from orgs.actor import ABOVE, Actor
 from orgs.models import Group, Role, User
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give
@@ -16,15 +17,23 @@ from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH
 
 
 class GroupField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """A group by its path; what another organisation or an admin beside has is no choice."""
+    """A group by its path, of those that are offered: loaded once, however often the field is asked."""
+
+    def __init__(self, groups: Sequence[Group], **options: Any) -> None:
+        offered = Group.objects.filter(pk__in=[group.pk for group in groups])
+        super().__init__(offered.select_related("organization", ABOVE), **options)
+        empty = [] if self.empty_label is None else [("", self.empty_label)]
+        self.choices = [*empty, *((group.pk, group.words()) for group in groups)]
 
     def label_from_instance(self, obj: Any) -> str:
         words: str = obj.words()
         return words
 
 
-def role_homes(actor: Actor) -> Any:
-    return groups_visible_to(actor, permission=Permission.GRANT_ROLES).filter(archived_at=None)
+def role_homes(actor: Actor) -> list[Group]:
+    """Groups the actor may grant roles at."""
+    homes = groups_visible_to(actor, permission=Permission.GRANT_ROLES).filter(archived_at=None)
+    return [group for group in homes if actor.can(Permission.GRANT_ROLES, group)]
 
 
 class RoleForm(forms.Form):
@@ -43,10 +52,9 @@ class RoleForm(forms.Form):
         super().__init__(data, initial=initial)
         self.role = role
         if role is None:
-            homes = [group for group in role_homes(actor) if actor.can(Permission.GRANT_ROLES, group)]
-            queryset = role_homes(actor).filter(pk__in=[group.pk for group in homes])
+            homes = role_homes(actor)
             self.fields["group"] = GroupField(
-                queryset,
+                homes,
                 initial=homes[0].pk if homes else None,
                 empty_label=None,
                 label="Can be granted at",
@@ -83,13 +91,12 @@ class GrantForm(forms.Form):
     def __init__(self, data: Any = None, *, actor: Actor, user: User) -> None:
         super().__init__(data)
         self.actor, self.user = actor, user
-        offered = role_homes(actor)
-        groups = [group for group in offered if actor.can(Permission.GRANT_ROLES, group)]
+        groups = role_homes(actor)
         self.roles = role_choices(actor, groups=groups)
         choices = [(token, role_words(role)) for token, role in self.roles.items()]
         self.fields["role"] = forms.ChoiceField(choices=choices)
         self.fields["group"] = GroupField(
-            offered.filter(pk__in=[group.pk for group in groups]),
+            groups,
             empty_label=None,
             label="At",
             help_text="The role reaches this group and everything below it.",
