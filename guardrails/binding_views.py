@@ -28,7 +28,7 @@ from orgs.permissions import Permission
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GUARDRAILS)
 def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
-    found, error = visible(request, policy_id), ""
+    found, error = visible(request, policy_id, whole=request.method == "POST"), ""
     if request.method == "POST":
         try:
             subject = _chosen(request)
@@ -67,7 +67,10 @@ def _used_up(request: OrgRequest, binding: Binding) -> list[str]:
 def subjects(request: OrgRequest, policy_id: int) -> HttpResponse:
     """What the search of the dialog finds."""
     words = " ".join(request.GET.get("q", "").split())[:80]
-    context = {"policy": visible(request, policy_id), "found": search(request.actor, words if words.isprintable() else "")}
+    context = {
+        "policy": visible(request, policy_id, whole=False),
+        "found": search(request.actor, words if words.isprintable() else ""),
+    }
     return render(request, "guardrails/partials/_subjects.html", context)
 
 

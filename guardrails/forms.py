@@ -184,7 +184,9 @@ class NewKeyForm(AttributionForm):
             del self.fields["owner"]
         if not self.is_for_other:
             del self.fields["email"]
-        elif home is not None and actor.can(Permission.MANAGE_KEYS, home):  # who is a member beside is nobody's to see
+            return
+        self.fields["email"].required = True
+        if home is not None and actor.can(Permission.MANAGE_KEYS, home):  # who is a member beside is nobody's to see
             self.others = list(members_to_key(home, by=actor)[:MOST_SUGGESTED])
 
     @property

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.aggregates import ArrayAgg
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, prefetch_related_objects
 
 from guardrails import coherence, offered, spending, windows
 from guardrails.coherence import Placed, Shape
@@ -43,10 +43,10 @@ class Use(NamedTuple):
 
 def policies_visible_to(actor: Actor) -> QuerySet[Policy]:
     """Those bound to something the actor may see; whoever manages guardrails somewhere sees those bound to nothing, too."""
-    seen = Q(bindings__in=bindings_visible_to(actor).values("pk"))
+    seen = Q(pk__in=bindings_visible_to(actor).order_by().values("policy"))
     if actor.can_anywhere(Permission.MANAGE_GUARDRAILS):
-        seen |= Q(bindings=None)
-    policies = Policy.objects.filter(seen, organization=actor.organization, dedicated=False).distinct().order_by("name", "pk")
+        seen |= ~Q(Exists(Binding.objects.filter(policy=OuterRef("pk"))))
+    policies = Policy.objects.filter(seen, organization=actor.organization, dedicated=False).order_by("name", "pk")
     return policies.prefetch_related("limits", "rules")
 
 
@@ -239,15 +239,11 @@ def _of_key(bindings: Iterable[Binding], key: ApiKey) -> list[InForce]:
 def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     """By itself, and where the actor sees it bound against the policies above and below that it sees. A handful of statements."""
     known = offered.models()
-    found = coherence.of_itself(shape_of(policy), known)
-    visible = bindings_visible_to(actor)
-    bound = list(
-        visible.filter(group__isnull=False)
-        .select_related("policy", f"group__{ABOVE}")
-        .prefetch_related(Prefetch("policy__limits"), "policy__rules")
-    )
+    bound = bindings_visible_to(actor).filter(Q(group__isnull=False) | Q(policy=policy)).select_related("policy", *SUBJECTS)
+    own = [one for one in bound if one.policy_id == policy.pk]
     elsewhere = [one for one in bound if one.policy_id != policy.pk]
-    own = visible.filter(policy=policy).select_related(*SUBJECTS)
+    prefetch_related_objects([policy, *(one.policy for one in elsewhere)], "limits", "rules")
+    found = coherence.of_itself(shape_of(policy), known)
     for binding in own:
         found += _at(binding, shape_of(policy), elsewhere, known)
     return list(dict.fromkeys(found))

@@ -105,7 +105,7 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
 @org_view(Permission.VIEW_USAGE)
 def oddities(request: OrgRequest, policy_id: int) -> HttpResponse:
     """What is worth a look about it, for its page: it is compared with every policy on its paths."""
-    context = {"warnings": warnings_about(visible(request, policy_id), actor=request.actor)}
+    context = {"warnings": warnings_about(visible(request, policy_id, whole=False), actor=request.actor)}
     return render(request, "guardrails/partials/_oddities.html", context)
 
 
@@ -113,7 +113,7 @@ def oddities(request: OrgRequest, policy_id: int) -> HttpResponse:
 @org_view(Permission.VIEW_AUDIT)
 def history(request: OrgRequest, policy_id: int) -> HttpResponse:
     """Who changed it, from the audit trail, for its page."""
-    context = {"events": events(history_of(visible(request, policy_id), actor=request.actor))}
+    context = {"events": events(history_of(visible(request, policy_id, whole=False), actor=request.actor))}
     return render(request, "guardrails/partials/_history.html", context)
 
 
@@ -195,9 +195,10 @@ def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
     return render(request, "components/confirm.html", context, status=422 if error else 200)
 
 
-def visible(request: OrgRequest, policy_id: int) -> Policy:
-    """The same 404 for absent, another organisation's and out of reach. Raises Http404."""
-    found = policies_visible_to(request.actor).filter(pk=policy_id).first()
+def visible(request: OrgRequest, policy_id: int, *, whole: bool = True) -> Policy:
+    """The same 404 for absent, another organisation's and out of reach; `whole`: with limits and rules. Raises Http404."""
+    policies = policies_visible_to(request.actor)
+    found = (policies if whole else policies.prefetch_related(None)).filter(pk=policy_id).first()
     if found is None:
         raise Http404("no such policy")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 
 from billing import prices
@@ -14,7 +14,7 @@ from proxy.models import Deployment, Model
 
 def known_models() -> list[OfferedModel]:
     """Chat models that are offered; three statements."""
-    found = list(_chat_models().prefetch_related("deployments__provider"))
+    found = list(_chat_models().prefetch_related(Prefetch("deployments", Deployment.objects.select_related("provider"))))
     served = {model.name: [one for one in model.deployments.all() if one.provider.enabled] for model in found}
     known = _prices({sku for model in found for one in served[model.name] for sku in _skus(model, one)})
     return [_offered(model, served[model.name], known) for model in found]

@@ -262,7 +262,7 @@ def test_an_admin_makes_a_key_for_a_member_who_is_told_and_can_rotate_it(
     [
         ("sam", "gateway", "noah", "No other active member of gateway has this address."),
         ("sam", "platform", "sam", "No other active member of platform has this address."),
-        ("sam", "gateway", "", "No other active member of gateway has this address."),
+        ("sam", "gateway", "", "This field is required."),
         ("noah", "field", "mia", ""),
     ],
 )

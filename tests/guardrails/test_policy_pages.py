@@ -98,8 +98,9 @@ def test_the_pages_cost_the_same_for_few_and_many(world: World, django_assert_ma
     limit = policies[0].limits.get()
     for subject in (world.mia, world.platform):
         add_override(limit, subject=subject, amount=1, until=timezone.now() + timedelta(days=1), by=world.actor("alice"))
-    with django_assert_max_num_queries(13):
-        client.get(url(world, f"{policies[0].pk}/"))
+    for page in ("", "bind/", "oddities/", "edit/"):
+        with django_assert_max_num_queries(12):
+            assert client.get(url(world, f"{policies[0].pk}/{page}")).status_code == 200
     mia = signed_in(world, "mia")
     mia.get(url(world))
     with django_assert_max_num_queries(12):
