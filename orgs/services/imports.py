@@ -72,14 +72,19 @@ def confirm(found: MemberImport, *, by: Actor) -> MemberImport:
 
 
 def run(import_id: int) -> None:
-    """In the name of who confirmed it, with the rights of now."""
+    """In the name of who confirmed it, with the rights of now. What keeps it from going on (Redis away, say) is raised, and the
+    list can be confirmed again: it goes on where it stopped."""
     found = MemberImport.objects.select_related("created_by", "organization").filter(pk=import_id).first()
     if found is None or found.status in (MemberImport.Status.READ, MemberImport.Status.DONE):
         return
     MemberImport.objects.filter(pk=import_id).update(status=MemberImport.Status.RUNNING)
     waiting = [at for at, row in enumerate(found.rows) if not row["error"] and not row.get("done")]
-    for beginning in range(0, len(waiting), BATCH):
-        _invite(found, waiting[beginning : beginning + BATCH])
+    try:
+        for beginning in range(0, len(waiting), BATCH):
+            _invite(found, waiting[beginning : beginning + BATCH])
+    except Exception:
+        MemberImport.objects.filter(pk=import_id).update(status=MemberImport.Status.READ)
+        raise
     MemberImport.objects.filter(pk=import_id).update(status=MemberImport.Status.DONE)
 
 

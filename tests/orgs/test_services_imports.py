@@ -7,11 +7,12 @@ from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from redis.exceptions import RedisError
 
-from orgs import tasks
+from orgs import checks, tasks
 from orgs.errors import Refused
 from orgs.member_files import Line
-from orgs.models import AuditEvent, Invitation, MemberImport
+from orgs.models import AuditEvent, Group, Invitation, MemberImport, User
 from orgs.permissions import Permission, RoleName
 from orgs.services import imports
 from orgs.services.invitations import invite
@@ -144,3 +145,19 @@ def test_the_organisation_is_held_before_the_list_as_whoever_confirms_it_does(wo
         imports.run(kept.pk)
     locks = [query["sql"] for query in asked if " FOR " in query["sql"] and "UPDATE" in query["sql"]]
     assert [sql.split("FROM ")[1].split()[0] for sql in locks][:2] == ['"orgs_organization"', '"orgs_memberimport"']
+
+
+def test_a_run_that_could_not_go_on_is_confirmed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [line(), line("alan@example.test", number=3)]
+    kept = imports.keep(imports.judge(people, by=world.actor("sam")), file_name="a.csv", by=world.actor("sam"))
+
+    def away(group: Group, *, user: User | None) -> None:
+        raise RedisError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checks, "_seat_checks", [away])
+        with pytest.raises(RedisError):
+            imports.confirm(kept, by=world.actor("sam"))
+    assert MemberImport.objects.get(pk=kept.pk).status == MemberImport.Status.READ
+    assert imports.confirm(kept, by=world.actor("sam")).status == MemberImport.Status.DONE
+    assert Invitation.objects.filter(organization=world.acme).count() == 2
