@@ -119,7 +119,7 @@ def move(request: OrgRequest, member_id: int) -> HttpResponse:
     context = {
         "form": form,
         "membership": found,
-        "keys": [key for key in loss.keys if key.group_id == found.group_id],
+        "keys": [key for key in loss.keys if found.group.contains(key.group)],
         "grants": [grant for grant in loss.roles if found.group.contains(grant.group)],
         "form_action": request.path,
         "back_url": _person_url(request, found),

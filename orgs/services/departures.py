@@ -1,8 +1,9 @@
 """Moving members, removing them, and leaving: what happens to their roles and keys.
 
 * Moved: the keys at home in the old group move along, so that programs go on and spend from the new group's budgets from
-  their next call on; what was spent stays where it was. A key that names an application which keys of the new group may
-  not name stays behind, disabled. Roles at the old group and below end, or stay if that is asked for.
+  their next call on; what was spent stays where it was. So do those below it that only a role which ends let be there. A
+  key that names an application which keys of the new group may not name stays behind, disabled. Roles at the old group and
+  below end, or stay if that is asked for.
 * Removed: roles and keys at the node and below end at once, except where another membership of the person below that
   node carries them; with the last membership all of them end. What was used stays in the ledger.
 """
@@ -54,14 +55,13 @@ def move_member(membership: Membership, *, group: Group, by: Actor, keep_roles: 
         by.require(Permission.MANAGE_MEMBERS, group)
         require_power_over_grants(membership, by=by)
         _refuse_move(membership, group)
-        move = what_moves(membership, group=group)
+        move = what_moves(membership, group=group, keep_roles=keep_roles)
         before = membership.group
         with keeping_super_admin(by.organization):
             membership.group = group
             membership.save(update_fields=["group"])
             _move_keys(move, group=group, by=by)
-            if not keep_roles:
-                _end_roles(move.roles, by=by)
+            _end_roles(move.roles, by=by)
         audit("member.moved", by=by, target=membership, before={"group": before.pk}, after={"group": group.pk})
     return membership
 
@@ -92,14 +92,27 @@ def leave_organization(by: Actor) -> None:
                 _end(membership, what_ends(membership), by=by, action="member.left")
 
 
-def what_moves(membership: Membership, *, group: Group) -> Move:
-    keys = list(_live_keys(membership).filter(group=membership.group_id))
+def what_moves(membership: Membership, *, group: Group, keep_roles: bool = False) -> Move:
+    left, held = membership.group, _roles(membership)
+    roles = [grant for grant in held if left.contains(grant.group) and not group.contains(grant.group) and not keep_roles]
+    may_stay = _may_stay(membership, [grant for grant in held if grant not in roles])
+    inside = [key for key in _live_keys(membership) if left.contains(key.group)]
+    keys = [key for key in inside if key.group == left or not (group.contains(key.group) or may_stay(key.group))]
     lineage = set(group.lineage())
     stopped = [key for key in keys if key.application and key.application.group_id not in lineage]
-    moved = [key for key in keys if key not in stopped]
-    left = membership.group
-    roles = [grant for grant in _roles(membership) if left.contains(grant.group) and not group.contains(grant.group)]
-    return Move(moved, stopped, roles)
+    return Move([key for key in keys if key not in stopped], stopped, roles)
+
+
+def _may_stay(membership: Membership, grants: Iterable[RoleGrant]) -> Callable[[Group], bool]:
+    """Where keys of the person may be at home once this membership is elsewhere, by these roles."""
+    others = {other.group_id for other in _memberships(membership.user, membership.organization) if other.pk != membership.pk}
+
+    def may_stay(group: Group) -> bool:
+        above = (grant for grant in grants if grant.group.contains(group))
+        managing = (Permission.MANAGE_KEYS in grant.allows(distance=group.level - grant.group.level) for grant in above)
+        return group.pk in others or any(managing)
+
+    return may_stay
 
 
 def what_ends(membership: Membership) -> Loss:

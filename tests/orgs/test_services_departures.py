@@ -60,6 +60,15 @@ def test_roles_at_the_old_group_end_unless_they_are_kept(world: World, keep: boo
     assert held == ({"auditor", "finance"} if keep else {"auditor"})
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_keys_that_only_a_role_let_be_below_do_not_outlive_it_there(world: World, keep: bool) -> None:
+    alice = world.actor("alice")
+    below, _ = create_api_key(world.core, name="Sam's", member=world.sam, by=world.actor("sam"))
+    move_member(membership(world.sam, world.platform), group=world.sales, by=alice, keep_roles=keep)
+    assert ApiKey.objects.get(pk=below.pk).group == world.group("core" if keep else "sales")
+    assert key_now(world).group == world.group("gateway")
+
+
 def test_a_move_needs_the_members_of_both_groups(world: World) -> None:
     for name, group in (("sam", "sales"), ("sam", "engineering"), ("noah", "field"), ("charlie", "elsewhere")):
         with pytest.raises(NotAllowed):
