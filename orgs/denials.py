@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.db import transaction
 from redis.exceptions import RedisError
 
+from gateway_project.lib import redis
 from orgs.actor import Actor
 from orgs.audit import audit
 from orgs.errors import NotAllowed
@@ -40,7 +41,6 @@ def _is_news(missing: NotAllowed, *, by: Actor) -> bool:
     try:
         if not cache.add(f"{person}:{missing.permission}:{place}", 1, AGAIN_AFTER_SECONDS):
             return False
-        cache.add(person, 0, 3600)
-        return cache.incr(person) <= MOST_PER_HOUR
-    except (RedisError, ValueError):  # ValueError: the hour ended between the two
+        return redis.counted(f"gh:{person}", seconds=3600) <= MOST_PER_HOUR
+    except RedisError:
         return False

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from allauth.usersessions.models import UserSession
-from django.core.cache import cache
 from django.core.mail import EmailMultiAlternatives
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from gateway_project.lib import crypto
+from gateway_project.lib import crypto, redis
 from orgs.actor import Actor
 from orgs.audit import Value, audit, audit_as
 from orgs.domain_proofs import NotAnswered, clean_domain, txt_records
@@ -222,9 +221,7 @@ def _end_sessions(domain: Domain) -> int:
 
 def _count_codes(domain: Domain) -> None:
     """Raises Refused. By name, so that removing and adding a domain begins nothing anew."""
-    name = f"sso:codes:{domain.name}"
-    cache.add(name, 0, 24 * 3600)
-    if cache.incr(name) > CODES_PER_DAY:
+    if redis.counted(f"gh:domain-codes:{domain.name}", seconds=24 * 3600) > CODES_PER_DAY:
         raise Refused(f"{domain.postmaster} has been sent {CODES_PER_DAY} codes today. Use the DNS record, or go on tomorrow.")
 
 

@@ -349,3 +349,12 @@ def test_the_consoles_client_is_one_per_process_and_bounded(key: str) -> None:
     assert client.getdel(key) == b"kept"
     with pytest.raises(redis_client.ResponseError):
         client.execute_command("NO-SUCH-COMMAND")  # type: ignore[no-untyped-call]
+
+
+def test_a_count_ends_with_its_time_and_begins_anew() -> None:
+    name = f"test:{secrets.token_hex(8)}"
+    assert [redis.counted(name, seconds=60) for _ in range(3)] == [1, 2, 3]
+    assert 0 < int(redis.client().ttl(name)) <= 60
+    redis.client().delete(name)
+    assert redis.counted(name, seconds=60) == 1
+    redis.client().delete(name)

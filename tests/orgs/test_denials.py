@@ -1,10 +1,10 @@
 """Denials in the audit trail, through a door. The pages stand in door_urls.py."""
 
 import pytest
-from django.core.cache import cache
 from django.db import transaction
 from django.test import Client
 
+from gateway_project.lib import redis
 from orgs import denials
 from orgs.errors import NotAllowed
 from orgs.models import AuditEvent
@@ -62,6 +62,6 @@ def test_an_hour_has_a_bound_for_all_kinds_of_denials_together(world: World) -> 
     found = denied(world)
     assert len(found) == denials.MOST_PER_HOUR
     assert len(found[0].after["path"]) == denials.PATH_LENGTH
-    cache.delete(f"denied:{world.acme.pk}:{sam.user.pk}")
+    redis.client().delete(f"gh:denied:{world.acme.pk}:{sam.user.pk}")
     denials.record_denial(NotAllowed(Permission.VIEW_AUDIT), by=sam, method="GET", path="/")
     assert len(denied(world)) == denials.MOST_PER_HOUR + 1
