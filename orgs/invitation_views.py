@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from contextlib import suppress
 
 from django.contrib import messages
@@ -157,9 +158,11 @@ def template(request: OrgRequest) -> HttpResponse:
     """A file to fill in, with one line as an example."""
     groups = request.actor.scope(Permission.MANAGE_MEMBERS)
     role = next((role.name for role in roles_visible_to(request.actor)[:1]), "member")
-    line = f'ada@example.com,Ada Lovelace,"{groups[0].words() if groups else ""}",{role}'
-    response = HttpResponse(f"email,name,group,role\r\n{line}\r\n", content_type="text/csv; charset=utf-8")
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="members.csv"'
+    rows = csv.writer(response)
+    rows.writerow(member_files.COLUMNS)
+    rows.writerow(["ada@example.com", "Ada Lovelace", groups[0].words() if groups else "", role])
     return response
 
 
