@@ -7,7 +7,7 @@ from orgs.actor import Actor
 from orgs.models import Group
 from orgs.permissions import Permission, RoleName
 from orgs.scim_models import DirectoryGroup, Provisioning
-from orgs.selectors import groups_visible_to
+from orgs.selectors import groups_visible_to, unarchived
 
 
 class NodeChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -48,5 +48,5 @@ class LinkForm(forms.Form):
 
 
 def _offer(field: forms.Field, actor: Actor) -> None:
-    groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(archived_at=None)
+    groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())
     field.queryset = groups  # type: ignore[attr-defined]

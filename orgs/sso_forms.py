@@ -11,7 +11,7 @@ from orgs.actor import ABOVE, Actor
 from orgs.errors import Refused
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to
+from orgs.selectors import groups_visible_to, unarchived
 from orgs.services.changes import NAME_LENGTH
 from orgs.services.sso import MOST_METADATA, MOST_SECRET, Use
 from orgs.sso_models import URL_LENGTH, SsoConnection
@@ -64,7 +64,7 @@ class UseForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, connection: SsoConnection | None = None) -> None:
         super().__init__(data)
-        groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(archived_at=None)
+        groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())
         self.fields["group"].queryset = groups.select_related(ABOVE)  # type: ignore[attr-defined]
         if connection is not None:
             self.initial = {name: getattr(connection, name) for name in ("name", "group", "admits_new", "idp_initiated")}

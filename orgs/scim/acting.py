@@ -17,6 +17,7 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
+from orgs.actor import LINEAGE
 from orgs.audit import Value, audit_as
 from orgs.models import Group, Organization
 from orgs.origin import NOWHERE, Origin
@@ -69,7 +70,7 @@ def directory_of(authorization: str, *, origin: Origin) -> Directory | None:
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not TOKEN.fullmatch(text.strip()):
         return None
-    found = Provisioning.objects.select_related("organization", "group").filter(digest=digest(text.strip())).first()
+    found = Provisioning.objects.select_related("organization", LINEAGE).filter(digest=digest(text.strip())).first()
     if found is None:
         return None
     now = timezone.now()

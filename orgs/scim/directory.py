@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from scim2_models import InvalidValueException, UniquenessException
 
+from orgs.actor import LINEAGE
 from orgs.models import User
 from orgs.scim import resources
 from orgs.scim.accounts import NAME_LENGTH as ACCOUNT_NAME_LENGTH
@@ -27,7 +28,7 @@ MOST_EMAILS = 20
 
 def users(by: Directory, condition: Q) -> QuerySet[DirectoryUser]:
     found = DirectoryUser.objects.filter(condition, organization=by.organization).order_by("pk").distinct()
-    return found.select_related("user", "group").prefetch_related("directory_groups")
+    return found.select_related("user", LINEAGE).prefetch_related("directory_groups")
 
 
 def groups(by: Directory, condition: Q, *, with_people: bool = True) -> QuerySet[DirectoryGroup]:
@@ -105,7 +106,7 @@ def save_group(row: DirectoryGroup, wanted: resources.Group, *, by: Directory) -
 def remove_group(row: DirectoryGroup, *, by: Directory) -> None:
     """Who was in it loses what it gave."""
     with changing(by.organization):
-        people = list(row.people.select_related("user", "group"))
+        people = list(row.people.select_related("user", LINEAGE))
         by.audit("directory.group_removed", target=row, before={"display_name": row.display_name})
         row.delete()
         for person in people:

@@ -20,7 +20,7 @@ from orgs.services.members import keeping_super_admin
 
 def settle(person: DirectoryUser, *, by: Directory) -> None:
     """Gives what the person's groups in the directory give now, and takes what they gave before. Raises Refused."""
-    linked = list(person.directory_groups.filter(group__isnull=False).select_related("group"))
+    linked = list(person.directory_groups.filter(group__isnull=False).select_related(LINEAGE))
     given = [(group.group, group.role) for group in linked if group.group is not None]
     nodes = {person.group_id: person.group} | {node.pk: node for node, _ in given}
     roles = {(node.pk, role): node for node, role in given if role}
@@ -81,7 +81,7 @@ def end_membership(membership: Membership, *, by: Directory) -> None:
 
 def _give_memberships(person: DirectoryUser, nodes: dict[int, Group], *, by: Directory) -> None:
     have = set(_memberships(person).values_list("group_id", flat=True))
-    for node in (node for pk, node in sorted(nodes.items()) if pk not in have and not node.archived_at):
+    for node in (node for pk, node in sorted(nodes.items()) if pk not in have and not node.closed_by):
         if not person.deactivated_at:
             checks.refuse_seat(node, user=person.user)
         given = {"user": person.user, "organization": by.organization, "group": node, "suspended_at": person.deactivated_at}
@@ -94,7 +94,7 @@ def _give_roles(person: DirectoryUser, roles: dict[tuple[int, str], Group], *, b
     held = RoleGrant.objects.filter(user=person.user_id, organization=by.organization).values_list("group_id", "role")
     have = set(held)
     for (pk, role), node in sorted(roles.items(), key=lambda item: item[0]):
-        if (pk, role) in have or node.archived_at:
+        if (pk, role) in have or node.closed_by:
             continue
         grant = RoleGrant.objects.create(user=person.user, organization=by.organization, group=node, role=role)
         person.grants.add(grant)

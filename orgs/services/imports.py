@@ -24,7 +24,7 @@ from orgs.member_files import Line
 from orgs.models import Group, MemberImport, Role
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give
-from orgs.selectors import roles_visible_to, within
+from orgs.selectors import roles_visible_to, unarchived, within
 from orgs.services.changes import changing
 from orgs.services.invitations import already, clean_email, invite
 
@@ -149,8 +149,8 @@ def _judged(
 def _places(by: Actor) -> dict[str, list[Group]]:
     """Groups the actor may invite to, by their path from the root or with it; "" is its own top group if there is one only."""
     scope = by.scope(Permission.MANAGE_MEMBERS)
-    groups = Group.objects.filter(within(scope), organization=by.organization, archived_at=None).select_related(ABOVE)
-    found: dict[str, list[Group]] = {"": scope if len(scope) == 1 else []}
+    groups = Group.objects.filter(within(scope), unarchived(), organization=by.organization).select_related(ABOVE)
+    found: dict[str, list[Group]] = {"": scope if len(scope) == 1 and not scope[0].closed_by else []}
     for group in groups:
         names = [node.name for node in group.path()]
         for path in {_key("/".join(names)), _key("/".join(names[1:])) or _key(names[0])}:

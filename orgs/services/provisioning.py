@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
-from orgs.actor import Actor
+from orgs.actor import LINEAGE, Actor
 from orgs.audit import audit
 from orgs.errors import Refused
 from orgs.models import Group, Organization, User
@@ -77,7 +77,7 @@ def link_group(row: DirectoryGroup, *, group: Group | None, role: str, by: Actor
         row.save(update_fields=["group", "role"])
         audit("provisioning.group_linked", by=by, target=row, before=before, after={"group": row.group_id, "role": role})
         directory = Directory(Provisioning.objects.select_related("organization").get(organization=by.organization), by.origin)
-        for person in row.people.select_related("user", "group"):
+        for person in row.people.select_related("user", LINEAGE):
             settle(person, by=directory)
 
 

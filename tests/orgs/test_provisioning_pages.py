@@ -113,7 +113,7 @@ def test_a_group_of_the_directory_is_linked_on_the_page(world: World, client: Cl
     "data", [{"group": ""}, {"group": "x"}, {"group": "{other}"}, {"group": "{archived}"}, {"group": "9" * 30}, {}]
 )
 def test_a_bad_choice_is_said_and_changes_nothing(world: World, client: Client, data: dict[str, str]) -> None:
-    type(world.field).objects.filter(pk=world.field.pk).update(archived_at="2026-01-01T00:00:00Z")
+    type(world.field).objects.filter(pk=world.sales.pk).update(archived_at="2026-01-01T00:00:00Z")
     ids: dict[str, Any] = {"other": world.other.root.pk, "archived": world.field.pk}
     filled = {name: value.format(**ids) for name, value in data.items()}
     assert client.post(url(world, "token"), filled).status_code == 422

@@ -40,6 +40,11 @@ def test_paths_and_roles_are_read_as_people_write_them(world: World, group: str,
     assert bool(row["token"]) == (role not in ("", "member"))
 
 
+def test_a_group_below_an_archived_one_takes_nobody(world: World) -> None:
+    Group.objects.filter(pk=world.engineering.pk).update(archived_at=timezone.now())
+    assert errors(world, line(), line("b@example.test", group="")) == ["There is no such group that you may invite to."] * 2
+
+
 def test_every_line_says_what_is_wrong_with_it(world: World) -> None:
     invite(world.gateway, email="known@example.test", by=world.actor("sam"))
     assert errors(

@@ -67,6 +67,15 @@ def test_a_linked_group_gives_membership_and_role_and_takes_them_back(world: Wor
     assert nodes_of(user, world.acme) == {"sales": True}
 
 
+def test_nothing_is_given_in_or_below_what_was_archived_since(world: World, scim: Caller) -> None:
+    made = scim.group("Engineers")
+    link(world, made, world.platform, RoleName.AUDITOR)
+    Group.objects.filter(pk=world.engineering.pk).update(archived_at="2026-01-01T00:00:00Z")
+    ada, user = person(world, scim, "ada")
+    scim.patch(f"Groups/{made['id']}", {"op": "add", "path": "members", "value": [{"value": ada}]})
+    assert (members(scim, made), nodes_of(user, world.acme), user.grants.count()) == ([ada], {"sales": True}, 0)
+
+
 def test_what_a_person_had_before_no_directory_takes(world: World, scim: Caller) -> None:
     made = scim.group("Engineers", scim.user(world.lena.email)["id"])
     link(world, made, world.engineering, RoleName.ADMIN)
