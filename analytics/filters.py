@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 from django.http import QueryDict
 
+from gateway_project.lib.queries import id_in, text_in
 from guardrails.windows import Calendar, Kind, containing, starts_between
 from orgs.actor import Actor
 from orgs.permissions import Permission
 
 PERIODS = {"24h": "24 h", "7d": "7 d", "30d": "30 d", "month": "Month"}
 DEFAULT_PERIOD = "30d"
-LARGEST_ID = 2**63 - 1
 # Of what is filtered by a name, in characters.
 LENGTHS = {"model": 200, "status": 12, "preset": 60}
 
@@ -137,26 +137,6 @@ class Filters(NamedTuple):
             if name != "group" and value not in (None, ""):
                 conditions.append(f"{columns.get(name, name)} = %({name})s")
         return " AND ".join(conditions) or "true", self._asdict()
-
-
-def id_in(text: str | None) -> int | None:
-    """A row's id in a URL; None for anything else."""
-    if not text or not text.isascii() or not text.isdigit() or len(text) > 19:
-        return None
-    return number if (number := int(text)) <= LARGEST_ID else None
-
-
-def text_in(text: str | None, length: int) -> str:
-    """PostgreSQL takes no NUL; what is too long names nothing."""
-    text = (text or "").strip()
-    return text if len(text) <= length and text.isprintable() else ""
-
-
-def uuid_in(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
 
 
 def calls_beginning_with(text: str) -> tuple[UUID, UUID] | None:

@@ -14,12 +14,13 @@ from django.views.decorators.http import require_safe
 
 from analytics import budgets, palette, selectors
 from analytics.call_story import story_of
-from analytics.filters import Filters, Scope, calls_beginning_with, id_in, period_named, text_in, url_with, uuid_in
+from analytics.filters import Filters, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
 from gateway_project.lib import formatting
+from gateway_project.lib.queries import ids_in, text_in, uuid_in
 from guardrails import example_call, windows
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
@@ -126,7 +127,7 @@ def find(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def keys_use(request: OrgRequest) -> HttpResponse:
     """Figures of the keys named in `?key=…&key=…`, for the cells of the list of keys."""
-    asked = [key for text in request.GET.getlist("key")[:100] if (key := id_in(text)) is not None]
+    asked = ids_in(request.GET.getlist("key"), most=100)
     keys = list(keys_visible_to(request.actor).filter(pk__in=asked).values_list("pk", flat=True))
     now = timezone.now()
     month = windows.containing(now, "month", windows.Calendar.of(request.organization))
@@ -139,7 +140,7 @@ def keys_use(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_USAGE)
 def members_use(request: OrgRequest) -> HttpResponse:
     """Figures of the people named in `?member=…&member=…`, for the cells of the list of members; of their usage in sight."""
-    asked = {member for text in request.GET.getlist("member")[:100] if (member := id_in(text)) is not None}
+    asked = set(ids_in(request.GET.getlist("member"), most=100))
     seen = members_visible_to(request.actor).filter(user__in=asked).values_list("user_id", flat=True)
     now = timezone.now()
     month = windows.containing(now, "month", windows.Calendar.of(request.organization))
@@ -190,7 +191,7 @@ def savings(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def presets_use(request: OrgRequest) -> HttpResponse:
     """Figures of the last 30 days of the presets named in `?preset=…&preset=…`, for the cards of the list of presets."""
-    asked = [preset for text in request.GET.getlist("preset")[:500] if (preset := id_in(text)) is not None]
+    asked = ids_in(request.GET.getlist("preset"), most=500)
     visible = presets_visible_to(request.actor).filter(archived_at=None, pk__in=asked)
     places = {preset.pk: (preset.name, preset.group_id) for preset in visible}
     now = timezone.now()

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.money import display_usd
+from gateway_project.lib.queries import id_in
 from guardrails.limit_rows import CHOICES
 from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
@@ -170,8 +171,7 @@ def _chosen(request: OrgRequest) -> Subject:
 def _of_limit(request: OrgRequest, policy_id: int) -> tuple[Policy, Limit, Subject]:
     """Which limit, and for whom, stand in the address. Raises Http404."""
     policy = visible(request, policy_id)
-    number = request.GET.get("limit", "")
-    wanted = int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0
+    wanted = id_in(request.GET.get("limit"))
     limit = next((limit for limit in policy.limits.all() if limit.pk == wanted), None)
     subject = find(request.actor, request.GET.get("subject", ""))
     if limit is None or subject is None:

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
+from gateway_project.lib.queries import ids_in
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
@@ -89,7 +90,7 @@ def bulk(request: OrgRequest) -> HttpResponse:
 
 def _chosen(query: QueryDict, *, actor: Actor) -> list[ApiKey]:
     """Those of the ids that the actor may see; the rest is as absent as what does not exist."""
-    ids = [int(text) for text in query.getlist("key")[:MOST_KEYS] if text.isascii() and text.isdigit() and len(text) < 19]
+    ids = ids_in(query.getlist("key"), most=MOST_KEYS)
     return list(keys_visible_to(actor).filter(pk__in=ids, revoked_at=None).order_by("name", "pk")) if ids else []
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.urls import reverse
 
+from gateway_project.lib.queries import id_in, text_in
 from guardrails.models import Limit
 from guardrails.selectors import (
     EXPIRES_SOON,
@@ -70,18 +71,18 @@ class KeyFilters(NamedTuple):
 
 def key_filters(query: QueryDict, *, actor: Actor) -> KeyFilters:
     narrowed = _narrowed(query)
-    return KeyFilters(narrowed, _id(query.get("before")), _id(query.get("after")), _choices(narrowed, actor=actor))
+    return KeyFilters(narrowed, id_in(query.get("before")), id_in(query.get("after")), _choices(narrowed, actor=actor))
 
 
 def _narrowed(query: QueryDict) -> Narrowed:
-    search, whose = query.get("q", "").strip()[:120], query.get("member", "")
+    whose = query.get("member", "")
     return Narrowed(
         status=_one_of(STATUSES, query.get("status")),
-        search=search if search.isprintable() else "",
-        group=_id(query.get("group")),
+        search=text_in(query.get("q"), 120),
+        group=id_in(query.get("group")),
         whose=_one_of((MINE, SERVICE), whose),
-        member=_id(whose),
-        application=_id(query.get("application")),
+        member=id_in(whose),
+        application=id_in(query.get("application")),
         watch=_one_of(WATCHES, query.get("watch")),
     )
 
@@ -151,7 +152,3 @@ def _one_of(words: Iterable[str], word: str | None) -> str:
 
 def _text(number: int | None) -> str:
     return "" if number is None else str(number)
-
-
-def _id(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

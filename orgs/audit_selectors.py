@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db.models import Q, QuerySet
 from django.http import Http404, QueryDict
 
+from gateway_project.lib.queries import id_in, text_in
 from orgs.actor import Actor
 from orgs.models import AuditCheck, AuditEvent, AuditHead, Group, Organization
 from orgs.permissions import Permission
@@ -19,7 +20,6 @@ DEFAULT_PERIOD = "30d"
 # Pairs of an action and who did it, from which the filters offer both.
 MOST_OFFERED = 1000
 TEXT_LENGTH = 100
-LARGEST_ID = 2**63 - 1
 
 
 class Filters(NamedTuple):
@@ -34,8 +34,8 @@ class Filters(NamedTuple):
     @classmethod
     def of(cls, query: QueryDict) -> Filters:
         period = query.get("period", "")
-        words = {name: query.get(name, "").replace("\0", "").strip()[:TEXT_LENGTH] for name in ("action", "target", "q")}
-        return cls(period if period in PERIODS else DEFAULT_PERIOD, number_in(query.get("actor")), **words)
+        words = {name: text_in(query.get(name), TEXT_LENGTH) for name in ("action", "target", "q")}
+        return cls(period if period in PERIODS else DEFAULT_PERIOD, id_in(query.get("actor")), **words)
 
     @property
     def narrows(self) -> bool:
@@ -52,11 +52,6 @@ class Page(NamedTuple):
     events: list[AuditEvent]
     older: int | None
     newer: int | None
-
-
-def number_in(text: str | None) -> int | None:
-    """A number that a column of ids can hold."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_ID else None
 
 
 def events_visible_to(actor: Actor) -> QuerySet[AuditEvent]:

@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from gateway_project.lib.queries import id_in
 from orgs import audit_pages
 from orgs.audit import audit
 from orgs.audit_export import FORMATS, streamed
@@ -19,7 +20,6 @@ from orgs.audit_selectors import (
     check_of,
     events_visible_to,
     matching,
-    number_in,
     offered_in,
     page_of,
 )
@@ -35,7 +35,7 @@ def trail(request: OrgRequest) -> HttpResponse:
     query, filters, visible = request.GET, Filters.of(request.GET), events_visible_to(request.actor)
     now = timezone.now()
     found = matching(visible, filters, now=now)
-    page = page_of(found, before=number_in(query.get("before")), after=number_in(query.get("after")))
+    page = page_of(found, before=id_in(query.get("before")), after=id_in(query.get("after")))
     in_period = matching(visible, Filters(period=filters.period), now=now)
     context = {
         "rows": audit_pages.rows(page),

@@ -9,6 +9,7 @@ from django.db.models import F, Q, QuerySet
 from django.http import Http404, QueryDict
 from django.utils import timezone
 
+from gateway_project.lib.queries import id_in
 from orgs.actor import LINEAGE, Actor
 from orgs.invitation_words import invited_as, sent_words, uses_words
 from orgs.models import Invitation, MemberImport
@@ -55,8 +56,7 @@ def access_import_by_id(actor: Actor, import_id: int) -> MemberImport:
 def invitation_page(query: QueryDict, *, actor: Actor) -> dict[str, Any]:
     """Rows and links of the page that the URL asks for."""
     status = asked if (asked := query.get("status", "")) in STATUSES else ""
-    text = query.get("before", "")
-    before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+    before = id_in(query.get("before"))
     found = invitations_visible_to(actor).filter(_in_status(status))
     found = found.filter(pk__lt=before) if before else found
     page = list(found[: PAGE_SIZE + 1])

@@ -7,11 +7,12 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
+from gateway_project.lib.queries import ids_in
 from orgs.actor import Actor
 from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.role_forms import GroupField
-from orgs.selectors import groups_visible_to
+from orgs.selectors import groups_visible_to, unarchived
 
 ACTIONS = {"suspend": "Suspend", "resume": "Resume", "move": "Move", "remove": "Remove"}
 MOST_AT_ONCE = 100
@@ -19,7 +20,7 @@ MOST_AT_ONCE = 100
 
 def member_homes(actor: Actor) -> list[Group]:
     """Groups the actor may put members in."""
-    homes = groups_visible_to(actor, permission=Permission.MANAGE_MEMBERS).filter(archived_at=None)
+    homes = groups_visible_to(actor, permission=Permission.MANAGE_MEMBERS).filter(unarchived())
     scope = {group.pk for group in actor.scope(Permission.MANAGE_MEMBERS)}
     return [group for group in homes if scope.intersection(group.lineage())]
 
@@ -50,6 +51,4 @@ class BulkForm(forms.Form):
 
     def __init__(self, data: QueryDict) -> None:
         super().__init__(data)
-        self.people = [
-            int(text) for text in data.getlist("person")[:MOST_AT_ONCE] if text.isascii() and text.isdigit() and len(text) < 19
-        ]
+        self.people = ids_in(data.getlist("person"), most=MOST_AT_ONCE)

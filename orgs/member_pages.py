@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.urls import reverse
 
+from gateway_project.lib.queries import id_in, text_in
 from orgs.actor import Actor
 from orgs.models import AuditEvent, Group, Membership, Role, RoleGrant
 from orgs.people import STATUSES, PeoplePage, Person, Wanted
@@ -51,16 +52,15 @@ class HistoryRow(NamedTuple):
 
 def members_wanted(query: QueryDict, *, groups: Iterable[Group], roles: Iterable[Role]) -> Wanted:
     """What the URL asks for; what means nothing is left out."""
-    search = query.get("q", "").strip()[:120]
     offered = {"member", *RoleName, *(f"role-{role.pk}" for role in roles)}
-    group = _id(query.get("group"))
+    group = id_in(query.get("group"))
     return Wanted(
-        search=search if search.isprintable() else "",
+        search=text_in(query.get("q"), 120),
         group=group if any(group == known.pk for known in groups) else None,
         role=role if (role := query.get("role", "")) in offered else "",
         status=status if (status := query.get("status", "")) in STATUSES else "",
-        after=_id(query.get("after")),
-        before=_id(query.get("before")),
+        after=id_in(query.get("after")),
+        before=id_in(query.get("before")),
     )
 
 
@@ -119,7 +119,3 @@ def history_rows(events: Iterable[AuditEvent]) -> list[HistoryRow]:
         role = event.after.get("role") or event.before.get("role") or ""
         rows.append(HistoryRow(event, EVENT_WORDS.get(event.action, event.action), MEMBER_WORDS.get(role, role)))
     return rows
-
-
-def _id(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -11,6 +11,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.shortcuts import get_object_or_404
 
+from gateway_project.lib.queries import id_in, text_in
 from orgs.models import Membership, Organization, User
 
 PAGE_SIZE = 50
@@ -29,11 +30,13 @@ class Search:
 
     @classmethod
     def of(cls, query: QueryDict) -> Search:
-        page = query.get("page", "")
-        number = min(int(page), LAST_PAGE) if page.isascii() and page.isdigit() else 1
         kind = query.get("kind", "")
-        text = query.get("q", "").replace("\0", "").strip()[:120]
-        return cls(text, query.get("state") == "frozen", kind if kind in Organization.Kind.values else "", max(number, 1))
+        return cls(
+            text=text_in(query.get("q"), 120),
+            frozen=query.get("state") == "frozen",
+            kind=kind if kind in Organization.Kind.values else "",
+            page=min(id_in(query.get("page")) or 1, LAST_PAGE),
+        )
 
     @property
     def active(self) -> bool:

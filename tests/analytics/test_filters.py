@@ -13,11 +13,8 @@ from analytics.filters import (
     Filters,
     Scope,
     calls_beginning_with,
-    id_in,
     period_named,
-    text_in,
     url_with,
-    uuid_in,
 )
 from guardrails.windows import Calendar, containing
 from tests.actors import World
@@ -104,32 +101,6 @@ def test_every_moment_of_every_period_lies_in_one_slot(name: str, zone: str, sec
     assert list(period.slots) == sorted(set(period.slots))
     assert period.before_starts_at <= period.before_ends_at <= period.starts_at + timedelta(hours=1)
     assert len(period.labels) == len(period.slots)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("7", 7),
-        ("0", 0),
-        ("-7", None),
-        ("", None),
-        (None, None),
-        ("7.0", None),
-        ("٣", None),
-        ("9" * 19, None),
-        ("9" * 5000, None),
-    ],
-)
-def test_ids_in_addresses(text: str | None, number: int | None) -> None:
-    assert id_in(text) == number
-
-
-def test_text_in_addresses() -> None:
-    assert text_in(" gpt ", 10) == "gpt"
-    assert text_in("a\x00b", 10) == ""
-    assert text_in("x" * 11, 10) == ""
-    assert uuid_in("01a1f996-90a0-7000-8852-10aa9b5e519a") == UUID("01a1f996-90a0-7000-8852-10aa9b5e519a")
-    assert uuid_in("nonsense") is None
 
 
 @pytest.mark.parametrize("text", ["01a1f996-90a0-7000", "01A1F99690A07000", "req_01a1", "01a1f996-90a0-7000-8852-10aa9b5e519a"])

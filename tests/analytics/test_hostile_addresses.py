@@ -11,7 +11,7 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics.filters import Filters, id_in, text_in, url_with
+from analytics.filters import Filters, url_with
 from guardrails.services.bindings import bind
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
@@ -61,20 +61,6 @@ def test_a_row_that_cannot_be_is_absent(world: World, path: str) -> None:
     client = signed_in(world, "alice")
     for row in ("0", "9223372036854775807", "9223372036854775808", "-1", "x", "9" * 60, "%00"):
         assert client.get(f"/o/{world.acme.slug}/{path.format(row)}").status_code == 404, row
-
-
-@given(st.text())
-def test_an_id_is_a_number_that_a_row_can_have_or_nothing(text: str) -> None:
-    number = id_in(text)
-    assert number is None or (0 <= number < 2**63 and str(number) == text.lstrip("0").rjust(1, "0"))
-
-
-@given(st.text(), st.integers(0, 50))
-def test_text_is_short_printable_and_without_spaces_at_its_ends(text: str, length: int) -> None:
-    read = text_in(text, length)
-    assert len(read) <= length
-    assert read == read.strip()
-    assert read.isprintable()
 
 
 @given(QUERIES, st.sampled_from(["period", "group", "model"]), st.none() | VALUES)

@@ -185,6 +185,7 @@ def test_a_disconnected_person_is_judged_anew(world: World, provider: OidcProvid
     admin, page = browser(world.alice), f"{page_of(world)}{sso.connection.pk}/people/"
     assert sso.address("mia") in told(admin.get(page, {"q": "MIA@"}))
     assert "Nobody found" in told(admin.get(page, {"q": "nobody"}))
+    assert sso.address("mia") in told(admin.get(page, {"q": "a\0b"}))
     assert "is disconnected" in told(admin.post(f"{page}{identity.pk}/disconnect/", follow=True))
     assert sso.connection.identities.count() == 0
     assert admin.post(f"{page}{identity.pk}/disconnect/").status_code == 404
