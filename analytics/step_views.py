@@ -16,7 +16,7 @@ from orgs.services.organizations import close_first_steps
 @org_view(Permission.MANAGE_SETTINGS)
 def steps(request: OrgRequest) -> HttpResponse:
     """Nothing once all are done, or the list was closed."""
-    request.actor.require(Permission.MANAGE_SETTINGS, request.organization.root)
+    request.actor.require_everywhere(Permission.MANAGE_SETTINGS)
     found = first_steps(request.organization) if shows_first_steps(request.actor) else []
     done = sum(step.is_done for step in found)
     if done == len(found):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.money import display_usd
 from gateway_project.lib.queries import id_in
@@ -21,6 +20,7 @@ from guardrails.policy_selectors import uses_of
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
 from guardrails.subjects import Subject, find, search
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -104,7 +104,7 @@ def override(request: OrgRequest, policy_id: int) -> HttpResponse:
                 limit, subject=subject, amount=typed["amount"], until=form.ends_at, reason=typed["reason"], by=request.actor
             )
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"{limit_words(limit.kind, limit.window, typed['amount'])} more for {subject}.")
             return _done(request, found)
@@ -146,11 +146,9 @@ def end(request: OrgRequest, override_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GUARDRAILS)
 def resume(request: OrgRequest, override_id: int) -> HttpResponse:
     found = _override(request, override_id)
-    try:
-        overrides.resume_override(found, by=request.actor)
-        messages.success(request, f"The exception for {found.subject} applies again.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(
+        request, lambda: overrides.resume_override(found, by=request.actor), f"The exception for {found.subject} applies again."
+    )
     return _done(request, found.limit.policy)
 
 
@@ -192,7 +190,7 @@ def _limit_context(request: OrgRequest, policy: Policy, limit: Limit, subject: S
     }
 
 
-def _done(request: HttpRequest, policy: Policy) -> HttpResponse:
+def _done(request: OrgRequest, policy: Policy) -> HttpResponse:
     """Back to the policy, from a dialog or from a page."""
     url = policy_url(policy, org=policy.organization.slug)
-    return HttpResponseClientRedirect(url) if getattr(request, "htmx", False) else redirect(url)
+    return go_to(request, url)

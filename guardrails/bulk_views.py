@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
-from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.queries import ids_in
 from orgs.actor import Actor
+from orgs.answers import go_to
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey
@@ -74,7 +74,7 @@ def bulk(request: OrgRequest) -> HttpResponse:
         outcomes = [] if error else _done(action, keys, by=request.actor)
         if outcomes and not any(outcome.refusal for outcome in outcomes):
             messages.success(request, f"{_counted(keys)} {action.done}.")
-            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+            return go_to(request, back)
     context: dict[str, Any] = {
         "action": action,
         "name": query.get("action"),

@@ -17,7 +17,6 @@ from guardrails import entries
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
 from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
-from orgs.errors import Refused
 from orgs.models import Application, Group, User
 from orgs.permissions import Permission
 from orgs.selectors import bindable_applications, key_homes, members_to_key
@@ -256,12 +255,6 @@ class LimitsForm(forms.Form):
     @property
     def rules(self) -> dict[str, list[str]]:
         return {kind: self.cleaned_data[kind] for kind in KeyRules._fields}
-
-
-def show_refusal(form: forms.Form, refused: Refused, *, fields: dict[str, str] | None = None) -> None:
-    """A service's refusal beside the field it is about; `fields` names those that the form calls otherwise."""
-    name = (fields or {}).get(refused.field or "", refused.field)
-    form.add_error(name if name in form.fields else None, refused.message)
 
 
 def _choose_from(field: forms.Field, rows: list[Any], queryset: QuerySet[Any]) -> None:

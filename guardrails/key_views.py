@@ -7,12 +7,11 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
-from django_htmx.http import HttpResponseClientRedirect
 
-from guardrails.forms import show_refusal
 from guardrails.key_forms import EditKeyForm, RotateForm
 from guardrails.pages import key_url
 from guardrails.views import FORM_FIELDS, show_once
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id
@@ -32,7 +31,7 @@ def edit(request: OrgRequest, key_id: int) -> HttpResponse:
         return render(request, "guardrails/partials/_attribution.html", {"form": form})
     if form.is_valid() and _edited(found, form, request):
         messages.success(request, f"{form.cleaned_data['name']} is changed from the next call on.")
-        return _to(request, key_url(found))
+        return go_to(request, key_url(found))
     context = {"form": form, "key": found, "form_action": request.path, "dialog_size": "modal-lg", "back_url": key_url(found)}
     return render(request, "guardrails/edit_key.html", context, status=422 if form.is_bound else 200)
 
@@ -73,11 +72,7 @@ def rotate(request: OrgRequest, key_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
 def end_old(request: OrgRequest, key_id: int) -> HttpResponse:
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    try:
-        end_old_text(found, by=request.actor)
-        messages.success(request, "The old text is refused from the next call on.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: end_old_text(found, by=request.actor), "The old text is refused from the next call on.")
     return redirect(key_url(found))
 
 
@@ -85,11 +80,7 @@ def end_old(request: OrgRequest, key_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
 def disable(request: OrgRequest, key_id: int) -> HttpResponse:
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    try:
-        disable_key(found, by=request.actor)
-        messages.success(request, f"{found.name} is disabled: its next call is refused.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: disable_key(found, by=request.actor), f"{found.name} is disabled: its next call is refused.")
     return redirect(key_url(found))
 
 
@@ -97,11 +88,7 @@ def disable(request: OrgRequest, key_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
 def enable(request: OrgRequest, key_id: int) -> HttpResponse:
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)
-    try:
-        enable_key(found, by=request.actor)
-        messages.success(request, f"{found.name} is enabled again.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: enable_key(found, by=request.actor), f"{found.name} is enabled again.")
     return redirect(key_url(found))
 
 
@@ -115,7 +102,7 @@ def delete(request: OrgRequest, key_id: int) -> HttpResponse:
         error = _deleted(found, request)
         if not error:
             messages.success(request, f"{found.name} is deleted.")
-            return _to(request, reverse("guardrails:keys", kwargs={"org": request.organization.slug}))
+            return go_to(request, reverse("guardrails:keys", kwargs={"org": request.organization.slug}))
     context = {
         "form_action": request.path,
         "back_url": key_url(found),
@@ -139,8 +126,3 @@ def _deleted(found: ApiKey, request: OrgRequest) -> str:
     except Refused as refused:
         return refused.message
     return ""
-
-
-def _to(request: OrgRequest, url: str) -> HttpResponse:
-    """Out of a dialog the browser goes there as a whole."""
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)

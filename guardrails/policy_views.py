@@ -10,7 +10,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from guardrails import offered
 from guardrails.limit_rows import CHOICES, Row
@@ -39,6 +38,7 @@ from guardrails.policy_selectors import (
     warnings_about,
 )
 from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
+from orgs.answers import go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -125,7 +125,7 @@ def new_policy(request: OrgRequest) -> HttpResponse:
         try:
             made = create_policy(request.organization, by=request.actor, **form.wanted)
         except Refused as refused:
-            show_refusal(form, refused)
+            _show(form, refused)
         else:
             messages.success(request, f"The policy {made} was created. It governs nobody until you bind it.")
             return redirect(policy_url(made, org=request.organization.slug))
@@ -141,7 +141,7 @@ def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
         try:
             change_policy(found, by=request.actor, **form.wanted)
         except Refused as refused:
-            show_refusal(form, refused)
+            _show(form, refused)
         else:
             messages.success(request, "Saved. It counts from the next call on; what was spent stays spent.")
             return redirect(policy_url(found, org=request.organization.slug))
@@ -181,8 +181,7 @@ def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
         error = _deleted(found, request)
         if not error:
             messages.success(request, f"The policy {found.name} was deleted.")
-            back = _list_url(request)
-            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+            return go_to(request, _list_url(request))
     context = {
         "form_action": request.path,
         "back_url": policy_url(found, org=request.organization.slug),
@@ -211,9 +210,9 @@ def changeable(request: OrgRequest, policy_id: int) -> Policy:
     return found
 
 
-def show_refusal(form: PolicyForm, refused: Refused) -> None:
+def _show(form: PolicyForm, refused: Refused) -> None:
     if not form.refuse_row(refused.field or "", refused.message):
-        form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+        show_refusal(form, refused)
 
 
 def _form_page(request: OrgRequest, form: PolicyForm, *, back: str, policy: Policy | None = None) -> HttpResponse:

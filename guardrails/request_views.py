@@ -9,13 +9,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from guardrails import requests
-from guardrails.forms import show_refusal
 from guardrails.models import Request
 from guardrails.request_forms import AnswerForm, ApproveForm, AskForm, DirectForm
 from guardrails.request_pages import model_rows, request_rows
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -134,11 +133,7 @@ def revoke(request: OrgRequest, request_id: int) -> HttpResponse:
 @org_view(Permission.VIEW_OWN)
 def withdraw(request: OrgRequest, request_id: int) -> HttpResponse:
     found = requests.access_request_by_id(request.actor, request_id)
-    try:
-        requests.withdraw(found, by=request.actor)
-        messages.success(request, f"You no longer ask for {found.model}.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: requests.withdraw(found, by=request.actor), f"You no longer ask for {found.model}.")
     return redirect(_home(request))
 
 
@@ -149,8 +144,7 @@ def _form(request: OrgRequest, form: Any, template: str, *, asked: Request | Non
 
 def _done(request: OrgRequest, words: str) -> HttpResponse:
     messages.success(request, words)
-    home = _home(request)
-    return HttpResponseClientRedirect(home) if request.htmx else redirect(home)
+    return go_to(request, _home(request))
 
 
 def _home(request: OrgRequest) -> str:

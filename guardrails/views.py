@@ -9,11 +9,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from guardrails import example_call
-from guardrails.forms import LimitsForm, NewKeyForm, show_refusal
+from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.key_lines import events
 from guardrails.pages import key_filters, key_page_parts, key_rows, key_url, page_urls
 from guardrails.selectors import audit_lines, key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
+from orgs.answers import show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id

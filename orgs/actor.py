@@ -107,6 +107,11 @@ class Actor:
         if not self.can(permission, group):
             raise NotAllowed(permission, group=group)
 
+    def require_everywhere(self, permission: Permission) -> None:
+        """At the root. Raises NotAllowed, which names it: who manages only a part of the tree is told so."""
+        if not self.can_everywhere(permission):
+            raise NotAllowed(permission, group=self.organization.root)
+
     def belongs_to(self, group: Group) -> bool:
         """Whether one of its live memberships is at this very node."""
         return any(membership.group_id == group.pk for membership in self.memberships)

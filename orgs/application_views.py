@@ -10,9 +10,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from orgs import tree
+from orgs.answers import confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.group_forms import ApplicationForm
@@ -72,10 +72,10 @@ def new(request: OrgRequest) -> HttpResponse:
         try:
             made = create_application(typed.pop("group"), by=request.actor, **typed)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"The application {made} was created. Keys can name it now.")
-            return _leave(request, _url(request, made))
+            return go_to(request, _url(request, made))
     return _form_page(request, form, title="New application", verb="Create application", back=_list_url(request))
 
 
@@ -88,10 +88,10 @@ def edit(request: OrgRequest, application_id: int) -> HttpResponse:
         try:
             change_application(found, by=request.actor, **form.cleaned_data)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, "Saved. It counts from the next call on.")
-            return _leave(request, _url(request, found))
+            return go_to(request, _url(request, found))
     return _form_page(request, form, title=f"Edit {found}", verb="Save", back=_url(request, found))
 
 
@@ -100,11 +100,10 @@ def edit(request: OrgRequest, application_id: int) -> HttpResponse:
 def archive(request: OrgRequest, application_id: int) -> HttpResponse:
     found, error = _managed(request, application_id), ""
     if request.method == "POST":
-        if request.POST.get("confirm", "").strip() == found.name:
-            archive_application(found, by=request.actor)
+        error = confirmed(request, lambda: archive_application(found, by=request.actor), name=found.name)
+        if not error:
             messages.success(request, f"{found} is archived. It can be brought back.")
-            return _leave(request, _list_url(request))
-        error = "The name is not the same."
+            return go_to(request, _list_url(request))
     context = {
         "form_action": request.path,
         "back_url": _url(request, found),
@@ -124,11 +123,7 @@ def archive(request: OrgRequest, application_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_APPLICATIONS)
 def restore(request: OrgRequest, application_id: int) -> HttpResponse:
     found = _managed(request, application_id)
-    try:
-        restore_application(found, by=request.actor)
-        messages.success(request, f"{found} is back: its keys work again.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: restore_application(found, by=request.actor), f"{found} is back: its keys work again.")
     return redirect(_url(request, found))
 
 
@@ -156,8 +151,3 @@ def _url(request: OrgRequest, found: Application) -> str:
 
 def _list_url(request: OrgRequest) -> str:
     return reverse("applications:list", kwargs={"org": request.organization.slug})
-
-
-def _leave(request: OrgRequest, url: str) -> HttpResponse:
-    """From a dialog or from a page."""
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)

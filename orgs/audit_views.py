@@ -85,7 +85,7 @@ def export(request: OrgRequest) -> HttpResponse:
 @require_POST
 @org_view(Permission.VIEW_AUDIT)
 def verify(request: OrgRequest) -> HttpResponse:
-    request.actor.require(Permission.VIEW_AUDIT, request.organization.root)
+    request.actor.require_everywhere(Permission.VIEW_AUDIT)
     verify_organization(request.organization)
     if not request.htmx:
         return redirect("audit:list", org=request.organization.slug)

@@ -11,12 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
+from orgs.answers import show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.services import domains as services
 from orgs.services.sso import access_domain_by_id
-from orgs.sso_forms import CodeForm, DomainForm, show_refusal
+from orgs.sso_forms import CodeForm, DomainForm
 from orgs.sso_pages import connection_in_use, domains_of
 
 MANAGE = Permission.MANAGE_SETTINGS
@@ -26,7 +27,7 @@ MANAGE = Permission.MANAGE_SETTINGS
 @org_view(MANAGE)
 def domains(request: OrgRequest) -> HttpResponse:
     """The list; a form on it adds one."""
-    request.actor.require(MANAGE, request.organization.root)
+    request.actor.require_everywhere(MANAGE)
     form = DomainForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
@@ -143,10 +144,7 @@ def _page(
 
 
 def _tried(request: OrgRequest, change: Callable[[], None]) -> HttpResponse:
-    try:
-        change()
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, change)
     return redirect(_list(request))
 
 

@@ -9,9 +9,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from orgs import consequences, tree
+from orgs.answers import confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.group_forms import KINDS, GroupForm, NewGroupForm, indented
@@ -71,10 +71,10 @@ def new(request: OrgRequest) -> HttpResponse:
         try:
             made = create_group(typed.pop("parent"), by=request.actor, **typed)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"The group {made} was created.")
-            return _leave(request, _list_url(request))
+            return go_to(request, _list_url(request))
     return _form_page(request, form, title="New group", verb="Create group", back=_list_url(request))
 
 
@@ -87,10 +87,10 @@ def edit(request: OrgRequest, group_id: int) -> HttpResponse:
         try:
             change_group(found, by=request.actor, **form.cleaned_data)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, "Saved.")
-            return _leave(request, _url(request, found))
+            return go_to(request, _url(request, found))
     return _form_page(request, form, title=f"Edit {found}", verb="Save", back=_url(request, found))
 
 
@@ -112,7 +112,7 @@ def move(request: OrgRequest, group_id: int) -> HttpResponse:
             error = refused.message
         else:
             messages.success(request, f"{found} lies in {place} now. Its next call counts there.")
-            return _leave(request, _list_url(request))
+            return go_to(request, _list_url(request))
     context = _move_context(request, found, place, grants, error) | _places(found, open_groups)
     if request.headers.get("hx-target", "").endswith("move-changes"):
         return render(request, "orgs/partials/_move_changes.html", context)
@@ -125,10 +125,10 @@ def archive(request: OrgRequest, group_id: int) -> HttpResponse:
     """What stops is named, and the name is typed."""
     found, error = _managed(request, group_id), ""
     if request.method == "POST":
-        error = _archived(request, found)
+        error = confirmed(request, lambda: archive_group(found, by=request.actor), name=found.name)
         if not error:
             messages.success(request, f"{found} is archived. It can be brought back.")
-            return _leave(request, _list_url(request))
+            return go_to(request, _list_url(request))
     counts = tree.counts_of(request.organization).get(found.pk, tree.Counts())
     context = {
         "form_action": request.path,
@@ -146,11 +146,7 @@ def archive(request: OrgRequest, group_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GROUPS)
 def restore(request: OrgRequest, group_id: int) -> HttpResponse:
     found = _managed(request, group_id)
-    try:
-        restore_group(found, by=request.actor)
-        messages.success(request, f"{found} is back: its keys work again.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: restore_group(found, by=request.actor), f"{found} is back: its keys work again.")
     return redirect(_url(request, found))
 
 
@@ -197,17 +193,6 @@ def _move_context(request: OrgRequest, found: Group, place: Group | None, grants
     }
 
 
-def _archived(request: OrgRequest, found: Group) -> str:
-    """Empty, or why the group is not archived."""
-    if request.POST.get("confirm", "").strip() != found.name:
-        return "The name is not the same."
-    try:
-        archive_group(found, by=request.actor)
-    except Refused as refused:
-        return refused.message
-    return ""
-
-
 def _losses(counts: tree.Counts) -> list[str]:
     keys = f"{counts.keys:,} API key{'' if counts.keys == 1 else 's'}"
     return [
@@ -229,8 +214,3 @@ def _url(request: OrgRequest, found: Group) -> str:
 
 def _list_url(request: OrgRequest) -> str:
     return reverse("groups:tree", kwargs={"org": request.organization.slug})
-
-
-def _leave(request: OrgRequest, url: str) -> HttpResponse:
-    """From a dialog or from a page."""
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)

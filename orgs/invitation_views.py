@@ -14,6 +14,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from gateway_project.lib.crypto import CannotDecrypt
 from orgs import invitation_mail, member_files
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.invitation_forms import FileForm, LinkForm, MailForm
@@ -52,7 +53,7 @@ def new_link(request: OrgRequest) -> HttpResponse:
                 by=request.actor,
             )
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             return _show_link(request, made)
     context = {"form": form, "form_action": request.path, "back_url": list_url(request)}
@@ -69,7 +70,7 @@ def by_mail(request: OrgRequest) -> HttpResponse:
         outcome = invite_many(people, group=form.group, role=form.role, expires_at=form.expires_at, by=request.actor)
         if outcome.made:
             _tell(request, outcome)
-            return _done(request, list_url(request))
+            return go_to(request, list_url(request))
         form.add_error("emails", " ".join(outcome.refused[:5]))
     context = {"form": form, "form_action": request.path, "back_url": list_url(request)}
     return render(request, "orgs/invitation_mail.html", context, status=422 if form.is_bound else 200)
@@ -89,11 +90,11 @@ def link(request: OrgRequest, invitation_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_MEMBERS)
 def revoke(request: OrgRequest, invitation_id: int) -> HttpResponse:
     found = access_invitation_by_id(request.actor, invitation_id)
-    try:
-        revoke_invitation(found, by=request.actor)
-        messages.success(request, "The invitation was taken back. Its link and mail no longer open anything.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(
+        request,
+        lambda: revoke_invitation(found, by=request.actor),
+        "The invitation was taken back. Its link and mail no longer open anything.",
+    )
     return redirect(list_url(request))
 
 
@@ -134,10 +135,7 @@ def listed(request: OrgRequest, import_id: int) -> HttpResponse:
     """The preview; posted to, it invites; afterwards, what became of each row."""
     found = access_import_by_id(request.actor, import_id)
     if request.method == "POST":
-        try:
-            imports.confirm(found, by=request.actor)
-        except Refused as refused:
-            messages.error(request, refused.message)
+        tried(request, lambda: imports.confirm(found, by=request.actor))
         return redirect(request.path)
     return render(request, "orgs/import.html", _import_context(request, found))
 
@@ -207,7 +205,3 @@ def _import_context(request: OrgRequest, found: MemberImport) -> dict[str, objec
         "is_running": found.status in (MemberImport.Status.QUEUED, MemberImport.Status.RUNNING),
         "back_url": list_url(request),
     }
-
-
-def _done(request: OrgRequest, url: str) -> HttpResponse:
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)

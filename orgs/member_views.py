@@ -7,9 +7,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from orgs.actor import Actor
+from orgs.answers import confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_grant_by_id, access_member_by_id, access_person_by_id
@@ -82,11 +82,8 @@ def history(request: OrgRequest, person_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_MEMBERS)
 def suspend(request: OrgRequest, member_id: int) -> HttpResponse:
     found = _membership(request, member_id)
-    try:
-        suspend_member(found, by=request.actor)
-        messages.success(request, f"{found.user} is suspended at {found.group} and below. Keys there stop with their next call.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    done = f"{found.user} is suspended at {found.group} and below. Keys there stop with their next call."
+    tried(request, lambda: suspend_member(found, by=request.actor), done)
     return redirect(_person_url(request, found))
 
 
@@ -94,11 +91,8 @@ def suspend(request: OrgRequest, member_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_MEMBERS)
 def resume(request: OrgRequest, member_id: int) -> HttpResponse:
     found = _membership(request, member_id)
-    try:
-        resume_member(found, by=request.actor)
-        messages.success(request, f"{found.user} is back at {found.group}, with its keys and roles.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    done = f"{found.user} is back at {found.group}, with its keys and roles."
+    tried(request, lambda: resume_member(found, by=request.actor), done)
     return redirect(_person_url(request, found))
 
 
@@ -111,10 +105,10 @@ def move(request: OrgRequest, member_id: int) -> HttpResponse:
         try:
             move_member(found, group=form.group, keep_roles=form.cleaned_data["keep_roles"], by=request.actor)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"{found.user} is in {form.group} now.")
-            return _done(request, _person_url(request, found))
+            return go_to(request, _person_url(request, found))
     loss = what_ends(found)
     context = {
         "form": form,
@@ -137,7 +131,7 @@ def remove(request: OrgRequest, member_id: int) -> HttpResponse:
         error = _removed(found, request)
         if not error:
             messages.success(request, f"{found.user} was removed from {found.group}.")
-            return _done(request, reverse("members:list", kwargs={"org": request.organization.slug}))
+            return go_to(request, reverse("members:list", kwargs={"org": request.organization.slug}))
     context = {
         "form_action": request.path,
         "back_url": _person_url(request, found),
@@ -161,10 +155,10 @@ def grant(request: OrgRequest, person_id: int) -> HttpResponse:
         try:
             made = grant_role(user, role=form.role, group=form.cleaned_data["group"], by=request.actor)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"{user} is {made.label} of {made.group} now.")
-            return _done(request, back)
+            return go_to(request, back)
     context = {"form": form, "person": user, "form_action": request.path, "back_url": back}
     return render(request, "orgs/member_grant.html", context, status=422 if form.is_bound else 200)
 
@@ -173,11 +167,7 @@ def grant(request: OrgRequest, person_id: int) -> HttpResponse:
 @org_view(Permission.GRANT_ROLES)
 def end_grant(request: OrgRequest, grant_id: int) -> HttpResponse:
     found = access_grant_by_id(request.actor, grant_id)
-    try:
-        revoke_role(found, by=request.actor)
-        messages.success(request, f"{found.user} is no longer {found.label} of {found.group}.")
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: revoke_role(found, by=request.actor), f"{found.user} is no longer {found.label} of {found.group}.")
     return redirect(_back_from(request, found))
 
 
@@ -187,10 +177,10 @@ def leave(request: OrgRequest) -> HttpResponse:
     """One's own way out."""
     error = ""
     if request.method == "POST":
-        error = _left(request)
+        error = confirmed(request, lambda: leave_organization(request.actor), name=request.organization.name)
         if not error:
             messages.success(request, f"You have left {request.organization}.")
-            return _done(request, "/")
+            return go_to(request, "/")
     loss = [words for membership in request.actor.memberships for words in losses(membership)]
     context = {
         "form_action": request.path,
@@ -239,26 +229,12 @@ def _back_from(request: OrgRequest, found: RoleGrant) -> str:
     return request.organization.get_absolute_url() if own else person_url(found.user_id, org=request.organization.slug)
 
 
-def _done(request: OrgRequest, url: str) -> HttpResponse:
-    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
-
-
 def _removed(found: Membership, request: OrgRequest) -> str:
     """Empty, or why it is not removed."""
     if request.POST.get("confirm", "").strip().lower() != found.user.email.lower():
         return "The address is not the same."
     try:
         remove_member(found, by=request.actor)
-    except Refused as refused:
-        return refused.message
-    return ""
-
-
-def _left(request: OrgRequest) -> str:
-    if request.POST.get("confirm", "").strip() != request.organization.name:
-        return "The name is not the same."
-    try:
-        leave_organization(request.actor)
     except Refused as refused:
         return refused.message
     return ""

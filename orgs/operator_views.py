@@ -10,8 +10,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import SignedInRequest, staff_view
 from orgs.errors import Refused
 from orgs.operator_forms import FreezeForm
@@ -60,7 +60,7 @@ def freeze_person(request: SignedInRequest, user_id: int) -> HttpResponse:
 def unfreeze_person(request: SignedInRequest, user_id: int) -> HttpResponse:
     person = person_by_id(user_id)
     back = reverse("platform:people")
-    return _tried(request, partial(freezing.unfreeze_person, person, by=_operator(request)), name=str(person), back=back)
+    return _thaw(request, partial(freezing.unfreeze_person, person, by=_operator(request)), name=str(person), back=back)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -81,7 +81,7 @@ def unfreeze_organization(request: SignedInRequest, organization_id: int) -> Htt
     organization = organization_by_id(organization_id)
     back = reverse("platform:organizations")
     thaw = partial(freezing.unfreeze_organization, organization, by=_operator(request))
-    return _tried(request, thaw, name=organization.name, back=back)
+    return _thaw(request, thaw, name=organization.name, back=back)
 
 
 def _operator(request: SignedInRequest) -> Operator:
@@ -96,19 +96,14 @@ def _freeze(
         try:
             freeze(form.cleaned_data["reason"])
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"{name} is frozen. It counts on the next call.")
-            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+            return go_to(request, back)
     context = {"form": form, "form_action": request.path, "back_url": back, "name": name, "losses": losses}
     return render(request, "platform/freeze.html", context, status=422 if form.is_bound else 200)
 
 
-def _tried(request: SignedInRequest, thaw: Callable[[], None], *, name: str, back: str) -> HttpResponse:
-    try:
-        thaw()
-    except Refused as refused:
-        messages.error(request, refused.message)
-    else:
-        messages.success(request, f"{name} is no longer frozen.")
+def _thaw(request: SignedInRequest, thaw: Callable[[], None], *, name: str, back: str) -> HttpResponse:
+    tried(request, thaw, f"{name} is no longer frozen.")
     return redirect(back)

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from orgs.answers import show_refusal
 from orgs.doors import SignedInRequest, signed_in_view
 from orgs.errors import Refused
 from orgs.forms import offered_time_zones
@@ -25,7 +26,7 @@ def new(request: SignedInRequest) -> HttpResponse:
         try:
             made = create_organization(owner=request.user, **form.cleaned_data)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             messages.success(request, f"{made} is yours. Groups, people and budgets come next.")
             return redirect(made)

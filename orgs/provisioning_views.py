@@ -7,10 +7,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
+from orgs.answers import go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
-from orgs.errors import NotAllowed, Refused
+from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.provisioning_forms import LinkForm, TokenForm
 from orgs.provisioning_pages import access_directory_group_by_id, page_context, provisioning_of
@@ -22,7 +22,7 @@ MANAGE = Permission.MANAGE_SETTINGS
 @require_safe
 @org_view(MANAGE)
 def page(request: OrgRequest) -> HttpResponse:
-    _require(request)
+    request.actor.require_everywhere(MANAGE)
     return render(request, "orgs/provisioning.html", page_context(request, request.actor))
 
 
@@ -30,14 +30,14 @@ def page(request: OrgRequest) -> HttpResponse:
 @org_view(MANAGE)
 def token(request: OrgRequest) -> HttpResponse:
     """A first one, or another in place of the one that works now."""
-    _require(request)
+    request.actor.require_everywhere(MANAGE)
     row = provisioning_of(request.actor)
     form = TokenForm(request.POST if request.method == "POST" else None, actor=request.actor, row=row)
     if form.is_valid():
         try:
             text = services.issue_token(group=form.cleaned_data["group"], by=request.actor)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             shown = {"token": text, "back_url": _home(request), **page_context(request, request.actor)}
             return render(request, "orgs/provisioning_token.html", shown)
@@ -47,7 +47,7 @@ def token(request: OrgRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
 def revoke(request: OrgRequest) -> HttpResponse:
-    _require(request)
+    request.actor.require_everywhere(MANAGE)
     row = provisioning_of(request.actor)
     if row is None or row.digest is None:
         return redirect(_home(request))
@@ -70,7 +70,7 @@ def revoke(request: OrgRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
 def default_group(request: OrgRequest) -> HttpResponse:
-    _require(request)
+    request.actor.require_everywhere(MANAGE)
     row = provisioning_of(request.actor)
     if row is None:
         return redirect(_home(request))
@@ -79,7 +79,7 @@ def default_group(request: OrgRequest) -> HttpResponse:
         try:
             services.choose_group(row, group=form.cleaned_data["group"], by=request.actor)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             return _done(request, f"Who comes from now on is a member of {form.cleaned_data['group']}.")
     return _form(request, form, "orgs/provisioning_group.html", row=row)
@@ -89,23 +89,17 @@ def default_group(request: OrgRequest) -> HttpResponse:
 @org_view(MANAGE)
 def link(request: OrgRequest, directory_group_id: int) -> HttpResponse:
     """What being in a group of the directory gives."""
-    _require(request)
+    request.actor.require_everywhere(MANAGE)
     row = access_directory_group_by_id(request.actor, directory_group_id)
     form = LinkForm(request.POST if request.method == "POST" else None, actor=request.actor, row=row)
     if form.is_valid():
         try:
             services.link_group(row, by=request.actor, **form.cleaned_data)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             return _done(request, f"{row} is saved. It counts from the next call on.")
     return _form(request, form, "orgs/provisioning_link.html", row=row)
-
-
-def _require(request: OrgRequest) -> None:
-    """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
-    if not request.actor.can_everywhere(MANAGE):
-        raise NotAllowed(MANAGE, group=request.organization.root)
 
 
 def _form(request: OrgRequest, form: TokenForm | LinkForm, template: str, **more: object) -> HttpResponse:
@@ -115,7 +109,7 @@ def _form(request: OrgRequest, form: TokenForm | LinkForm, template: str, **more
 
 def _done(request: OrgRequest, words: str) -> HttpResponse:
     messages.success(request, words)
-    return HttpResponseClientRedirect(_home(request)) if request.htmx else redirect(_home(request))
+    return go_to(request, _home(request))
 
 
 def _home(request: OrgRequest) -> str:

@@ -7,8 +7,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
+from orgs.answers import confirmed, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.lookups import access_role_by_id
@@ -40,7 +40,7 @@ def new_role(request: OrgRequest) -> HttpResponse:
                 typed["group"], name=typed["name"], description=typed["description"], permissions=form.named, by=request.actor
             )
         except (Refused, NotAllowed) as refused:
-            show_refusal(form, refused)
+            _show(form, refused)
         else:
             messages.success(request, f"The role {made} was made. Nobody holds it yet: grant it on a member's page.")
             return redirect(list_url(request))
@@ -57,7 +57,7 @@ def edit(request: OrgRequest, role_id: int) -> HttpResponse:
         try:
             change_role(role, name=typed["name"], description=typed["description"], permissions=form.named, by=request.actor)
         except (Refused, NotAllowed) as refused:
-            show_refusal(form, refused)
+            _show(form, refused)
         else:
             messages.success(request, "Saved. It counts for everyone who holds the role, from their next request on.")
             return redirect(list_url(request))
@@ -83,11 +83,10 @@ def delete(request: OrgRequest, role_id: int) -> HttpResponse:
     role = _changeable(request, role_id)
     error = ""
     if request.method == "POST":
-        error = _deleted(role, request)
+        error = confirmed(request, lambda: delete_role(role, by=request.actor), name=role.name)
         if not error:
             messages.success(request, f"The role {role.name} was deleted.")
-            back = list_url(request)
-            return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+            return go_to(request, list_url(request))
     context = {
         "form_action": request.path,
         "back_url": list_url(request),
@@ -104,12 +103,12 @@ def list_url(request: OrgRequest) -> str:
     return reverse("roles:list", kwargs={"org": request.organization.slug})
 
 
-def show_refusal(form: RoleForm, refused: Refused | NotAllowed) -> None:
+def _show(form: RoleForm, refused: Refused | NotAllowed) -> None:
     """What one may not do oneself is said beside the permissions."""
     if isinstance(refused, NotAllowed):
         form.add_error("permissions", f"You may not do “{refused.permission.label.lower()}” at {refused.group} yourself.")
     else:
-        form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+        show_refusal(form, refused)
 
 
 def _changeable(request: OrgRequest, role_id: int) -> Role:
@@ -124,14 +123,3 @@ def _changeable(request: OrgRequest, role_id: int) -> Role:
 def _form_page(request: OrgRequest, form: RoleForm, *, role: Role | None = None) -> HttpResponse:
     context = {"form": form, "role": role, "back_url": list_url(request)}
     return render(request, "orgs/role_form.html", context, status=422 if form.is_bound else 200)
-
-
-def _deleted(role: Role, request: OrgRequest) -> str:
-    """Empty, or why it is not deleted."""
-    if request.POST.get("confirm", "").strip() != role.name:
-        return "The name is not the same."
-    try:
-        delete_role(role, by=request.actor)
-    except Refused as refused:
-        return refused.message
-    return ""

@@ -8,7 +8,6 @@ from django import forms
 from django.http import QueryDict
 
 from orgs.actor import ABOVE, Actor
-from orgs.errors import Refused
 from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, unarchived
@@ -133,8 +132,3 @@ class SamlForm(forms.Form):
 def configuration_form(connection: SsoConnection, data: QueryDict | None = None) -> OidcForm | SamlForm:
     """What the identity provider gives, by the connection's protocol."""
     return (OidcForm if connection.kind == SsoConnection.Kind.OIDC else SamlForm)(data, connection=connection)
-
-
-def show_refusal(form: forms.Form, refused: Refused) -> None:
-    """A service's refusal, beside the field it is about."""
-    form.add_error(refused.field if refused.field in form.fields else None, refused.message)

@@ -14,12 +14,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from gateway_project.lib.queries import text_in
+from orgs.answers import show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.services import sso as services
 from orgs.sso import attempts
-from orgs.sso_forms import NewConnectionForm, OidcForm, UseForm, configuration_form, show_refusal
+from orgs.sso_forms import NewConnectionForm, OidcForm, UseForm, configuration_form
 from orgs.sso_models import SsoConnection
 from orgs.sso_pages import connection_page, connections_of, verified_domains_of
 
@@ -31,7 +32,7 @@ MOST_PEOPLE = 100
 @require_safe
 @org_view(MANAGE)
 def connections(request: OrgRequest) -> HttpResponse:
-    request.actor.require(MANAGE, request.organization.root)
+    request.actor.require_everywhere(MANAGE)
     context = {"connections": connections_of(request.organization), "domains": verified_domains_of(request.organization)}
     return render(request, "orgs/sso/connections.html", context)
 
@@ -39,7 +40,7 @@ def connections(request: OrgRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
 def new(request: OrgRequest) -> HttpResponse:
-    request.actor.require(MANAGE, request.organization.root)
+    request.actor.require_everywhere(MANAGE)
     form = NewConnectionForm(request.POST if request.method == "POST" else None, actor=request.actor)
     if form.is_valid():
         chosen, use = form.cleaned_data, form.use
@@ -104,7 +105,7 @@ def use(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def test(request: OrgRequest, connection_id: int) -> HttpResponse:
     found = services.access_connection_by_id(request.actor, connection_id)
-    return _changed(request, found, lambda: services.test_connection(found, by=request.actor), None)
+    return _changed(request, found, lambda: services.test_connection(found, by=request.actor))
 
 
 @require_POST
@@ -151,12 +152,11 @@ def people(request: OrgRequest, connection_id: int) -> HttpResponse:
 def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> HttpResponse:
     found = services.access_connection_by_id(request.actor, connection_id)
     identity = services.access_identity_by_id(found, identity_id)
-    try:
-        services.disconnect(identity, by=request.actor)
-    except Refused as refused:
-        messages.error(request, refused.message)
-    else:
-        messages.success(request, f"{identity.user.email} is disconnected. The next sign-in there is judged as a first one.")
+    tried(
+        request,
+        lambda: services.disconnect(identity, by=request.actor),
+        f"{identity.user.email} is disconnected. The next sign-in there is judged as a first one.",
+    )
     return redirect("sso_console:people", org=request.organization.slug, connection_id=found.pk)
 
 
@@ -165,12 +165,7 @@ def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> Htt
 def delete(request: OrgRequest, connection_id: int) -> HttpResponse:
     found = services.access_connection_by_id(request.actor, connection_id)
     if request.method == "POST":
-        try:
-            services.delete_connection(found, by=request.actor)
-        except Refused as refused:
-            messages.error(request, refused.message)
-        else:
-            messages.success(request, f"{found} is deleted.")
+        tried(request, lambda: services.delete_connection(found, by=request.actor), f"{found} is deleted.")
         return redirect(_list(request))
     people = found.identities.count()
     context = {
@@ -193,14 +188,8 @@ def _page(request: OrgRequest, found: SsoConnection, *, configuration: Form, use
     return render(request, "orgs/sso/connection.html", context, status=status)
 
 
-def _changed(request: OrgRequest, found: SsoConnection, change: Callable[[], object], done: str | None) -> HttpResponse:
-    try:
-        change()
-    except Refused as refused:
-        messages.error(request, refused.message)
-    else:
-        if done:
-            messages.success(request, done)
+def _changed(request: OrgRequest, found: SsoConnection, change: Callable[[], object], done: str = "") -> HttpResponse:
+    tried(request, change, done)
     return redirect(_address(request, found))
 
 

@@ -7,6 +7,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
 from orgs.adapters import INVITATION
+from orgs.answers import show_refusal
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
 from orgs.forms import SettingsForm, offered_time_zones, sections_of
@@ -43,7 +44,7 @@ def switch(request: SignedInRequest, org: str) -> HttpResponse:
 @org_view(Permission.MANAGE_SETTINGS)
 def settings(request: OrgRequest) -> HttpResponse:
     """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
-    request.actor.require(Permission.MANAGE_SETTINGS, request.organization.root)
+    request.actor.require_everywhere(Permission.MANAGE_SETTINGS)
     remembered = SINCE.format(request.organization.slug)
     since = parse_datetime(request.session.get(remembered, ""))
     form = SettingsForm(request.POST if request.method == "POST" else None, organization=request.organization, since=since)
@@ -51,7 +52,7 @@ def settings(request: OrgRequest) -> HttpResponse:
         try:
             change_settings(request.organization, by=request.actor, **form.settings)
         except Refused as refused:
-            form.add_error(refused.field if refused.field in form.fields else None, refused.message)
+            show_refusal(form, refused)
         else:
             # Whoever switches the approval of models off and on again finds its date still there.
             request.session[remembered] = form.chosen_since.isoformat() if form.chosen_since else ""

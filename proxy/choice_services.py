@@ -55,7 +55,7 @@ def set_baseline(name: str, *, by: Actor) -> None:
 @contextmanager
 def _choosing(by: Actor) -> Iterator[RoutingChoice]:
     with changing(by.organization):
-        by.require(Permission.MANAGE_ROUTING, by.organization.root)
+        by.require_everywhere(Permission.MANAGE_ROUTING)
         choice = choice_of(by.organization)
         before = _facts(choice)
         yield choice

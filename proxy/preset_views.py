@@ -9,11 +9,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
 from guardrails import example_call
-from guardrails.forms import show_refusal
 from guardrails.policy_pages import with_undo
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -90,12 +89,7 @@ def archive(request: OrgRequest, preset_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_ROUTING)
 def restore(request: OrgRequest, preset_id: int) -> HttpResponse:
     found = _changeable(request, preset_id)
-    try:
-        naming_services.restore_preset(found, by=request.actor)
-    except Refused as refused:
-        messages.error(request, refused.message)
-    else:
-        messages.success(request, f"The preset {found} is back.")
+    tried(request, lambda: naming_services.restore_preset(found, by=request.actor), f"The preset {found} is back.")
     return _back(request)
 
 
@@ -114,7 +108,7 @@ def _form_page(request: OrgRequest, form: PresetForm, *, preset: Preset | None =
 
 
 def _back(request: OrgRequest) -> HttpResponse:
-    return HttpResponseClientRedirect(_list_url(request)) if request.htmx else redirect(_list_url(request))
+    return go_to(request, _list_url(request))
 
 
 def _list_url(request: OrgRequest) -> str:

@@ -7,13 +7,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
-from guardrails.forms import show_refusal
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -70,7 +69,7 @@ def edit(request: OrgRequest, provider_key_id: int) -> HttpResponse:
 def test(request: OrgRequest, provider_key_id: int) -> HttpResponse:
     key = services.access_provider_key_by_id(request.actor, provider_key_id)
     result = key_tests.ask(key)
-    return _tried(request, lambda: services.note_test(key, passed=result.passed, result=result.text, by=request.actor), None)
+    return _tried(request, lambda: services.note_test(key, passed=result.passed, result=result.text, by=request.actor))
 
 
 @require_POST
@@ -109,13 +108,9 @@ def _afterwards(key: ProviderKey) -> str:
     return f"Calls of {key.group} go with the next key above, or with the gateway's own, charged to the credit pool."
 
 
-def _tried(request: OrgRequest, change: Callable[[], object], done: str | None) -> HttpResponse:
-    try:
-        change()
-    except Refused as refused:
-        messages.error(request, refused.message)
-        return _back(request)
-    return _done(request, done) if done else _back(request)
+def _tried(request: OrgRequest, change: Callable[[], object], done: str = "") -> HttpResponse:
+    tried(request, change, done)
+    return go_to(request, _home(request))
 
 
 def _form(request: OrgRequest, form: Any, template: str, **more: Any) -> HttpResponse:
@@ -125,12 +120,7 @@ def _form(request: OrgRequest, form: Any, template: str, **more: Any) -> HttpRes
 
 def _done(request: OrgRequest, words: str) -> HttpResponse:
     messages.success(request, words)
-    return _back(request)
-
-
-def _back(request: OrgRequest) -> HttpResponse:
-    home = _home(request)
-    return HttpResponseClientRedirect(home) if request.htmx else redirect(home)
+    return go_to(request, _home(request))
 
 
 def _home(request: OrgRequest) -> str:

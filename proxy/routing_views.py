@@ -9,9 +9,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import HttpResponseClientRedirect
 
-from guardrails.forms import show_refusal
+from orgs.answers import go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -143,7 +142,7 @@ def _chosen(request: OrgRequest, change: Callable[[], None]) -> HttpResponse:
 
 def _done(request: OrgRequest, words: str) -> HttpResponse:
     messages.success(request, words)
-    return HttpResponseClientRedirect(_url(request)) if request.htmx else redirect(_url(request))
+    return go_to(request, _url(request))
 
 
 def _url(request: OrgRequest) -> str:

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from guardrails.forms import show_refusal
+from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -76,10 +76,7 @@ def cancel(request: OrgRequest, simulation_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GUARDRAILS)
 def again(request: OrgRequest, simulation_id: int) -> HttpResponse:
     found = services.access_simulation_by_id(request.actor, simulation_id)
-    try:
-        services.start_again(found, by=request.actor)
-    except Refused as refused:
-        messages.error(request, refused.message)
+    tried(request, lambda: services.start_again(found, by=request.actor))
     return redirect(_url(found))
 
 
@@ -88,14 +85,9 @@ def again(request: OrgRequest, simulation_id: int) -> HttpResponse:
 def delete(request: OrgRequest, simulation_id: int) -> HttpResponse:
     found = services.access_simulation_by_id(request.actor, simulation_id)
     if request.method == "POST":
-        try:
-            services.delete(found, by=request.actor)
-        except Refused as refused:
-            messages.error(request, refused.message)
-        else:
-            messages.success(request, f"{found.name} is deleted.")
+        tried(request, lambda: services.delete(found, by=request.actor), f"{found.name} is deleted.")
         back = reverse("simulations:list", kwargs={"org": request.organization.slug})
-        return HttpResponseClientRedirect(back) if request.htmx else redirect(back)
+        return go_to(request, back)
     context = {
         "form_action": request.path,
         "back_url": _url(found),

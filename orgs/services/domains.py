@@ -246,4 +246,4 @@ def _fresh(domain: Domain, *, by: Actor) -> Domain:
 
 
 def _require(by: Actor) -> None:
-    by.require(Permission.MANAGE_SETTINGS, by.organization.root)
+    by.require_everywhere(Permission.MANAGE_SETTINGS)

@@ -42,7 +42,7 @@ def issue_token(*, group: Group, by: Actor) -> str:
 def revoke_token(row: Provisioning, *, by: Actor) -> None:
     """The directory is answered no more. Whom it brought in stays."""
     with changing(by.organization):
-        by.require(Permission.MANAGE_SETTINGS, by.organization.root)
+        by.require_everywhere(Permission.MANAGE_SETTINGS)
         row.refresh_from_db()
         if row.digest is not None:
             audit("provisioning.token_revoked", by=by, target=row, before={"last_four": row.last_four})
@@ -92,7 +92,7 @@ def refuse_deactivated(group: Group, *, user: User | None) -> None:
 
 def _judged(group: Group, *, by: Actor) -> Group:
     """Raises Refused, NotAllowed."""
-    by.require(Permission.MANAGE_SETTINGS, by.organization.root)
+    by.require_everywhere(Permission.MANAGE_SETTINGS)
     if by.organization.kind == Organization.Kind.PERSONAL:
         raise Refused("A personal account has no directory.")
     group = fresh_group(group)

@@ -37,7 +37,7 @@ class Use(NamedTuple):
 
 def access_connection_by_id(actor: Actor, connection_id: int) -> SsoConnection:
     """Raises Http404."""
-    actor.require(Permission.MANAGE_SETTINGS, actor.organization.root)
+    actor.require_everywhere(Permission.MANAGE_SETTINGS)
     found = SsoConnection.objects.filter(organization=actor.organization, pk=connection_id)
     connection = found.select_related("organization", "created_by", f"group__{ABOVE}").first()
     if connection is None:
@@ -55,7 +55,7 @@ def access_identity_by_id(connection: SsoConnection, identity_id: int) -> SsoIde
 
 def access_domain_by_id(actor: Actor, domain_id: int) -> Domain:
     """Raises Http404."""
-    actor.require(Permission.MANAGE_SETTINGS, actor.organization.root)
+    actor.require_everywhere(Permission.MANAGE_SETTINGS)
     domain = Domain.objects.filter(organization=actor.organization, pk=domain_id).select_related("organization").first()
     if domain is None:
         raise Http404("no such domain")
