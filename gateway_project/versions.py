@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import re
+import tomllib
 from functools import cache
-from importlib.metadata import version
 from typing import NamedTuple
 
 import django
+from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
@@ -36,10 +36,8 @@ def versions() -> Versions:
 @cache
 def _gatehouse() -> str:
     """Of the project's file, since the project is no package that is installed."""
-    from django.conf import settings
-
-    found = re.search(r'^version = "([^"]+)"', (settings.BASE_DIR / "pyproject.toml").read_text(), re.MULTILINE)
-    return found[1] if found else version("gatehouse")
+    facts = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text())
+    return str(facts["project"]["version"])
 
 
 def _postgresql() -> str:

@@ -38,7 +38,7 @@ from guardrails.policy_selectors import (
     warnings_about,
 )
 from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
-from orgs.answers import go_to, show_refusal
+from orgs.answers import confirmed, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -178,7 +178,7 @@ def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
     found = changeable(request, policy_id)
     error = ""
     if request.method == "POST":
-        error = _deleted(found, request)
+        error = confirmed(request, lambda: delete_policy(found, by=request.actor, confirmed=True), name=found.name)
         if not error:
             messages.success(request, f"The policy {found.name} was deleted.")
             return go_to(request, _list_url(request))
@@ -222,17 +222,6 @@ def _form_page(request: OrgRequest, form: PolicyForm, *, back: str, policy: Poli
 
 def _list_url(request: OrgRequest) -> str:
     return reverse("policies:policies", kwargs={"org": request.organization.slug})
-
-
-def _deleted(found: Policy, request: OrgRequest) -> str:
-    """Empty, or why it is not deleted."""
-    if request.POST.get("confirm", "").strip() != found.name:
-        return "The name is not the same."
-    try:
-        delete_policy(found, by=request.actor, confirmed=True)
-    except Refused as refused:
-        return refused.message
-    return ""
 
 
 def _losses(found: Policy) -> list[str]:

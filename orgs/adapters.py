@@ -40,7 +40,7 @@ TAKES_ADDRESSES = {"account_signup", "account_email", "socialaccount_signup"}
 
 SECOND_FACTOR = "second factor"
 # Of a connection without an address, such as a unix socket: all of them are limited together.
-NOWHERE = "0.0.0.0"  # noqa: S104
+NO_ADDRESS = "0.0.0.0"  # noqa: S104 - nothing listens here
 # The token of the invitation that a session came with.
 INVITATION = "invitation"
 
@@ -88,7 +88,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """What limits are counted by, and sessions and messages name: the caller behind proxies that are trusted."""
-        return origin_of(request).ip or NOWHERE
+        return origin_of(request).ip or NO_ADDRESS
 
     def pre_login(self, request: HttpRequest, user: AbstractBaseUser, **facts: Any) -> HttpResponse | None:
         """Asked before every sign-in, whatever way it is tried, the first factor being right."""
