@@ -14,8 +14,7 @@ from scim2_models import InvalidValueException
 
 from orgs.models import Membership, Organization, User
 from orgs.scim import resources
-from orgs.services.vouching import confirm_address, hand_over
-from orgs.sso_models import Domain
+from orgs.services.vouching import confirm_address, hand_over, vouches_for
 
 NAME_LENGTH = 120
 
@@ -35,7 +34,7 @@ def account_of(address: str, *, name: str, organization: Organization) -> tuple[
     user = User.objects.filter(email=address).first()
     if user is not None and Membership.objects.filter(user=user, organization=organization).exists():
         return user, False
-    if not _owns(organization, address):
+    if not vouches_for(organization, address):
         raise InvalidValueException(detail=f"{address} lies in no verified domain of {organization}.")
     if EmailAddress.objects.filter(email__iexact=address, verified=True).exclude(user=user).exists():
         raise InvalidValueException(detail=f"{address} is a further address of another account.")
@@ -47,11 +46,6 @@ def account_of(address: str, *, name: str, organization: Organization) -> tuple[
     # The domain is the organisation's, and its directory says whose address this is.
     EmailAddress.objects.create(user=user, email=address, primary=True, verified=True)
     return user, True
-
-
-def _owns(organization: Organization, address: str) -> bool:
-    domain = address.rpartition("@")[2]
-    return Domain.objects.filter(organization=organization, name=domain, verified_at__isnull=False).exists()
 
 
 def _is_address(text: str) -> bool:

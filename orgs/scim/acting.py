@@ -7,8 +7,6 @@ nothing; every event it causes stands in that organisation's trail, without an a
 from __future__ import annotations
 
 import re
-import secrets
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,13 +17,12 @@ from django.utils import timezone
 from gateway_project.lib.crypto import digest
 from orgs.actor import LINEAGE
 from orgs.audit import Value, audit_as
+from orgs.keys import SECRET_LENGTH, new_key_text
 from orgs.models import Group, Organization
 from orgs.origin import NOWHERE, Origin
 from orgs.scim_models import Provisioning
 
-SECRET_LENGTH = 43
 TOKEN = re.compile(rf"gh_scim_[A-Za-z0-9]{{{SECRET_LENGTH}}}")
-LETTERS = string.ascii_letters + string.digits
 # "Last used" need not be truer than this: a directory sends thousands of calls in a row.
 NOTED_EVERY = timedelta(minutes=1)
 
@@ -62,7 +59,7 @@ class Directory:
 
 
 def new_token() -> str:
-    return "gh_scim_" + "".join(secrets.choice(LETTERS) for _ in range(SECRET_LENGTH))
+    return f"gh_scim_{new_key_text().secret}"
 
 
 def directory_of(authorization: str, *, origin: Origin) -> Directory | None:

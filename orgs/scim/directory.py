@@ -12,13 +12,13 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from scim2_models import InvalidValueException, UniquenessException
 
+from gateway_project.lib.queries import id_in
 from orgs.actor import LINEAGE
 from orgs.models import User
 from orgs.scim import resources
 from orgs.scim.accounts import NAME_LENGTH as ACCOUNT_NAME_LENGTH
 from orgs.scim.accounts import account_of, address_of
 from orgs.scim.acting import Directory
-from orgs.scim.filters import row_id
 from orgs.scim.giving import activate, deactivate, end_everything, settle
 from orgs.scim_models import NAME_LENGTH, DirectoryGroup, DirectoryUser
 from orgs.services.changes import changing
@@ -162,7 +162,7 @@ def _write_group(row: DirectoryGroup, wanted: resources.Group) -> None:
 
 def _set_people(row: DirectoryGroup, wanted: resources.Group, *, by: Directory) -> None:
     """Only whom it concerns is looked at: groups of thousands change by one."""
-    named = {row_id(member.value or "") for member in wanted.members or []}
+    named = {id_in(member.value or "") for member in wanted.members or []}
     ids = {number for number in named if number is not None}
     before = set(row.people.values_list("pk", flat=True))
     known = set(DirectoryUser.objects.filter(organization=by.organization, pk__in=ids).values_list("pk", flat=True))

@@ -22,6 +22,8 @@ from scim2_models.path import (
     ValuePath,
 )
 
+from gateway_project.lib.queries import id_in
+
 LOOKUPS = {
     CompareOperator.eq: "exact",
     CompareOperator.co: "contains",
@@ -132,10 +134,5 @@ def _is_row(lookup: str, op: CompareOperator, value: Any) -> Q:
     """An id that was never given out matches nothing."""
     if op is not CompareOperator.eq:
         raise InvalidFilterException(detail="Ids are compared by eq only.")
-    number = row_id(str(value))
+    number = id_in(str(value))
     return Q(**{lookup: number}) if number is not None else Q(pk__in=[])
-
-
-def row_id(text: str) -> int | None:
-    """The row that an id of SCIM names; None for what cannot be one."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

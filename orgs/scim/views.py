@@ -9,9 +9,10 @@ from django.http import Http404, HttpResponse
 from django.urls import reverse
 from scim2_models import Context, ListResponse, PatchOp, ResourceType, ResponseParameters, Schema, SearchRequest
 
+from gateway_project.lib.queries import id_in
 from orgs.scim import directory, resources, serving
 from orgs.scim.doors import DirectoryRequest, answer, directory_view
-from orgs.scim.filters import GROUP_COLUMNS, USER_COLUMNS, condition, row_id
+from orgs.scim.filters import GROUP_COLUMNS, USER_COLUMNS, condition
 from orgs.scim_models import DirectoryGroup, DirectoryUser
 from orgs.services.changes import changing
 
@@ -36,7 +37,7 @@ def search_users(request: DirectoryRequest) -> HttpResponse:
 
 @directory_view("GET", "PUT", "PATCH", "DELETE")
 def user(request: DirectoryRequest, resource_id: str) -> HttpResponse:
-    row = _one(directory.users(request.directory, Q(pk=row_id(resource_id))))
+    row = _one(directory.users(request.directory, Q(pk=id_in(resource_id))))
     if request.method == "DELETE":
         directory.remove_user(row, by=request.directory)
         return HttpResponse(status=204)
@@ -69,7 +70,7 @@ def search_groups(request: DirectoryRequest) -> HttpResponse:
 @directory_view("GET", "PUT", "PATCH", "DELETE")
 def group(request: DirectoryRequest, resource_id: str) -> HttpResponse:
     asked = ResponseParameters[resources.Group].model_validate(request.GET.dict())
-    row = _one(directory.groups(request.directory, Q(pk=row_id(resource_id))))
+    row = _one(directory.groups(request.directory, Q(pk=id_in(resource_id))))
     if request.method == "DELETE":
         directory.remove_group(row, by=request.directory)
         return HttpResponse(status=204)

@@ -12,7 +12,14 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
-from orgs.models import AccessToken, User
+from orgs.models import AccessToken, Organization, User
+from orgs.sso_models import Domain
+
+
+def vouches_for(organization: Organization, email: str) -> bool:
+    """Whether the address lies in a domain that the organisation has verified."""
+    name = email.rpartition("@")[2].lower()
+    return Domain.objects.filter(organization=organization, name=name, verified_at__isnull=False).exists()
 
 
 def hand_over(user: User) -> None:

@@ -25,14 +25,14 @@ from orgs import checks
 from orgs.actor import Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
-from orgs.models import Membership, Organization, User
+from orgs.models import Membership, User
 from orgs.origin import Origin
 from orgs.permissions import Permission
 from orgs.services.changes import changing, fresh_group, refuse_archived
 from orgs.services.organizations import create_personal_account
-from orgs.services.vouching import confirm_address, hand_over
+from orgs.services.vouching import confirm_address, hand_over, vouches_for
 from orgs.sso.identity import Identity
-from orgs.sso_models import Domain, SsoConnection, SsoIdentity
+from orgs.sso_models import SsoConnection, SsoIdentity
 
 NAME_LENGTH = 120
 
@@ -120,11 +120,6 @@ def _refuse_second_address(identity: Identity, user: User | None) -> None:
     taken = EmailAddress.objects.filter(email__iexact=identity.email, verified=True)
     if taken.exclude(user=user).exists():
         raise Refused(f"{identity.email} is a further address of another account. Remove it there first.")
-
-
-def vouches_for(organization: Organization, email: str) -> bool:
-    name = email.rpartition("@")[2].lower()
-    return Domain.objects.filter(organization=organization, name=name, verified_at__isnull=False).exists()
 
 
 def _refuse_former_member(actor: Actor) -> None:
