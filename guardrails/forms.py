@@ -17,6 +17,7 @@ from guardrails import entries
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
 from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
+from orgs.group_fields import PathField
 from orgs.models import Application, Group, User
 from orgs.permissions import Permission
 from orgs.selectors import bindable_applications, key_homes, members_to_key
@@ -79,11 +80,6 @@ class ListField(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         return entries.typed(super().clean(value))
-
-
-class GroupChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
-    def label_from_instance(self, obj: Any) -> str:
-        return " / ".join(node.name for node in obj.path())
 
 
 class AttributionForm(forms.Form):
@@ -152,7 +148,7 @@ class NewKeyForm(AttributionForm):
         help_text="Is told by e-mail that there is a key, not what it is: you hand it over.",
         widget=forms.EmailInput(attrs={"list": "home-members", "autocomplete": "off", "placeholder": "Address of a member"}),
     )
-    group = GroupChoice(
+    group = PathField(
         queryset=None, label="Home group", empty_label=None, help_text="Its limits apply, and its spend counts here."
     )
     budget = DollarField(label="Budget")

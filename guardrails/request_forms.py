@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from django import forms
 from django.http import QueryDict
 
-from guardrails.forms import GroupChoice
 from guardrails.new_models import NewModel
 from guardrails.requests import WORDS
 from orgs.actor import Actor
+from orgs.group_fields import PathField, offer
 from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, key_homes, unarchived
@@ -21,14 +20,14 @@ class AskForm(forms.Form):
     """Groups are those the actor may make keys in."""
 
     model = forms.ChoiceField()
-    group = GroupChoice(queryset=None, label="For", empty_label=None, help_text="An approval reaches everything below it.")
+    group = PathField(queryset=None, label="For", empty_label=None, help_text="An approval reaches everything below it.")
     reason = forms.CharField(
         required=False, max_length=WORDS, widget=forms.Textarea(attrs={"rows": 3, "placeholder": "What it is needed for"})
     )
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, models: Iterable[NewModel], chosen: str = "") -> None:
         super().__init__(data)
-        _offer(self.fields["group"], key_homes(actor))
+        offer(self.fields["group"], key_homes(actor))
         self.fields["model"].choices = [(one.name, one.name) for one in models]  # type: ignore[attr-defined]
         own = [membership.group for membership in actor.memberships]
         self.initial.update(model=chosen, group=own[0] if own else None)
@@ -37,13 +36,13 @@ class AskForm(forms.Form):
 class ApproveForm(forms.Form):
     """For the group that asked, or a wider one."""
 
-    group = GroupChoice(queryset=None, label="Approve for", empty_label=None, help_text="It reaches everything below.")
+    group = PathField(queryset=None, label="Approve for", empty_label=None, help_text="It reaches everything below.")
     answer = forms.CharField(required=False, max_length=WORDS, widget=forms.Textarea(attrs={"rows": 2}))
 
     def __init__(self, data: QueryDict | None = None, *, nodes: list[Group]) -> None:
         super().__init__(data)
         ids = [node.pk for node in nodes]
-        _offer(self.fields["group"], Group.objects.filter(pk__in=ids).order_by("-level"))
+        offer(self.fields["group"], Group.objects.filter(pk__in=ids).order_by("-level"))
         self.initial["group"] = ids[0] if ids else None
 
 
@@ -55,14 +54,9 @@ class DirectForm(forms.Form):
     """An approval nobody asked for."""
 
     model = forms.CharField(max_length=200, widget=forms.HiddenInput)
-    group = GroupChoice(queryset=None, label="Approve for", empty_label=None, help_text="It reaches everything below.")
+    group = PathField(queryset=None, label="Approve for", empty_label=None, help_text="It reaches everything below.")
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, chosen: str = "") -> None:
         super().__init__(data)
-        _offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS).filter(unarchived()))
+        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS).filter(unarchived()))
         self.initial["model"] = chosen
-
-
-def _offer(field: forms.Field, groups: Any) -> None:
-    if isinstance(field, forms.ModelChoiceField):
-        field.queryset = groups.select_related("parent__parent__parent__parent")

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from orgs.actor import Actor
+from orgs.group_fields import IndentedField, indented
 from orgs.models import MAX_LEVEL, Application, Group, User
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, unarchived
@@ -14,16 +15,6 @@ from orgs.services.changes import COST_CENTER_LENGTH, KIND_LENGTH, NAME_LENGTH
 from orgs.tree import MOST_PEOPLE, open_to, people_seen
 
 KINDS = ("Department", "Division", "Team", "Project", "Region", "Customer", "Cost centre")
-INDENT = "\u2003"
-
-
-def indented(group: Group, top: int = 0) -> str:
-    return INDENT * max(group.level - top, 0) + group.name
-
-
-class GroupChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
-    def label_from_instance(self, obj: Any) -> str:
-        return indented(obj)
 
 
 class OwnerField(forms.CharField):
@@ -89,7 +80,7 @@ class GroupForm(Owned):
 class NewGroupForm(GroupForm):
     """`parent`: one on the last level is valid here, so that the service can say why it is refused."""
 
-    parent = GroupChoice(queryset=None, label="Below", empty_label=None)
+    parent = IndentedField(queryset=None, label="Below", empty_label=None)
 
     def __init__(self, data: Any = None, *, actor: Actor, parent: str = "") -> None:
         super().__init__(data, actor=actor)
@@ -104,7 +95,7 @@ class NewGroupForm(GroupForm):
 class ApplicationForm(Owned):
     """Features and environments are typed one after the other, separated by commas or spaces."""
 
-    group = GroupChoice(queryset=None, empty_label=None, help_text="Keys of this group and below can name it.")
+    group = IndentedField(queryset=None, empty_label=None, help_text="Keys of this group and below can name it.")
     features = forms.CharField(required=False, help_text="For example: chat, search. Calls can be told apart by them.")
     environments = forms.CharField(required=False, help_text="For example: production, staging.")
 

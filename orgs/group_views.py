@@ -14,7 +14,8 @@ from orgs import consequences, tree
 from orgs.answers import confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
-from orgs.group_forms import KINDS, GroupForm, NewGroupForm, indented
+from orgs.group_fields import indented
+from orgs.group_forms import KINDS, GroupForm, NewGroupForm
 from orgs.lookups import access_group_by_id
 from orgs.models import MAX_LEVEL, Group, RoleGrant
 from orgs.permissions import Permission

@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from orgs.actor import Actor
 from orgs.errors import Refused
+from orgs.group_fields import GroupField
 from orgs.member_files import MOST_BYTES
 from orgs.member_forms import member_homes
 from orgs.models import Group
 from orgs.powers import AnyRole, may_give
-from orgs.role_forms import GroupField, role_choices, role_words
+from orgs.role_forms import role_choices, role_words
 from orgs.services.invitations import MOST_USES, clean_email
 
 DAYS = ((1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days"))

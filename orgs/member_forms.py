@@ -9,9 +9,9 @@ from django.http import QueryDict
 
 from gateway_project.lib.queries import ids_in
 from orgs.actor import Actor
+from orgs.group_fields import GroupField
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.role_forms import GroupField
 from orgs.selectors import groups_visible_to, unarchived
 
 ACTIONS = {"suspend": "Suspend", "resume": "Resume", "move": "Move", "remove": "Remove"}

@@ -1,27 +1,22 @@
 from __future__ import annotations
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import QueryDict
 
 from orgs.actor import Actor
+from orgs.group_fields import IndentedField, offer
 from orgs.models import Group
 from orgs.permissions import Permission, RoleName
 from orgs.scim_models import DirectoryGroup, Provisioning
 from orgs.selectors import groups_visible_to, unarchived
 
 
-class NodeChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """Options are indented by level."""
-
-    def label_from_instance(self, obj: Group) -> str:
-        return "\u2003" * obj.level + obj.name
-
-
 class TokenForm(forms.Form):
     """Of whom the directory makes everybody a member."""
 
-    group = NodeChoice(
-        queryset=Group.objects.none(),
+    group = IndentedField(
+        queryset=None,
         label="Everybody becomes a member of",
         empty_label=None,
         help_text="It counts for who comes from now on.",
@@ -29,12 +24,12 @@ class TokenForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: Provisioning | None = None) -> None:
         super().__init__(data)
-        _offer(self.fields["group"], actor)
+        offer(self.fields["group"], _open_groups(actor))
         self.initial["group"] = row.group_id if row else None
 
 
 class LinkForm(forms.Form):
-    group = NodeChoice(queryset=Group.objects.none(), label="Members of", empty_label="Nothing", required=False)
+    group = IndentedField(queryset=None, label="Members of", empty_label="Nothing", required=False)
     role = forms.ChoiceField(
         required=False,
         choices=[("", "No role"), *((role.value, role.value.title()) for role in RoleName)],
@@ -43,10 +38,9 @@ class LinkForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: DirectoryGroup) -> None:
         super().__init__(data)
-        _offer(self.fields["group"], actor)
+        offer(self.fields["group"], _open_groups(actor))
         self.initial.update(group=row.group_id, role=row.role)
 
 
-def _offer(field: forms.Field, actor: Actor) -> None:
-    groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())
-    field.queryset = groups  # type: ignore[attr-defined]
+def _open_groups(actor: Actor) -> QuerySet[Group]:
+    return groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 
-from orgs.actor import ABOVE, Actor
+from orgs.actor import Actor
+from orgs.group_fields import GroupField
 from orgs.models import Group, Role, User
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give
 from orgs.role_words import areas
 from orgs.selectors import groups_visible_to, roles_visible_to, unarchived
 from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH
-
-
-class GroupField(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """A group by its path, of those that are offered: loaded once, however often the field is asked."""
-
-    def __init__(self, groups: Sequence[Group], **options: Any) -> None:
-        offered = Group.objects.filter(pk__in=[group.pk for group in groups])
-        super().__init__(offered.select_related("organization", ABOVE), **options)
-        empty = [] if self.empty_label is None else [("", self.empty_label)]
-        self.choices = [*empty, *((group.pk, group.words()) for group in groups)]
-
-    def label_from_instance(self, obj: Any) -> str:
-        words: str = obj.words()
-        return words
 
 
 def role_homes(actor: Actor) -> list[Group]:

@@ -7,8 +7,8 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from orgs.actor import ABOVE, Actor
-from orgs.models import Group
+from orgs.actor import Actor
+from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, unarchived
 from orgs.services.changes import NAME_LENGTH
@@ -23,11 +23,6 @@ class Hidden(forms.CharField):
 
     def bound_data(self, data: object, initial: object) -> object:
         return ""
-
-
-class GroupField(forms.ModelChoiceField):  # type: ignore[type-arg]
-    def label_from_instance(self, group: Group) -> str:
-        return " / ".join(node.name for node in group.path())
 
 
 class DomainForm(forms.Form):
@@ -48,7 +43,7 @@ class UseForm(forms.Form):
     """How a connection is used here."""
 
     name = forms.CharField(max_length=NAME_LENGTH, help_text="What its button says: your company, or the provider.")
-    group = GroupField(queryset=None, label="New people join", empty_label=None, help_text="As members without a role.")
+    group = PathField(queryset=None, label="New people join", empty_label=None, help_text="As members without a role.")
     admits_new = forms.BooleanField(
         required=False,
         initial=True,
@@ -63,8 +58,7 @@ class UseForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, connection: SsoConnection | None = None) -> None:
         super().__init__(data)
-        groups = groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())
-        self.fields["group"].queryset = groups.select_related(ABOVE)  # type: ignore[attr-defined]
+        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived()))
         if connection is not None:
             self.initial = {name: getattr(connection, name) for name in ("name", "group", "admits_new", "idp_initiated")}
         if connection is None or connection.kind != SsoConnection.Kind.SAML:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from django import forms
 from django.http import QueryDict
 
-from guardrails.forms import GroupChoice
-from orgs.actor import ABOVE, Actor
+from orgs.actor import Actor
+from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, unarchived
 from orgs.services.changes import NAME_LENGTH
@@ -43,7 +43,7 @@ def _fallback_field() -> forms.BooleanField:
 
 class ProviderKeyForm(forms.Form):
     place = forms.ChoiceField(label="Provider", help_text="Every provider of that kind, or a single one.")
-    group = GroupChoice(
+    group = PathField(
         queryset=None, label="For", empty_label=None, help_text="Calls of everything below. The nearest key counts."
     )
     name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"placeholder": "Whose account it is"}))
@@ -58,8 +58,7 @@ class ProviderKeyForm(forms.Form):
         single = [(token, place.title) for token, place in self.places.items() if place.provider is not None]
         choices = [*kinds, ("A single provider", single)] if kinds and single else [*kinds, *single]
         self.fields["place"].choices = choices  # type: ignore[attr-defined]
-        groups = groups_visible_to(actor, permission=Permission.MANAGE_PROVIDER_KEYS).filter(unarchived())
-        self.fields["group"].queryset = groups.select_related(ABOVE)  # type: ignore[attr-defined]
+        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_PROVIDER_KEYS).filter(unarchived()))
         if not any(place.takes_url for place in self.places.values()):
             del self.fields["base_url"]
 
