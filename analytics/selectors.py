@@ -17,6 +17,7 @@ from django.http import Http404
 from analytics.filters import Filters, Scope
 from analytics.rollups import USAGE_SQL
 from billing.models import CallAttempt, UsageRecord
+from gateway_project.lib import keyset
 from gateway_project.lib.ids import first_id_at, time_of
 from orgs.actor import Actor
 from orgs.models import ApiKey, Group
@@ -83,19 +84,11 @@ def call_page(
     after: UUID | None = None,
     size: int = PAGE_SIZE,
 ) -> CallPage:
-    """By keyset: ids sort by time, so a page costs the same wherever it stands, and new calls shift nothing."""
+    """By ids, which sort by time."""
     calls = _with_names(_filtered(calls.filter(pk__gte=first_id_at(since)), filters))
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
-    if after is not None:
-        found = list(calls.filter(pk__gt=after).order_by("pk")[: size + 1])
-        more, found = len(found) > size, found[:size][::-1]
-        return CallPage(found, found[-1].pk if found else None, found[0].pk if more else None)
-    if before is not None:
-        calls = calls.filter(pk__lt=before)
-    found = list(calls.order_by("-pk")[: size + 1])
-    more, found = len(found) > size, found[:size]
-    return CallPage(found, found[-1].pk if more else None, found[0].pk if before is not None and found else None)
+    return CallPage(*keyset.page_of(calls, before=before, after=after, size=size))
 
 
 def recent_calls(key: ApiKey, *, count: int = 8) -> list[UsageRecord]:

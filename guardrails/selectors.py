@@ -10,6 +10,7 @@ from typing import NamedTuple
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from gateway_project.lib import keyset
 from guardrails.models import Limit, Policy, Rule
 from orgs.actor import Actor
 from orgs.key_use import unused_since
@@ -116,7 +117,7 @@ def limits_by_key(keys: Iterable[ApiKey]) -> dict[int, list[Limit]]:
 
 
 def key_page(actor: Actor, narrowed: Narrowed | None = None, *, before: int | None = None, after: int | None = None) -> KeyPage:
-    return _paged(narrowed_keys(actor, narrowed or Narrowed()), before=before, after=after)
+    return KeyPage(*keyset.page_of(narrowed_keys(actor, narrowed or Narrowed()), before=before, after=after, size=PAGE_SIZE))
 
 
 def narrowed_keys(actor: Actor, narrowed: Narrowed) -> QuerySet[ApiKey]:
@@ -153,18 +154,6 @@ def offered(actor: Actor) -> Offered:
     members = {member: name or email for member, name, email, _, _ in found if member is not None}
     applications = {application: name for _, _, _, application, name in found if application is not None}
     return Offered(*(sorted(named.items(), key=lambda one: one[1].lower()) for named in (members, applications)))
-
-
-def _paged(keys: QuerySet[ApiKey], *, before: int | None, after: int | None) -> KeyPage:
-    if after is not None:
-        found = list(keys.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])
-        more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE][::-1]
-        return KeyPage(found, found[-1].pk if found else None, found[0].pk if more else None)
-    if before is not None:
-        keys = keys.filter(pk__lt=before)
-    found = list(keys.order_by("-pk")[: PAGE_SIZE + 1])
-    more, found = len(found) > PAGE_SIZE, found[:PAGE_SIZE]
-    return KeyPage(found, found[-1].pk if more else None, found[0].pk if before is not None and found else None)
 
 
 def _in_status(status: str) -> Q:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db.models import Q, QuerySet
 from django.http import Http404, QueryDict
 
+from gateway_project.lib import keyset
 from gateway_project.lib.queries import id_in, text_in
 from orgs.actor import Actor
 from orgs.models import AuditCheck, AuditEvent, AuditHead, Group, Organization
@@ -82,15 +83,8 @@ def _saying(text: str) -> Q:
 
 
 def page_of(events: QuerySet[AuditEvent], *, before: int | None, after: int | None, size: int = PAGE_SIZE) -> Page:
-    """Newest first, by places in the chain: what is written meanwhile shifts nothing."""
-    if after is not None:
-        found = list(events.filter(sequence__gt=after).order_by("sequence")[: size + 1])
-        more, found = len(found) > size, found[:size][::-1]
-        return Page(found, found[-1].sequence if found else None, found[0].sequence if more else None)
-    events = events if before is None else events.filter(sequence__lt=before)
-    found = list(events.order_by("-sequence")[: size + 1])
-    more, found = len(found) > size, found[:size]
-    return Page(found, found[-1].sequence if more else None, found[0].sequence if before is not None and found else None)
+    """By places in the chain."""
+    return Page(*keyset.page_of(events, before=before, after=after, size=size, key="sequence"))
 
 
 def access_event_by_place(actor: Actor, sequence: int) -> AuditEvent:

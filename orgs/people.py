@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Lower, NullIf
 from orgs.actor import LINEAGE, Actor
 from orgs.models import ApiKey, AuditEvent, Group, Membership, RoleGrant, User
 from orgs.permissions import Permission
-from orgs.selectors import within
+from orgs.selectors import keys_visible_to, within
 
 PAGE_SIZE = 50
 HISTORY_LENGTH = 30
@@ -92,9 +92,7 @@ def people_with_ids(ids: Iterable[int]) -> QuerySet[User]:
 
 def keys_of(user: User, *, actor: Actor) -> QuerySet[ApiKey]:
     """The person's keys that the actor may see, deleted ones left out."""
-    here = within(actor.scope(Permission.VIEW_USAGE), field="group")
-    keys = ApiKey.objects.filter(here, organization=actor.organization, member=user, revoked_at=None)
-    return keys.select_related("group", "organization").order_by("-pk")
+    return keys_visible_to(actor).select_related("organization").filter(member=user, revoked_at=None)
 
 
 def history_of(user: User, memberships: Iterable[Membership], *, actor: Actor) -> QuerySet[AuditEvent]:
@@ -111,7 +109,7 @@ def _users(actor: Actor, scope: list[Group], wanted: Wanted) -> QuerySet[User]:
     here = within(scope, field="group")
     memberships = Membership.objects.filter(here, organization=actor.organization, user=OuterRef("pk"))
     if wanted.group is not None:
-        memberships = memberships.filter(within([Group(pk=wanted.group)], field="group"))  # type: ignore[no-untyped-call]
+        memberships = memberships.filter(within(Group.objects.filter(pk=wanted.group), field="group"))
     if wanted.status in ("active", "suspended"):
         memberships = memberships.filter(suspended_at__isnull=wanted.status == "active")
     users = User.objects.filter(Exists(memberships))

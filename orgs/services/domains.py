@@ -11,11 +11,8 @@ import smtplib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from allauth.usersessions.models import UserSession
-from django.core.mail import EmailMultiAlternatives
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
-from django.template.loader import render_to_string
 from django.utils import timezone
 
 from gateway_project.lib import crypto, redis
@@ -23,10 +20,12 @@ from orgs.actor import Actor
 from orgs.audit import Value, audit, audit_as
 from orgs.domain_proofs import NotAnswered, clean_domain, txt_records
 from orgs.errors import Refused
+from orgs.mail import Message, compose
 from orgs.models import Organization, User
 from orgs.origin import NOWHERE
 from orgs.permissions import Permission
 from orgs.services.changes import changing
+from orgs.services.sessions import end_all
 from orgs.sso_models import Domain, SsoConnection
 
 MOST_DOMAINS = 100
@@ -213,9 +212,7 @@ def _end_sessions(domain: Domain) -> int:
     ended = 0
     for user in members:
         if not Actor.load(user, organization=domain.organization).can_everywhere(Permission.GRANT_ROLES):
-            for session in UserSession.objects.filter(user=user):
-                session.end()
-                ended += 1
+            ended += end_all(user)
     return ended
 
 
@@ -226,11 +223,17 @@ def _count_codes(domain: Domain) -> None:
 
 
 def _mail_code(domain: Domain, code: str, *, by: Actor) -> None:
-    facts = {"domain": domain, "organization": by.organization, "user": by.user, "code": f"{code[:4]} {code[4:]}"}
-    text, html = (render_to_string(f"orgs/mail/domain_code.{kind}", facts) for kind in ("txt", "html"))
-    message = EmailMultiAlternatives(f"Code for {domain}: is it {by.organization}'s?", text, to=[domain.postmaster])
-    message.attach_alternative(html, "text/html")
-    message.send()
+    message = Message(
+        subject=f"Code for {domain}: is it {by.organization}'s?",
+        paragraphs=(
+            f"Somebody who runs {by.organization} on Gatehouse says that {domain} is theirs: "
+            f"{by.user.display_name}, {by.user.email}.",
+            "If that is right, give them this code. It works for a day:",
+        ),
+        code=f"{code[:4]} {code[4:]}",
+        notes=("If it is not, do nothing: without the code nothing happens.",),
+    )
+    compose(message, to=domain.postmaster).send()
 
 
 def _digest(domain: Domain, code: str) -> bytes:

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from allauth.usersessions.models import UserSession
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q
@@ -25,6 +24,7 @@ from orgs.models import AuditHead, Organization, User
 from orgs.origin import NOWHERE, Origin
 from orgs.services.changes import changing
 from orgs.services.organizations import create_personal_account
+from orgs.services.sessions import end_all
 
 REASON_LENGTH = 200
 
@@ -57,8 +57,7 @@ def freeze_person(person: User, *, reason: str, by: Operator) -> None:
             return
         now = timezone.now()
         _set_frozen(fresh, at=now, reason=reason)
-        for session in UserSession.objects.filter(user=fresh):
-            session.end()
+        end_all(fresh)
         for organization in organizations:
             personal = organization.kind == Organization.Kind.PERSONAL
             if personal:

@@ -106,7 +106,7 @@ def end_grant(grant: RoleGrant, *, by: Actor) -> None:
 
 def fresh_role(role: Role, *, by: Actor) -> Role:
     """As it is now, under the lock. Raises Refused where it was deleted."""
-    found = Role.objects.filter(organization=by.organization, pk=role.pk).first()
+    found = Role.objects.filter(organization=by.organization, pk=role.pk).select_related(LINEAGE).first()
     if found is None:
         raise Refused("This role was deleted.", field="role")
     return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orgs.actor import ABOVE, Actor
+from orgs.actor import Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import Group, Role
 from orgs.permissions import MEMBER, Permission, RoleName
 from orgs.powers import require_all
 from orgs.services.changes import changing, clean_name, fresh_group, refuse_archived
+from orgs.services.members import fresh_role
 
 NAME_LENGTH = 60
 DESCRIPTION_LENGTH = 200
@@ -44,7 +45,7 @@ def create_role(group: Group, *, name: str, permissions: Iterable[Permission], b
 def change_role(role: Role, *, name: str, permissions: Iterable[Permission], by: Actor, description: str = "") -> Role:
     """Counts for everyone who holds it, on their next request. One must hold what it named and what it is to name."""
     with changing(by.organization):
-        role = _fresh_role(role)
+        role = fresh_role(role, by=by)
         named = _clean_permissions(permissions)
         require_all(role.named | named, role.group, by=by)
         before = _facts(role)
@@ -68,7 +69,7 @@ def copy_role(role: Role, *, by: Actor) -> Role:
 def delete_role(role: Role, *, by: Actor) -> None:
     """Refused while somebody holds it or an open invitation gives it."""
     with changing(by.organization):
-        role = _fresh_role(role)
+        role = fresh_role(role, by=by)
         require_all(role.named, role.group, by=by)
         held = role.grants.values("user").distinct().count()
         if held:
@@ -77,14 +78,6 @@ def delete_role(role: Role, *, by: Actor) -> None:
             raise Refused("An open invitation gives this role: take it back first.")
         audit("role.deleted", by=by, target=role, before=_facts(role))
         role.delete()
-
-
-def _fresh_role(role: Role) -> Role:
-    """Raises Refused where somebody deleted it meanwhile."""
-    found = Role.objects.filter(pk=role.pk).select_related(f"group__{ABOVE}").first()
-    if found is None:
-        raise Refused("This role was deleted.")
-    return found
 
 
 def _clean_permissions(permissions: Iterable[Permission]) -> frozenset[Permission]:

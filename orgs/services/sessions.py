@@ -36,13 +36,17 @@ def end_session(session: UserSession, *, by: User, origin: Origin) -> None:
 @transaction.atomic
 def end_sessions(user: User, *, but: str | None = None, origin: Origin) -> int:
     """All of them, or all `but` the one of this key; how many that were."""
-    ended = list(sessions_of(user).exclude(session_key=but or ""))
-    _end(ended)
-    # Rows of sessions that ended by themselves go with them.
-    UserSession.objects.filter(user=user).exclude(session_key=but or "").delete()
+    ended = end_all(user, but=but)
     if ended:
-        audit_as(user, "session.all_ended", organization=None, origin=origin, target=user, before={"sessions": len(ended)})
-    return len(ended)
+        audit_as(user, "session.all_ended", organization=None, origin=origin, target=user, before={"sessions": ended})
+    return ended
+
+
+def end_all(user: User, *, but: str | None = None) -> int:
+    """Part of a change that says who did it. How many were live; rows of those that had ended by themselves go with them."""
+    live = sessions_of(user).exclude(session_key=but or "").count()
+    _end(list(UserSession.objects.filter(user=user).exclude(session_key=but or "")))
+    return live
 
 
 def _end(sessions: list[UserSession]) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
-from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
 from orgs.models import AccessToken, Organization, User
+from orgs.services.sessions import end_all
 from orgs.sso_models import Domain
 
 
@@ -33,8 +33,7 @@ def hand_over(user: User) -> None:
     # To each of them a new password, or a code, can be sent.
     EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).delete()
     AccessToken.objects.filter(user=user, revoked_at=None).update(revoked_at=timezone.now())
-    for session in UserSession.objects.filter(user=user):
-        session.end()
+    end_all(user)
 
 
 def confirm_address(user: User) -> None:
