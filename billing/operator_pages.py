@@ -5,14 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db import transaction
 from django.db.models import Count, Max
 
 from billing import price_list, prices
 from billing.models import PriceVersion
 from gateway_project.lib.money import exact_usd
-from orgs.audit import audit_as
-from orgs.services.freezing import Operator
 
 
 class Source(NamedTuple):
@@ -43,17 +40,6 @@ def installed() -> str:
 
 def changes(report: prices.SyncReport) -> list[Change]:
     return [Change(sku, since, _words(old, new)) for sku, since, old, new in report.changed]
-
-
-@transaction.atomic
-def apply(*, by: Operator) -> prices.SyncReport:
-    """Appends what differs, and tells every worker. It stands in the trail of no organisation."""
-    report = prices.sync()
-    if report.added or report.changed:
-        latest = PriceVersion.objects.filter(source=report.source).latest("pk")
-        after: dict[str, str | int] = {"source": report.source, "added": len(report.added), "changed": len(report.changed)}
-        audit_as(by.user, "prices.synced", organization=None, origin=by.origin, target=latest, after=after)
-    return report
 
 
 def _words(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from billing import operator_pages as pages
-from billing.prices import sync
+from billing.prices import sync, sync_by
 from orgs.doors import SignedInRequest, staff_view
 from orgs.origin import origin_of
 from orgs.services.freezing import Operator
@@ -35,7 +35,7 @@ def difference(request: SignedInRequest) -> HttpResponse:
 @require_POST
 @staff_view
 def apply(request: SignedInRequest) -> HttpResponse:
-    report = pages.apply(by=Operator(request.user, origin_of(request)))
+    report = sync_by(Operator(request.user, origin_of(request)))
     if report.added or report.changed:
         messages.success(
             request, f"Appended: {len(report.added)} new prices, {len(report.changed)} changed ones. They count now."

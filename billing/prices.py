@@ -22,7 +22,9 @@ from billing.models import PriceVersion
 from billing.price_list import Timeline, encoded
 from billing.pricing import Price, Rates
 from orgs import epoch
+from orgs.audit import audit_as
 from orgs.models import Organization
+from orgs.services.freezing import Operator
 
 WITHDRAWN: dict[str, Any] = {}
 
@@ -129,6 +131,17 @@ def sync(*, dry_run: bool = False) -> SyncReport:
             _note(report, sku, before=existing.get(sku, []), missing=missing)
     if additions and not dry_run:
         _append(additions)
+    return report
+
+
+@transaction.atomic
+def sync_by(operator: Operator) -> SyncReport:
+    """`sync` in somebody's name: it stands in the trail of no organisation."""
+    report = sync()
+    if report.added or report.changed:
+        latest = PriceVersion.objects.filter(source=report.source).latest("pk")
+        after: dict[str, str | int] = {"source": report.source, "added": len(report.added), "changed": len(report.changed)}
+        audit_as(operator.user, "prices.synced", organization=None, origin=operator.origin, target=latest, after=after)
     return report
 
 

@@ -16,7 +16,7 @@ from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.services import domains as services
-from orgs.services.sso import access_domain_by_id
+from orgs.sso.lookups import access_domain_by_id
 from orgs.sso_forms import CodeForm, DomainForm
 from orgs.sso_pages import connection_in_use, domains_of
 

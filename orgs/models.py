@@ -18,6 +18,8 @@ from django.utils import timezone
 from mptt.fields import TreeForeignKey
 from mptt.models import MPTTModel
 
+from orgs import scim_models as scim_models
+from orgs import sso_models as sso_models
 from orgs.chain import GENESIS
 from orgs.invitation_models import Invitation as Invitation
 from orgs.invitation_models import MemberImport as MemberImport
@@ -456,8 +458,3 @@ class AuditCheck(models.Model):
 
     def __str__(self) -> str:
         return self.first_fault or f"{self.event_count} events verified"
-
-
-# Last, since they refer to models above: Django finds them through this module.
-import orgs.scim_models  # noqa: E402
-import orgs.sso_models  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""What the page of an organisation's directory shows, and the door to its rows."""
+"""What the page of an organisation's directory shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, OuterRef
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.urls import reverse
 
 from orgs.actor import Actor
@@ -21,14 +21,6 @@ def provisioning_of(actor: Actor) -> Provisioning | None:
     verified = Domain.objects.filter(organization=OuterRef("organization"), verified_at__isnull=False).order_by("name")
     rows = Provisioning.objects.filter(organization=actor.organization).annotate(domains=ArraySubquery(verified.values("name")))
     return rows.select_related("group", "issued_by").first()
-
-
-def access_directory_group_by_id(actor: Actor, group_id: int) -> DirectoryGroup:
-    """For whoever may change the settings of the organisation as a whole. Raises Http404."""
-    row = DirectoryGroup.objects.filter(organization=actor.organization, pk=group_id).select_related("group").first()
-    if row is None:
-        raise Http404("no such group of the directory")
-    return row
 
 
 def page_context(request: HttpRequest, actor: Actor) -> dict[str, Any]:

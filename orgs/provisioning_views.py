@@ -13,7 +13,8 @@ from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.provisioning_forms import LinkForm, TokenForm
-from orgs.provisioning_pages import access_directory_group_by_id, page_context, provisioning_of
+from orgs.provisioning_pages import page_context, provisioning_of
+from orgs.scim.lookups import access_directory_group_by_id
 from orgs.services import provisioning as services
 
 MANAGE = Permission.MANAGE_SETTINGS

@@ -20,6 +20,7 @@ from orgs.errors import Refused
 from orgs.permissions import Permission
 from orgs.services import sso as services
 from orgs.sso import attempts
+from orgs.sso.lookups import access_connection_by_id, access_identity_by_id
 from orgs.sso_forms import NewConnectionForm, OidcForm, UseForm, configuration_form
 from orgs.sso_models import SsoConnection
 from orgs.sso_pages import connection_page, connections_of, verified_domains_of
@@ -60,7 +61,7 @@ def new(request: OrgRequest) -> HttpResponse:
 @require_safe
 @org_view(MANAGE)
 def connection(request: OrgRequest, connection_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     return _page(request, found, configuration=configuration_form(found), use=UseForm(actor=request.actor, connection=found))
 
 
@@ -69,7 +70,7 @@ def connection(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def configure(request: OrgRequest, connection_id: int) -> HttpResponse:
     """What the identity provider gives."""
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     form = configuration_form(found, request.POST)
     if form.is_valid():
         change = services.configure_oidc if isinstance(form, OidcForm) else services.configure_saml
@@ -88,7 +89,7 @@ def configure(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def use(request: OrgRequest, connection_id: int) -> HttpResponse:
     """Its name, and who joins by it where."""
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     form = UseForm(request.POST, actor=request.actor, connection=found)
     if form.is_valid():
         try:
@@ -104,7 +105,7 @@ def use(request: OrgRequest, connection_id: int) -> HttpResponse:
 @require_POST
 @org_view(MANAGE)
 def test(request: OrgRequest, connection_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     return _changed(request, found, lambda: services.test_connection(found, by=request.actor))
 
 
@@ -112,7 +113,7 @@ def test(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def trial(request: OrgRequest, connection_id: int) -> HttpResponse:
     """Goes through a whole sign-in and shows what would come of it; works before the connection is on."""
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     if not found.is_configured:
         messages.error(request, "Enter first what the identity provider gives you.")
         return redirect(_address(request, found))
@@ -123,7 +124,7 @@ def trial(request: OrgRequest, connection_id: int) -> HttpResponse:
 @require_POST
 @org_view(MANAGE)
 def enable(request: OrgRequest, connection_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     done = f"{found} is on: addresses of your verified domains are sent there."
     return _changed(request, found, lambda: services.set_enabled(found, True, by=request.actor), done)
 
@@ -131,7 +132,7 @@ def enable(request: OrgRequest, connection_id: int) -> HttpResponse:
 @require_POST
 @org_view(MANAGE)
 def disable(request: OrgRequest, connection_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     done = f"{found} is off: everybody signs in by password, passkey or code."
     return _changed(request, found, lambda: services.set_enabled(found, False, by=request.actor), done)
 
@@ -140,7 +141,7 @@ def disable(request: OrgRequest, connection_id: int) -> HttpResponse:
 @org_view(MANAGE)
 def people(request: OrgRequest, connection_id: int) -> HttpResponse:
     """Who is connected; `q` is a part of the address."""
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     wanted = text_in(request.GET.get("q"), 254)
     connected = found.identities.filter(user__email__icontains=wanted).select_related("user").order_by("user__email")
     context = {"connection": found, "q": wanted, "people": connected[:MOST_PEOPLE], "count": connected.count()}
@@ -150,8 +151,8 @@ def people(request: OrgRequest, connection_id: int) -> HttpResponse:
 @require_POST
 @org_view(MANAGE)
 def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
-    identity = services.access_identity_by_id(found, identity_id)
+    found = access_connection_by_id(request.actor, connection_id)
+    identity = access_identity_by_id(found, identity_id)
     tried(
         request,
         lambda: services.disconnect(identity, by=request.actor),
@@ -163,7 +164,7 @@ def disconnect(request: OrgRequest, connection_id: int, identity_id: int) -> Htt
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
 def delete(request: OrgRequest, connection_id: int) -> HttpResponse:
-    found = services.access_connection_by_id(request.actor, connection_id)
+    found = access_connection_by_id(request.actor, connection_id)
     if request.method == "POST":
         tried(request, lambda: services.delete_connection(found, by=request.actor), f"{found} is deleted.")
         return redirect(_list(request))

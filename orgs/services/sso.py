@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from django.http import Http404
 from django.utils import timezone
 
 from gateway_project.lib import crypto, outbound
@@ -33,33 +32,6 @@ class Use(NamedTuple):
     group: Group
     admits_new: bool
     idp_initiated: bool = False
-
-
-def access_connection_by_id(actor: Actor, connection_id: int) -> SsoConnection:
-    """Raises Http404."""
-    actor.require_everywhere(Permission.MANAGE_SETTINGS)
-    found = SsoConnection.objects.filter(organization=actor.organization, pk=connection_id)
-    connection = found.select_related("organization", "created_by", f"group__{ABOVE}").first()
-    if connection is None:
-        raise Http404("no such connection")
-    return connection
-
-
-def access_identity_by_id(connection: SsoConnection, identity_id: int) -> SsoIdentity:
-    """One of a connection that was loaded for its actor. Raises Http404."""
-    identity = connection.identities.select_related("user").filter(pk=identity_id).first()
-    if identity is None:
-        raise Http404("no such identity")
-    return identity
-
-
-def access_domain_by_id(actor: Actor, domain_id: int) -> Domain:
-    """Raises Http404."""
-    actor.require_everywhere(Permission.MANAGE_SETTINGS)
-    domain = Domain.objects.filter(organization=actor.organization, pk=domain_id).select_related("organization").first()
-    if domain is None:
-        raise Http404("no such domain")
-    return domain
 
 
 def create_connection(kind: SsoConnection.Kind, *, name: str, group: Group, admits_new: bool, by: Actor) -> SsoConnection:

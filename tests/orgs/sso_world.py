@@ -18,6 +18,7 @@ from orgs.models import Organization, User
 from orgs.services import sso as services
 from orgs.services.sso import Use
 from orgs.sso import oidc
+from orgs.sso.lookups import access_connection_by_id
 from orgs.sso_models import Domain, SsoConnection
 from tests.actors import World, make_user
 from tests.orgs.oidc_provider import CLIENT_ID, SECRET, OidcProvider
@@ -65,7 +66,7 @@ class Sso:
         return make_user(self.address(name))
 
     def change(self, **use: Any) -> None:
-        found = services.access_connection_by_id(self.world.actor("alice"), self.connection.pk)
+        found = access_connection_by_id(self.world.actor("alice"), self.connection.pk)
         kept = {"group": found.group, "admits_new": found.admits_new, "idp_initiated": found.idp_initiated}
         services.change_use(found, name=found.name, use=Use(**{**kept, **use}), by=self.world.actor("alice"))
 
