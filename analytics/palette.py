@@ -17,9 +17,10 @@ from guardrails.pages import key_url
 from guardrails.selectors import Narrowed, narrowed_keys
 from orgs import navigation
 from orgs.actor import Actor
-from orgs.models import Application, Membership
+from orgs.models import Group, Membership
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, members_visible_to, within
+from orgs.selectors import groups_visible_to, members_visible_to
+from orgs.tree import applications_seen
 from proxy.models import Model
 
 MOST = 5
@@ -78,21 +79,23 @@ def _members(actor: Actor, search: str) -> list[Hit]:
 def _groups(actor: Actor, search: str) -> list[Hit]:
     groups = groups_visible_to(actor).filter(name__icontains=search)[:MOST]
     return [
-        Hit(group.name, " / ".join(node.name for node in group.path()[:-1]), _usage(actor, group=group.pk), "sitemap")
+        Hit(group.name, " / ".join(node.name for node in group.path()[:-1]), _group_url(actor, group), "sitemap")
         for group in groups
     ]
 
 
 def _applications(actor: Actor, search: str) -> list[Hit]:
-    visible = within(actor.scope(Permission.VIEW_USAGE), field="group")
-    applications = Application.objects.filter(visible, organization=actor.organization, archived_at=None)
-    named = applications.filter(Q(name__icontains=search) | Q(slug__icontains=search)).select_related("group").order_by("name")
-    return [Hit(one.name, one.group.name, _usage(actor, application=one.pk), "apps") for one in named[:MOST]]
+    named = Q(name__icontains=search) | Q(slug__icontains=search)
+    applications = applications_seen(actor).filter(named, archived_at=None)[:MOST]
+    return [
+        Hit(one.name, one.group.name, _page(actor, "applications:application", application_id=one.pk), "apps")
+        for one in applications
+    ]
 
 
 def _models(actor: Actor, search: str) -> list[Hit]:
     models = Model.objects.filter(enabled=True, deployments__provider__enabled=True, name__icontains=search).distinct()
-    page = reverse("catalogue:model", kwargs={"org": actor.organization.slug})
+    page = _page(actor, "catalogue:model")
     return [
         Hit(model.name, model.get_kind_display(), f"{page}?{urlencode({'name': model.name})}", "cpu")
         for model in models.order_by("name")[:MOST]
@@ -104,12 +107,11 @@ def _calls(actor: Actor, search: str) -> list[Hit]:
     if ids is None:
         return []
     calls = calls_visible_to(actor).filter(pk__gte=ids[0], pk__lte=ids[1]).select_related("api_key").order_by("-pk")[:MOST]
-    slug = actor.organization.slug
     return [
         Hit(
             str(call.call_id),
             f"{call.requested_model} · {call.api_key.name}",
-            reverse("analytics:call", kwargs={"org": slug, "call_id": call.call_id}),
+            _page(actor, "analytics:call", call_id=call.call_id),
             "activity",
         )
         for call in calls
@@ -121,9 +123,19 @@ def _member_url(actor: Actor, membership: Membership) -> str:
     person = membership.user_id
     if not actor.can(Permission.MANAGE_MEMBERS, membership.group):
         return _usage(actor, member=person)
-    return reverse("members:member", kwargs={"org": actor.organization.slug, "person_id": person})
+    return _page(actor, "members:member", person_id=person)
+
+
+def _group_url(actor: Actor, group: Group) -> str:
+    """A member sees its own group's usage as far as that is its own, and no page of the group."""
+    may_see = actor.can(Permission.VIEW_USAGE, group)
+    return _page(actor, "groups:group", group_id=group.pk) if may_see else _usage(actor, group=group.pk)
+
+
+def _page(actor: Actor, name: str, **ids: object) -> str:
+    return reverse(name, kwargs={"org": actor.organization.slug, **ids})
 
 
 def _usage(actor: Actor, **narrowed: int) -> str:
     """The overview of this one alone."""
-    return f"{reverse('analytics:overview', kwargs={'org': actor.organization.slug})}?{urlencode(narrowed)}"
+    return f"{_page(actor, 'analytics:overview')}?{urlencode(narrowed)}"

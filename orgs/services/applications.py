@@ -11,21 +11,13 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from orgs.actor import LINEAGE, Actor
-from orgs.audit import Value, audit
+from orgs.audit import audit
 from orgs.errors import Refused
 from orgs.models import ApiKey, Application, Group, User
 from orgs.permissions import Permission
 from orgs.selectors import within
-from orgs.services.changes import (
-    COST_CENTER_LENGTH,
-    changing,
-    clean_labels,
-    clean_line,
-    clean_name,
-    fresh_group,
-    refuse_archived,
-    require_owner,
-)
+from orgs.services.about import audited, clean_about, differences
+from orgs.services.changes import changing, fresh_group, refuse_archived
 
 SLUG_LENGTH = 60
 
@@ -51,12 +43,12 @@ def create_application(group: Group, *, name: str, by: Actor, slug: str = "", **
         group = fresh_group(group)
         by.require(Permission.MANAGE_APPLICATIONS, group)
         refuse_archived(group)
-        cleaned = _clean({"features": (), "environments": (), **about, "name": name}, by=by)
+        cleaned = clean_about({"features": (), "environments": (), **about, "name": name}, organization=by.organization)
         slug = _clean_slug(slug) if slug else slug_of(cleaned["name"]) or f"application-{secrets.token_hex(3)}"
         if Application.objects.filter(organization=by.organization, slug=slug).exists():
             raise Refused(f"An application with the address “{slug}” exists already: choose another name.", field="name")
         application = Application.objects.create(organization=by.organization, group=group, slug=slug, **cleaned)
-        audit("application.created", by=by, target=application, after={"group": group.pk, **_audited(cleaned)})
+        audit("application.created", by=by, target=application, after={"group": group.pk, **audited(cleaned)})
     return application
 
 
@@ -67,9 +59,7 @@ def change_application(
     with changing(by.organization):
         application = _fresh(application)
         by.require(Permission.MANAGE_APPLICATIONS, application.group)
-        cleaned = _clean(wanted, by=by)
-        before = {field: getattr(application, field) for field in cleaned}
-        after = {field: value for field, value in cleaned.items() if value != before[field]}
+        before, after = differences(application, clean_about(wanted, organization=by.organization))
         _refuse_used_labels(application, after)
         if group is not None and group.pk != application.group_id:
             before["group"], after["group"] = application.group, _new_home(application, group, by=by)
@@ -78,8 +68,7 @@ def change_application(
             for field, value in after.items():
                 setattr(application, field, value)
             application.save(update_fields=list(after))
-            was = _audited({field: before[field] for field in after})
-            audit("application.changed", by=by, target=application, before=was, after=_audited(after))
+            audit("application.changed", by=by, target=application, before=audited(before), after=audited(after))
     return application
 
 
@@ -146,20 +135,3 @@ def _refuse_used_labels(application: Application, after: dict[str, Any]) -> None
         if key is not None:
             named = {key.environment, *key.features} & gone
             raise Refused(f"The key “{key}” carries “{min(named)}”: change or delete that key first.", field=field)
-
-
-def _clean(wanted: Named, *, by: Actor) -> dict[str, Any]:
-    cleaned: dict[str, Any] = dict(wanted)
-    if "name" in cleaned:
-        cleaned["name"] = clean_name(cleaned["name"])
-    if "cost_center" in cleaned:
-        cleaned["cost_center"] = clean_line(cleaned["cost_center"], field="cost_center", length=COST_CENTER_LENGTH)
-    for field in ("features", "environments"):
-        if field in cleaned:
-            cleaned[field] = clean_labels(cleaned[field], field=field)
-    require_owner(cleaned.get("owner"), by.organization)
-    return cleaned
-
-
-def _audited(facts: dict[str, Any]) -> dict[str, Value]:
-    return {field: value.pk if isinstance(value, User | Group) else value for field, value in facts.items()}

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from django.utils import timezone
 
 from orgs.actor import Actor
-from orgs.audit import Value, audit
+from orgs.audit import audit
 from orgs.errors import NotAllowed, Refused
 from orgs.models import MAX_LEVEL, Group, User
 from orgs.permissions import Permission
-from orgs.services.changes import (
-    COST_CENTER_LENGTH,
-    KIND_LENGTH,
-    changing,
-    clean_line,
-    clean_name,
-    fresh_group,
-    refuse_archived,
-    require_owner,
-)
+from orgs.services.about import audited, clean_about, differences
+from orgs.services.changes import changing, fresh_group, refuse_archived
 
 
 class About(TypedDict, total=False):
@@ -46,9 +38,9 @@ def create_group(parent: Group, *, name: str, by: Actor, **about: Unpack[About])
                 f"The tree has {MAX_LEVEL} levels below the organisation; {parent} is already on the last one.", field="parent"
             )
         refuse_archived(parent, field="parent")
-        cleaned = _clean({**about, "name": name}, by=by)
+        cleaned = clean_about({**about, "name": name}, organization=by.organization)
         group: Group = Group.objects.create(organization=by.organization, parent=parent, **cleaned)
-        audit("group.created", by=by, target=group, after={"parent": parent.pk, **_audited(cleaned)})
+        audit("group.created", by=by, target=group, after={"parent": parent.pk, **audited(cleaned)})
     return group
 
 
@@ -57,22 +49,14 @@ def change_group(group: Group, *, by: Actor, **wanted: Unpack[Named]) -> Group:
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_GROUPS, group)
-        cleaned = _clean(wanted, by=by)
-        before = {field: getattr(group, field) for field in cleaned}
-        after = {field: value for field, value in cleaned.items() if value != before[field]}
+        before, after = differences(group, clean_about(wanted, organization=by.organization))
         if group.parent is None and "name" in after:
             raise Refused("The root group bears the organisation's name: change it in the organisation's settings.", field="name")
         if after:
             for field, value in after.items():
                 setattr(group, field, value)
             group.save()  # type: ignore[no-untyped-call]
-            audit(
-                "group.changed",
-                by=by,
-                target=group,
-                before=_audited({field: before[field] for field in after}),
-                after=_audited(after),
-            )
+            audit("group.changed", by=by, target=group, before=audited(before), after=audited(after))
     return group
 
 
@@ -102,19 +86,3 @@ def restore_group(group: Group, *, by: Actor) -> Group:
             Group.objects.filter(pk=group.pk).update(archived_at=None)
             audit("group.restored", by=by, target=group)
     return group
-
-
-def _clean(wanted: Named, *, by: Actor) -> dict[str, Any]:
-    cleaned: dict[str, Any] = dict(wanted)
-    if "name" in cleaned:
-        cleaned["name"] = clean_name(cleaned["name"])
-    if "kind" in cleaned:
-        cleaned["kind"] = clean_line(cleaned["kind"], field="kind", length=KIND_LENGTH)
-    if "cost_center" in cleaned:
-        cleaned["cost_center"] = clean_line(cleaned["cost_center"], field="cost_center", length=COST_CENTER_LENGTH)
-    require_owner(cleaned.get("owner"), by.organization)
-    return cleaned
-
-
-def _audited(facts: dict[str, Any]) -> dict[str, Value]:
-    return {field: value.pk if isinstance(value, User) else value for field, value in facts.items()}

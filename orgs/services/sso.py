@@ -12,7 +12,6 @@ from orgs.actor import ABOVE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import Group, Organization
-from orgs.permissions import Permission
 from orgs.powers import require_everything
 from orgs.services.changes import changing, clean_name, refuse_archived
 from orgs.sso import oidc, protocols
