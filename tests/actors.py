@@ -20,6 +20,7 @@ from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
+from django.test import Client
 
 from gateway_project.lib.crypto import digest
 from orgs import epoch
@@ -130,6 +131,13 @@ def make_world_by_services() -> World:
 
 def make_user(email: str, *, name: str = "", password: str | None = None) -> User:
     return User.objects.create_user(email, password, name=name)
+
+
+def signed_in(world: World, name: str = "alice") -> Client:
+    """The browser of one of the world's people."""
+    client = Client()
+    client.force_login(getattr(world, name))
+    return client
 
 
 def _write_users(tag: str, password: str | None) -> dict[str, User]:

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 import pytest
 from django.http import QueryDict
-from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member
-from tests.actors import World, make_user
+from tests.actors import World, make_user, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 NAMES = ("period", "group", "member", "key", "application", "model", "status", "q", "before", "after", "environment", "page", "")
@@ -30,12 +29,6 @@ SPITEFUL = (
 VALUES = st.sampled_from(SPITEFUL) | st.text(max_size=30)
 QUERIES = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5)
 PAGES = ("", "calls/", "usage/keys/")
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
@@ -13,15 +12,9 @@ from guardrails.services.key_limits import set_key_limits
 from orgs.audit import audit
 from orgs.models import ApiKey, Application
 from orgs.services.keys import create_api_key, disable_key, edit_key, rotate_key
-from tests.actors import World
+from tests.actors import World, signed_in
 
 HTMX = {"hx-request": "true"}
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def key_url(world: World, path: str = "", key: ApiKey | None = None) -> str:

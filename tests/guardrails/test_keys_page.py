@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.test import Client
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
@@ -19,17 +18,11 @@ from orgs.services.keys import create_api_key, disable_key, revoke_key
 from orgs.services.members import add_member
 from orgs.tasks import tell_of_key
 from proxy.models import Deployment, Model, Provider
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 CENT = 10_000_000
 HTMX = {"hx-request": "true"}
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
-from django.test import Client
 from django.utils import timezone
 
 from guardrails.models import Binding, Limit, Override, Policy
@@ -16,18 +15,12 @@ from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, copy_policy, create_policy
 from guardrails.subjects import token_of
 from orgs.services.members import add_member
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 CENT = 10_000_000
 DOLLAR = 10**9
 HTMX = {"hx-request": "true"}
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:

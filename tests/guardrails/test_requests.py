@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from billing.models import PriceVersion
 from guardrails.models import Request
@@ -14,7 +13,7 @@ from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, approve_mod
 from orgs.models import AuditEvent, Group
 from orgs.services.organizations import change_settings
 from proxy.models import Deployment, Model, Provider
-from tests.actors import World
+from tests.actors import World, signed_in
 
 HTMX = {"hx-request": "true"}
 MODEL = "brand-new-model"
@@ -29,12 +28,6 @@ def asking(world: World) -> World:
     change_settings(world.acme, by=world.actor("alice"), approval_since=datetime.now(UTC) - timedelta(days=7))
     world.acme.refresh_from_db()
     return world
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:

@@ -9,7 +9,7 @@ import re
 from html import unescape
 
 import pytest
-from django.test import AsyncClient, Client
+from django.test import AsyncClient
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
@@ -23,7 +23,7 @@ from orgs.permissions import RoleName
 from orgs.services.groups import create_group
 from orgs.services.members import grant_role
 from orgs.services.organizations import change_settings
-from tests.actors import World, make_world, make_world_by_services
+from tests.actors import World, make_world, make_world_by_services, signed_in
 from tests.orgs.test_verification import past_the_guards
 
 
@@ -31,12 +31,6 @@ from tests.orgs.test_verification import past_the_guards
 def world(db: None) -> World:
     """With the events that the services wrote as they made it."""
     return make_world_by_services()
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, name: str = "list", **arguments: int) -> str:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -23,17 +22,11 @@ from orgs.services.members import add_member, grant_role
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 HTMX = {"hx-request": "true"}
 DOLLAR = 10**9
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "", *, area: str = "groups") -> str:

@@ -14,13 +14,7 @@ from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.roles import create_role
-from tests.actors import World, make_user
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
+from tests.actors import World, make_user, signed_in
 
 
 def url(world: World, path: str) -> str:

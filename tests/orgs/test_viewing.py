@@ -11,13 +11,7 @@ from orgs.models import ApiKey, AuditEvent, Membership
 from orgs.permissions import RoleName
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.viewing import VIEWING, may_view_as
-from tests.actors import World
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
+from tests.actors import World, signed_in
 
 
 def begin(client: Client, world: World, name: str) -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from orgs.models import AuditEvent
 from proxy import provider_keys
 from proxy.models import Deployment, Model, Provider, ProviderKey
 from proxy.provider_keys import Place
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.upstream import Upstream, answer, refuse
 
 SECRET = "sk-live-abcdefgh1234"
@@ -31,12 +30,6 @@ def scripted(world: World, upstream: Upstream, empty_catalogue: None) -> Provide
 def key(world: World, scripted: Provider) -> ProviderKey:
     place = Place(scripted.kind, scripted)
     return provider_keys.add(world.engineering, place=place, name="Ours", secret=SECRET, by=world.actor("alice"))
-
-
-def signed_in(world: World, name: str = "alice") -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from gateway_project.lib import redis
 from orgs.models import AuditEvent
@@ -14,7 +13,7 @@ from proxy.choice_services import choice_of
 from proxy.health import keys
 from proxy.models import Alias, Deployment, Model, Preset, Provider
 from proxy.naming_services import PresetWords, create_alias, create_preset
-from tests.actors import World
+from tests.actors import World, signed_in
 
 HTMX = {"hx-request": "true"}
 
@@ -30,12 +29,6 @@ def deployments(empty_catalogue: None) -> list[Deployment]:
         made.append(Deployment.objects.create(pk=pk, model=model, provider=provider, upstream_model=f"{name}-up", order=at + 1))
     Deployment.objects.filter(pk=made[0].pk).update(rpm=60, tpm=90_000, zdr=True)
     return made
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:

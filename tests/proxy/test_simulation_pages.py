@@ -26,16 +26,10 @@ from proxy.simulating import running, spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target
 from proxy.simulating.wording import title, words
 from proxy.simulation_services import Wanted
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.proxy.simulations import DOLLAR, budget, made_calls, noahs_key, simulated, typed, wanted
 
 HTMX = {"hx-request": "true"}
-
-
-def signed_in(world: World, name: str) -> Client:
-    client = Client()
-    client.force_login(getattr(world, name))
-    return client
 
 
 def url(world: World, path: str = "") -> str:
