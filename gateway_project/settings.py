@@ -188,6 +188,13 @@ ACCOUNT_RATE_LIMITS = {
     "confirm_email": "1/3m/key",
     "sso": "60/m/ip",
 }
+ACCOUNT_FORMS = {
+    "signup": "orgs.sign_in_forms.SignUpForm",
+    "add_email": "orgs.sign_in_forms.AddAddressForm",
+    "reset_password": "orgs.sign_in_forms.ResetForm",
+    "request_login_code": "orgs.sign_in_forms.CodeForm",
+}
+SOCIALACCOUNT_FORMS = {"signup": "orgs.sign_in_forms.SocialSignUpForm"}
 MFA_ADAPTER = "orgs.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_FORMS = {"add_webauthn": "orgs.account_forms.AddPasskeyForm"}

@@ -30,7 +30,9 @@ class AddressForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"].widget.attrs.update({"autocomplete": "username webauthn", "autofocus": True})
+        attrs = self.fields["login"].widget.attrs
+        attrs.update({"autocomplete": "username webauthn", "autofocus": True})
+        attrs.pop("placeholder")
 
 
 class SignInView(LoginView):

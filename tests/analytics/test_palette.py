@@ -9,7 +9,7 @@ from django.test import Client
 from orgs import navigation
 from orgs.services.keys import create_api_key
 from proxy.models import Deployment, Model, Provider
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 
@@ -47,6 +47,15 @@ def test_it_finds_what_one_may_see_and_nothing_else(
     world: World, name: str, search: str, title: str, labels: list[str] | None
 ) -> None:
     assert found(world, name, search).get(title) == labels
+
+
+@pytest.mark.parametrize(("name", "search"), [("alice", "gate"), ("mia", "gate"), ("sam", "assist"), ("alice", "noah")])
+def test_a_hit_leads_to_a_page_that_opens(world: World, name: str, search: str) -> None:
+    client = signed_in(world, name)
+    response = client.get(f"/o/{world.acme.slug}/find/", {"q": search}, headers={"hx-request": "true"})
+    urls = [hit.url for section in response.context["sections"] for hit in section.hits]
+    assert urls
+    assert {client.get(url).status_code for url in urls} == {200}
 
 
 def test_keys_are_found_by_what_is_shown_of_them(world: World) -> None:

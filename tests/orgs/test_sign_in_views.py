@@ -36,6 +36,13 @@ def test_the_first_step_asks_for_the_address_only() -> None:
     assert "Continue with" not in text
 
 
+@pytest.mark.parametrize("path", [LOGIN, "/accounts/login/code/", "/accounts/password/reset/", "/accounts/signup/"])
+def test_pages_of_allauth_spell_as_the_others_do(path: str) -> None:
+    text = browser().get(path).content.decode()
+    assert "E-mail</label>" in text
+    assert "Email" not in text
+
+
 def test_the_second_step_asks_how_and_keeps_the_address() -> None:
     text = page(browser(), login="Mia@Example.test")
     assert '<input type="hidden" name="login" value="mia@example.test"' in text
