@@ -9,8 +9,10 @@ from allauth.socialaccount.forms import SignupForm as SocialSignupForm
 from django import forms
 
 
-class Hyphenated(forms.BaseForm):
+class Hyphenated:
     """allauth writes "Email", and says so again in the empty field."""
+
+    fields: dict[str, forms.Field]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

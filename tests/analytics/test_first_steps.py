@@ -14,9 +14,9 @@ from orgs.services.groups import create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member
 from orgs.services.organizations import create_organization
-from tests.actors import World, make_user
+from tests.actors import World, make_user, signed_in
 from tests.ledger_rows import call_row, insert_calls
-from tests.orgs.test_group_pages import shown, signed_in
+from tests.orgs.test_group_pages import shown
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from analytics.filters import Scope
 from analytics.rollups import roll_up_usage
 from orgs.services.keys import create_api_key
 from orgs.services.moves import move_group
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
-from tests.orgs.test_group_pages import shown, signed_in
+from tests.orgs.test_group_pages import shown
 
 DOLLAR = 10**9
 NOW = timezone.now()

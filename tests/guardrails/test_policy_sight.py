@@ -12,8 +12,8 @@ from guardrails.subjects import Subject
 from orgs.permissions import RoleName
 from orgs.services.keys import create_api_key
 from orgs.services.members import grant_role
-from tests.actors import World
-from tests.guardrails.test_policy_pages import CENT, DOLLAR, made, shown, signed_in, url
+from tests.actors import World, signed_in
+from tests.guardrails.test_policy_pages import CENT, DOLLAR, made, shown, url
 
 
 def everybodys(world: World) -> Policy:

@@ -9,8 +9,8 @@ import pytest
 from orgs.models import Application
 from orgs.services.applications import archive_application, create_application
 from orgs.services.keys import create_api_key
-from tests.actors import World
-from tests.orgs.test_group_pages import HTMX, shown, signed_in, url
+from tests.actors import World, signed_in
+from tests.orgs.test_group_pages import HTMX, shown, url
 
 
 def listed(world: World, name: str, query: str = "") -> list[str]:
