@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.urls import reverse
 
-from gateway_project.lib.queries import id_in, text_in
+from gateway_project.lib.queries import id_in, search_in
 from guardrails.models import Limit
 from guardrails.selectors import (
     EXPIRES_SOON,
@@ -78,7 +78,7 @@ def _narrowed(query: QueryDict) -> Narrowed:
     whose = query.get("member", "")
     return Narrowed(
         status=_one_of(STATUSES, query.get("status")),
-        search=text_in(query.get("q"), 120),
+        search=search_in(query.get("q"), 120),
         group=id_in(query.get("group")),
         whose=_one_of((MINE, SERVICE), whose),
         member=id_in(whose),

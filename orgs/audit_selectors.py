@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import Http404, QueryDict
 
 from gateway_project.lib import keyset
-from gateway_project.lib.queries import id_in, text_in
+from gateway_project.lib.queries import id_in, search_in
 from orgs.actor import Actor
 from orgs.models import AuditCheck, AuditEvent, AuditHead, Group, Organization
 from orgs.permissions import Permission
@@ -35,7 +35,7 @@ class Filters(NamedTuple):
     @classmethod
     def of(cls, query: QueryDict) -> Filters:
         period = query.get("period", "")
-        words = {name: text_in(query.get(name), TEXT_LENGTH) for name in ("action", "target", "q")}
+        words = {name: search_in(query.get(name), TEXT_LENGTH) for name in ("action", "target", "q")}
         return cls(period if period in PERIODS else DEFAULT_PERIOD, id_in(query.get("actor")), **words)
 
     @property

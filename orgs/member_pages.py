@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.urls import reverse
 
-from gateway_project.lib.queries import id_in, text_in
+from gateway_project.lib.queries import id_in, search_in
 from orgs.actor import Actor
 from orgs.models import AuditEvent, Group, Membership, Role, RoleGrant
 from orgs.people import STATUSES, PeoplePage, Person, Wanted
@@ -55,7 +55,7 @@ def members_wanted(query: QueryDict, *, groups: Iterable[Group], roles: Iterable
     offered = {"member", *RoleName, *(f"role-{role.pk}" for role in roles)}
     group = id_in(query.get("group"))
     return Wanted(
-        search=text_in(query.get("q"), 120),
+        search=search_in(query.get("q"), 120),
         group=group if any(group == known.pk for known in groups) else None,
         role=role if (role := query.get("role", "")) in offered else "",
         status=status if (status := query.get("status", "")) in STATUSES else "",

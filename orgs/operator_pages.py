@@ -11,7 +11,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.shortcuts import get_object_or_404
 
-from gateway_project.lib.queries import id_in, text_in
+from gateway_project.lib.queries import id_in, search_in
 from orgs.models import Membership, Organization, User
 
 PAGE_SIZE = 50
@@ -32,7 +32,7 @@ class Search:
     def of(cls, query: QueryDict) -> Search:
         kind = query.get("kind", "")
         return cls(
-            text=text_in(query.get("q"), 120),
+            text=search_in(query.get("q"), 120),
             frozen=query.get("state") == "frozen",
             kind=kind if kind in Organization.Kind.values else "",
             page=min(id_in(query.get("page")) or 1, LAST_PAGE),

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from gateway_project.lib.queries import text_in
+from gateway_project.lib.queries import search_in
 from orgs.answers import show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
@@ -142,7 +142,7 @@ def disable(request: OrgRequest, connection_id: int) -> HttpResponse:
 def people(request: OrgRequest, connection_id: int) -> HttpResponse:
     """Who is connected; `q` is a part of the address."""
     found = access_connection_by_id(request.actor, connection_id)
-    wanted = text_in(request.GET.get("q"), 254)
+    wanted = search_in(request.GET.get("q"), 254)
     connected = found.identities.filter(user__email__icontains=wanted).select_related("user").order_by("user__email")
     context = {"connection": found, "q": wanted, "people": connected[:MOST_PEOPLE], "count": connected.count()}
     return render(request, "orgs/sso/people.html", context)

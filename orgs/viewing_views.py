@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from gateway_project.lib.queries import text_in
+from gateway_project.lib.queries import search_in
 from orgs import viewing
 from orgs.doors import OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
@@ -22,7 +22,7 @@ MOST_SHOWN = 50
 @require_safe
 @org_view(Permission.MANAGE_MEMBERS)
 def choose(request: OrgRequest) -> HttpResponse:
-    search = text_in(request.GET.get("q"), 120)
+    search = search_in(request.GET.get("q"), 120)
     people = list(viewable_members(request.actor, search=search)[: MOST_SHOWN + 1])
     context = {"people": people[:MOST_SHOWN], "more": len(people) > MOST_SHOWN, "search": search}
     return render(request, "orgs/view_as.html", context)

@@ -25,6 +25,12 @@ def text_in(text: str | None, length: int) -> str:
     return text if len(text) <= length and text.isprintable() else ""
 
 
+def search_in(text: str | None, length: int) -> str:
+    """What is searched for: of more the beginning, which then finds nothing, rather than everything."""
+    text = (text or "").strip()[:length]
+    return text if text.isprintable() else ""
+
+
 def uuid_in(text: str | None) -> UUID | None:
     try:
         return UUID(text or "")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_project.lib.queries import id_in, ids_in, text_in, uuid_in
+from gateway_project.lib.queries import id_in, ids_in, search_in, text_in, uuid_in
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_texts() -> None:
     assert text_in(" gpt ", 10) == "gpt"
     assert text_in("a\x00b", 10) == ""
     assert text_in("x" * 11, 10) == ""
+    assert [search_in(text, 3) for text in (" gpt ", "x" * 11, "a\x00b", None)] == ["gpt", "xxx", "", ""]
     assert uuid_in("01a1f996-90a0-7000-8852-10aa9b5e519a") == UUID("01a1f996-90a0-7000-8852-10aa9b5e519a")
     assert uuid_in("nonsense") is None
 
