@@ -18,6 +18,9 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 # and so is the run on them.
 SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=4 --dist=loadfile)
 
+# Python keeps what it has compiled, also where the environment forbids it: every process of a run would compile all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test check bench torture lock standins test-all
 .DELETE_ON_ERROR:
 

@@ -74,8 +74,9 @@ class PriceList:
     unlisted: dict[str, str] = field(default_factory=dict)
 
 
+@cache
 def source() -> str:
-    """What a row seeded from the installed package names as its source."""
+    """What a row seeded from the installed package names as its source. Asked for with every row of thousands."""
     return f"{PACKAGE} {version(PACKAGE)} r{REVISION}"
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_django import Settings
+from pytest_django.plugin import DjangoDbBlocker
 
 if TYPE_CHECKING:
     from orgs.models import Organization
+
+
+QUICK = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def told(*options: str) -> dict[str, Any]:
@@ -38,9 +44,12 @@ def state_folder(tmp_path: Path, settings: Settings) -> Path:
 @pytest.fixture
 def nobody(db: None, state_folder: Path, settings: Settings) -> None:
     """A database without people or organisations; what other tests committed is back afterwards. Passwords are hashed quickly."""
-    from django.db import connection
+    settings.PASSWORD_HASHERS = QUICK
+    empty()
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+def empty() -> None:
+    from django.db import connection
 
     with connection.cursor() as cursor:
         # What no code may do to the audit trail a test undoes afterwards.
@@ -49,15 +58,44 @@ def nobody(db: None, state_folder: Path, settings: Settings) -> None:
         cursor.execute("ALTER TABLE orgs_auditevent ENABLE TRIGGER no_truncate")
 
 
+@pytest.fixture(scope="module")
+def demo_of_the_module(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A fresh demo organisation in a transaction that lasts as long as the module does; its state folder.
+
+    No test of such a module may use `db` or `committed_db`: they close the connection.
+    """
+    from django.db import connections, transaction
+    from django.test import override_settings
+
+    folder = tmp_path_factory.mktemp("demo")
+    with django_db_blocker.unblock():
+        with transaction.atomic():
+            empty()
+            with override_settings(GATEHOUSE_HOME=folder, PASSWORD_HASHERS=QUICK):
+                told()
+            yield folder
+            transaction.set_rollback(True)
+        connections.close_all()
+
+
 @pytest.fixture
-def northwind(nobody: None) -> Organization:
-    """A fresh demo organisation, undone after the test."""
+def northwind(
+    demo_of_the_module: Path, django_db_blocker: DjangoDbBlocker, state_folder: Path, settings: Settings
+) -> Iterator[Organization]:
+    """The demo organisation as it was made: what the test does to it is undone afterwards."""
+    from django.db import transaction
+
     from gateway_project.demo import organization
 
-    told()
-    found = organization.find()
-    assert found is not None
-    return found
+    settings.PASSWORD_HASHERS = QUICK
+    shutil.copytree(demo_of_the_module, state_folder, dirs_exist_ok=True)
+    with django_db_blocker.unblock(), transaction.atomic():
+        found = organization.find()
+        assert found is not None
+        yield found
+        transaction.set_rollback(True)
 
 
 @pytest.fixture

@@ -83,10 +83,11 @@ def _translations(*codes: str) -> str:
     return "\n".join(line for code in codes for line in translated(code) if len(line) > 20)
 
 
-def translated(code: str) -> Iterator[str]:
+@cache
+def translated(code: str) -> tuple[str, ...]:
     text = (LOCALES / code / "LC_MESSAGES" / "django.po").read_text()
-    for entry in re.findall(r'^msgstr(?:\[\d\])? ((?:"(?:[^"\\]|\\.)*"\s*)+)', text, re.MULTILINE):
-        yield "".join(json.loads(part) for part in re.findall(r'"(?:[^"\\]|\\.)*"', entry))
+    entries = re.findall(r'^msgstr(?:\[\d\])? ((?:"(?:[^"\\]|\\.)*"\s*)+)', text, re.MULTILINE)
+    return tuple("".join(json.loads(part) for part in re.findall(r'"(?:[^"\\]|\\.)*"', entry)) for entry in entries)
 
 
 def latin_codes() -> list[str]:
@@ -94,6 +95,7 @@ def latin_codes() -> list[str]:
     return sorted(path.parent.name for path in LOCALES.glob("*/LC_MESSAGES") if path.parent.name not in others)
 
 
+@cache
 def _files(*patterns: str) -> str:
     """Files of the installed packages, small and large ones mixed, until there is enough."""
     found = sorted(path for pattern in patterns for path in PACKAGES.glob(pattern) if path.is_file())

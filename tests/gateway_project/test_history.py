@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import msgspec
 import psycopg
 import pytest
@@ -16,20 +14,16 @@ from django.core.management import CommandError, call_command
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import buckets
 from billing.models import CallAttempt, PriceVersion, UsageRecord
 from billing.pricing import Rates
-from gateway_project.demo import history, organization, workloads
-from gateway_project.lib import database, redis
+from gateway_project.demo import history, workloads
+from gateway_project.lib import database
 from gateway_project.lib.ids import time_of
 from gateway_project.lib.money import cost_of, parse_usd
-from guardrails import counters, windows
+from guardrails import windows
 from guardrails.models import Binding, Limit
 from orgs.models import ApiKey, Application, Organization
 from tests.demos import printed
-from tests.gateways import Gateway
-from tests.guardrails.books import announced
-from tests.house import eventually
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -225,59 +219,3 @@ def test_two_at_once_do_not_mix() -> None:
         other.execute("SELECT pg_advisory_lock(%s)", [history._LOCK])
         with pytest.raises(CommandError, match="being written by another process"):
             call_command("demo", "--history", "--days", "1")
-
-
-# --- beside live calls -------------------------------------------------------------------------
-class Caller(threading.Thread):
-    """Calls and calls until it is told to stop; what it paid stands in `answers`."""
-
-    def __init__(self, gateway: Gateway, key: str) -> None:
-        super().__init__(daemon=True)
-        self.url, self.key = f"{gateway.url}/v1/chat/completions", key
-        self.stopping = threading.Event()
-        self.answers: list[httpx.Response] = []
-
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            self.call()
-
-    def call(self) -> None:
-        body = {"model": "sandbox-instant", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
-        headers = {"authorization": f"Bearer {self.key}"}
-        self.answers.append(httpx.post(self.url, json=body, headers=headers, timeout=30, trust_env=False))
-
-
-def wrong_counters(organization: Organization) -> list[str]:
-    """Figures in Redis that are not the ledger's."""
-    prefix = counters.counter(organization.pk, announced(organization.pk), "")
-    wrong = []
-    for name in redis.client().scan_iter(match=f"{prefix}*", count=1000):
-        subject = name.decode().removeprefix(prefix)
-        found: dict[Any, Any] = redis.client().hgetall(name)
-        figures = {field.decode(): value.decode() for field, value in found.items()}
-        starts = [int(field[2:]) for field in figures if field.startswith("b:")]
-        moments = {datetime.fromtimestamp(start / 1000, tz=UTC): start for start in starts}
-        sums = buckets.spend_sums(organization.pk, subjects=[subject], starts=moments)
-        expected = {f"b:{moments[moment]}": spend.charged for (_, moment), spend in sums.before.items()}
-        expected |= {"spent": sums.lifetime[subject].charged, "held": 0}
-        wrong += [f"{subject} {field}" for field, figure in expected.items() if int(figures[field]) != figure]
-    return wrong
-
-
-def test_counters_are_right_after_it_whatever_was_called_meanwhile(lasting_demo: dict[str, Any], gateway: Gateway) -> None:
-    found = organization.find()
-    assert found is not None
-    caller = Caller(gateway, lasting_demo["api_key"])
-    caller.call()
-    caller.start()
-    call_command("demo", "--history", "--days", "30", "--calls", "1500")
-    caller.stopping.set()
-    caller.join()
-    caller.call()
-    assert [answer.status_code for answer in caller.answers] == [200] * len(caller.answers)
-    assert len(caller.answers) > 5
-    eventually(lambda: not wrong_counters(found))
-    assert wrong_counters(found) == []
-    spent = int(redis.client().hget(counters.counter(found.pk, announced(found.pk), "org"), "spent") or 0)
-    assert spent == UsageRecord.objects.filter(organization=found).aggregate(total=Sum("charged_nano_usd"))["total"]
-    assert spent > history.rows_of(found).aggregate(total=Sum("charged_nano_usd"))["total"] > 0

@@ -7,6 +7,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
 from django.core.management import call_command
 from django.http import Http404
 from django.test import override_settings
@@ -16,6 +20,7 @@ from orgs import epoch
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group
 from orgs.services.invitations import invite, link_token
+from orgs.sso_models import SsoConnection
 from proxy import catalogue, own_keys, provider_keys, rotating
 from proxy.models import Deployment, Model, Provider, ProviderKey
 from proxy.provider_keys import Place
@@ -216,7 +221,7 @@ def test_all_that_is_stored_comes_under_the_first_key_once(world: World, provide
         assert "operator's providers: 1 encrypted anew, 0 already current, 0 cannot be opened" in out.getvalue()
         assert "own provider keys: 3 encrypted anew, 1 already current" in out.getvalue()
         assert "links of invitations: 1 encrypted anew" in out.getvalue()
-        assert rotating.rotate_provider_keys(batch=2) == rotating.Rotated(0, 4)
+        assert rotating.rotate(rotating.PROVIDER_KEYS, batch=2) == rotating.Rotated(0, 4)
     with ring("new"):
         assert {opened(key) for key in [*keys, new]} == {SECRET}
         operators.refresh_from_db()
@@ -225,12 +230,42 @@ def test_all_that_is_stored_comes_under_the_first_key_once(world: World, provide
         assert crypto.decrypt(operators.api_key_encrypted, bound_to=catalogue.bound_to(operators)) == "sk-operator"
 
 
+def test_sign_in_goes_on_under_the_new_key_alone(world: World) -> None:
+    """The secret of an organisation's identity provider, authenticator apps and recovery codes."""
+    user = world.mia
+    with ring("old"):
+        sso = SsoConnection.objects.create(
+            organization=world.acme, kind=SsoConnection.Kind.OIDC, name="Okta", group=world.root, created_by=user
+        )
+        sso.secret_encrypted = crypto.encrypt("sso-secret", bound_to=sso.secret_bound_to)
+        sso.save()
+        app = TOTP.activate(user, "JBSWY3DPEHPK3PXP").instance
+        codes = RecoveryCodes.activate(user).get_unused_codes()
+        assert RecoveryCodes(Authenticator.objects.get(user=user, type="recovery_codes")).validate_code(codes[0])
+        web = Authenticator.objects.create(user=user, type="webauthn", data={"name": "Key", "credential": {"id": "public"}})
+    with ring("new", "old"):
+        out = StringIO()
+        call_command("rotate_keys", stdout=out)
+        assert "secrets of single sign-on: 1 encrypted anew, 0 already current, 0 cannot be opened" in out.getvalue()
+        assert "second factors: 2 encrypted anew, 0 already current, 0 cannot be opened" in out.getvalue()
+        assert rotating.rotate(rotating.SECOND_FACTORS) == rotating.Rotated(0, 2)
+    with ring("new"):
+        sso.refresh_from_db()
+        app.refresh_from_db()
+        web.refresh_from_db()
+        assert crypto.decrypt(sso.secret_encrypted, bound_to=sso.secret_bound_to) == "sso-secret"
+        assert get_adapter().decrypt(app.data["secret"]) == "JBSWY3DPEHPK3PXP"
+        left = RecoveryCodes(Authenticator.objects.get(user=user, type="recovery_codes")).get_unused_codes()
+        assert left == codes[1:]
+        assert web.data == {"name": "Key", "credential": {"id": "public"}}
+
+
 def test_batches_meet_every_row(world: World) -> None:
     with ring("old"):
         for group in (world.root, world.engineering, world.sales, world.platform, world.gateway):
             add(world, group)
     with ring("new", "old"):
-        assert rotating.rotate_provider_keys(batch=2) == rotating.Rotated(5, 0)
+        assert rotating.rotate(rotating.PROVIDER_KEYS, batch=2) == rotating.Rotated(5, 0)
 
 
 def test_what_does_not_open_stays_and_is_told_without_its_text(world: World) -> None:

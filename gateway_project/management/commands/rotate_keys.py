@@ -9,23 +9,18 @@ from proxy import rotating
 
 class Command(BaseCommand):
     help = (
-        "Encrypts every stored provider credential with the first key of GATEHOUSE_KEYS. Give all processes the new ring first; "
-        "the old key may leave it once this reports nothing left. Exit 1 where a credential does not open."
+        "Encrypts every stored secret with the first key of GATEHOUSE_KEYS. Give all processes the new ring first; "
+        "the old key may leave it once this reports nothing left. Exit 1 where a secret does not open."
     )
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         unreadable: tuple[str, ...] = ()
-        for title, rotate in (
-            ("operator's providers", rotating.rotate_providers),
-            ("own provider keys", rotating.rotate_provider_keys),
-            ("links of invitations", rotating.rotate_invitations),
-        ):
-            done = rotate()
+        for store in rotating.STORES:
+            done = rotating.rotate(store)
             unreadable += done.unreadable
-            self.stdout.write(
-                f"{title}: {done.changed} encrypted anew, {done.current} already current, {len(done.unreadable)} cannot be opened"
-            )
+            counts = f"{done.changed} encrypted anew, {done.current} already current, {len(done.unreadable)} cannot be opened"
+            self.stdout.write(f"{store.title}: {counts}")
         for reason in unreadable:
             self.stderr.write(reason)
         if unreadable:

@@ -12,9 +12,7 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from pydantic import Field
-from scim2_client.engines.wsgi import WSGISCIMClient
 from scim2_models import Context, Mutability, Required, ScimProvider, ServiceProviderConfig, Uniqueness
-from scim2_tester import Status, check_server
 
 from orgs.scim import resources
 from tests.actors import World
@@ -51,6 +49,10 @@ def application() -> Iterator[WSGIHandler]:
 
 
 def test_scim2_tester_finds_nothing(world: World, application: WSGIHandler) -> None:
+    # Seconds of import, for this test alone.
+    from scim2_client.engines.wsgi import WSGISCIMClient
+    from scim2_tester import Status, check_server
+
     scim = connect(world)
     client = WSGISCIMClient(application, base_url="http://127.0.0.1/scim/v2", headers={"Authorization": f"Bearer {scim.token}"})
     prove(world.acme, DOMAIN, by=world.alice)
