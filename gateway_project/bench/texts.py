@@ -109,6 +109,7 @@ def _files(*patterns: str) -> str:
     return "\n".join(texts)
 
 
+@cache
 def _prose() -> str:
     """English sentences: what the authors of Django say about their functions."""
     texts, length = [], 0

@@ -42,6 +42,8 @@ def test_every_kind_has_as_many_prompts_and_each_is_a_request_the_gateway_takes(
 
 
 def test_the_prompts_are_the_same_every_time(prompts: list[Prompt]) -> None:
+    for cached in (texts.translated, texts._files, texts._prose):
+        cached.cache_clear()
     assert list(texts.prompts(each=4, longest=300)) == prompts
 
 
