@@ -67,7 +67,7 @@ class Terminal:
         """The printed call, as printed."""
         words = shlex.split(self.found(r"^Try it +(curl .*)"))
         headers = dict(word.split(": ", 1) for flag, word in itertools.pairwise(words) if flag == "-H")
-        return httpx.post(words[1], headers=headers, content=words[words.index("-d") + 1], timeout=30, trust_env=False)
+        return httpx.post(words[1], headers=headers, content=words[words.index("-d") + 1], timeout=START_SECONDS, trust_env=False)
 
     def pid_of(self, name: str) -> int:
         children = json.loads((self.home / "up.lock").read_text() or "{}").get("children", [])
