@@ -8,7 +8,7 @@ pytest_plugins = [
     "tests.servers",
     "tests.world",
     "tests.gateways",
-    "tests.middleware",
+    "tests.once",
     "tests.browsers",
     "tests.skips",
     "tests.demos",
