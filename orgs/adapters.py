@@ -36,7 +36,8 @@ from orgs.sign_in_events import record_blocked, record_refused
 from orgs.sso import required
 
 # Pages of allauth on which an address is claimed.
-TAKES_ADDRESSES = {"account_signup", "account_email", "socialaccount_signup"}
+SIGNS_UP = {"account_signup", "socialaccount_signup"}
+TAKES_ADDRESSES = {*SIGNS_UP, "account_email"}
 
 SECOND_FACTOR = "second factor"
 # Of a connection without an address, such as a unix socket: all of them are limited together.
@@ -108,7 +109,15 @@ class AccountAdapter(DefaultAccountAdapter):
         asked = getattr(self.request, "resolver_match", None)
         if asked and asked.url_name in TAKES_ADDRESSES and required.connection_for(cleaned, required=True):
             raise ValidationError("Addresses of this domain sign in by their organisation's single sign-on.")
+        if asked and asked.url_name in SIGNS_UP and not settings.SIGN_UP_OPEN:
+            self._refuse_uninvited(cleaned)
         return cleaned
+
+    def _refuse_uninvited(self, email: str) -> None:
+        """An invitation for one address makes no accounts for others. Raises ValidationError."""
+        found = find(self.request.session.get(INVITATION, ""))
+        if found and found.invitation.email and found.invitation.email != email.lower():
+            raise ValidationError(f"The invitation is for {found.invitation.email}.")
 
 
 class UnknownProvider(Http404, SocialApp.DoesNotExist):

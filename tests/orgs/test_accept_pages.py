@@ -64,6 +64,16 @@ def test_who_has_no_account_signs_up_and_comes_back(world: World, settings: Any)
     assert not EmailAddress.objects.get(user=ada).verified
 
 
+def test_an_invitation_for_one_address_signs_up_no_other_where_strangers_may_not(world: World, settings: Any) -> None:
+    settings.SIGN_UP_OPEN = False
+    client = Client()
+    client.get(link(invite(world.gateway, email=ADDRESS, by=world.actor("sam"))))
+    form = {"email": "else@example.test", "password1": PASSWORD, "password2": PASSWORD}
+    assert f"The invitation is for {ADDRESS}." in words(client.post("/accounts/signup/", form))
+    assert not User.objects.filter(email="else@example.test").exists()
+    assert client.post("/accounts/signup/", {**form, "email": ADDRESS.upper()}).status_code == 302
+
+
 def test_the_mail_of_the_invitation_verifies_the_address(world: World, settings: Any) -> None:
     settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
     invitation = invite(world.gateway, email=ADDRESS, by=world.actor("sam"))
