@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from analytics.filters import PERIODS, Filters, Scope, period_named
-from analytics.selectors import access_call_by_id, calls_visible_to
+from analytics.filters import DEFAULT_PERIOD, LENGTHS, PERIODS, Filters, Period, Scope, period_named, period_of_days
+from analytics.selectors import access_call_by_id, calls_visible_to, filtered
 from analytics.usage import Share, Sums, usage_of
 from billing.models import UsageRecord
-from guardrails.windows import Calendar
+from gateway_project.lib.ids import first_id_at
+from guardrails.windows import Calendar, day_of
 from orgs.api.base import OrgApiView, operation
-from orgs.api.fields import BigNumberField
+from orgs.api.fields import FIRST_YEAR, LAST_YEAR, BigNumberField, IdField, MomentField, Query
+from orgs.api.paging import Paging
+from orgs.models import MAX_LEVEL
 
-FILTERS = [
-    OpenApiParameter("period", OpenApiTypes.STR, enum=list(PERIODS)),
-    *(OpenApiParameter(name, OpenApiTypes.INT) for name in ("group", "member", "key", "application")),
-    *(OpenApiParameter(name, OpenApiTypes.STR) for name in ("model", "status", "preset")),
-]
+MOST_DAYS = 366
+
+
+class CallsFilter(Query):
+    """As the console narrows its overview and its call log."""
+
+    group = IdField(required=False, help_text="Calls of this group and below, by the path at the time of each call.")
+    member = IdField(required=False, help_text="The id of a person.")
+    key = IdField(required=False)
+    application = IdField(required=False)
+    model = serializers.CharField(required=False, max_length=LENGTHS["model"])
+    status = serializers.ChoiceField(choices=UsageRecord.Status.choices, required=False)
+    preset = serializers.CharField(required=False, max_length=LENGTHS["preset"])
+
+
+class UsageQuery(CallsFilter):
+    level = serializers.IntegerField(
+        min_value=1, max_value=MAX_LEVEL, default=1, help_text="Of the tree: which groups the sums are by."
+    )
+    period = serializers.ChoiceField(choices=list(PERIODS), default=DEFAULT_PERIOD, help_text="Up to now.")
+    first_day = serializers.DateField(required=False, help_text="In place of `period`: a day of the organisation's calendar.")
+    last_day = serializers.DateField(required=False, help_text=f"Included; at most {MOST_DAYS} days. Left out: today.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        first, last = attrs.get("first_day"), attrs.get("last_day")
+        if first is None and last is not None:
+            raise serializers.ValidationError({"first_day": "Give the first day, too."})
+        for name in ("first_day", "last_day"):
+            if name in attrs and not FIRST_YEAR <= attrs[name].year < LAST_YEAR:
+                raise serializers.ValidationError({name: f"Give a day from {FIRST_YEAR} on and before {LAST_YEAR}."})
+        if first and last and not first <= last < first + timedelta(days=MOST_DAYS):
+            raise serializers.ValidationError({"last_day": f"At most {MOST_DAYS} days, the first one first."})
+        return attrs
+
+
+class LedgerQuery(CallsFilter, Paging):
+    since = MomentField(required=False, help_text="Calls admitted from then on.")
+    until = MomentField(required=False, help_text="Calls admitted before then.")
 
 
 class SumsOut(serializers.Serializer[Sums]):
@@ -93,22 +128,36 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
 class Usage(OrgApiView):
     resource = "usage"
 
-    @operation("Sums of a period, of what you may see", gives=UsageOut, query=FILTERS)
+    @operation("Sums of a period, of what you may see", gives=UsageOut, query=UsageQuery)
     def get(self, request: Request, org: str) -> Response:
-        calendar = Calendar.of(self.actor.organization)
-        period = period_named(request.GET.get("period"), now=timezone.now(), calendar=calendar)
-        found = usage_of(Scope.of(self.actor), period=period, filters=Filters.of(request.GET), level=1)
+        period = self._period()
+        found = usage_of(Scope.of(self.actor), period=period, filters=_filters(self.asked), level=self.asked["level"])
         slots = [{"starts_at": at, "sums": sums} for at, sums in zip(period.slots, found.by_slot, strict=True)]
         facts = {"starts_at": period.starts_at, "ends_at": period.ends_at, "step": period.step, "slots": slots}
         return Response(UsageOut({**found._asdict(), **facts}).data)
+
+    def _period(self) -> Period:
+        calendar, now, first = Calendar.of(self.actor.organization), timezone.now(), self.asked.get("first_day")
+        if first is None:
+            return period_named(self.asked["period"], now=now, calendar=calendar)
+        last = self.asked.get("last_day") or day_of(now, calendar)
+        if not first <= last < first + timedelta(days=MOST_DAYS):
+            raise serializers.ValidationError({"first_day": f"At most {MOST_DAYS} days, none of them to come."})
+        return period_of_days(first, last, now=now, calendar=calendar)
 
 
 class Ledger(OrgApiView):
     resource = "ledger"
 
-    @operation("Calls as the ledger has them, of those you may see", gives=CallOut, many=True)
+    @operation("Calls as the ledger has them, of those you may see", gives=CallOut, many=True, query=LedgerQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(calls_visible_to(self.actor), CallOut, parse=UUID)
+        calls = filtered(calls_visible_to(self.actor), _filters(self.asked))
+        # Ids hold the time of admission, and stand in the index.
+        if "since" in self.asked:
+            calls = calls.filter(pk__gte=first_id_at(self.asked["since"]))
+        if "until" in self.asked:
+            calls = calls.filter(pk__lt=first_id_at(self.asked["until"]))
+        return self.page(calls, CallOut, parse=UUID)
 
 
 class OneCall(OrgApiView):
@@ -117,3 +166,7 @@ class OneCall(OrgApiView):
     @operation("One call", gives=CallOut)
     def get(self, request: Request, org: str, call_id: UUID) -> Response:
         return Response(CallOut(access_call_by_id(self.actor, call_id)).data)
+
+
+def _filters(asked: dict[str, Any]) -> Filters:
+    return Filters(**{name: asked[name] for name in Filters._fields if name in asked})

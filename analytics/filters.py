@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from django.http import QueryDict
 
 from gateway_project.lib.queries import id_in, text_in
-from guardrails.windows import Calendar, Kind, containing, starts_between
+from guardrails.windows import Calendar, Kind, containing, day_begins, starts_between
 from orgs.actor import Actor
 from orgs.permissions import Permission
 
@@ -70,6 +70,17 @@ def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, d
         starts_before = _last_days(count, until=slots[0], calendar=calendar)[0]
     ends_before = min(starts_before + (now - slots[0]), slots[0])
     return Period(name, "day", slots[0], tomorrow, starts_before, ends_before, slots, zone)
+
+
+def period_of_days(first: date, last: date, *, now: datetime, calendar: Calendar) -> Period:
+    """Both days included. The period before ends as far into its own last day where the last one is not over."""
+    starts, ends = day_begins(first, calendar), day_begins(last + timedelta(days=1), calendar)
+    starts_before = day_begins(first - (last - first) - timedelta(days=1), calendar)
+    passed = max(now - starts, timedelta(0))
+    # A day that a change of the time zone left out begins and ends at once.
+    slots = tuple(starts_between(starts, ends, "day", calendar)) or (starts,)
+    ends_before = min(starts_before + passed, starts)
+    return Period("days", "day", starts, ends, starts_before, ends_before, slots, ZoneInfo(calendar.time_zone))
 
 
 def _last_days(count: int, *, until: datetime, calendar: Calendar) -> tuple[datetime, ...]:

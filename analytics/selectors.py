@@ -74,6 +74,19 @@ def access_call_by_id(actor: Actor, call_id: UUID) -> UsageRecord:
     return call
 
 
+def filtered(calls: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageRecord]:
+    """A group is any on the path of a call at its time."""
+    group, *_ = filters
+    if group is not None:
+        calls = calls.filter(reduce(or_, (Q(**{column: group}) for column in PATH)))
+    if filters.model:
+        # Whether it was asked for or, under another name, was what served the call.
+        names = ("requested_model", "served_model", "decision__auto__model")
+        calls = calls.filter(reduce(or_, (Q(**{name: filters.model}) for name in names)))
+    wanted = {_FILTERS.get(name, name): value for name, value in filters._asdict().items() if name not in ("group", "model")}
+    return calls.filter(**{name: value for name, value in wanted.items() if value not in (None, "")})
+
+
 def call_page(
     calls: QuerySet[UsageRecord],
     *,
@@ -85,7 +98,7 @@ def call_page(
     size: int = PAGE_SIZE,
 ) -> CallPage:
     """By ids, which sort by time."""
-    calls = _with_names(_filtered(calls.filter(pk__gte=first_id_at(since)), filters))
+    calls = _with_names(filtered(calls.filter(pk__gte=first_id_at(since)), filters))
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
     return CallPage(*keyset.page_of(calls, before=before, after=after, size=size))
@@ -171,15 +184,3 @@ def unused_since(moment: datetime) -> Q:
 def _with_names(calls: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
     """Names in the same statement, and `input_total`, all tokens that went in."""
     return calls.select_related("member", "api_key", "application").annotate(input_total=_INPUT)
-
-
-def _filtered(calls: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageRecord]:
-    group, *_ = filters
-    if group is not None:
-        calls = calls.filter(reduce(or_, (Q(**{column: group}) for column in PATH)))
-    if filters.model:
-        # Whether it was asked for or, under another name, was what served the call.
-        names = ("requested_model", "served_model", "decision__auto__model")
-        calls = calls.filter(reduce(or_, (Q(**{name: filters.model}) for name in names)))
-    wanted = {_FILTERS.get(name, name): value for name, value in filters._asdict().items() if name not in ("group", "model")}
-    return calls.filter(**{name: value for name, value in wanted.items() if value not in (None, "")})

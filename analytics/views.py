@@ -19,13 +19,13 @@ from analytics.first_steps import shows_first_steps
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
+from billing.credits import sees_credit
 from gateway_project.lib import formatting
 from gateway_project.lib.queries import ids_in, text_in, uuid_in
 from guardrails import example_call, windows
 from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
-from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to, own_keys
 from proxy.named import presets_visible_to
@@ -41,7 +41,7 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
-    pool = [budgets.pool_of(organization)] if _sees_pool(actor, groups) else []
+    pool = [budgets.pool_of(organization)] if sees_credit(actor) else []
     limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,
@@ -61,11 +61,6 @@ def overview(request: OrgRequest) -> HttpResponse:
         **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
     }
     return render(request, "analytics/overview.html", context)
-
-
-def _sees_pool(actor: Actor, groups: list[Group]) -> bool:
-    root = next((group for group in groups if group.level == 0), None)
-    return actor.can_anywhere(Permission.TOP_UP) or (root is not None and actor.can(Permission.VIEW_BILLING, root))
 
 
 def _start(actor: Actor) -> dict[str, Any]:

@@ -8,12 +8,14 @@ usage aside; admission compares it with lifetime spend, so booking usage later n
 from __future__ import annotations
 
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Q, QuerySet, Sum
 
 from billing.buckets import spend_sums
 from billing.models import CreditEntry, CreditTransaction
 from orgs import epoch
+from orgs.actor import Actor
 from orgs.models import Organization, User
+from orgs.permissions import Permission
 
 Account = CreditEntry.Account
 Kind = CreditTransaction.Kind
@@ -70,6 +72,17 @@ def funded(organization: Organization) -> int:
 def available(organization: Organization) -> int:
     """What is left to spend now, by the ledger itself; calls in flight not deducted."""
     return funded(organization) - spend_sums(organization.id, subjects=["pool"]).lifetime["pool"].charged
+
+
+def movements_of(organization: Organization) -> QuerySet[CreditTransaction]:
+    """Each with its `amount`: nano-dollars into the pool, below zero out of it."""
+    into_pool = Sum("entries__amount_nano_usd", filter=Q(entries__account=Account.POOL))
+    return CreditTransaction.objects.filter(organization=organization).annotate(amount=into_pool)
+
+
+def sees_credit(actor: Actor) -> bool:
+    """The pool is the organisation's: for whoever may fill it from anywhere, or sees costs everywhere."""
+    return actor.can_anywhere(Permission.TOP_UP) or actor.can_everywhere(Permission.VIEW_BILLING)
 
 
 @transaction.atomic

@@ -254,6 +254,11 @@ SPECTACULAR_SETTINGS = {
         "RuleKind": "guardrails.models.Rule.Kind",
         "OrganizationKind": "orgs.models.Organization.Kind",
         "SubjectKind": ["group", "member", "api_key", "application"],
+        "OverrideKind": "guardrails.models.Override.Kind",
+        "MovementKind": "billing.models.CreditTransaction.Kind",
+        "CallStatus": "billing.models.UsageRecord.Status",
+        "KeyStatus": "guardrails.selectors.STATUSES",
+        "ErrorCode": "orgs.api.errors.EVERY_CODE",
     },
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
 }

@@ -156,6 +156,13 @@ def overrides_of(policy: Policy, *, actor: Actor, now: datetime) -> list[Overrid
     return sorted(rows, key=lambda one: (one.until is None, one.until or now, one.pk))
 
 
+def overrides_visible_to(actor: Actor) -> QuerySet[Override]:
+    """Of shared policies, those that are over included."""
+    policies = policies_visible_to(actor).order_by().values("pk")
+    found = Override.objects.filter(about_seen(actor), organization=actor.organization, limit__policy__in=policies)
+    return found.select_related("limit", *PLAIN_SUBJECTS)
+
+
 def history_of(policy: Policy, *, actor: Actor) -> list[AuditEvent]:
     """The latest, without what happened to subjects whose audit trail the actor may not read."""
     found = AuditEvent.objects.filter(

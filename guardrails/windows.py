@@ -90,6 +90,16 @@ def starts_between(since: datetime, until: datetime, kind: Kind, calendar: Calen
         first, before = _next(first, kind), start
 
 
+def day_begins(day: date, calendar: Calendar) -> datetime:
+    """The moment (UTC) at which this day of the organisation begins."""
+    return _begin(day, calendar, ZoneInfo(calendar.time_zone))
+
+
+def day_of(moment: datetime, calendar: Calendar) -> date:
+    """The day of the organisation that holds the moment."""
+    return _local_day(containing(moment, "day", calendar).starts_at or moment, calendar, ZoneInfo(calendar.time_zone))
+
+
 def _bounds(moment: datetime, kind: Kind, calendar: Calendar) -> tuple[datetime, datetime]:
     zone = ZoneInfo(calendar.time_zone)
     first = _first(_local_day(moment, calendar, zone), kind, calendar)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, NamedTuple, ParamSpec, cast
+from typing import Concatenate, Literal, NamedTuple, ParamSpec, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.views import redirect_to_login
@@ -33,6 +33,7 @@ from orgs.selectors import granters
 from orgs.viewing import OnlyLooking, refuse_change, viewed
 
 P = ParamSpec("P")
+View = TypeVar("View", bound=Callable[..., object])
 LAST_ORGANIZATION = "last_organization"
 
 
@@ -51,9 +52,9 @@ class OrgRequest(SignedInRequest):
 
 
 class Door(NamedTuple):
-    """`kind` is "organization", "signed_in", "staff", "directory" or "public"; any one of the permissions is enough."""
+    """Any one of the permissions is enough. What is behind "api" and "directory" answers programs, in shapes of their own."""
 
-    kind: str
+    kind: Literal["organization", "signed_in", "staff", "api", "directory", "public"]
     permissions: tuple[Permission, ...] = ()
 
 
@@ -131,7 +132,7 @@ def door_of(view: Callable[..., object]) -> Door | None:
     return getattr(view, "door", None)
 
 
-def with_door(view: Callable[P, HttpResponse], door: Door) -> Callable[P, HttpResponse]:
+def with_door(view: View, door: Door) -> View:
     view.door = door  # type: ignore[attr-defined]
     return view
 

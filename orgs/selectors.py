@@ -16,7 +16,11 @@ from orgs.permissions import Permission, RoleName
 
 def within(groups: Iterable[Group], *, field: str = "") -> Q:
     """Rows whose group is one of `groups` or lies below one; `field` leads to the group, empty for groups themselves."""
-    ids = [group.pk for group in groups]
+    return within_ids([group.pk for group in groups], field=field)
+
+
+def within_ids(ids: list[int], *, field: str = "") -> Q:
+    """The same by the ids of groups."""
     steps = (([field] if field else []) + ["parent"] * up for up in range(MAX_LEVEL + 1))
     return reduce(or_, (Q(**{f"{'__'.join(step) or 'pk'}__in": ids}) for step in steps))
 

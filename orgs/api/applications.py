@@ -4,8 +4,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from orgs.api.base import OrgApiView, one_of, operation
+from orgs.api.base import OrgApiView, below, one_of, operation
 from orgs.api.fields import Body, IdField
+from orgs.api.paging import Paging
 from orgs.api.people import owner_in
 from orgs.lookups import access_application_by_id
 from orgs.models import Application
@@ -45,6 +46,11 @@ class ChangedApplication(ApplicationFields):
     group_id = IdField(required=False, help_text="Into another group it takes its service keys along.")
 
 
+class ApplicationsQuery(Paging):
+    slug = serializers.CharField(required=False, max_length=60)
+    group = IdField(required=False, help_text="Those of this group and below.")
+
+
 class ApplicationView(OrgApiView):
     resource = "applications"
     writes = (P.MANAGE_APPLICATIONS,)
@@ -54,9 +60,10 @@ class ApplicationView(OrgApiView):
 
 
 class Applications(ApplicationView):
-    @operation("Applications you see", gives=ApplicationOut, many=True)
+    @operation("Applications you see", gives=ApplicationOut, many=True, query=ApplicationsQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(applications_visible_to(self.actor), ApplicationOut)
+        found = below(applications_visible_to(self.actor), self.asked.get("group"))
+        return self.page(self.narrowed(found, slug="slug"), ApplicationOut)
 
     @operation("Make an application in a group", takes=NewApplication, gives=ApplicationOut, status=201)
     def post(self, request: Request, org: str) -> Response:

@@ -3,14 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orgs.api.base import OrgApiView, operation
-from orgs.audit_selectors import PERIODS, Filters, access_event_by_place, events_visible_to, matching
+from orgs.api.fields import IdField, MomentField
+from orgs.api.paging import Paging
+from orgs.audit_selectors import PERIODS, TEXT_LENGTH, Filters, access_event_by_place, events_visible_to, matching
 from orgs.models import AuditEvent
 from orgs.permissions import Permission
 
@@ -47,23 +48,25 @@ class EventOut(serializers.Serializer[AuditEvent]):
         return str(event.actor) if event.actor else None
 
 
-FILTERS = [
-    OpenApiParameter("period", OpenApiTypes.STR, enum=list(PERIODS)),
-    OpenApiParameter("actor", OpenApiTypes.INT, description="The id of a person."),
-    OpenApiParameter("action", OpenApiTypes.STR),
-    OpenApiParameter("target", OpenApiTypes.STR, description="`<object type>:<object id>`"),
-    OpenApiParameter("q", OpenApiTypes.STR, description="Any part of names, addresses and agents."),
-]
+class EventsQuery(Paging):
+    period = serializers.ChoiceField(choices=list(PERIODS), default="all", help_text="Up to now.")
+    since = MomentField(required=False)
+    until = MomentField(required=False, help_text="Events before it.")
+    actor = IdField(required=False, help_text="The id of a person.")
+    action = serializers.CharField(required=False, max_length=TEXT_LENGTH, help_text="`key.created`")
+    target = serializers.CharField(required=False, max_length=TEXT_LENGTH, help_text="`<object type>:<object id>`")
+    q = serializers.CharField(required=False, max_length=TEXT_LENGTH, help_text="Any part of names, addresses and agents.")
 
 
 class Events(OrgApiView):
     resource = "audit"
     reads = (Permission.VIEW_AUDIT,)
 
-    @operation("Audit events you may read", gives=EventOut, many=True, query=FILTERS)
+    @operation("Audit events you may read", gives=EventOut, many=True, query=EventsQuery)
     def get(self, request: Request, org: str) -> Response:
-        found = matching(events_visible_to(self.actor), Filters.of(request.GET), now=timezone.now())
-        return self.page(found, EventOut, key="sequence")
+        filters = Filters(**{name: self.asked[name] for name in Filters._fields if name in self.asked})
+        found = matching(events_visible_to(self.actor), filters, now=timezone.now())
+        return self.page(self.narrowed(found, since="at__gte", until="at__lt"), EventOut, key="sequence")
 
 
 class OneEvent(OrgApiView):

@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from orgs.api.base import OrgApiView, one_of, operation
 from orgs.api.fields import Body, IdField
+from orgs.api.paging import Paging
 from orgs.api.people import owner_in
 from orgs.lookups import access_group_by_id
 from orgs.models import Group
@@ -42,8 +43,13 @@ class NewGroup(GroupFields):
     parent_id = IdField()
 
 
-class MovedTo(Body):
+class GroupMovedTo(Body):
     parent_id = IdField()
+
+
+class GroupsQuery(Paging):
+    parent_id = IdField(required=False, help_text="Those directly below this group.")
+    name = serializers.CharField(required=False, max_length=120, help_text="Exactly.")
 
 
 class GroupView(OrgApiView):
@@ -58,9 +64,9 @@ class GroupView(OrgApiView):
 
 
 class Groups(GroupView):
-    @operation("Groups you see", gives=GroupOut, many=True)
+    @operation("Groups you see", gives=GroupOut, many=True, query=GroupsQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(groups_visible_to(self.actor), GroupOut)
+        return self.page(self.narrowed(groups_visible_to(self.actor), parent_id="parent", name="name"), GroupOut)
 
     @operation("Make a group below another", takes=NewGroup, gives=GroupOut, status=201)
     def post(self, request: Request, org: str) -> Response:
@@ -81,9 +87,9 @@ class OneGroup(GroupView):
 
 
 class MovedGroup(GroupView):
-    @operation("Move a group below another", takes=MovedTo, gives=GroupOut)
+    @operation("Move a group below another", takes=GroupMovedTo, gives=GroupOut)
     def post(self, request: Request, org: str, group_id: int) -> Response:
-        to = one_of(groups_visible_to(self.actor), self.body(MovedTo)["parent_id"])
+        to = one_of(groups_visible_to(self.actor), self.body(GroupMovedTo)["parent_id"])
         return Response(GroupOut(move_group(self.changed(group_id), to=to, by=self.actor)).data)
 
 

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orgs.api.base import OrgApiView, one_of, operation
-from orgs.api.fields import IdField
+from orgs.api.fields import IdField, MomentField
 from orgs.api.roles import NamedRole, role_in
 from orgs.invitation_mail import accept_url, queue
 from orgs.invitation_pages import access_invitation_by_id, invitations_visible_to
@@ -47,7 +47,7 @@ class NewInvitation(NamedRole):
     email = serializers.EmailField(max_length=254, required=False, allow_blank=True)
     name = serializers.CharField(max_length=120, required=False, allow_blank=True)
     max_uses = serializers.IntegerField(min_value=1, max_value=100_000, required=False, allow_null=True)
-    expires_at = serializers.DateTimeField(required=False)
+    expires_at = MomentField(required=False, help_text="Left out: in a week.")
     send = serializers.BooleanField(default=False, help_text="Whether a mail goes to `email`.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

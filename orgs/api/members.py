@@ -4,8 +4,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from orgs.api.base import OrgApiView, one_of, operation
+from orgs.api.base import OrgApiView, below, one_of, operation
 from orgs.api.fields import Body, IdField
+from orgs.api.paging import Paging
 from orgs.api.people import Person, person_in
 from orgs.lookups import access_member_by_id
 from orgs.models import Membership
@@ -34,9 +35,15 @@ class NewMember(Body):
     group_id = IdField()
 
 
-class MovedTo(Body):
+class MemberMovedTo(Body):
     group_id = IdField()
     keep_roles = serializers.BooleanField(default=False, help_text="Otherwise roles at the old group and below end.")
+
+
+class MembersQuery(Paging):
+    email = serializers.CharField(required=False, max_length=254)
+    user = IdField(required=False, help_text="The id of a person.")
+    group = IdField(required=False, help_text="Those at this group and below.")
 
 
 class MemberView(OrgApiView):
@@ -48,9 +55,10 @@ class MemberView(OrgApiView):
 
 
 class Members(MemberView):
-    @operation("Members you see", gives=MemberOut, many=True)
+    @operation("Members you see", gives=MemberOut, many=True, query=MembersQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(members_visible_to(self.actor), MemberOut)
+        found = below(members_visible_to(self.actor), self.asked.get("group"))
+        return self.page(self.narrowed(found, email="user__email__iexact", user="user"), MemberOut)
 
     @operation("Make a member a member of another group, too", takes=NewMember, gives=MemberOut, status=201)
     def post(self, request: Request, org: str) -> Response:
@@ -72,9 +80,9 @@ class OneMember(MemberView):
 
 
 class MovedMember(MemberView):
-    @operation("Move a membership to another group, with the person's keys", takes=MovedTo, gives=MemberOut)
+    @operation("Move a membership to another group, with the person's keys", takes=MemberMovedTo, gives=MemberOut)
     def post(self, request: Request, org: str, member_id: int) -> Response:
-        given, found = self.body(MovedTo), self.managed(member_id)
+        given, found = self.body(MemberMovedTo), self.managed(member_id)
         group = one_of(groups_visible_to(self.actor), given.pop("group_id"))
         return Response(MemberOut(move_member(found, group=group, by=self.actor, **given)).data)
 

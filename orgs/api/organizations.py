@@ -8,11 +8,12 @@ from rest_framework.response import Response
 
 from orgs.actor import Actor
 from orgs.api.base import ApiView, OrgApiView, operation
-from orgs.api.fields import Body
+from orgs.api.errors import OrganizationsClosed
+from orgs.api.fields import Body, MomentField
 from orgs.models import Organization
 from orgs.permissions import Permission
 from orgs.selectors import organizations_of
-from orgs.services.organizations import change_settings, create_organization
+from orgs.services.organizations import SLUG_LENGTH, change_settings, create_organization, may_create_organization
 
 
 class OrganizationOut(serializers.ModelSerializer[Organization]):
@@ -20,12 +21,15 @@ class OrganizationOut(serializers.ModelSerializer[Organization]):
         model = Organization
         fields = (
             *("id", "slug", "name", "kind", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required"),
-            *("approval_since", "admit_unguarded", "content_retention_hours", "created_at"),
+            *("approval_since", "admit_unguarded", "content_retention_hours", "second_factor_required", "created_at"),
         )
 
 
 class NewOrganization(Body):
     name = serializers.CharField(max_length=120)
+    slug = serializers.CharField(
+        max_length=SLUG_LENGTH, required=False, help_text="Its part of every address, which stays; left out: made of the name."
+    )
     time_zone = serializers.CharField(max_length=64, default="UTC")
 
 
@@ -37,7 +41,12 @@ class ChangedOrganization(Body):
     reset_hour = serializers.IntegerField(min_value=0, max_value=23)
     attribution_required = serializers.BooleanField()
     admit_unguarded = serializers.BooleanField()
-    approval_since = serializers.DateTimeField(allow_null=True)
+    approval_since = MomentField(
+        allow_null=True, help_text="Models first offered after it need an approval; null: none needs one."
+    )
+    second_factor_required = serializers.BooleanField(
+        help_text="Whoever has none is kept out until one is set up; whoever asks for it needs one first."
+    )
     content_retention_hours = serializers.IntegerField(min_value=0, max_value=Organization.MOST_RETENTION_HOURS)
 
 
@@ -71,6 +80,8 @@ class Organizations(ApiView):
 
     @operation("Make an organisation; you become its Super Admin", takes=NewOrganization, gives=OrganizationOut, status=201)
     def post(self, request: Request) -> Response:
+        if not may_create_organization(self.person):
+            raise OrganizationsClosed
         made = create_organization(owner=self.person, **self.body(NewOrganization))
         return Response(OrganizationOut(made).data, status=201)
 

@@ -8,28 +8,31 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
-from rest_framework.request import Request
+from rest_framework import serializers
 
 from orgs.api.errors import InvalidCursor
+from orgs.api.fields import Query
 
 DEFAULT_LIMIT, MOST = 50, 100
 Row = TypeVar("Row", bound=Model)
 
 
+class Paging(Query):
+    """What every list may be asked for; what else one may be is a field of a subclass."""
+
+    limit = serializers.IntegerField(min_value=1, max_value=MOST, default=DEFAULT_LIMIT, help_text="How many at most.")
+    cursor = serializers.CharField(required=False, max_length=200, help_text="`next_cursor` of the page before.")
+
+
 def page_of(
-    rows: QuerySet[Row], request: Request, *, key: str = "pk", parse: Callable[[str], Any] = int
+    rows: QuerySet[Row], *, limit: int, cursor: str = "", key: str = "pk", parse: Callable[[str], Any] = int
 ) -> tuple[list[Row], str | None]:
     """The rows of this page, the newest first, and the cursor of the next; None at the end. Raises InvalidCursor."""
-    limit, cursor = _limit(request.GET.get("limit", "")), request.GET.get("cursor", "")
     if cursor:
         rows = rows.filter(**{f"{key}__lt": _parsed(cursor, parse)})
     found = list(rows.order_by(f"-{key}")[: limit + 1])
     more, found = len(found) > limit, found[:limit]
     return found, _cursor(getattr(found[-1], key)) if more else None
-
-
-def _limit(text: str) -> int:
-    return min(max(int(text), 1), MOST) if text.isascii() and text.isdigit() and len(text) < 10 else DEFAULT_LIMIT
 
 
 def _cursor(value: Any) -> str:

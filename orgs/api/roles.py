@@ -9,8 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orgs.actor import Actor
-from orgs.api.base import OrgApiView, one_of, operation
+from orgs.api.base import OrgApiView, below, one_of, operation
 from orgs.api.fields import Body, IdField
+from orgs.api.paging import Paging
 from orgs.api.people import Person, person_in
 from orgs.lookups import access_grant_by_id, access_role_by_id
 from orgs.models import Role, RoleGrant
@@ -46,6 +47,11 @@ class NamedRole(Body):
         return attrs
 
 
+class RolesQuery(Paging):
+    user = IdField(required=False, help_text="The id of a person.")
+    group = IdField(required=False, help_text="Those granted at this group and below.")
+
+
 class NewRole(NamedRole):
     user_id = IdField()
     group_id = IdField()
@@ -63,9 +69,10 @@ class Roles(OrgApiView):
     resource = "roles"
     writes = (P.GRANT_ROLES,)
 
-    @operation("Roles granted in the groups you see", gives=RoleOut, many=True)
+    @operation("Roles granted in the groups you see", gives=RoleOut, many=True, query=RolesQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(grants_visible_to(self.actor), RoleOut)
+        found = below(grants_visible_to(self.actor), self.asked.get("group"))
+        return self.page(self.narrowed(found, user="user"), RoleOut)
 
     @operation("Grant a role at a group", takes=NewRole, gives=RoleOut, status=201)
     def post(self, request: Request, org: str) -> Response:

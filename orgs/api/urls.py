@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from orgs.api import applications, audit, groups, invitations, keys, members, organizations, roles
+from orgs.api import applications, audit, groups, invitations, members, organizations, roles
 
 ORG = "organizations/<slug:org>"
 
@@ -28,11 +28,6 @@ urlpatterns = [
     path(f"{ORG}/roles/<int:role_id>", roles.OneRole.as_view(), name="role"),
     path(f"{ORG}/custom-roles", roles.CustomRoles.as_view(), name="custom_roles"),
     path(f"{ORG}/custom-roles/<int:custom_role_id>", roles.OneCustomRole.as_view(), name="custom_role"),
-    path(f"{ORG}/keys", keys.Keys.as_view(), name="keys"),
-    path(f"{ORG}/keys/<int:key_id>", keys.OneKey.as_view(), name="key"),
-    path(f"{ORG}/keys/<int:key_id>/disable", keys.DisabledKey.as_view(), name="disable_key"),
-    path(f"{ORG}/keys/<int:key_id>/enable", keys.EnabledKey.as_view(), name="enable_key"),
-    path(f"{ORG}/keys/<int:key_id>/rotate", keys.RotatedKey.as_view(), name="rotate_key"),
     path(f"{ORG}/applications", applications.Applications.as_view(), name="applications"),
     path(f"{ORG}/applications/<int:application_id>", applications.OneApplication.as_view(), name="application"),
     path(

@@ -1,6 +1,6 @@
 """What a URL means: periods in the organisation's time zone, whose usage, and nonsense that is left out."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -14,9 +14,10 @@ from analytics.filters import (
     Scope,
     calls_beginning_with,
     period_named,
+    period_of_days,
     url_with,
 )
-from guardrails.windows import Calendar, containing
+from guardrails.windows import Calendar, containing, day_of
 from tests.actors import World
 
 NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
@@ -28,6 +29,23 @@ def test_a_day_is_twenty_four_hours_up_to_this_one() -> None:
     assert (period.starts_at, period.ends_at) == (datetime(2026, 11, 19, 17, tzinfo=UTC), datetime(2026, 11, 20, 17, tzinfo=UTC))
     assert (len(period.slots), period.step) == (24, "hour")
     assert (period.labels[0], period.labels[-1]) == ("17:00", "16:00")
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("name", ["7d", "30d", "month"])
+def test_days_that_are_named_are_those_of_the_period_that_holds_them(zone: str, name: str) -> None:
+    calendar = Calendar(zone, reset_hour=3)
+    named = period_named(name, now=NOW, calendar=calendar)
+    days = period_of_days(day_of(named.slots[0], calendar), day_of(NOW, calendar), now=NOW, calendar=calendar)
+    assert (days.starts_at, days.ends_at, days.slots, days.step) == (named.starts_at, named.ends_at, named.slots, "day")
+    if name != "month":  # which is compared with the month before, however long that was
+        assert (days.before_starts_at, days.before_ends_at) == (named.before_starts_at, named.before_ends_at)
+
+
+def test_a_day_that_a_change_of_the_zone_left_out_holds_nothing() -> None:
+    left_out = date(2011, 12, 30)
+    period = period_of_days(left_out, left_out, now=NOW, calendar=Calendar("Pacific/Apia"))
+    assert (period.starts_at == period.ends_at, len(period.slots)) == (True, 1)
 
 
 def test_days_begin_at_local_midnight() -> None:

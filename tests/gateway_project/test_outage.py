@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -17,13 +18,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway_project import outage
 from gateway_project.lib.redis import RedisUnavailable
+from orgs.api.errors import EVERY_CODE
 from tests.gateways import Gateway
 
 REFUSED = "postgresql://gatehouse@127.0.0.1:9/gatehouse"
 
 
-def answered(error: Exception) -> tuple[int, str]:
-    request: HttpRequest = RequestFactory().get("/")
+def answered(error: Exception, path: str = "/") -> tuple[int, str]:
+    request: HttpRequest = RequestFactory().get(path)
     try:
         raise error
     except Exception:
@@ -92,6 +94,16 @@ def test_other_faults_are_ours(error: Exception) -> None:
     status, text = answered(error)
     assert status == 500
     assert "Something went wrong" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"), [(OperationalError("refused"), 503, "unavailable"), (ValueError("ours"), 500, "internal")]
+)
+def test_programs_are_told_in_their_own_shape(error: Exception, status: int, code: str) -> None:
+    got, text = answered(error, "/api/v1/organizations")
+    told = json.loads(text)["error"]
+    assert (got, told["code"], told["param"]) == (status, code, None)
+    assert code in dict(EVERY_CODE)
 
 
 def test_every_page_of_the_console_says_so_and_comes_again(start_gateway: Callable[..., Gateway]) -> None:

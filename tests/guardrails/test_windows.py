@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from guardrails.windows import Calendar, Kind, Window, containing, starts_between
+from guardrails.windows import Calendar, Kind, Window, containing, day_begins, day_of, starts_between
 
 ZONES = sorted(available_timezones())
 # Far away enough from UTC, or with changes of clocks odd enough, that each found a mistake in somebody's calendar.
@@ -117,6 +117,12 @@ def test_a_day_begins_when_the_wall_clock_first_shows_the_reset_hour(calendar: C
     while at.astimezone(zone).replace(tzinfo=None) < ended:
         at += quarter
     assert at == ends
+
+
+@settings(max_examples=200, deadline=None)
+@given(calendars, moments)
+def test_the_day_of_a_moment_begins_where_its_window_does(calendar: Calendar, moment: datetime) -> None:
+    assert day_begins(day_of(moment, calendar), calendar) == bounds(moment, "day", calendar)[0]
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,14 +7,17 @@ Alice above everything; Mia is a member of the gateway. What is out of reach is 
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from guardrails.services.bindings import bind
+from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import AuditEvent
 from orgs.services.applications import create_application
@@ -56,9 +59,9 @@ ROWS = [
     Row("policies:policy", "get", "policy_id", {"mia": NO_DOOR, **SEEN, "sam": "200 200 404 200 404"}),
     Row("policies:edit", "get", "policy_id", {"mia": NO_DOOR, **SEEN_ONLY, "sam": "403 200 404 403 404"}),
     Row("audit:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
-    Row("orgs_api:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
-    Row("orgs_api:key", "patch", "key_id", {"mia": NOTHING, **SEEN}, {"name": "x"}),
-    Row("orgs_api:disable_key", "post", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("guardrails_api:key", "get", "key_id", {"mia": NOTHING, **SEEN}),
+    Row("guardrails_api:key", "patch", "key_id", {"mia": NOTHING, **SEEN}, {"name": "x"}),
+    Row("guardrails_api:disable_key", "post", "key_id", {"mia": NOTHING, **SEEN}),
     Row("orgs_api:group", "get", "group_id", {"mia": "404 200 404 404 404", **SEEN}),
     Row("orgs_api:group", "patch", "group_id", {"mia": NO_DOOR, **BELOW}, {"kind": "x"}),
     Row("orgs_api:member", "get", "member_id", {"mia": NOTHING, **SEEN}),
@@ -71,6 +74,14 @@ ROWS = [
         {"mia": "200 200 404 200 404", **SEEN, "sam": "200 200 404 200 404"},
     ),
     Row("orgs_api:application", "patch", "application_id", {"mia": NO_DOOR, **SEEN}, {"name": "x"}),
+    # Bound above a node it governs that node: it is seen there with its exceptions, which are the admin's above.
+    Row("guardrails_api:override", "get", "override_id", dict.fromkeys(PEOPLE, "200 200 404 200 404") | {"alice": SEEN["alice"]}),
+    Row(
+        "guardrails_api:end_override",
+        "post",
+        "override_id",
+        {"mia": NO_DOOR, **SEEN_ONLY, "sam": "403 200 404 403 404"},
+    ),
     Row("orgs_api:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
 ]
 
@@ -82,6 +93,7 @@ def things_at(world: World, place: str) -> dict[str, int]:
     key, _ = create_api_key(group, name=f"Key {place}", application=application, by=by)
     policy = create_policy(group.organization, name=f"Policy {place}", limits=[LimitSpec("rpm", "minute", 5)], by=by)
     bind(policy, subject=group, by=by)
+    override = add_override(policy.limits.get(), subject=group, amount=1, until=timezone.now() + timedelta(days=1), by=by)
     event = AuditEvent.objects.get(object_type="apikey", object_id=str(key.pk))
     member = add_member(make_user(f"{place}.{world.acme.pk}@example.test"), group=group, by=by)
     return {
@@ -91,6 +103,7 @@ def things_at(world: World, place: str) -> dict[str, int]:
         "member_id": member.pk,
         "person_id": member.user_id,
         "policy_id": policy.pk,
+        "override_id": override.pk,
         # The same place in the chain of this organisation is another event.
         "sequence": event.sequence + (10**6 if place == "other" else 0),
     }

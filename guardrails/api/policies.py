@@ -1,27 +1,20 @@
-"""Policies and what they are bound to, for the API. Numbers are texts of digits: a budget's in nano-dollars, others' a count."""
+"""Policies, for the API. Numbers are texts of digits: a budget's in nano-dollars, others' a count."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from guardrails.lookups import access_binding_by_id
-from guardrails.models import Binding, Limit, Policy, Rule
-from guardrails.policy_selectors import bindings_visible_to, policies_visible_to
-from guardrails.services.bindings import bind, unbind
+from guardrails.models import Limit, Policy, Rule
+from guardrails.policy_selectors import policies_visible_to
 from guardrails.services.policies import LimitSpec, change_policy, create_policy, delete_policy
-from guardrails.subjects import column_of, find
 from orgs.api.base import OrgApiView, one_of, operation
-from orgs.api.fields import BigNumberField, Body, IdField
-from orgs.models import User
+from orgs.api.fields import BigNumberField, Body
+from orgs.api.paging import Paging
 from orgs.permissions import Permission
-
-# As tokens of forms name them (guardrails/subjects.py).
-KINDS = {"group": "g", "member": "m", "api_key": "k", "application": "a"}
 
 
 class LimitOut(serializers.Serializer[Limit]):
@@ -74,40 +67,24 @@ class PolicyIn(Body):
     degrade_model = serializers.CharField(max_length=200, allow_blank=True, required=False)
 
 
-class SubjectOut(serializers.Serializer[Any]):
-    kind = serializers.ChoiceField(choices=list(KINDS))
-    id = serializers.IntegerField()
-    name = serializers.CharField()
-
-
-class BindingOut(serializers.Serializer[Binding]):
-    id = serializers.IntegerField()
-    policy_id = serializers.IntegerField()
-    subject = serializers.SerializerMethodField()
-    reach = serializers.ChoiceField(choices=Binding.Reach.choices)
-    created_at = serializers.DateTimeField()
-
-    @extend_schema_field(SubjectOut)
-    def get_subject(self, binding: Binding) -> dict[str, Any]:
-        subject = binding.subject
-        name = subject.display_name if isinstance(subject, User) else subject.name
-        return {"kind": column_of(subject), "id": subject.pk, "name": name}
-
-
-class SubjectIn(Body):
-    kind = serializers.ChoiceField(choices=list(KINDS))
-    id = IdField()
-
-
-class BindingIn(Body):
-    policy_id = IdField()
-    subject = SubjectIn()
-    reach = serializers.ChoiceField(choices=Binding.Reach.choices, default=Binding.Reach.SELF)
+class PoliciesQuery(Paging):
+    name = serializers.CharField(required=False, max_length=120, help_text="In capital or small letters.")
 
 
 class PolicyView(OrgApiView):
     resource = "policies"
     writes = (Permission.MANAGE_GUARDRAILS,)
+
+    def param_of(self, field: str) -> str:
+        """Limits and rules are lists: "rpm minute" and "models" name an entry of them."""
+        sent = {
+            **{f"{limit['kind']} {limit['window']}": f"limits.{place}" for place, limit in self._listed("limits")},
+            **{str(rule["kind"]): f"rules.{place}" for place, rule in self._listed("rules")},
+        }
+        return sent.get(field) or super().param_of(field)
+
+    def _listed(self, name: str) -> list[tuple[int, dict[str, Any]]]:
+        return list(enumerate(self.sent.get(name) or []))
 
     def found(self, policy_id: int) -> Policy:
         return one_of(policies_visible_to(self.actor), policy_id)
@@ -117,9 +94,9 @@ class PolicyView(OrgApiView):
 
 
 class Policies(PolicyView):
-    @operation("Policies you see", gives=PolicyOut, many=True)
+    @operation("Policies you see", gives=PolicyOut, many=True, query=PoliciesQuery)
     def get(self, request: Request, org: str) -> Response:
-        return self.page(policies_visible_to(self.actor), PolicyOut)
+        return self.page(self.narrowed(policies_visible_to(self.actor), name="name__iexact"), PolicyOut)
 
     @operation("Make a policy, which binds nobody yet", takes=PolicyIn, gives=PolicyOut, status=201)
     def post(self, request: Request, org: str) -> Response:
@@ -143,44 +120,13 @@ class OnePolicy(PolicyView):
         return Response(status=204)
 
 
-class Bindings(OrgApiView):
-    resource = "policies"
-    writes = (Permission.MANAGE_GUARDRAILS,)
-
-    @operation("What policies are bound to, as far as you see it", gives=BindingOut, many=True)
-    def get(self, request: Request, org: str) -> Response:
-        return self.page(bindings_visible_to(self.actor).select_related(*KINDS), BindingOut)
-
-    @operation("Bind a policy to a group, member, key or application", takes=BindingIn, gives=BindingOut, status=201)
-    def post(self, request: Request, org: str) -> Response:
-        given = self.body(BindingIn)
-        policy = one_of(policies_visible_to(self.actor), given["policy_id"])
-        subject = find(self.actor, f"{KINDS[given['subject']['kind']]}{given['subject']['id']}")
-        if subject is None:
-            raise serializers.ValidationError({"subject": "There is no such thing, or none whose guardrails you manage."})
-        made = bind(policy, subject=subject, by=self.actor, reach=given["reach"])
-        return Response(BindingOut(made).data, status=201)
-
-
-class OneBinding(OrgApiView):
-    resource = "policies"
-    writes = (Permission.MANAGE_GUARDRAILS,)
-
-    @operation("One binding", gives=BindingOut)
-    def get(self, request: Request, org: str, binding_id: int) -> Response:
-        return Response(BindingOut(one_of(bindings_visible_to(self.actor), binding_id)).data)
-
-    @operation("Take a policy off", status=204)
-    def delete(self, request: Request, org: str, binding_id: int) -> Response:
-        one_of(bindings_visible_to(self.actor), binding_id)
-        unbind(access_binding_by_id(self.actor, binding_id), by=self.actor)
-        return Response(status=204)
-
-
 def _contents(given: dict[str, Any]) -> dict[str, Any]:
     """As the services take them."""
     if "limits" in given:
         given["limits"] = [LimitSpec(**limit) for limit in given["limits"]]
     if "rules" in given:
-        given["rules"] = {rule["kind"]: rule["entries"] for rule in given["rules"]}
+        listed = given["rules"]
+        given["rules"] = {rule["kind"]: rule["entries"] for rule in listed}
+        if len(given["rules"]) < len(listed):
+            raise serializers.ValidationError({"rules": "A policy has one list of each kind."})
     return given
