@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.world",
     "tests.gateways",
     "tests.once",
+    "tests.order",
     "tests.browsers",
     "tests.skips",
     "tests.demos",

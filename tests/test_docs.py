@@ -5,6 +5,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def every_setting() -> set[str]:
     return {name for name, _ in settings_read()} | constants
 
 
+@cache
 def codes_raised() -> set[str]:
     """Codes of errors that some statement makes or raises; keys are refused by code, rates by a table."""
     from proxy.refusals import RATES

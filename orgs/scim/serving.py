@@ -12,6 +12,7 @@ from orgs.scim import resources
 from orgs.scim_models import DirectoryGroup, DirectoryUser
 
 M = TypeVar("M", bound=Model)
+_CLASSES: dict[tuple[Any, Any], Any] = {}
 
 
 def user_resource(row: DirectoryUser, *, base: str) -> resources.User:
@@ -47,14 +48,19 @@ def _member(person: DirectoryUser, *, base: str) -> resources.GroupMember:
     return resources.GroupMember(value=str(person.pk), ref=Reference[resources.User](f"{base}/Users/{person.pk}"))
 
 
+def of(message: Any, model: Any) -> Any:
+    """`PatchOp[User]` and the like. Pydantic forgets such a class as soon as nobody holds it, and making it takes 10 ms."""
+    if (message, model) not in _CLASSES:
+        _CLASSES[message, model] = message[model]
+    return _CLASSES[message, model]
+
+
 def page_of(rows: QuerySet[M], asked: SearchRequest[Any], *, model: type[Any], show: Callable[[M], Any]) -> ListResponse[Any]:
     """`startIndex` counts from 1; `count` 0 asks for the number only."""
     start = asked.start_index_0 or 0
     count = min(resources.PAGE_SIZE if asked.count is None else asked.count, resources.MOST_RESULTS)
     found = [show(row) for row in rows[start : start + count]] if count else []
-    # A union is how scim2_models is told at run time which model the entries are.
-    response = ListResponse.__class_getitem__(model)
-    answer: ListResponse[Any] = response(
+    answer: ListResponse[Any] = of(ListResponse, model)(
         total_results=rows.count(), start_index=start + 1, items_per_page=len(found), resources=found
     )
     return answer

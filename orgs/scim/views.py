@@ -25,13 +25,13 @@ def users(request: DirectoryRequest) -> HttpResponse:
         wanted = resources.User.model_validate_json(request.body, scim_ctx=Context.RESOURCE_CREATION_REQUEST)
         row = directory.create_user(wanted, by=request.directory)
         return answer(_user(request, row), context=Context.RESOURCE_CREATION_RESPONSE, status=201)
-    return _found_users(request, SearchRequest[resources.User].model_validate(request.GET.dict()))
+    return _found_users(request, serving.of(SearchRequest, resources.User).model_validate(request.GET.dict()))
 
 
 @directory_view("POST")
 def search_users(request: DirectoryRequest) -> HttpResponse:
     """A list asked for by POST, so that what is searched for stands in no log of addresses (RFC 7644, 3.4.3)."""
-    asked = SearchRequest[resources.User].model_validate_json(request.body, scim_ctx=Context.SEARCH_REQUEST)
+    asked = serving.of(SearchRequest, resources.User).model_validate_json(request.body, scim_ctx=Context.SEARCH_REQUEST)
     return _found_users(request, asked)
 
 
@@ -48,7 +48,7 @@ def user(request: DirectoryRequest, resource_id: str) -> HttpResponse:
             directory.save_user(row, _wanted(request, resources.User, _user(request, row)), by=request.directory)
         row = _one(directory.users(request.directory, Q(pk=row.pk)))
     now = _user(request, row)
-    asked = ResponseParameters[resources.User].model_validate(request.GET.dict())
+    asked = serving.of(ResponseParameters, resources.User).model_validate(request.GET.dict())
     return answer(now, response_parameters=asked)
 
 
@@ -58,18 +58,18 @@ def groups(request: DirectoryRequest) -> HttpResponse:
         wanted = resources.Group.model_validate_json(request.body, scim_ctx=Context.RESOURCE_CREATION_REQUEST)
         row = directory.create_group(wanted, by=request.directory)
         return answer(_group(request, row), context=Context.RESOURCE_CREATION_RESPONSE, status=201)
-    return _found_groups(request, SearchRequest[resources.Group].model_validate(request.GET.dict()))
+    return _found_groups(request, serving.of(SearchRequest, resources.Group).model_validate(request.GET.dict()))
 
 
 @directory_view("POST")
 def search_groups(request: DirectoryRequest) -> HttpResponse:
-    asked = SearchRequest[resources.Group].model_validate_json(request.body, scim_ctx=Context.SEARCH_REQUEST)
+    asked = serving.of(SearchRequest, resources.Group).model_validate_json(request.body, scim_ctx=Context.SEARCH_REQUEST)
     return _found_groups(request, asked)
 
 
 @directory_view("GET", "PUT", "PATCH", "DELETE")
 def group(request: DirectoryRequest, resource_id: str) -> HttpResponse:
-    asked = ResponseParameters[resources.Group].model_validate(request.GET.dict())
+    asked = serving.of(ResponseParameters, resources.Group).model_validate(request.GET.dict())
     row = _one(directory.groups(request.directory, Q(pk=id_in(resource_id))))
     if request.method == "DELETE":
         directory.remove_group(row, by=request.directory)
@@ -123,9 +123,7 @@ def _discovered(found: list[Any], name: str, *, model: type[Any]) -> HttpRespons
         if one is None:
             raise Http404("no such description")
         return answer(one)
-    page = ListResponse.__class_getitem__(model)(
-        total_results=len(found), start_index=1, items_per_page=len(found), resources=found
-    )
+    page = serving.of(ListResponse, model)(total_results=len(found), start_index=1, items_per_page=len(found), resources=found)
     return answer(page)
 
 
@@ -135,7 +133,7 @@ def _wanted(request: DirectoryRequest, model: type[Any], now: Any) -> Any:
         wanted = model.model_validate_json(request.body, scim_ctx=Context.RESOURCE_REPLACEMENT_REQUEST)
         wanted.replace(now)
         return wanted
-    patch = PatchOp.__class_getitem__(model).model_validate_json(request.body, scim_ctx=Context.RESOURCE_PATCH_REQUEST)
+    patch = serving.of(PatchOp, model).model_validate_json(request.body, scim_ctx=Context.RESOURCE_PATCH_REQUEST)
     patch.patch(now)
     return now
 

@@ -37,6 +37,7 @@ from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, wrong_type
 
 _ROLES: dict[str, Literal["system", "user"]] = {"system": "system", "developer": "system", "user": "user"}
+_SHOWN = (Text, Image, File)
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -215,27 +216,28 @@ def _read(request: Request) -> _Body:
 def _messages(messages: list[_Message]) -> Iterator[Message]:
     for at, message in enumerate(messages):
         if message.role in _ROLES:
-            yield Message(_ROLES[message.role], tuple(_parts(message, at)))
+            yield Message(_ROLES[message.role], _parts(message, at))
         elif message.role == "assistant":
             yield Message("assistant", (*_thinking(message), *_parts(message, at), *_tool_uses(message)))
         elif message.role in ("tool", "function"):
             answered = message.tool_call_id or message.name or ""
-            parts = tuple(part for part in _parts(message, at) if isinstance(part, Text | Image | File))
+            parts = tuple(part for part in _parts(message, at) if isinstance(part, _SHOWN))
             yield Message("tool", (ToolResult(answered, parts),))
         else:
             raise BadRequest(f"messages[{at}].role: {message.role!r} is no role.", param=f"messages[{at}].role")
 
 
-def _parts(message: _Message, at: int) -> Iterator[Part]:
+def _parts(message: _Message, at: int) -> tuple[Part, ...]:
     content = message.content
+    said: tuple[Part, ...] = ()
     if isinstance(content, str):
-        if content:
-            yield Text(content)
-    else:
-        for number, part in enumerate(content or ()):
-            yield Text(part) if isinstance(part, str) else _part(part, f"messages[{at}].content[{number}]")
-    if message.refusal:
-        yield Refusal(message.refusal)
+        said = (Text(content),) if content else ()
+    elif content:
+        said = tuple(
+            Text(part) if isinstance(part, str) else _part(part, f"messages[{at}].content[{number}]")
+            for number, part in enumerate(content)
+        )
+    return (*said, Refusal(message.refusal)) if message.refusal else said
 
 
 def _part(part: _Part, path: str) -> Part:
@@ -258,22 +260,25 @@ def _part(part: _Part, path: str) -> Part:
     raise BadRequest(f"{path}: parts of type {part.type!r} cannot go to this model's provider.", param=path)
 
 
-def _thinking(message: _Message) -> Iterator[Thinking]:
+def _thinking(message: _Message) -> Sequence[Thinking]:
     if message.thinking_blocks:
-        for block in message.thinking_blocks:
-            yield Thinking(block.thinking, block.signature, block.data)
-    elif message.reasoning_content:
-        yield Thinking(message.reasoning_content)
+        return [Thinking(block.thinking, block.signature, block.data) for block in message.thinking_blocks]
+    return (Thinking(message.reasoning_content),) if message.reasoning_content else ()
 
 
-def _tool_uses(message: _Message) -> Iterator[ToolUse]:
+def _tool_uses(message: _Message) -> Sequence[ToolUse]:
+    if not message.tool_calls and message.function_call is None:
+        return ()
+    uses = []
     for call in message.tool_calls or ():
         if call.function is None:
             raise BadRequest("Only calls of functions can go to this model's provider.", param="messages")
         signature = call.extra_content.google.thought_signature if call.extra_content and call.extra_content.google else None
-        yield ToolUse(call.id, call.function.name, call.function.arguments or "{}", signature)
+        uses.append(ToolUse(call.id, call.function.name, call.function.arguments or "{}", signature))
     if message.function_call is not None:
-        yield ToolUse(message.function_call.name, message.function_call.name, message.function_call.arguments or "{}")
+        called = message.function_call
+        uses.append(ToolUse(called.name, called.name, called.arguments or "{}"))
+    return uses
 
 
 def _cache(given: _CacheControl | None) -> CacheMark | None:

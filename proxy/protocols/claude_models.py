@@ -7,6 +7,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/thinking-troublesh
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
@@ -14,6 +15,7 @@ _NEWEST = (99, 0)
 Thinking = Literal["none", "budget", "adaptive"]
 
 
+@lru_cache(1000)  # asked several times a call, of names of the catalogue
 def version(model: str) -> tuple[int, int] | None:
     """(major, minor); None for what is no Claude."""
     if "claude" not in model:

@@ -103,12 +103,14 @@ def _messages(conversation: Conversation) -> tuple[list[Json], list[Json]]:
     messages: list[Json] = []
     for message in conversation.messages:
         if message.role == "system":
-            system += [block for part in message.parts if isinstance(part, Text) for block in _blocks(part)]
+            system += _blocks(part for part in message.parts if isinstance(part, Text))
             continue
         role = "assistant" if message.role == "assistant" else "user"
         # Results first: a message that answers tool calls must begin with them.
-        parts = sorted(message.parts, key=lambda part: not isinstance(part, ToolResult))
-        blocks = [block for part in parts for block in _blocks(part)]
+        parts = message.parts
+        if len(parts) > 1 and role == "user":
+            parts = tuple(sorted(parts, key=lambda part: not isinstance(part, ToolResult)))
+        blocks = _blocks(parts)
         if messages and messages[-1]["role"] == role:
             messages[-1]["content"] += blocks
         elif blocks:
@@ -118,24 +120,28 @@ def _messages(conversation: Conversation) -> tuple[list[Json], list[Json]]:
     return system, messages
 
 
-def _blocks(part: Part) -> Iterator[Json]:
-    """A part, and the cache point behind it. Empty text is none, and thought that nobody signed would be refused."""
-    block = _block(part)
-    if block is not None:
-        yield block
+def _blocks(parts: Iterable[Part]) -> list[Json]:
+    """Each part, and the cache point behind it. Empty text is none, and thought that nobody signed would be refused."""
+    blocks: list[Json] = []
+    for part in parts:
+        block = _block(part)
+        if block is None:
+            continue
+        blocks.append(block)
         cache = getattr(part, "cache", None)
         if cache is not None:
-            yield _cache_point(cache)
+            blocks.append(_cache_point(cache))
+    return blocks
 
 
 def _block(part: Part) -> Json | None:
     match part:
-        case Text(text) | Refusal(text):
-            return {"text": text} if text else None
+        case Text() | Refusal():
+            return {"text": part.text} if part.text else None
         case Thinking(redacted=str(redacted)):
             return {"reasoningContent": {"redactedContent": redacted}}
-        case Thinking(text, signature) if part.is_sealed_by_claude:
-            return {"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}}
+        case Thinking() if part.is_sealed_by_claude:
+            return {"reasoningContent": {"reasoningText": {"text": part.text, "signature": part.signature}}}
         case Image():
             return _image(part)
         case File():
@@ -147,7 +153,9 @@ def _block(part: Part) -> Json | None:
         case ToolResult():
             content = [block for shown in part.parts if (block := _block(shown)) is not None]
             result: Json = {"toolUseId": _id(part.tool_use_id), "content": content}
-            return {"toolResult": result | ({"status": "error"} if part.is_error else {})}
+            if part.is_error:
+                result["status"] = "error"
+            return {"toolResult": result}
     return None
 
 
@@ -182,16 +190,20 @@ def _cache_point(mark: CacheMark) -> Json:
 # --- tools and settings ------------------------------------------------------------------------
 def _tools(conversation: Conversation) -> Json | None:
     """A history that holds tool calls needs its tools declared. There is no choice of none: then none are offered, if so."""
-    used = dict.fromkeys(part.name for message in conversation.messages for part in message.parts if isinstance(part, ToolUse))
     offered = conversation.tools
-    if conversation.tool_choice and conversation.tool_choice.mode == "none" and not used:
+    if conversation.tool_choice and conversation.tool_choice.mode == "none" and not _used(conversation):
         offered = ()
     tools = [entry for tool in offered for entry in _specification(tool)]
     if not tools:
-        tools = [entry for name in used for entry in _specification(Tool(name))]
+        tools = [entry for name in _used(conversation) for entry in _specification(Tool(name))]
     if not tools:
         return None
     return {"tools": tools} | ({"toolChoice": _choice(conversation.tool_choice)} if offered and conversation.tool_choice else {})
+
+
+def _used(conversation: Conversation) -> dict[str, None]:
+    """Names of the tools that were called, each once."""
+    return dict.fromkeys(part.name for message in conversation.messages for part in message.parts if isinstance(part, ToolUse))
 
 
 def _specification(tool: Tool) -> Iterator[Json]:

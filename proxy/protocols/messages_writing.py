@@ -48,6 +48,7 @@ GO_ON = "(Go on.)"
 JSON_ONLY = "Answer with one JSON value and nothing else: no other text, no code fence."
 SCHEMA_ONLY = "The value must fit this JSON schema:\n"
 _WRONG_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_TYPE_FIRST = re.compile(rb'\{\s*"type"\s*:\s*"')
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _MODES = {"auto": "auto", "required": "any", "none": "none", "tool": "tool"}
 
@@ -105,7 +106,7 @@ class _Turns:
         self.turns: list[tuple[str, list[Block]]] = []
         self._ids = _Ids()
         for message in messages:
-            blocks = [block for part in message.parts for block in self._block(part)]
+            blocks = [block for part in message.parts if (block := self._block(part)) is not None]
             if message.role == "system":
                 self.system += blocks
             elif blocks:
@@ -125,7 +126,10 @@ class _Turns:
         elif turns[-1][0] == "assistant":
             turns = [*turns, ("user", [{"type": "text", "text": GO_ON}])]
         # Results of tools come first in a turn; everything else keeps its order.
-        return [{"role": role, "content": sorted(blocks, key=_is_no_result)} for role, blocks in turns]
+        return [
+            {"role": role, "content": sorted(blocks, key=_is_no_result) if role == "user" and len(blocks) > 1 else blocks}
+            for role, blocks in turns
+        ]
 
     @property
     def allow_thinking(self) -> bool:
@@ -142,28 +146,26 @@ class _Turns:
         else:
             self.turns.append((role, blocks))
 
-    def _block(self, part: Part) -> list[Block]:
+    def _block(self, part: Part) -> Block | None:
         match part:
             case Text() | Refusal() | Image() | File():
                 return _shown(part)
             case Thinking(redacted=str(data)):
-                return [{"type": "redacted_thinking", "data": data}]
+                return {"type": "redacted_thinking", "data": data}
             case Thinking():  # unsigned thought is another provider's, and refused
                 signed = {"type": "thinking", "thinking": part.text, "signature": part.signature}
-                return [signed] if part.is_sealed_by_claude else []
+                return signed if part.is_sealed_by_claude else None
             case ToolUse():
                 given = tool_json.as_object(part.arguments)
-                return [
-                    _marked({"type": "tool_use", "id": self._ids.new(part.id), "name": part.name, "input": given}, part.cache)
-                ]
+                return _marked({"type": "tool_use", "id": self._ids.new(part.id), "name": part.name, "input": given}, part.cache)
             case ToolResult():
-                return [self._result(part)]
+                return self._result(part)
             case Audio():
                 raise BadRequest("messages: this model's provider takes no sound.", param="messages")
 
     def _result(self, part: ToolResult) -> Block:
         block: Block = {"type": "tool_result", "tool_use_id": self._ids.of(part.tool_use_id)}
-        content = [written for shown in part.parts for written in _shown(shown)]
+        content = [written for shown in part.parts if (written := _shown(shown)) is not None]
         if content:
             block["content"] = content
         if part.is_error:
@@ -203,17 +205,21 @@ def _strip_end(blocks: list[Block]) -> None:
 
 
 # --- blocks ------------------------------------------------------------------------------------
-def _shown(part: Text | Refusal | Image | File) -> list[Block]:
+def _shown(part: Text | Refusal | Image | File) -> Block | None:
     match part:
-        case Text(text, cache):
-            return [_marked({"type": "text", "text": text}, cache)] if text.strip() else []
-        case Refusal(text):
-            return [{"type": "text", "text": text}] if text.strip() else []
+        case Text():
+            return _marked({"type": "text", "text": part.text}, part.cache) if _says(part.text) else None
+        case Refusal():
+            return {"type": "text", "text": part.text} if _says(part.text) else None
         case Image():
-            return [_marked({"type": "image", "source": _source(part)}, part.cache)]
+            return _marked({"type": "image", "source": _source(part)}, part.cache)
         case File():
             titled: Block = {"type": "document", "source": _document(part)}
-            return [_marked(titled | ({"title": part.name} if part.name else {}), part.cache)]
+            return _marked(titled | ({"title": part.name} if part.name else {}), part.cache)
+
+
+def _says(text: str) -> bool:
+    return bool(text) and not text.isspace()
 
 
 def _source(image: Image) -> Block:
@@ -265,6 +271,8 @@ def _tool(tool: Tool, model: str) -> Block:
 def _object_schema(schema: Raw | None) -> Raw:
     """The same bytes, with the type that every schema must have here."""
     text = bytes(schema or b"null").strip()
+    if _TYPE_FIRST.match(text):  # nearly always
+        return Raw(text)
     if text in (b"null", b"{}"):
         return _NO_PARAMETERS
     try:
