@@ -16,7 +16,7 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 
 # Four processes, each with servers of its own, since tests wait more than they work; servers that were given are one set,
 # and so is the run on them.
-SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=4 --dist=loadfile --no-loadscope-reorder)
+SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--numprocesses=4 --dist=loadfile)
 
 # Python keeps what it has compiled, also where the environment forbids it: every process of a run would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from django.db import connection
-from django.db.models import Prefetch, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing import prices
@@ -13,16 +15,20 @@ from proxy.models import Deployment, Model
 
 
 def known_models() -> list[OfferedModel]:
-    """Chat models that are offered; three statements."""
-    found = list(_chat_models().prefetch_related(Prefetch("deployments", Deployment.objects.select_related("provider"))))
-    served = {model.name: [one for one in model.deployments.all() if one.provider.enabled] for model in found}
-    known = _prices({sku for model in found for one in served[model.name] for sku in _skus(model, one)})
-    return [_offered(model, served[model.name], known) for model in found]
+    """Chat models that are offered; two statements."""
+    served = Deployment.objects.filter(model__kind=Model.Kind.CHAT, model__enabled=True, provider__enabled=True)
+    found = list(served.select_related("model", "provider").order_by("model_id", "order", "pk"))
+    known = _prices({sku for one in found for sku in _skus(one.model, one)})
+    return [_offered(ones[0].model, ones, known) for ones in (list(group) for _, group in groupby(found, key=_model_id))]
 
 
 def known_names() -> list[OfferedModel]:
     """Of the same models nothing but the name; one statement."""
     return [OfferedModel(name) for name in _chat_models().values_list("name", flat=True)]
+
+
+def _model_id(deployment: Deployment) -> int:
+    return deployment.model_id
 
 
 def _chat_models() -> QuerySet[Model]:

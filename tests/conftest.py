@@ -9,7 +9,6 @@ pytest_plugins = [
     "tests.world",
     "tests.gateways",
     "tests.once",
-    "tests.order",
     "tests.browsers",
     "tests.skips",
     "tests.demos",

@@ -15,6 +15,7 @@ from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, copy_policy, create_policy
 from guardrails.subjects import token_of
 from orgs.services.members import add_member
+from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
@@ -83,6 +84,9 @@ def test_the_first_policy_is_offered_to_those_who_may_make_it(world: World) -> N
 
 
 def test_the_pages_cost_the_same_for_few_and_many(world: World, django_assert_max_num_queries: Any) -> None:
+    provider = Provider.objects.create(name=f"provider of {world.acme.slug}", kind="openai")
+    model = Model.objects.create(name=f"model of {world.acme.slug}")
+    Deployment.objects.create(model=model, provider=provider, upstream_model="m")
     policies = [made(world, f"P{number}", "root", "platform", "mia", "noah", "key", "assistant") for number in range(5)]
     client = signed_in(world, "alice")
     client.get(url(world))

@@ -17,7 +17,8 @@ PASSWORD = "a-long-enough-passphrase"
 
 @pytest.fixture
 def mia(house: House) -> str:
-    """The e-mail address of a member who can sign in."""
+    """The e-mail address of a member who can sign in. Her company offers one model, whatever others have declared."""
+    house.policy(rules={"models": ["scripted"]}, to={"group": house.world.root})
     user = house.world.mia
     user.set_password(PASSWORD)
     user.save()

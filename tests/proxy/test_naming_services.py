@@ -83,7 +83,7 @@ def test_an_alias_is_made_changed_and_deleted_and_each_is_audited(world: World) 
 )
 def test_a_name_that_means_something_else_is_refused(world: World, name: str, words: str) -> None:
     assert words in refusal("name", alias, world, name)
-    assert not Alias.objects.exists()
+    assert not Alias.objects.filter(organization=world.acme).exists()
 
 
 def test_what_only_begins_like_a_reserved_name_is_free(world: World) -> None:
@@ -209,7 +209,7 @@ def test_its_model_may_be_an_alias_of_its_path(world: World) -> None:
 )
 def test_what_no_provider_takes_is_refused(world: World, words: dict[str, Any], field: str) -> None:
     assert refusal(field, preset, world, **words)
-    assert not Preset.objects.exists()
+    assert not Preset.objects.filter(organization=world.acme).exists()
 
 
 def test_an_archived_preset_leaves_its_name_free_and_comes_back_only_while_it_is(world: World) -> None:
@@ -291,7 +291,7 @@ def test_it_is_a_matter_of_the_root(world: World) -> None:
                 change("small", by=world.actor(by))
         with pytest.raises(NotAllowed):
             choice_services.move_candidate("small", by=world.actor(by), stronger=True)
-    assert not RoutingChoice.objects.exists()
+    assert not RoutingChoice.objects.filter(organization=world.acme).exists()
 
 
 def test_a_model_is_found_by_its_kind(world: World) -> None:
