@@ -1,6 +1,7 @@
 """What monitors ask: is the process alive, can it serve, and its figures. Served by the lean handler, without a key."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable
 
@@ -12,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from billing import spool
-from gateway_project.lib import database
+from gateway_project.lib import database, findings
 from gateway_project.lib import redis as lib_redis
 
 CHECK_SECONDS = 2.0
@@ -53,7 +54,10 @@ async def metrics(request: HttpRequest) -> HttpResponse:
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    text = generate_latest(registry)
+    with contextlib.suppress(lib_redis.RedisUnavailable):  # its own figures are told all the same
+        text += generate_latest(await findings.registry())
+    return HttpResponse(text, content_type=CONTENT_TYPE_LATEST)
 
 
 def _may_read(request: HttpRequest) -> bool:

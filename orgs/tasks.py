@@ -8,15 +8,14 @@ import time
 import structlog
 from celery import shared_task
 from django.utils import timezone
-from prometheus_client import Counter
 
+from gateway_project.lib import findings
 from orgs import invitation_mail, key_mail
 from orgs.services import domains, imports
 from orgs.verification import verify_all
 
 # Of one run: what is left waits for the next. Name servers that do not answer take seconds each.
 MOST_DOMAINS, MOST_SECONDS = 500, 300.0
-AUDIT_FAULTS = Counter("gatehouse_audit_faults", "Faults that the daily verification of audit trails found")
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +55,7 @@ def verify_audit() -> int:
     """→ how many faults all chains have. The page of each audit trail shows what was found."""
     broken = [verdict for verdict in verify_all() if verdict.faults]
     for verdict in broken:
-        AUDIT_FAULTS.inc(len(verdict.faults))
         log.error("audit_chain_broken", organization=verdict.name, faults=len(verdict.faults), first=verdict.faults[0].words)
-    return sum(len(verdict.faults) for verdict in broken)
+    faults = sum(len(verdict.faults) for verdict in broken)
+    findings.note_faults(faults)
+    return faults

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
-from prometheus_client import Counter
 
 from billing.buckets import SpendSums, spend_sums
-from gateway_project.lib import redis
+from gateway_project.lib import findings, redis
 from guardrails import counters, generations, loading
 from orgs.models import Organization
 
@@ -32,8 +31,6 @@ OF_HOLDS = {HELD, HELD_OWN, LIVE}
 AMOUNTS = {"spent", "own", *OF_HOLDS}
 
 log = structlog.get_logger(__name__)
-
-DIFFERENCES = Counter("gatehouse_counter_differences", "Counters found to differ from the ledger")
 
 
 class Difference(NamedTuple):
@@ -91,7 +88,7 @@ def correct(organization: Organization, differences: Iterable[Difference]) -> No
     for difference in differences:
         figures.setdefault(difference.subject, set()).add(difference.figure)
     for subject, differing in sorted(figures.items()):
-        DIFFERENCES.inc()
+        findings.add_differences(1)
         log.error("counter.corrected", organization=organization.pk, subject=subject, figures=sorted(differing))
         if token is None:
             continue

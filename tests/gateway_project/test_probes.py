@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from prometheus_client import Counter, values
 
 from gateway_project import probes
-from gateway_project.lib import lifespan
+from gateway_project.lib import findings, lifespan, redis
 
 EVERYTHING_ANSWERS = {"status": "ok", "postgres": "ok", "redis": "ok"}
 
@@ -50,6 +50,20 @@ def ask() -> tuple[int, dict[str, Any]]:
     return response.status_code, json.loads(response.content)
 
 
+def scraped() -> str:
+    """What a monitor on this machine reads."""
+    request = HttpRequest()
+    request.META["REMOTE_ADDR"] = "127.0.0.1"
+
+    async def once() -> str:
+        try:
+            return (await probes.metrics(request)).content.decode()
+        finally:
+            await lifespan.stop()
+
+    return asyncio.run(once())
+
+
 def test_it_is_ready_when_both_answer() -> None:
     assert ask() == (200, EVERYTHING_ANSWERS)
 
@@ -71,10 +85,25 @@ def test_figures_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr("prometheus_client.metrics.values.ValueClass", values.MultiProcessValue())  # type: ignore[no-untyped-call]
     Counter("gatehouse_probe_test", "Only for this test", registry=None).inc(3)
-    request = HttpRequest()
-    request.META["REMOTE_ADDR"] = "127.0.0.1"
-    response = asyncio.run(probes.metrics(request))
-    assert b"gatehouse_probe_test_total 3.0" in response.content
+    assert "gatehouse_probe_test_total 3.0" in scraped()
+
+
+def test_what_background_work_found_is_told_by_every_web_process() -> None:
+    redis.client().delete(findings.NAME)
+    assert "gatehouse_audit_faults" not in scraped(), "nobody has looked yet"
+    findings.note_faults(0)
+    findings.add_differences(2)
+    findings.add_differences(3)
+    text = scraped()
+    assert "\ngatehouse_audit_faults 0.0\n" in text
+    assert "\ngatehouse_counter_differences_total 5.0\n" in text
+
+
+def test_without_redis_a_process_tells_its_own_figures(settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    text = scraped()
+    assert "python_info" in text
+    assert "gatehouse_counter_differences_total" not in text
 
 
 def test_figures_are_not_for_strangers() -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
-from gateway_project.lib import redis
+from gateway_project.lib import findings, redis
 from guardrails import counters
 from proxy import proving, tasks
 from tests.gateways import Gateway
@@ -133,10 +134,14 @@ def test_what_differs_is_read_from_the_ledger_anew(used: House, gateway: Gateway
     assert figures(used) == []
 
 
-def test_the_task_corrects_by_itself(used: House) -> None:
+def test_the_task_corrects_by_itself_and_monitors_are_told(used: House, gateway: Gateway) -> None:
+    redis.client().delete(findings.NAME)
     add(used, "pool", "spent", -3)
-    assert tasks.prove_counters() >= 1
+    found = tasks.prove_counters()
+    assert found >= 1
     assert figures(used) == []
+    told = httpx.get(f"{gateway.url}/metrics", trust_env=False).text
+    assert "\ngatehouse_counter_differences_total " in told
 
 
 @pytest.mark.parametrize("amount", [5, -7, 2**53 + 1])
