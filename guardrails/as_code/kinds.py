@@ -7,6 +7,7 @@ A kind says which things there are, how one is read from its row, and how the se
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -33,7 +34,7 @@ class Entry(Generic[D]):
     declared: D
 
 
-class Kind(Generic[D, R]):
+class Kind(ABC, Generic[D, R]):
     """`rows` are those that are in use, by key: what is archived no file speaks of."""
 
     word: ClassVar[str]
@@ -49,27 +50,28 @@ class Kind(Generic[D, R]):
                 raise BadFile("", f"two {self.word}s are “{key}”: no file could tell them apart, so rename one of them first")
             self.rows[key] = row
 
+    @abstractmethod
     def found(self) -> Iterable[R]:
-        raise NotImplementedError
+        """Those that are in use."""
 
+    @abstractmethod
     def read(self, row: R) -> D:
         """All of it."""
-        raise NotImplementedError
 
     def key(self, declared: D) -> str:
-        """Raises Refused."""
-        raise NotImplementedError
+        """Raises Refused; so does the one of a kind whose key also needs the place where the file has it: see `entries`."""
+        raise Refused(f"What is declared does not say which {self.word} it is.")
 
     def key_of(self, row: R) -> str:
         return self.key(self.read(row))
 
     def create(self, entry: Entry[D]) -> R:
-        """Raises Refused."""
-        raise NotImplementedError
+        """Raises Refused; so does the one of a kind whose rows no file makes."""
+        raise Refused(f"A file makes no {self.word}.")
 
     def change(self, row: R, wanted: dict[str, Any]) -> R:
-        """`wanted`: what the file says otherwise than `read`. Raises Refused."""
-        raise NotImplementedError
+        """`wanted`: what the file says otherwise than `read`. Raises Refused; so does the one of a kind that is all key."""
+        raise Refused(f"A file changes no {self.word}.")
 
     def title(self, row: R) -> str:
         """As the report calls it."""

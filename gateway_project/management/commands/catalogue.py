@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from redis.exceptions import RedisError
 
+from gateway_project.management.files import text_of
 from proxy import catalogue
 from proxy.catalogue_file import BadCatalogue
 from proxy.models import Provider
@@ -49,7 +50,7 @@ class Command(BaseCommand):
 
     def _load(self, options: dict[str, Any]) -> catalogue.Report:
         try:
-            return catalogue.load(_text_of(options["file"]), dry_run=options["dry_run"])
+            return catalogue.load(text_of(options["file"]), dry_run=options["dry_run"])
         except BadCatalogue as error:
             if options["json"]:
                 problems = [problem._asdict() for problem in error.problems]
@@ -64,15 +65,6 @@ def _add(options: dict[str, Any]) -> catalogue.Report:
         return catalogue.add(options["provider"], names=names, dry_run=options["dry_run"])
     except catalogue.CannotAdd as error:
         raise CommandError(f"{error}. Nothing was added.") from None
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is not UTF-8 text") from error
 
 
 def missing_keys(report: catalogue.Report) -> list[str]:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from redis.exceptions import RedisError
 
+from gateway_project.management.files import text_of
 from guardrails.as_code import applying
 from guardrails.as_code.files import BadFile
 from orgs.models import Organization
@@ -51,7 +52,7 @@ class Command(BaseCommand):
 
     def _apply(self, options: dict[str, Any]) -> applying.Report:
         try:
-            return applying.apply(_text_of(options["file"]), slug=options["to"], dry_run=options["dry_run"])
+            return applying.apply(text_of(options["file"]), slug=options["to"], dry_run=options["dry_run"])
         except BadFile as bad:
             if options["json"]:
                 problem = {"path": bad.path, "reason": bad.reason}
@@ -66,15 +67,6 @@ def _export(slug: str) -> str:
         raise CommandError(f"There is no organisation “{slug}”.") from None
     except BadFile as bad:
         raise CommandError(f"{slug} cannot be exported: {bad}") from None
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is not UTF-8 text") from error
 
 
 def lines_of(report: applying.Report) -> list[str]:
