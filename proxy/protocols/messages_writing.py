@@ -48,7 +48,7 @@ GO_ON = "(Go on.)"
 JSON_ONLY = "Answer with one JSON value and nothing else: no other text, no code fence."
 SCHEMA_ONLY = "The value must fit this JSON schema:\n"
 _WRONG_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
-_TYPE_FIRST = re.compile(rb'\{\s*"type"\s*:\s*"')
+_TYPE_FIRST = re.compile(rb'\s*\{\s*"type"\s*:\s*"')
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _MODES = {"auto": "auto", "required": "any", "none": "none", "tool": "tool"}
 
@@ -147,19 +147,21 @@ class _Turns:
             self.turns.append((role, blocks))
 
     def _block(self, part: Part) -> Block | None:
-        match part:
-            case Text() | Refusal() | Image() | File():
-                return _shown(part)
-            case Thinking(redacted=str(data)):
-                return {"type": "redacted_thinking", "data": data}
-            case Thinking():  # unsigned thought is another provider's, and refused
-                signed = {"type": "thinking", "thinking": part.text, "signature": part.signature}
-                return signed if part.is_sealed_by_claude else None
+        match part:  # the most frequent first: each pattern is a step
+            case Text():
+                return _text(part)
             case ToolUse():
                 given = tool_json.as_object(part.arguments)
                 return _marked({"type": "tool_use", "id": self._ids.new(part.id), "name": part.name, "input": given}, part.cache)
             case ToolResult():
                 return self._result(part)
+            case Thinking(redacted=str(data)):
+                return {"type": "redacted_thinking", "data": data}
+            case Thinking():  # unsigned thought is another provider's, and refused
+                signed = {"type": "thinking", "thinking": part.text, "signature": part.signature}
+                return signed if part.is_sealed_by_claude else None
+            case Refusal() | Image() | File():
+                return _shown(part)
             case Audio():
                 raise BadRequest("messages: this model's provider takes no sound.", param="messages")
 
@@ -208,9 +210,9 @@ def _strip_end(blocks: list[Block]) -> None:
 def _shown(part: Text | Refusal | Image | File) -> Block | None:
     match part:
         case Text():
-            return _marked({"type": "text", "text": part.text}, part.cache) if _says(part.text) else None
+            return _text(part)
         case Refusal():
-            return {"type": "text", "text": part.text} if _says(part.text) else None
+            return _text(Text(part.text))
         case Image():
             return _marked({"type": "image", "source": _source(part)}, part.cache)
         case File():
@@ -218,8 +220,12 @@ def _shown(part: Text | Refusal | Image | File) -> Block | None:
             return _marked(titled | ({"title": part.name} if part.name else {}), part.cache)
 
 
-def _says(text: str) -> bool:
-    return bool(text) and not text.isspace()
+def _text(part: Text) -> Block | None:
+    """None for one that says nothing: it would be refused."""
+    if not part.text or part.text.isspace():
+        return None
+    block: Block = {"type": "text", "text": part.text}
+    return block if part.cache is None else _marked(block, part.cache)
 
 
 def _source(image: Image) -> Block:
@@ -265,14 +271,14 @@ def _tool(tool: Tool, model: str) -> Block:
     written["input_schema"] = _object_schema(tool.parameters)
     if tool.strict and claude_models.takes_strict_tools(model):
         written["strict"] = True
-    return _marked(written, tool.cache)
+    return written if tool.cache is None else _marked(written, tool.cache)
 
 
 def _object_schema(schema: Raw | None) -> Raw:
     """The same bytes, with the type that every schema must have here."""
+    if schema is not None and _TYPE_FIRST.match(schema):  # nearly always
+        return schema
     text = bytes(schema or b"null").strip()
-    if _TYPE_FIRST.match(text):  # nearly always
-        return Raw(text)
     if text in (b"null", b"{}"):
         return _NO_PARAMETERS
     try:
