@@ -20,8 +20,11 @@ from guardrails.policy_pages import switch_words, words_of
 from guardrails.policy_selectors import Use, budgets_used
 from guardrails.services.overrides import running
 from guardrails.subjects import counter_of
+from orgs.actor import Actor
 from orgs.consequences import Consequence, left_and_joined
+from orgs.errors import Refused
 from orgs.models import Group, Organization
+from orgs.permissions import Permission
 from orgs.selectors import within
 
 Reach = Binding.Reach
@@ -48,14 +51,15 @@ class Bound(NamedTuple):
         return Shape(self.binding.policy.name, limits, self.rules, self.binding.policy.degrade_model)
 
 
-def changes_of_move(group: Group, to: Group) -> list[Consequence]:
-    """At most three statements."""
+def changes_of_move(group: Group, to: Group, by: Actor) -> list[Consequence]:
+    """At most three statements. What a place has spent is told to who may see its usage."""
     old, new = group.path()[:-1], to.path()
     now = timezone.now()
     moved, bound = _bound(group, [*old, *new], now=now)
     left, joined = left_and_joined(group, to)
     coming = _own(bound, joined)
-    uses = _uses(coming, organization=group.organization, now=now)
+    told = _own(bound, [node for node in joined if by.can(Permission.VIEW_USAGE, node)])
+    uses = _uses(told, organization=group.organization, now=now)
     notes = [
         *_oddities(moved, _own(bound, old), _own(bound, new)),
         *_approvals(group, left),
@@ -67,6 +71,24 @@ def changes_of_move(group: Group, to: Group) -> list[Consequence]:
         *_defaults(bound, [*old, group], [*new, group]),
         *(Consequence("note", note) for note in notes),
     ]
+
+
+def refuse_escape(group: Group, to: Group, by: Actor) -> None:
+    """Leaving a place ends its policies for the group as taking them off would, so it needs the same permission there.
+
+    Raises Refused.
+    """
+    left, _ = left_and_joined(group, to)
+    foreign = [node for node in left if not by.can(Permission.MANAGE_GUARDRAILS, node)]
+    if not foreign:
+        return
+    found = Binding.objects.filter(group__in=foreign).select_related("policy", "group").order_by("group__level", "pk").first()
+    if found is not None and found.group is not None:
+        raise Refused(
+            f"In {to}, {group} would no longer be governed by “{found.policy}” of {found.group}. Only who may manage"
+            f" guardrails at {found.group} can move it out.",
+            field="to",
+        )
 
 
 def _bound(group: Group, above: Sequence[Group], *, now: datetime) -> tuple[list[Bound], list[Bound]]:

@@ -1,4 +1,5 @@
-"""What must be asked before a key is made or somebody gets a seat: a registry that the apps above fill at start-up.
+"""What must be asked before a key is made, somebody gets a seat or a group moves: a registry that the apps above
+fill at start-up.
 
 A check raises Refused, with words for whoever asked. It runs inside the change, under the organisation's lock, so that
 two people cannot both take what is left for one.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from orgs.actor import Actor
 from orgs.models import Application, Group, User
 
 
@@ -21,8 +23,13 @@ class SeatCheck(Protocol):
         ...
 
 
+class MoveCheck(Protocol):
+    def __call__(self, group: Group, to: Group, by: Actor) -> None: ...
+
+
 _key_checks: list[KeyCheck] = []
 _seat_checks: list[SeatCheck] = []
+_move_checks: list[MoveCheck] = []
 
 
 def before_key(check: KeyCheck) -> None:
@@ -35,6 +42,11 @@ def before_seat(check: SeatCheck) -> None:
         _seat_checks.append(check)
 
 
+def before_move(check: MoveCheck) -> None:
+    if check not in _move_checks:
+        _move_checks.append(check)
+
+
 def refuse_key(group: Group, *, member: User | None, application: Application | None) -> None:
     """Raises Refused."""
     for check in _key_checks:
@@ -45,3 +57,9 @@ def refuse_seat(group: Group, *, user: User | None) -> None:
     """Raises Refused."""
     for check in _seat_checks:
         check(group, user=user)
+
+
+def refuse_move(group: Group, *, to: Group, by: Actor) -> None:
+    """Raises Refused."""
+    for check in _move_checks:
+        check(group, to, by)

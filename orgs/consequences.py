@@ -1,6 +1,7 @@
 """What a move changes, said before it is made: a registry that the apps above fill at start-up.
 
-A reader gets the group as it is, with its path loaded, and the group it would lie in; it changes nothing.
+A reader gets the group as it is, with its path loaded, the group it would lie in, and who asks: figures that this actor may not
+see are left out. It changes nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from orgs.actor import Actor
 from orgs.models import Group, RoleGrant, User
 from orgs.permissions import RoleName
 
@@ -19,7 +21,7 @@ class Consequence(NamedTuple):
     text: str
 
 
-Reader = Callable[[Group, Group], list[Consequence]]
+Reader = Callable[[Group, Group, Actor], list[Consequence]]
 
 _readers: list[Reader] = []
 
@@ -29,11 +31,11 @@ def of_moves(reader: Reader) -> None:
         _readers.append(reader)
 
 
-def of_move(group: Group, to: Group, *, grants: list[RoleGrant] | None = None) -> list[Consequence]:
+def of_move(group: Group, to: Group, *, by: Actor, grants: list[RoleGrant] | None = None) -> list[Consequence]:
     """`grants`: those that `grants_about` finds, where they are loaded already."""
     return [
         *_admins(group, to, grants_about(group, to) if grants is None else grants),
-        *(found for reader in _readers for found in reader(group, to)),
+        *(found for reader in _readers for found in reader(group, to, by)),
     ]
 
 

@@ -181,7 +181,7 @@ def _refusal(request: OrgRequest, found: Group, place: Group | None, grants: lis
 
 def _move_context(request: OrgRequest, found: Group, place: Group | None, grants: list[RoleGrant], error: str) -> dict[str, Any]:
     moves = place is not None and not error and place.pk != found.parent_id
-    changes = consequences.of_move(found, place, grants=grants) if place is not None and moves else []
+    changes = consequences.of_move(found, place, by=request.actor, grants=grants) if place is not None and moves else []
     return {
         "group": found,
         "place": place,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db.models import CharField, F, QuerySet, Value
 from django.db.models.functions import Coalesce, Concat
 
+from orgs.actor import Actor
 from orgs.consequences import Consequence
 from orgs.models import Group, Organization
 from proxy.models import Alias, Preset, ProviderKey
@@ -27,8 +28,8 @@ class Given(NamedTuple):
         return self.what, self.name.lower()
 
 
-def changes_of_move(group: Group, to: Group) -> list[Consequence]:
-    """One statement."""
+def changes_of_move(group: Group, to: Group, by: Actor) -> list[Consequence]:
+    """One statement. It tells no figures, so it is the same to whoever may move the group."""
     old, new = group.path(), [*to.path(), group]
     names = {node.pk: node.name for node in [*old, *new]}
     given = _given(group.organization, names)

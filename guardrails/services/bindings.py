@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guardrails.models import Binding, Policy
+from guardrails.services.policies import maker_of
 from guardrails.subjects import Subject, column_of, nodes_of
 from orgs.actor import Actor
 from orgs.audit import Value, audit
@@ -25,6 +26,7 @@ def bind(policy: Policy, *, subject: Subject, by: Actor, reach: str = Reach.SELF
     with changing(by.organization):
         require_guardrails_of(subject, by=by)
         _refuse_unfit(policy, subject, reach, by=by)
+        _refuse_from_beside(policy, subject, by=by)
         found: dict[str, Any] = {
             "policy": policy,
             "organization": by.organization,
@@ -67,6 +69,23 @@ def _refuse_unfit(policy: Policy, subject: Subject, reach: str, *, by: Actor) ->
     gone = subject.revoked_at if isinstance(subject, ApiKey) else getattr(subject, "archived_at", None)
     if gone:
         raise Refused(f"{subject} is {'deleted' if isinstance(subject, ApiKey) else 'archived'}.", field="subject")
+
+
+def _refuse_from_beside(policy: Policy, subject: Subject, *, by: Actor) -> None:
+    """What governs nobody is bound where its maker stands above, or by who stands above its maker.
+
+    Whoever binds it first has the say over it from then on, so somebody beside would take it from its maker. Raises Refused.
+    """
+    maker = None if policy.bindings.exists() else maker_of(policy)
+    if maker is None or maker == by.user:
+        return
+    makers = Actor.load(maker, organization=by.organization)
+    scope = makers.scope(Permission.MANAGE_GUARDRAILS)
+    nodes = nodes_of(subject, organization=by.organization)
+    if all(by.can(Permission.MANAGE_GUARDRAILS, node) for node in scope):
+        return
+    if not all(makers.can(Permission.MANAGE_GUARDRAILS, node) for node in nodes):
+        raise Refused(f"“{policy}” governs nobody yet and was made by {maker}, for another place. Copy it, and bind the copy.")
 
 
 def _facts(binding: Binding) -> dict[str, Value]:

@@ -155,7 +155,7 @@ def require_change(policy: Policy, *, by: Actor) -> None:
     nodes = nodes_governed(policy)
     for node in nodes:
         by.require(Permission.MANAGE_GUARDRAILS, node)
-    if not by.can_anywhere(Permission.MANAGE_GUARDRAILS) or not (nodes or _made_by(policy, by.user)):
+    if not by.can_anywhere(Permission.MANAGE_GUARDRAILS) or not (nodes or maker_of(policy) == by.user):
         raise NotAllowed(Permission.MANAGE_GUARDRAILS)
 
 
@@ -167,12 +167,13 @@ def may_change(policy: Policy, *, by: Actor) -> bool:
     return True
 
 
-def _made_by(policy: Policy, user: User) -> bool:
-    """By the audit trail, which no one rewrites."""
+def maker_of(policy: Policy) -> User | None:
+    """By the audit trail, which no one rewrites. None: a command, or an account that is gone."""
     made = AuditEvent.objects.filter(
         organization=policy.organization_id, object_type="policy", object_id=str(policy.pk), action="policy.created"
     )
-    return made.filter(actor=user).exists()
+    event = made.select_related("actor").first()
+    return event.actor if event else None
 
 
 def write_limits(policy: Policy, specs: list[LimitSpec]) -> None:

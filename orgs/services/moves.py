@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db.models import Exists, Max, QuerySet
 
+from orgs import checks
 from orgs.actor import Actor
 from orgs.audit import audit
 from orgs.consequences import grants_about
@@ -52,6 +53,7 @@ def refuse_move(group: Group, *, to: Group, by: Actor, grants: list[RoleGrant] |
     refuse_archived(group, field="to")
     refuse_archived(to, field="to")
     _require_gained(group, grants_about(group, to) if grants is None else grants, to=to, by=by)
+    checks.refuse_move(group, to=to, by=by)
     torn = _torn_attribution(group, to=to)
     deepest, is_torn = _below(group).annotate(is_torn=Exists(torn)).order_by("-level").values_list("level", "is_torn")[0]
     _refuse_too_deep(group, to=to, below=deepest - group.level)

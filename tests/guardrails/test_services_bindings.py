@@ -5,11 +5,12 @@ import pytest
 from guardrails.models import Binding, Policy
 from guardrails.services.bindings import bind, unbind
 from guardrails.services.key_limits import set_key_limits
-from guardrails.services.policies import LimitSpec, create_policy
+from guardrails.services.policies import LimitSpec, copy_policy, create_policy
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent
+from orgs.permissions import RoleName
 from orgs.services.keys import revoke_key
-from orgs.services.members import add_member
+from orgs.services.members import add_member, grant_role, revoke_role
 from tests.actors import World
 
 CENT = 10_000_000
@@ -37,6 +38,33 @@ def test_an_admin_binds_below_its_own_node_only(world: World) -> None:
     for subject in (world.platform, world.root, world.noah, world.sam, world.other.root):
         with pytest.raises((NotAllowed, Refused)):
             bind(policy, subject=subject, by=world.actor("sam"))
+
+
+def test_what_governs_nobody_is_not_taken_by_an_admin_beside_its_maker(world: World) -> None:
+    alice = world.actor("alice")
+    grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=alice)
+    own = create_policy(world.acme, name="Mine", limits=[LimitSpec("budget", "day", CENT)], by=world.actor("sam"))
+    with pytest.raises(Refused, match="made by Sam, for another place"):
+        bind(own, subject=world.field, by=world.actor("noah"))
+    bind(copy_policy(own, by=world.actor("noah")), subject=world.field, by=world.actor("noah"))
+    bind(own, subject=world.gateway, by=world.actor("sam"))
+    bind(own, subject=world.field, by=world.actor("noah"))
+
+
+@pytest.mark.parametrize(
+    ("maker", "binder", "where"), [("sam", "lena", "platform"), ("sam", "alice", "sales"), ("lena", "sam", "gateway")]
+)
+def test_what_governs_nobody_goes_up_and_down_the_tree(world: World, maker: str, binder: str, where: str) -> None:
+    policy = made(world, by=maker)
+    for _ in range(2):
+        unbind(bind(policy, subject=world.group(where), by=world.actor(binder)), by=world.actor(binder))
+
+
+def test_what_was_made_by_somebody_who_is_no_admin_any_more_waits_for_nobody(world: World) -> None:
+    policy = made(world, by="sam")
+    revoke_role(world.sam.grants.get(), by=world.actor("lena"))
+    grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=world.actor("alice"))
+    assert bind(policy, subject=world.field, by=world.actor("noah")).group == world.field
 
 
 def test_a_keys_own_policy_binds_nothing_else(world: World) -> None:

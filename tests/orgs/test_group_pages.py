@@ -15,10 +15,11 @@ from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import AuditEvent, Group
-from orgs.permissions import RoleName
+from orgs.permissions import Permission, RoleName
 from orgs.services.groups import archive_group, create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role
+from orgs.services.roles import create_role
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
@@ -242,6 +243,31 @@ def test_a_move_says_which_limits_apply_from_now_on_and_which_no_longer(world: W
     ]
     assert any("“Sellers”" in note for note in changes["note"])
     assert "What was spent so far stays" in changes["note"][-1]
+    assert world.group("gateway").parent == world.platform
+
+
+@pytest.mark.parametrize("sees_usage", [True, False])
+def test_what_a_place_has_spent_is_told_to_who_may_see_its_usage(world: World, sees_usage: bool) -> None:
+    alice, named = world.actor("alice"), [Permission.MANAGE_GROUPS, *([Permission.VIEW_USAGE] if sees_usage else [])]
+    grant_role(world.noah, role=create_role(world.root, name="Mover", permissions=named, by=alice), group=world.root, by=alice)
+    policy(world, "Sellers", "sales")
+    insert_calls(
+        call_row(world.key, group1_id=world.sales.pk, group2_id=world.field.pk, group3_id=None, charged_nano_usd=2 * DOLLAR)
+    )
+    changes = said(signed_in(world, "noah").get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}")))
+    figures = " ($2.00 of $5.00 spent)" if sees_usage else ""
+    assert changes["now"] == [f"“Sellers” on sales: $5.00 per month{figures}"]
+
+
+def test_a_move_away_from_a_policy_that_is_not_ones_own_to_take_off_is_refused_on_the_page(world: World) -> None:
+    alice = world.actor("alice")
+    mover = create_role(world.root, name="Mover", permissions=[Permission.MANAGE_GROUPS], by=alice)
+    grant_role(world.noah, role=mover, group=world.root, by=alice)
+    policy(world, "Engineers", "engineering")
+    path, place = url(world, f"{world.gateway.pk}/move/"), str(world.sales.pk)
+    response = signed_in(world, "noah").post(path, {"to": place, "seen": place})
+    assert response.status_code == 422
+    assert "would no longer be governed by “Engineers” of engineering" in shown(response)
     assert world.group("gateway").parent == world.platform
 
 
