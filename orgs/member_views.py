@@ -23,7 +23,7 @@ from orgs.member_pages import (
     page_urls,
     person_url,
 )
-from orgs.models import Membership, RoleGrant, User
+from orgs.models import ApiKey, Membership, RoleGrant, User
 from orgs.people import history_of, keys_of, people_of, people_page
 from orgs.permissions import Permission
 from orgs.role_forms import GrantForm
@@ -33,6 +33,8 @@ from orgs.services.members import grant_role, resume_member, revoke_role, suspen
 from orgs.viewing import may_view_as
 
 PAGE = ["GET", "HEAD", "POST"]
+# Keys that a message names.
+MOST_NAMED = 3
 
 
 @require_safe
@@ -167,8 +169,22 @@ def grant(request: OrgRequest, person_id: int) -> HttpResponse:
 @org_view(Permission.GRANT_ROLES)
 def end_grant(request: OrgRequest, grant_id: int) -> HttpResponse:
     found = access_grant_by_id(request.actor, grant_id)
-    tried(request, lambda: revoke_role(found, by=request.actor), f"{found.user} is no longer {found.label} of {found.group}.")
+    try:
+        stopped = revoke_role(found, by=request.actor)
+    except Refused as refused:
+        messages.error(request, refused.message)
+    else:
+        messages.success(request, f"{found.user} is no longer {found.label} of {found.group}.{_stopped(stopped)}")
     return redirect(_back_from(request, found))
+
+
+def _stopped(keys: list[ApiKey]) -> str:
+    """Empty, or one sentence with a space before it."""
+    if not keys:
+        return ""
+    names = ", ".join(f"“{key.name}” in {key.group}" for key in keys[:MOST_NAMED])
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return f" What only this role let be there is disabled: the API key{'' if len(keys) == 1 else 's'} {names}{more}."
 
 
 @require_http_methods(PAGE)

@@ -15,6 +15,7 @@ from orgs.models import ApiKey, Group, Membership, RoleGrant
 from orgs.scim.acting import Directory
 from orgs.scim_models import DirectoryUser
 from orgs.services.departures import what_ends
+from orgs.services.homes import disable, stranded_keys
 from orgs.services.members import keeping_super_admin
 
 
@@ -25,14 +26,16 @@ def settle(person: DirectoryUser, *, by: Directory) -> None:
     nodes = {person.group_id: person.group} | {node.pk: node for node, _ in given}
     roles = {(node.pk, role): node for node, role in given if role}
     with keeping_super_admin(by.organization):
-        for grant in person.grants.select_related("user", "group"):
-            if (grant.group_id, grant.role) not in roles:
-                _end_grant(grant, by=by)
+        ended = [grant for grant in person.grants.select_related("user", LINEAGE) if (grant.group_id, grant.role) not in roles]
+        for grant in ended:
+            _end_grant(grant, by=by)
         for membership in person.memberships.select_related("user", "organization", LINEAGE):
             if membership.group_id not in nodes:
                 end_membership(membership, by=by)
         _give_memberships(person, nodes, by=by)
         _give_roles(person, roles, by=by)
+    for grant in ended:
+        _stop_stranded(grant, by=by)
 
 
 def deactivate(person: DirectoryUser, *, by: Directory) -> None:
@@ -104,6 +107,13 @@ def _give_roles(person: DirectoryUser, roles: dict[tuple[int, str], Group], *, b
 def _end_grant(grant: RoleGrant, *, by: Directory) -> None:
     by.audit("role.revoked", target=grant, before={"user": grant.user_id, "group": grant.group_id, "role": grant.role})
     grant.delete()
+
+
+def _stop_stranded(grant: RoleGrant, *, by: Directory) -> None:
+    now = timezone.now()
+    for key in stranded_keys(grant.user, below=grant.group):
+        disable(key, at=now, by=None)
+        by.audit("key.disabled", target=key)
 
 
 def _memberships(person: DirectoryUser) -> QuerySet[Membership]:

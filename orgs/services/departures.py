@@ -23,6 +23,7 @@ from orgs.errors import Refused
 from orgs.models import ApiKey, Group, Membership, Organization, RoleGrant, User
 from orgs.permissions import Permission
 from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.homes import may_be_home
 from orgs.services.members import (
     end_grant,
     fresh_membership,
@@ -106,13 +107,7 @@ def what_moves(membership: Membership, *, group: Group, keep_roles: bool = False
 def _may_stay(membership: Membership, grants: Iterable[RoleGrant]) -> Callable[[Group], bool]:
     """Where keys of the person may be at home once this membership is elsewhere, by these roles."""
     others = {other.group_id for other in _memberships(membership.user, membership.organization) if other.pk != membership.pk}
-
-    def may_stay(group: Group) -> bool:
-        above = (grant for grant in grants if grant.group.contains(group))
-        managing = (Permission.MANAGE_KEYS in grant.allows(distance=group.level - grant.group.level) for grant in above)
-        return group.pk in others or any(managing)
-
-    return may_stay
+    return may_be_home(others, grants)
 
 
 def what_ends(membership: Membership) -> Loss:

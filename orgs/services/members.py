@@ -9,10 +9,11 @@ from orgs import checks
 from orgs.actor import LINEAGE, Actor, grants_of
 from orgs.audit import Value, audit
 from orgs.errors import Refused
-from orgs.models import Group, Membership, Organization, Role, RoleGrant, User
+from orgs.models import ApiKey, Group, Membership, Organization, Role, RoleGrant, User
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, reaches, require_power, role_of
 from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.homes import stop_stranded
 
 
 def add_member(user: User, *, group: Group, by: Actor) -> Membership:
@@ -78,15 +79,17 @@ def grant_role(user: User, *, role: AnyRole, group: Group, by: Actor) -> RoleGra
     return grant
 
 
-def revoke_role(grant: RoleGrant, *, by: Actor) -> None:
-    """Raises NotAllowed where it gives more than `by` may do there."""
+def revoke_role(grant: RoleGrant, *, by: Actor) -> list[ApiKey]:
+    """→ the person's keys that stop, since nothing else lets them be where they are. Raises NotAllowed where it gives more than
+    `by` may do there."""
     with changing(by.organization):
         found = RoleGrant.objects.filter(pk=grant.pk).select_related("user", "custom_role", LINEAGE).first()
         if found is None:
-            return
+            return []
         require_power(role_of(found), found.group, by=by)
         with keeping_super_admin(by.organization):
             end_grant(found, by=by)
+        return stop_stranded(found.user, below=found.group, by=by)
 
 
 def insert_grant(user: User, *, role: AnyRole, group: Group) -> RoleGrant:

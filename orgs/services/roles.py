@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orgs.actor import Actor
+from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import Group, Role
 from orgs.permissions import MEMBER, Permission, RoleName
 from orgs.powers import require_all
 from orgs.services.changes import changing, clean_name, fresh_group, refuse_archived
+from orgs.services.homes import stop_stranded
 from orgs.services.members import fresh_role
 
 NAME_LENGTH = 60
@@ -43,7 +44,10 @@ def create_role(group: Group, *, name: str, permissions: Iterable[Permission], b
 
 
 def change_role(role: Role, *, name: str, permissions: Iterable[Permission], by: Actor, description: str = "") -> Role:
-    """Counts for everyone who holds it, on their next request. One must hold what it named and what it is to name."""
+    """Counts for everyone who holds it, on their next request; keys that only it let be where they are stop.
+
+    One must hold what it named and what it is to name.
+    """
     with changing(by.organization):
         role = fresh_role(role, by=by)
         named = _clean_permissions(permissions)
@@ -54,6 +58,8 @@ def change_role(role: Role, *, name: str, permissions: Iterable[Permission], by:
         if (after := _facts(role)) != before:
             role.save(update_fields=["name", "description", "permissions"])
             audit("role.changed", by=by, target=role, before=before, after=after)
+            for grant in role.grants.select_related("user", LINEAGE):
+                stop_stranded(grant.user, below=grant.group, by=by)
     return role
 
 

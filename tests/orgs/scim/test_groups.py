@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, Group, Membership, User
 from orgs.permissions import Permission, RoleName
@@ -65,6 +66,18 @@ def test_a_linked_group_gives_membership_and_role_and_takes_them_back(world: Wor
     assert nodes_of(user, world.acme) == {"sales": True, "engineering": True}
     link(world, made, None)
     assert nodes_of(user, world.acme) == {"sales": True}
+
+
+def test_a_role_that_is_taken_back_stops_keys_that_only_it_let_be_there(world: World, scim: Caller) -> None:
+    ada, user = person(world, scim, "ada")
+    made = scim.group("Engineers", ada)
+    link(world, made, world.engineering, RoleName.ADMIN)
+    actor = Actor.load(user, organization=world.acme)
+    below, home = (create_api_key(group, name="Ada's", member=user, by=actor)[0] for group in (world.core, world.engineering))
+    link(world, made, world.engineering)
+    below.refresh_from_db()
+    home.refresh_from_db()
+    assert (below.disabled_at is not None, below.disabled_by, home.disabled_at) == (True, None, None)
 
 
 def test_nothing_is_given_in_or_below_what_was_archived_since(world: World, scim: Caller) -> None:
