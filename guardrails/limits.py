@@ -7,6 +7,7 @@ counts on every subject of its path, limited or not, so a limit set tomorrow kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -101,7 +102,7 @@ class Limits(msgspec.Struct, frozen=True):
             ("counter_keys", tuple(key.encode() for key in names)),
             ("rate_keys", tuple(key.encode() for key in rates)),
             ("counted", "|".join(positions)),
-            ("packed", msgspec.msgpack.encode([word for limit in judged for word in _words(limit)])),
+            ("packed", _packed(judged, len(self.subjects))),
         ):
             msgspec.structs.force_setattr(self, name, value)
 
@@ -116,15 +117,36 @@ class Limits(msgspec.Struct, frozen=True):
         return any(0 < limit.until_ms <= now_ms for limit in self.limits)
 
 
-def _words(limit: Limit) -> tuple[str, ...]:
+def _packed(judged: Sequence[Limit], subjects: int) -> bytes:
+    """The limits as lua/admit.lua reads them, with the names of the fields that each subject's windows are kept in."""
+    windows: list[list[str]] = [[] for _ in range(subjects)]
+    words = [word for limit in judged for word in _words(limit, windows[limit.subject])]
+    return msgspec.msgpack.encode((words, windows))
+
+
+def _words(limit: Limit, windows: list[str]) -> tuple[str | int, ...]:
+    fields = _fields(limit)
+    if fields and fields[0] not in windows:
+        windows += fields
     return (
         WIDE_BUDGET if limit.counts_byok else LETTERS[limit.kind],
-        str(limit.subject + 1),
-        str(limit.value),
-        str(limit.starts_ms),
-        str(limit.until_ms),
+        limit.subject + 1,
+        # Text where it may be wider than a double is exact.
+        str(limit.value) if limit.kind == "budget" else limit.value,
+        limit.starts_ms,
+        limit.until_ms,
         "" if limit.keep is None else str(limit.value - limit.keep),
+        windows.index(fields[0]) + 1 if fields else 0,
     )
+
+
+def _fields(limit: Limit) -> tuple[str, ...]:
+    """Of the subject's counter (lua/load.lua): what a budget's window began with, or how many calls a day has seen."""
+    if limit.kind == "rpd":
+        return (f"q:{limit.starts_ms}",)
+    if limit.kind == "budget" and limit.starts_ms:
+        return (f"b:{limit.starts_ms}", f"o:{limit.starts_ms}")
+    return ()
 
 
 def _positions(limits: tuple[Limit, ...], kind: str) -> list[str]:

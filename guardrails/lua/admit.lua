@@ -7,10 +7,12 @@
 --       7 tokens to reserve, 8 '1' where the call may be sent to a cheaper model instead
 --       9 the rest of the record to keep with the hold (guardrails/counters.py), 10 time limit of a transaction in seconds, 11 S = number of subjects,
 --       12 '1' where the call can only be served on the organisation's own provider keys: then budgets of kind b are not asked
---       13 MessagePack: a flat array of 6 words per limit, most specific limit first: kind
+--       13 MessagePack of two arrays. The limits, flat, 7 words each, most specific first: kind
 --          (b budget, w budget that counts calls on own provider keys as well, r requests and t tokens per minute, d requests per day, p parallel calls),
---          subject number, value, start and end of the time it holds for (ms; '0' = no bound),
---          what of a budget may be used with this call ('' = all), else it is sent to a cheaper model
+--          subject number, value (text for a budget), start and end of the time it holds for (ms; 0 = no bound),
+--          what of a budget may be used with this call ('' = all), else it is sent to a cheaper model,
+--          position of its window among the fields of its subject (0 = none). And for each subject the names of these fields:
+--          of a budget's window two (b: and o:, lua/load.lua), of a day one (q:)
 -- Replies
 --   {'GENERATION'}             the server is new, empty or behind: what it counted is worth nothing
 --   {'STALE'}                  compiled under another epoch, or a change was made and never announced
@@ -26,12 +28,13 @@
 -- in two limbs of nine digits.
 local EXACT = 4503599627370496
 local LIMB = 1000000000
-local WORDS = 6
+local WORDS = 7
 local call, worst, least, tokens = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local asked = tonumber(worst)
 local may_degrade, record = ARGV[8] == '1', ARGV[9]
 local subjects = tonumber(ARGV[11])
 local own_only = ARGV[12] == '1'
-local limits = cmsgpack.unpack(ARGV[13])
+local limits, windows = unpack(cmsgpack.unpack(ARGV[13]))
 
 local function limbs(text)
     local negative = string.sub(text, 1, 1) == '-'
@@ -52,9 +55,9 @@ local function limbs_left(limit, baseline, spent, held, amount)
 end
 
 -- limit + baseline - spent - held - amount. The sign is always right, the value exact below 2^52.
+local most = EXACT / 8
 local function headroom(limit, baseline, spent, held, amount)
     local a, b, c, d, e = tonumber(limit), tonumber(baseline), tonumber(spent), tonumber(held), tonumber(amount)
-    local most = EXACT / 8
     if a < most and b < most and c < most and d < most and e < most then return a + b - c - d - e end
     local high, low = limbs_left(limit, baseline, spent, held, amount)
     return high * LIMB + low
@@ -71,8 +74,9 @@ local function exact(limit, baseline, spent, held, amount)
     return string.format('%s%.0f%09.0f', sign, high + carry, low - carry * LIMB)
 end
 
-if redis.call('GET', KEYS[2]) ~= ARGV[2] .. ':' .. ARGV[3] then return {'GENERATION'} end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'STALE'} end
+local known = redis.call('MGET', KEYS[1], KEYS[2])
+if known[2] ~= ARGV[2] .. ':' .. ARGV[3] then return {'GENERATION'} end
+if known[1] ~= ARGV[1] then return {'STALE'} end
 
 local clock = redis.call('TIME')
 local second = tonumber(clock[1])
@@ -87,25 +91,27 @@ local again = redis.call('HGET', KEYS[3], call)
 if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0, 0, 0} end
 if redis.call('EXISTS', KEYS[4]) == 1 then return {'CLOSED'} end
 
-local cold = {}
-local spent, held, live, own, held_own = {}, {}, {}, {}, {}
+-- Everything a subject counts comes in one read: five figures, then those of its windows.
+local SPENT, HELD, LIVE, OWN, HELD_OWN, FIGURES = 1, 2, 3, 4, 5, 5
+local cold, counted = {}, {}
 for i = 1, subjects do
-    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'live', 'own', 'held_own')
-    if not counter[1] then cold[i] = true end
-    spent[i], held[i], live[i] = counter[1], counter[2] or '0', tonumber(counter[3] or '0')
-    own[i], held_own[i] = counter[4] or '0', counter[5] or '0'
+    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'live', 'own', 'held_own', unpack(windows[i]))
+    if not counter[SPENT] then cold[i] = true end
+    for figure = HELD, HELD_OWN do counter[figure] = counter[figure] or '0' end
+    counted[i] = counter
 end
 
--- What the last 60 seconds saw: one-second buckets and their running sum, pruned as time passes. Buckets of requests
--- are named by their second, those of tokens by t and their second.
-local function recent(key, prefix)
-    local state = redis.call('HMGET', key, prefix .. 'sum', prefix .. 'pruned')
-    if not state[1] then return 0 end
-    local sum, pruned = tonumber(state[1]), tonumber(state[2])
+local function rates(subject) return KEYS[4 + subjects + subject] end
+
+-- What a rate counted: of requests with the prefix '', of tokens with 't'. One-second buckets (the prefix and their second),
+-- their running sum, and the second up to which those older than a minute were taken out.
+local function pruned(key, prefix, sum, before)
+    if not sum then return 0 end
+    sum, before = tonumber(sum), tonumber(before)
     local horizon = second - 60
-    if pruned >= horizon then return sum end
+    if before >= horizon then return sum end
     -- Nothing is counted later than a minute after the last pruning: admission prunes before it counts.
-    for s = pruned + 1, math.min(horizon, pruned + 60) do
+    for s = before + 1, math.min(horizon, before + 60) do
         local count = redis.call('HGET', key, prefix .. s)
         if count then
             sum = sum - tonumber(count)
@@ -116,11 +122,23 @@ local function recent(key, prefix)
     return sum
 end
 
-local function count(key, prefix, amount)
-    redis.call('HINCRBY', key, prefix .. second, amount)
-    redis.call('HINCRBY', key, prefix .. 'sum', amount)
-    redis.call('HSETNX', key, prefix .. 'pruned', second - 60)
-    redis.call('EXPIRE', key, 130)
+-- By subject: the sums of requests and tokens of the last 60 seconds, and both buckets of this second.
+local seen = {}
+local function recent(subject)
+    if not seen[subject] then
+        local key = rates(subject)
+        local found = redis.call('HMGET', key, 'sum', 'pruned', 'tsum', 'tpruned', second, 't' .. second)
+        seen[subject] = {pruned(key, '', found[1], found[2]), pruned(key, 't', found[3], found[4]), found[5], found[6], found[2], found[4]}
+    end
+    return seen[subject]
+end
+
+-- Counts one request, or so many tokens, of a subject in this second.
+local function count(subject, prefix, amount, sum, bucket, before)
+    local key = rates(subject)
+    redis.call('HSET', key, prefix .. second, tonumber(bucket or '0') + amount, prefix .. 'sum', sum + amount)
+    if not before then redis.call('HSET', key, prefix .. 'pruned', second - 60) end
+    if not bucket then redis.call('EXPIRE', key, 130) end
 end
 
 -- How long until so much has left the last minute.
@@ -135,71 +153,65 @@ local function wait(key, prefix, excess)
     return 60000
 end
 
-local function rates(subject) return KEYS[4 + subjects + subject] end
-
 local tightest, left, tightest_rate, rate_left, tightest_tokens, tokens_left = 0, 0, 0, 0, 0, 0
 local refused, refused_left, refused_rate, degrade
 local rated, tokened, lived, daily = {}, {}, {}, {}
--- By number of the limit: what its budget counts as baseline, spent and held.
-local baselines, spents, helds = {}, {}, {}
 
 local judge = {}
 function judge.r(number, subject, value)
-    local room = value - recent(rates(subject), '')
+    local room = value - recent(subject)[1]
     rated[subject] = true
     if tightest_rate == 0 or room < rate_left then tightest_rate, rate_left = number, room end
     return room >= 1
 end
 function judge.t(number, subject, value)
-    local room = value - recent(rates(subject), 't')
+    local room = value - recent(subject)[2]
     tokened[subject] = true
     if tightest_tokens == 0 or room < tokens_left then tightest_tokens, tokens_left = number, room end
     return room >= tokens
 end
 function judge.p(number, subject, value)
     lived[subject] = true
-    return live[subject] < value
+    return tonumber(counted[subject][LIVE]) < value
 end
-function judge.d(number, subject, value, starts)
-    local seen = redis.call('HGET', KEYS[4 + subject], 'q:' .. starts)
-    if not seen then
+function judge.d(number, subject, value, window)
+    local today = counted[subject][FIGURES + window]
+    if not today then
         cold[subject] = true
         return true
     end
-    daily[subject] = starts
-    return tonumber(seen) < value
+    daily[subject] = windows[subject][window]
+    return tonumber(today) < value
 end
 
--- A budget that counts calls on own keys counts everything; any other leaves out what they cost and hold.
-local function read_budget(number, subject, starts, counts_own)
+-- What a budget counts as its baseline, as spent and as held; nil where its window is not loaded.
+-- One that counts calls on own keys counts everything; any other leaves out what they cost and hold.
+local function budget(subject, window, counts_own)
+    local counter = counted[subject]
     local baseline, own_baseline = '0', '0'
-    if starts ~= '0' then
-        local found = redis.call('HMGET', KEYS[4 + subject], 'b:' .. starts, 'o:' .. starts)
-        baseline, own_baseline = found[1], found[2] or '0'
-        if not baseline then return false end
-    end
-    baselines[number], spents[number], helds[number] = baseline, spent[subject], held[subject]
+    if window > 0 then baseline, own_baseline = counter[FIGURES + window], counter[FIGURES + window + 1] or '0' end
+    if not baseline or not counter[SPENT] then return nil end
+    local spent, held, own, held_own = counter[SPENT], counter[HELD], counter[OWN], counter[HELD_OWN]
     if not counts_own then
-        if held_own[subject] ~= '0' then helds[number] = exact(held[subject], '0', held_own[subject], '0', '0') end
-    elseif own[subject] ~= '0' or own_baseline ~= '0' then
-        baselines[number] = exact(baseline, own_baseline, '0', '0', '0')
-        spents[number] = exact(spent[subject], own[subject], '0', '0', '0')
+        if held_own ~= '0' then held = exact(held, '0', held_own, '0', '0') end
+    elseif own ~= '0' or own_baseline ~= '0' then
+        baseline = exact(baseline, own_baseline, '0', '0', '0')
+        spent = exact(spent, own, '0', '0', '0')
     end
-    return true
+    return baseline, spent, held
 end
 
-local function judge_budget(number, subject, value, starts, near, counts_own)
-    if not spent[subject] then return end
-    if not read_budget(number, subject, starts, counts_own) then
+local function judge_budget(number, subject, value, window, near, counts_own)
+    local baseline, spent, held = budget(subject, window, counts_own)
+    if not baseline then
         cold[subject] = true
         return
     end
     if own_only and not counts_own then return end
-    local baseline, spent, held = baselines[number], spents[number], helds[number]
     local room = headroom(value, baseline, spent, held, '0')
     if tightest == 0 or room < left then tightest, left = number, room end
     -- The budget with least room triggers first; on a tie the most specific, which comes first.
-    local short = room < tonumber(worst)
+    local short = room < asked
     if room > EXACT then short = headroom(value, baseline, spent, held, worst) < 0 end
     if short and (not refused or room < refused_left) then refused, refused_left = number, room end
     if near ~= '' and not degrade then
@@ -210,11 +222,11 @@ end
 local number = 0
 for at = 1, #limits, WORDS do
     number = number + 1
-    local kind, subject, starts, ends = limits[at], tonumber(limits[at + 1]), limits[at + 3], tonumber(limits[at + 4])
-    if ends > 0 and (now >= ends or now < tonumber(starts)) then return {'ROLLED', now} end
+    local kind, subject, value, ends, window = limits[at], limits[at + 1], limits[at + 2], limits[at + 4], limits[at + 6]
+    if ends > 0 and (now >= ends or now < limits[at + 3]) then return {'ROLLED', now} end
     if kind == 'b' or kind == 'w' then
-        judge_budget(number, subject, limits[at + 2], starts, limits[at + 5], kind == 'w')
-    elseif not judge[kind](number, subject, tonumber(limits[at + 2]), starts) and not refused_rate then
+        judge_budget(number, subject, value, window, limits[at + 5], kind == 'w')
+    elseif not judge[kind](number, subject, value, window) and not refused_rate then
         refused_rate = number
     end
 end
@@ -227,45 +239,58 @@ if degrade and may_degrade then return {'DEGRADE', degrade} end
 
 local function word(limit, which) return limits[1 + (limit - 1) * WORDS + which] end
 
+local function budget_of(limit) return budget(word(limit, 1), word(limit, 6), word(limit, 0) == 'w') end
+
 -- What is left of a budget after an amount.
 local function remaining(limit, after)
-    return exact(word(limit, 2), baselines[limit], spents[limit], helds[limit], after)
+    local baseline, spent, held = budget_of(limit)
+    return exact(word(limit, 2), baseline, spent, held, after)
 end
 
 if refused and least ~= '' and refused_left >= tonumber(least) then
     worst, refused = remaining(refused, '0'), nil
 end
 if refused then
-    return {'REFUSED', refused, exact(spents[refused], '0', baselines[refused], '0', '0'), helds[refused], now, 0}
+    local baseline, spent, held = budget_of(refused)
+    return {'REFUSED', refused, exact(spent, '0', baseline, '0', '0'), held, now, 0}
 end
 if refused_rate then
-    local kind, subject, value = word(refused_rate, 0), tonumber(word(refused_rate, 1)), tonumber(word(refused_rate, 2))
+    local kind, subject, value = word(refused_rate, 0), word(refused_rate, 1), word(refused_rate, 2)
     local used, retry = 0, 1000
     if kind == 'r' then
-        used = recent(rates(subject), '')
+        used = recent(subject)[1]
         retry = wait(rates(subject), '', used + 1 - value)
     elseif kind == 't' then
-        used = recent(rates(subject), 't')
+        used = recent(subject)[2]
         retry = wait(rates(subject), 't', used + tokens - value)
     elseif kind == 'd' then
-        used = tonumber(redis.call('HGET', KEYS[4 + subject], 'q:' .. word(refused_rate, 3)))
-        retry = tonumber(word(refused_rate, 4)) - now
+        used = tonumber(counted[subject][FIGURES + word(refused_rate, 6)])
+        retry = word(refused_rate, 4) - now
     else
-        used = live[subject]
+        used = tonumber(counted[subject][LIVE])
     end
     return {'REFUSED', refused_rate, string.format('%.0f', used), '0', now, retry}
 end
 
 local worst_own = own_only and worst or '0'
 for i = 1, subjects do hold(KEYS[4 + i], '', worst, worst_own) end
-for subject in pairs(rated) do count(rates(subject), '', 1) end
-for subject in pairs(tokened) do count(rates(subject), 't', tokens) end
+for subject in pairs(rated) do
+    local rate = seen[subject]
+    count(subject, '', 1, rate[1], rate[3], rate[5])
+end
+for subject in pairs(tokened) do
+    local rate = seen[subject]
+    count(subject, 't', tokens, rate[2], rate[4], rate[6])
+end
 for subject in pairs(lived) do redis.call('HINCRBY', KEYS[4 + subject], 'live', 1) end
-for subject, starts in pairs(daily) do redis.call('HINCRBY', KEYS[4 + subject], 'q:' .. starts, 1) end
+for subject, day in pairs(daily) do redis.call('HINCRBY', KEYS[4 + subject], day, 1) end
 redis.call('HSET', KEYS[3], call, table.concat({worst, worst_own, 'r', now, tokens, record}, '|'))
 
-local after = '0'
-if tightest > 0 then after = remaining(tightest, worst) end
+local after = 0
+if tightest > 0 then
+    after = left - tonumber(worst)
+    if math.abs(left) >= EXACT then after = remaining(tightest, worst) end
+end
 if tightest_rate > 0 then rate_left = rate_left - 1 end
 if tightest_tokens > 0 then tokens_left = tokens_left - tokens end
 return {'OK', now, worst, tightest, after, tightest_rate, rate_left, tightest_tokens, tokens_left}

@@ -1,5 +1,7 @@
 """The limits of one key as scripts read them: words, names of keys, positions; and the path they lie on."""
 
+from typing import Any
+
 import msgspec
 
 from gateway_project.lib.money import NANO
@@ -34,22 +36,36 @@ def test_the_words_of_the_script_count_subjects_from_one_and_keep_every_digit() 
     pool = budget(9_100_000 * NANO + 1, "pool")
     near = limit("budget", 50, "m1", window="day", starts_ms=5, ends_ms=90, until_ms=60, keep=9, degrade_model="cheap")
     assert words(limits(rpm(60), near, pool)) == [
-        *("r", "1", "60", "0", "0", ""),
-        *("b", "2", "50", "5", "60", "41"),
-        *("b", "5", "9100000000000001", "0", "0", ""),
+        *("r", 1, 60, 0, 0, "", 0),
+        *("b", 2, "50", 5, 60, "41", 1),
+        *("b", 5, "9100000000000001", 0, 0, "", 0),
     ]
+
+
+def test_each_subject_names_the_fields_of_its_windows_once() -> None:
+    month: dict[str, Any] = {"window": "month", "starts_ms": 3, "ends_ms": 90}
+    day: dict[str, Any] = {"window": "day", "starts_ms": 5, "ends_ms": 8}
+    found = limits(
+        limit("budget", 50, "m1", **month),
+        limit("budget", 40, "m1", **day),
+        limit("rpd", 9, "m1", **day),
+        limit("budget", 60, "m1", **month),
+        limit("budget", 70, "org", **month),
+    )
+    assert [words(found)[at] for at in range(6, 35, 7)] == [1, 3, 5, 1, 1]
+    assert windows(found) == [[], ["b:3", "o:3", "b:5", "o:5", "q:5"], [], ["b:3", "o:3"], []]
 
 
 def test_every_kind_that_is_judged_has_a_letter_of_its_own() -> None:
     kinds: list[Kind] = ["budget", "rpm", "tpm", "rpd", "parallel"]
     packed = words(limits(*(limit(kind, 1, "k1") for kind in kinds)))
-    assert packed[::6] == ["b", "r", "t", "d", "p"]
+    assert packed[::7] == ["b", "r", "t", "d", "p"]
 
 
 def test_a_bound_on_output_is_not_sent_to_the_script() -> None:
     found = limits(limit("max_tokens", 100, "k1"), rpm(5))
     assert [one.kind for one in found.judged] == ["rpm"]
-    assert len(words(found)) == 6
+    assert len(words(found)) == 7
 
 
 def test_the_tightest_bound_on_output_counts() -> None:
@@ -96,8 +112,13 @@ def test_the_pool_is_known_by_its_level() -> None:
     assert not limit("budget", 1, "org", level="organization").is_pool
 
 
-def words(found: Limits) -> list[str]:
-    unpacked: list[str] = msgspec.msgpack.decode(found.packed)
+def words(found: Limits) -> list[str | int]:
+    unpacked: list[str | int] = msgspec.msgpack.decode(found.packed)[0]
+    return unpacked
+
+
+def windows(found: Limits) -> list[list[str]]:
+    unpacked: list[list[str]] = msgspec.msgpack.decode(found.packed)[1]
     return unpacked
 
 
