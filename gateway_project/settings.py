@@ -299,6 +299,7 @@ CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "analytics.tasks.roll_up_usage", "schedule": 15.0, "options": {"expires": 15}},
     "poll-videos": {"task": "proxy.tasks.poll_videos", "schedule": 10.0, "options": {"expires": 10}},
     "prove-counters": {"task": "proxy.tasks.prove_counters", "schedule": 600.0, "options": {"expires": 600}},
+    "tell-of-refused-keys": {"task": "proxy.tasks.tell_of_refused_keys", "schedule": 30.0, "options": {"expires": 30}},
     "recheck-domains": {"task": "orgs.tasks.recheck_domains", "schedule": 3600.0, "options": {"expires": 600}},
     "verify-audit": {"task": "orgs.tasks.verify_audit", "schedule": 86_400.0, "options": {"expires": 3600}},
     "sweep-generations": {"task": "guardrails.tasks.sweep_generations", "schedule": 3600.0, "options": {"expires": 600}},

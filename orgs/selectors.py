@@ -123,6 +123,13 @@ def granters(group: Group) -> list[RoleGrant]:
     return list(admins.select_related("user", "group", "custom_role").order_by("-group__level", "user__email"))
 
 
+def super_admins(organization: Organization) -> list[User]:
+    """Who can act as such: nobody who is frozen or suspended."""
+    root = organization.root
+    admins = User.objects.filter(grants__group=root, grants__role=RoleName.ADMIN, is_active=True).distinct()
+    return [admin for admin in admins if Actor.load(admin, organization=organization).can(Permission.GRANT_ROLES, root)]
+
+
 def grants_visible_to(actor: Actor) -> QuerySet[RoleGrant]:
     """The roles of the subtrees whose members the actor sees, and its own."""
     seen = within(actor.scope(Permission.VIEW_USAGE), field="group") | Q(pk__in=[grant.pk for grant in actor.grants])

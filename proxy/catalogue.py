@@ -8,6 +8,7 @@ back to the list. A change of price appends a version; the past keeps its own.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from orgs import epoch
 from orgs.models import Organization
 from proxy import catalogue_file, shipped
 from proxy.catalogue_file import BadCatalogue, Declaration, ModelDeclaration, Problem, ProviderDeclaration
+from proxy.health import refused
 from proxy.models import Deployment, Model, Provider
 from proxy.sandbox import catalogue as sandbox
 
@@ -239,7 +241,14 @@ def _store_provider(declared: ProviderDeclaration) -> Outcome:
         values |= {"api_key_env": declared.api_key_env, "api_key_encrypted": ""}
     elif declared.api_key and not _holds(row, declared.api_key):
         values |= {"api_key_env": "", "api_key_encrypted": crypto.encrypt(declared.api_key, bound_to=bound_to(row))}
+    if any(getattr(row, name) != values[name] for name in ("api_key_env", "api_key_encrypted") if name in values):
+        transaction.on_commit(partial(_forget_refusals, row))
     return _save(row, values)
+
+
+def _forget_refusals(provider: Provider) -> None:
+    """What was found out of another key says nothing of this one."""
+    refused.forget_provider(provider.pk, set(provider.deployments.values_list("pk", flat=True)))
 
 
 def _holds(row: Provider, api_key: str) -> bool:

@@ -19,6 +19,7 @@ FIRST_TOKEN = Histogram(
 # As this worker knows it. `model` is the provider's own name for it.
 CIRCUIT = Gauge("gatehouse_deployment_circuit", "0 closed, 1 half-open, 2 open", ["provider", "model"])
 FAILURES = Counter("gatehouse_deployment_failures", "Attempts that failed, by kind of failure", ["provider", "model", "kind"])
+KEY_REFUSALS = Counter("gatehouse_provider_key_refusals", "Attempts that a provider refused for the operator's key", ["provider"])
 CIRCUIT_STATES = ("closed", "half-open", "open")
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db.models import Count
 
+from proxy import refused_keys
 from proxy.models import Provider
 from proxy.routing_pages import ModelRow
 
 
 class ProviderRow(NamedTuple):
-    """`credential` in words; `has_credential`: whether a call could be made. `open_circuits` of its deployments."""
+    """`credential` in words; `has_credential`: whether a call could be made; `refused_since`: the provider does not take it.
+    `open_circuits` of its deployments."""
 
     provider: Provider
     deployments: int
@@ -21,16 +24,18 @@ class ProviderRow(NamedTuple):
     credential: str
     has_credential: bool
     open_circuits: int
+    refused_since: datetime | None
 
 
 def provider_rows(models: Iterable[ModelRow]) -> list[ProviderRow]:
     shown = [one for row in models for one in row.deployments]
     open_at = [one.deployment.provider_id for one in shown if one.tone == "bad"]
+    refused = refused_keys.of_providers()
     counted = Provider.objects.annotate(
         deployment_count=Count("deployments", distinct=True), key_count=Count("own_keys", distinct=True)
     )
     return [
-        ProviderRow(one, one.deployment_count, one.key_count, *_credential(one), open_circuits=open_at.count(one.pk))
+        ProviderRow(one, one.deployment_count, one.key_count, *_credential(one), open_at.count(one.pk), refused.get(one.pk))
         for one in counted.order_by("name")
     ]
 

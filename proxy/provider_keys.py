@@ -3,8 +3,10 @@ on the next call of every worker."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
 from django.utils import timezone
@@ -17,6 +19,7 @@ from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.selectors import within
 from orgs.services.changes import changing, clean_name, refuse_archived
+from proxy.health import refused
 from proxy.models import Provider, ProviderKey
 from proxy.own_keys import bound_to
 from proxy.providers import registry
@@ -113,6 +116,7 @@ def change(key: ProviderKey, *, name: str, secret: str, base_url: str, falls_bac
         fresh.name, fresh.base_url, fresh.falls_back = wanted[0], wanted[2], falls_back
         if wanted[1]:
             _seal(fresh, wanted[1])
+            transaction.on_commit(partial(refused.forget_own_key, fresh.pk))
         fresh.save()
         replaced: dict[str, Value] = {"replaced": True} if wanted[1] else {}
         audit("provider_key.changed", by=by, target=fresh, before=before, after=_facts(fresh) | replaced)
@@ -144,6 +148,8 @@ def note_test(key: ProviderKey, *, passed: bool, result: str, by: Actor) -> Prov
         fresh = _fresh(key, by=by)
         fresh.tested_at, fresh.test_passed, fresh.test_result = timezone.now(), passed, result[:RESULT_LENGTH]
         fresh.save(update_fields=["tested_at", "test_passed", "test_result"])
+        if passed:
+            transaction.on_commit(partial(refused.forget_own_key, fresh.pk))
         audit("provider_key.tested", by=by, target=fresh, after={"passed": passed, "result": fresh.test_result})
     return fresh
 

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from gateway_project.lib import lifespan
 from orgs.models import Organization
-from proxy import histories, holds, idempotency, kept, proving, video_jobs
+from proxy import histories, holds, idempotency, kept, proving, refused_keys, video_jobs
 from proxy.simulating import running
 
 
@@ -45,6 +45,12 @@ def prove_counters() -> int:
         proving.correct(organization, proof.differences)
         found += len(proof.differences)
     return found
+
+
+@shared_task
+def tell_of_refused_keys() -> int:
+    """→ how many people were told. Any number may run at once: each key and episode is told by one of them."""
+    return refused_keys.tell()
 
 
 @shared_task

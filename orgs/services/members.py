@@ -10,8 +10,9 @@ from orgs.actor import LINEAGE, Actor, grants_of
 from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import ApiKey, Group, Membership, Organization, Role, RoleGrant, User
-from orgs.permissions import Permission, RoleName
+from orgs.permissions import Permission
 from orgs.powers import AnyRole, reaches, require_power, role_of
+from orgs.selectors import super_admins
 from orgs.services.changes import changing, fresh_group, refuse_archived
 from orgs.services.homes import stop_stranded
 
@@ -161,13 +162,7 @@ def keeping_super_admin(organization: Organization) -> Iterator[None]:
 
     Where the operator has frozen the last one, there is none to take: who leaves meanwhile can still be suspended and removed.
     """
-    had_one = _has_super_admin(organization)
+    had_one = bool(super_admins(organization))
     yield
-    if had_one and not _has_super_admin(organization):
+    if had_one and not super_admins(organization):
         raise Refused("An organisation needs at least one Super Admin: appoint another one first.")
-
-
-def _has_super_admin(organization: Organization) -> bool:
-    root = organization.root
-    admins = User.objects.filter(grants__group=root, grants__role=RoleName.ADMIN, is_active=True).distinct()
-    return any(Actor.load(admin, organization=organization).can(Permission.GRANT_ROLES, root) for admin in admins)

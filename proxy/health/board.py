@@ -96,6 +96,8 @@ class Board:
             return
         target = deployment.target
         metrics.FAILURES.labels(target.provider_name, target.model, failure.kind).inc()
+        if failure.kind == "auth" and deployment.own_key_id is None:
+            metrics.KEY_REFUSALS.labels(target.provider_name).inc()
         if failure.kind == "auth" and not self._is_open(deployment):
             # The operator's to mend, or the tenant's whose own key it is: every call goes elsewhere or fails until then.
             log.error("provider.key_refused", provider=target.provider_name, model=target.model)
@@ -166,14 +168,14 @@ class Board:
             return
         names = [deployment.health_name for deployment in used]
         words = [
-            noted.get(name, Report()).words(now=now, may_open=deployment.circuit_breaker)
+            noted.get(name, Report()).words(of=name, now=now, may_open=deployment.circuit_breaker)
             for name, deployment in zip(names, used, strict=True)
         ]
         of_each = [key for name in names for key in (keys.state(name), keys.probe(name), keys.quota(name))]
         self._read_at = now
         try:
             replies: Sequence[Sequence[int | bytes]] = await redis.scripts().run(
-                _REPORT, of_each, [msgspec.msgpack.encode(words), reports.BUCKET_MS, reports.BUCKETS]
+                _REPORT, [*of_each, keys.REFUSED], [msgspec.msgpack.encode(words), reports.BUCKET_MS, reports.BUCKETS]
             )
         except redis.RedisUnavailable:
             return

@@ -19,3 +19,9 @@ def probe(name: str) -> str:
 def quota(name: str) -> str:
     """Hash: requests and tokens of the last minute, by second (lua/reserve.lua)."""
     return f"gh:{{deployments}}:q:{name}"
+
+
+# Hash: deployments at which a key is refused, by `Deployment.health_name` → since when, ms (lua/report.lua).
+REFUSED = "gh:{deployments}:refused"
+# Hash: accounts of whose refused key people have been told (proxy/health/refused.py).
+TOLD = "gh:{deployments}:told"

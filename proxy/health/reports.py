@@ -78,8 +78,8 @@ class Report(msgspec.Struct):
     def correct(self, *, second: int, tokens: int) -> None:
         self.corrections[second] = self.corrections.get(second, 0) + tokens
 
-    def words(self, *, now: float, may_open: bool) -> list[object]:
-        """As lua/report.lua reads them."""
+    def words(self, *, of: str, now: float, may_open: bool) -> list[object]:
+        """As lua/report.lua reads them. `of`: the deployment's `health_name`."""
         return [
             self.succeeded,
             self.failed,
@@ -96,4 +96,5 @@ class Report(msgspec.Struct):
             self.probe_over,
             may_open,
             [word for entry in self.corrections.items() for word in entry],
+            of,
         ]

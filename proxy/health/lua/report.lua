@@ -1,13 +1,14 @@
 -- What one worker saw of deployments since its last report, added to what all know; and back: what all know now.
 --
--- KEYS  for each deployment its state, its probe and its quota (proxy/health/keys.py), in this order
+-- KEYS  for each deployment its state, its probe and its quota (proxy/health/keys.py), in this order; last of all
+--       the deployments at which a key is refused
 -- ARGV  1 MessagePack: for each deployment an array of words (proxy/health/reports.py):
 --         1 attempts that succeeded, 2 that failed, 3 and 4 how long ago (ms) the latest of each began,
 --         5 kind of the latest failure, 6 whether one of them opens the circuit at once,
 --         7 how long (ms) that kind keeps it open at first, 8 how long the provider itself asked to be left alone (0: it did not),
 --         9 times to first token: their number, 10 their mean (ms), 11 answers: their number, 12 their mean output (tokens a second),
 --         13 whether this worker's probe is over, 14 whether the circuit may open at all,
---         15 flat array: second of a reservation, and by how many tokens it was wrong
+--         15 flat array: second of a reservation, and by how many tokens it was wrong, 16 the deployment's name
 --       2 length of a bucket in ms, 3 how many of them the window is made of
 -- Returns for each: {opened 0/1, ms until the circuit may be probed, kind that opened it, ms to first token, tokens a second,
 --   attempts, failures, kind of the latest failure}; averages are '' where nothing is known
@@ -105,6 +106,19 @@ local function correct(key, corrections)
     end
 end
 
+-- A key that was refused is so until an attempt that began later succeeds.
+local REFUSED = KEYS[#KEYS]
+local some_refused = redis.call('HLEN', REFUSED) > 0
+local function note_refusal(seen)
+    local succeeded, failed, name = seen[1] > 0, seen[2] > 0, seen[16]
+    if failed and seen[5] == 'auth' and not (succeeded and seen[3] < seen[4]) then
+        redis.call('HSETNX', REFUSED, name, now)
+    elseif succeeded and some_refused then
+        local since = redis.call('HGET', REFUSED, name)
+        if since and now - seen[3] + SLACK_MS >= tonumber(since) then redis.call('HDEL', REFUSED, name) end
+    end
+end
+
 local replies = {}
 for i, seen in ipairs(cmsgpack.unpack(ARGV[1])) do
     local key = KEYS[3 * i - 2]
@@ -122,6 +136,7 @@ for i, seen in ipairs(cmsgpack.unpack(ARGV[1])) do
     if seen[1] + seen[2] + seen[9] + seen[11] > 0 then redis.call('EXPIRE', key, FORGET_SECONDS) end
     if seen[13] then redis.call('DEL', KEYS[3 * i - 1]) end
     correct(KEYS[3 * i], seen[15])
+    note_refusal(seen)
     local left = state.opened and tonumber(state.till) - now or 0
     replies[i] = {
         state.opened and 1 or 0, left, state.why or '', first_token, speed, attempts, failures, state.error or '',
