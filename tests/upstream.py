@@ -8,6 +8,8 @@ upstream.received[-1].gone.wait(5)                         set once the client c
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -107,7 +109,7 @@ HANG = Script(headers_sent=False, ending="hang")
 class Upstream:
     """Unless told otherwise it answers every call, as a stream if asked for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.received: list[Received] = []
         self._by_model: dict[str, Script] = {}
         self._next: deque[Script] = deque()
@@ -115,7 +117,7 @@ class Upstream:
         self._ready = threading.Event()
         self._stopped = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -149,7 +151,7 @@ class Upstream:
         application.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()
@@ -206,6 +208,39 @@ class Upstream:
             request.transport.abort()
 
 
+class MortalUpstream:
+    """One in a process of its own that answers every call, until it is killed: then its port refuses connections."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> "MortalUpstream":
+        """Where it was before, if it ever was."""
+        command = [sys.executable, "-m", "tests.upstream", str(self.port)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, whatever is under way; idempotent."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
 def slowly(script: Script, seconds: float) -> Script:
     """The same answer, its headers `seconds` late."""
     return replace(script, before=seconds)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{Upstream(port=int(sys.argv[1])).start().port}\n")
+    sys.stdout.flush()
+    sys.stdin.read()  # until whoever started it is gone

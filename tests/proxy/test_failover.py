@@ -1,4 +1,5 @@
-"""A deployment dies under load, at two workers: no call fails, both stop trying it, one call probes it, both go back."""
+"""A deployment dies under load, at two workers: no call fails, both stop trying it, one call probes it, both go back. Once by
+connections that are reset, once by a SIGKILL of its process."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from proxy.models import Deployment, Model, Provider
 from tests.gateways import Gateway
 from tests.house import RATES, House, eventually, raw
 from tests.proxy.calls import body
-from tests.upstream import RESET, Upstream, answer
+from tests.upstream import RESET, MortalUpstream, Upstream, answer
 
 CALLS = 24
 NOW, FAR = 1, 4 * 10**12
@@ -52,6 +53,17 @@ def deployments(house: House, upstream: Upstream, dying: Upstream) -> Iterator[l
         model.delete()
         Provider.objects.filter(pk__in=[place.pk for place in places]).delete()
         changed()
+
+
+@pytest.fixture
+def mortal(deployments: list[Deployment]) -> Iterator[MortalUpstream]:
+    """The first deployment's provider as a process that can be killed."""
+    provider = MortalUpstream().start()
+    with transaction.atomic():
+        Provider.objects.filter(pk=deployments[0].provider_id).update(base_url=provider.url)
+        changed()
+    yield provider
+    provider.kill()
 
 
 def changed() -> None:
@@ -115,6 +127,37 @@ def test_a_deployment_that_dies_under_load_costs_no_call_and_is_probed_until_it_
         assert eventually(partial(goes, worker, house, "dying; reason=order; attempts=1"), seconds=20)
     assert circuit(first) == "closed"
     assert "gatehouse_deployment_circuit" in metrics(gateway)
+
+
+def test_a_provider_whose_process_is_killed_under_load_costs_no_call_and_is_taken_back_when_it_lives(
+    gateway: Gateway, second_gateway: Gateway, house: House, deployments: list[Deployment], mortal: MortalUpstream
+) -> None:
+    first, _ = deployments
+    workers = (gateway, second_gateway)
+
+    def load(number: int) -> httpx.Response:
+        if number == CALLS // 4:  # others are under way
+            mortal.kill()
+        return call(workers[number % 2], house, streamed=number % 4 > 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(load, range(CALLS)))
+    assert {got.status_code for got in answers} == {200}
+    assert {route(got).partition(";")[0] for got in answers} == {"dying", "standing-by"}
+    # What had begun there cannot be taken over; every stream that had not is whole.
+    assert all(b"[DONE]" in got.content for number, got in enumerate(answers) if number % 4 > 1 and route(got)[0] == "s")
+    assert eventually(lambda: circuit(first) == "open")
+
+    probe_at(first, NOW)
+    assert eventually(partial(goes, gateway, house, "standing-by; reason=fallback; attempts=2"), seconds=20)  # the probe fails
+    assert eventually(lambda: circuit(first) == "open")
+
+    mortal.start()
+    probe_at(first, NOW)
+    for worker in workers:
+        assert eventually(partial(goes, worker, house, "dying; reason=order; attempts=1"), seconds=20)
+    assert circuit(first) == "closed"
+    assert house.nothing_held()
 
 
 def test_a_call_falls_back_to_another_model_and_says_who_answered(
