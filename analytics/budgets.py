@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Q
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -146,12 +143,13 @@ def budgets_visible_to(actor: Actor) -> list[Bound]:
         seen |= Q(member__isnull=False)
     above = {group for membership in actor.memberships for group in membership.group.lineage()}
     given = Q(reach=Binding.Reach.MEMBERS, group__in=above)
-    rows = _rows(Q(seen, reach=Binding.Reach.SELF) | given, actor.organization, now=timezone.now())
+    rows = _rows(Q(seen, reach=Binding.Reach.SELF) | given, actor.organization)
     own = [row for row in rows if row["reach"] == Binding.Reach.SELF]
     has_own = any(row["member_id"] == actor.user.pk and not row["policy__dedicated"] for row in own)
     found = [*map(_limit, own), *([] if has_own else _defaults_of(actor, [row for row in rows if row not in own]))]
     # Conditions on several paths of the tree may meet a binding more than once.
-    return [limit for limit in dict.fromkeys(found) if limit.kind == Limit.Kind.BUDGET]
+    budgets = [limit for limit in dict.fromkeys(found) if limit.kind == Limit.Kind.BUDGET]
+    return _in_force(budgets, now=timezone.now())
 
 
 def _defaults_of(actor: Actor, rows: list[dict[str, Any]]) -> list[Bound]:
@@ -161,12 +159,11 @@ def _defaults_of(actor: Actor, rows: list[dict[str, Any]]) -> list[Bound]:
         for membership in actor.memberships
     }
     mine = {"member_id": actor.user.pk, "member__name": actor.user.name, "member__email": actor.user.email}
-    given = [
+    return [
         _limit({**row, **mine, "group_id": None})._replace(given_by=row["group__name"])
         for row in rows
         if row["group_id"] in nearest
     ]
-    return _in_force(given, now=timezone.now())
 
 
 _COLUMNS = (
@@ -176,17 +173,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _rows(where: Q, organization: Organization, *, now: datetime) -> list[dict[str, Any]]:
-    """Bindings with each of their policy's limits, and what overrides add to it on that very subject."""
+def _rows(where: Q, organization: Organization) -> list[dict[str, Any]]:
+    """Bindings with each of their policy's limits."""
     bindings = Binding.objects.filter(where, organization=organization).order_by("pk", "policy__limits")
-    added = {kind: _added(kind, now=now) for kind in (Override.Kind.EXTRA.value, Override.Kind.RESET.value)}
-    return [dict(row) for row in bindings.annotate(**added).values(*_COLUMNS, *added)]
-
-
-def _added(kind: str, *, now: datetime) -> Coalesce:
-    same = [Q(**{column: OuterRef(column)}) for column in ("group", "member", "api_key", "application")]
-    there = Override.objects.filter(reduce(or_, same), _lasting(now), kind=kind, limit=OuterRef("policy__limits"))
-    return Coalesce(Subquery(there.values("limit").annotate(total=Sum("amount")).values("total")), 0)
+    return [dict(row) for row in bindings.values(*_COLUMNS)]
 
 
 def _lasting(now: datetime) -> Q:
@@ -206,7 +196,7 @@ def _limit(row: dict[str, Any]) -> Bound:
         subject, node = (f"a{row['application_id']}", "application"), row["application__name"]
     kind, window, value = (row[f"policy__limits__{name}"] for name in ("kind", "window", "value"))
     bound = Bound(*subject, node, row["policy__name"], kind or "", window, value or 0, row["policy__limits"], row["policy_id"])
-    return _overridden(bound._replace(counts_byok=bool(row["policy__limits__counts_byok"])), row)
+    return bound._replace(counts_byok=bool(row["policy__limits__counts_byok"]))
 
 
 def _in_force(limits: list[Bound], *, now: datetime) -> list[Bound]:

@@ -189,7 +189,8 @@ def call_filters(
 ) -> Option:
     """Members are offered by their keys: one statement for both. `group` is the name of the one in the filters."""
     application = next((call.application.name for call in calls if call.application), "")
-    offered_keys = list(keys[:MOST_OFFERED])
+    shown = keys.select_related(None).select_related("member").only("name", "last_four", "member__name", "member__email")
+    offered_keys = list(shown[:MOST_OFFERED])
     people = {str(key.member_id): str(key.member) for key in offered_keys if key.member is not None}
     statuses = [(value, label) for value, label in UsageRecord.Status.choices if value != UsageRecord.Status.ADJUSTMENT]
     selects = [

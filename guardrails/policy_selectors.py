@@ -43,19 +43,23 @@ class Use(NamedTuple):
 
 def policies_visible_to(actor: Actor) -> QuerySet[Policy]:
     """Those bound to something the actor may see; whoever manages guardrails somewhere sees those bound to nothing, too."""
-    seen = Q(pk__in=bindings_visible_to(actor).order_by().values("policy"))
+    return _shared(actor, Q(pk__in=bindings_visible_to(actor).order_by().values("policy"))).prefetch_related("limits", "rules")
+
+
+def _shared(actor: Actor, bound: Q) -> QuerySet[Policy]:
+    """`bound`: those bound to something the actor may see."""
     if actor.can_anywhere(Permission.MANAGE_GUARDRAILS):
-        seen |= ~Q(Exists(Binding.objects.filter(policy=OuterRef("pk"))))
-    policies = Policy.objects.filter(seen, organization=actor.organization, dedicated=False).order_by("name", "pk")
-    return policies.prefetch_related("limits", "rules")
+        bound |= ~Q(Exists(Binding.objects.filter(policy=OuterRef("pk"))))
+    return Policy.objects.filter(bound, organization=actor.organization, dedicated=False).order_by("name", "pk")
 
 
-def listed_policies(actor: Actor) -> list[Policy]:
-    """With the kinds of their rules as `rule_kinds`."""
+def listed_policies(actor: Actor) -> tuple[list[Policy], list[Binding]]:
+    """All that the actor may see, with the kinds of their rules as `rule_kinds`, and what it may see them bound to."""
+    bindings = list(bindings_visible_to(actor).select_related(*PLAIN_SUBJECTS))
     kinds = ArrayAgg("rules__kind", distinct=True, filter=Q(rules__isnull=False), default=[])
-    found = policies_visible_to(actor).values("pk")
-    policies = Policy.objects.filter(pk__in=found).annotate(rule_kinds=kinds).prefetch_related("limits")
-    return list(policies.order_by("name", "pk"))
+    policies = _shared(actor, Q(pk__in={binding.policy_id for binding in bindings})).prefetch_related("limits")
+    found: list[Policy] = list(policies.annotate(rule_kinds=kinds))
+    return found, _of_policies(bindings, found)
 
 
 def bindings_visible_to(actor: Actor) -> QuerySet[Binding]:
@@ -79,9 +83,18 @@ def _own_path(actor: Actor) -> set[int]:
     return {node for membership in actor.memberships for node in membership.group.lineage()}
 
 
-def bindings_of(policies: Iterable[Policy], *, actor: Actor) -> list[Binding]:
-    found = bindings_visible_to(actor).filter(policy__in=[policy.pk for policy in policies])
-    return list(found.select_related(*SUBJECTS, "policy").order_by("pk"))
+def bindings_of(policy: Policy, *, actor: Actor) -> list[Binding]:
+    """With their subjects' paths."""
+    return _of_policies(bindings_visible_to(actor).filter(policy=policy).select_related(*SUBJECTS), [policy])
+
+
+def _of_policies(bindings: Iterable[Binding], policies: Iterable[Policy]) -> list[Binding]:
+    """Each with its policy as it is loaded already, limits included; not those of a policy deleted meanwhile."""
+    loaded = {policy.pk: policy for policy in policies}
+    found = [binding for binding in bindings if binding.policy_id in loaded]
+    for binding in found:
+        binding.policy = loaded[binding.policy_id]
+    return found
 
 
 def uses_of(

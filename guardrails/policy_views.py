@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from guardrails import offered
 from guardrails.limit_rows import CHOICES, Row
-from guardrails.models import Binding, Policy
+from guardrails.models import Policy
 from guardrails.policy_forms import PolicyForm
 from guardrails.policy_history import events
 from guardrails.policy_pages import (
@@ -53,8 +53,7 @@ def policies(request: OrgRequest) -> HttpResponse:
     actor = request.actor
     if not actor.can_anywhere(Permission.VIEW_USAGE):
         return mine(request)
-    found = listed_policies(actor)
-    bindings = _with_limits(bindings_of(found, actor=actor), found)
+    found, bindings = listed_policies(actor)
     uses = uses_of(bindings, organization=request.organization, now=timezone.now())
     context = {
         "rows": policy_rows(found, bindings, uses, org=request.organization.slug),
@@ -82,7 +81,7 @@ def mine(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.VIEW_USAGE)
 def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
     found, now = visible(request, policy_id), timezone.now()
-    bindings = _with_limits(bindings_of([found], actor=request.actor), [found])
+    bindings = bindings_of(found, actor=request.actor)
     overrides = overrides_of(found, actor=request.actor, now=now)
     homes = homes_of([*bindings, *overrides], organization=request.organization)
     uses = uses_of(bindings, organization=request.organization, now=now, overrides=overrides)
@@ -233,11 +232,3 @@ def _losses(found: Policy) -> list[str]:
         "Exceptions made to it go with it.",
         "The audit trail keeps what it said; what was spent stays in the ledger.",
     ]
-
-
-def _with_limits(bindings: list[Binding], policies: list[Policy]) -> list[Binding]:
-    """Each binding with the policy that is loaded already, limits included."""
-    by_id = {policy.pk: policy for policy in policies}
-    for binding in bindings:
-        binding.policy = by_id[binding.policy_id]
-    return bindings

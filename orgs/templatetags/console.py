@@ -1,5 +1,6 @@
 """Template tags of the console: figures, icons, meters, sparklines, form controls, and links that open a dialog or a drawer."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -78,6 +79,14 @@ FIGURES: dict[str, Callable[[int | None], str]] = {
 
 
 @register.filter
+def moment(at: datetime) -> str:
+    """A <time> element to the second, like "Nov 3, 14:05:09", with the day's year and the zone in its title."""
+    local = timezone.localtime(at)
+    title, text = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}", f"{local:%b} {local.day}, {local:%H:%M:%S}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.astimezone(UTC).isoformat(), title, text)
+
+
+@register.filter
 def figure(value: int | None, unit: str) -> str:
     """A value in the unit of its chart or limit: usd (nano-dollars), count, tokens, ms."""
     return FIGURES[unit](value)
@@ -112,11 +121,14 @@ def message_tone(level_tag: str) -> str:
 @register.simple_tag
 def icon(name: str, extra: str = "") -> SafeString:
     """An icon of static/img/icons.svg; decorative, so the control beside it must carry the words."""
+    return _drawn(name, extra, static("img/icons.svg"))
+
+
+@functools.cache
+def _drawn(name: str, extra: str, sprite: str) -> SafeString:
+    """Kept: every page draws some forty, of fewer than a hundred that there are."""
     return format_html(
-        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
-        extra,
-        static("img/icons.svg"),
-        name,
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>', extra, sprite, name
     )
 
 
