@@ -6,10 +6,17 @@ The HTML is one table with styles at its elements, since that is what mail progr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+import structlog
+from celery import current_app
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
+from django.db import transaction
 from django.template.loader import render_to_string
+from kombu.exceptions import OperationalError
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,3 +39,15 @@ def compose(message: Message, *, to: str) -> EmailMultiAlternatives:
     )
     mail.attach_alternative(render_to_string("mail/message.html", context), "text/html")
     return mail
+
+
+def queue(task: str, *about: int | str) -> None:
+    """Has a task write and send it, once the present transaction is committed. Without a broker the log says so, and no more."""
+    transaction.on_commit(partial(_hand_over, task, *about))
+
+
+def _hand_over(task: str, *about: int | str) -> None:
+    try:
+        current_app.send_task(task, about, retry=False)
+    except OperationalError:
+        log.warning("mail_not_queued", task=task, about=about)

@@ -10,7 +10,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from gateway_project.lib import findings
-from orgs import invitation_mail, key_mail
+from orgs import domain_mail, invitation_mail, key_mail
 from orgs.services import domains, imports
 from orgs.verification import verify_all
 
@@ -30,6 +30,18 @@ def send_invitations(invitation_ids: list[int]) -> int:
 def tell_of_key(key_id: int) -> bool:
     """→ whether its member was told."""
     return key_mail.send(key_id)
+
+
+@shared_task(autoretry_for=(OSError, smtplib.SMTPException), retry_backoff=60, max_retries=5)
+def tell_of_key_change(key_id: int, change: key_mail.Change, who: str) -> bool:
+    """→ whether its member was told."""
+    return key_mail.send_change(key_id, change, who)
+
+
+@shared_task(autoretry_for=(OSError, smtplib.SMTPException), retry_backoff=60, max_retries=5)
+def tell_of_domain(domain_id: int, user_id: int) -> bool:
+    """One Super Admin, so that nobody is told twice where the mail to another one failed. → whether there was something to tell."""
+    return domain_mail.send(domain_id, user_id)
 
 
 @shared_task

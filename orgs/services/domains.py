@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from gateway_project.lib import crypto, redis
+from orgs import domain_mail
 from orgs.actor import Actor
 from orgs.audit import Value, audit, audit_as
 from orgs.domain_proofs import NotAnswered, clean_domain, txt_records
@@ -172,10 +173,12 @@ def _note(domain: Domain, found: bool, *, by: Actor | None) -> None:
         if domain.missing_since is None:
             domain.missing_since = now
             _tell("domain.record_missing", domain, by, after={"counts until": (now + Domain.GRACE).isoformat()})
+            domain_mail.queue(domain)
         elif domain.lapses_at is not None and domain.lapses_at <= now:
             before: dict[str, Value] = {"proof": domain.proof, "verified_at": domain.verified_at.isoformat()}
             domain.verified_at, domain.proof = None, ""
             _tell("domain.proof_lapsed", domain, by, before=before)
+            domain_mail.queue(domain)
     domain.save()
 
 

@@ -121,6 +121,7 @@ def rotate_key(key: ApiKey, *, by: Actor, old_until: datetime | None = None) -> 
         fresh.save(update_fields=["digest", "last_four", "old_digest", "old_last_four", "old_until"])
         until = {"old_last_four": fresh.old_last_four, "old_until": (old_until or now).isoformat()}
         audit("key.rotated", by=by, target=fresh, after={"last_four": fresh.last_four, **until})
+        key_mail.queue_change(fresh, "rotated", by=by.account)
     return fresh, text.text
 
 
@@ -163,6 +164,7 @@ def revoke_key(key: ApiKey, *, by: Actor) -> ApiKey:
         fresh.revoked_at = timezone.now()
         fresh.save(update_fields=["revoked_at"])
         audit("key.revoked", by=by, target=fresh, before=_key_facts(fresh))
+        key_mail.queue_change(fresh, "deleted", by=by.account)
     return fresh
 
 

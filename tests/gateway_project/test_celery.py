@@ -16,6 +16,8 @@ OWN_APPS = ("analytics", "billing", "guardrails", "notifications", "orgs", "prox
 ON_DEMAND = {
     "proxy.tasks.simulate": "whoever starts a simulation in the console",
     "orgs.tasks.send_invitations": "whoever invites people by e-mail",
+    "orgs.tasks.tell_of_domain": "a domain whose record is gone or whose proof has lapsed",
+    "orgs.tasks.tell_of_key_change": "whoever rotates or deletes somebody else's API key",
     "orgs.tasks.tell_of_key": "whoever makes an API key for somebody else",
     "orgs.tasks.invite_listed": "whoever confirms a long list of people to invite",
 }

@@ -236,7 +236,7 @@ def test_an_admin_makes_a_key_for_a_member_who_is_told_and_can_rotate_it(
     assert (key.member, key.created_by, bytes(key.digest)) == (world.mia, world.sam, digest(secret))
     assert "in the name of <strong>Mia</strong>" in page
     assert "data-test-call" not in page
-    assert [one.args for one in committed if isinstance(one, partial)] == [(key.pk,)]
+    assert [one.args for one in committed if isinstance(one, partial)] == [("orgs.tasks.tell_of_key", key.pk)]
     assert tell_of_key(key.pk)
     [told] = mail.outbox
     assert told.to == [world.mia.email]
