@@ -26,7 +26,7 @@ def queue(domain: Domain) -> None:
 
 
 def send(domain_id: int, user_id: int) -> bool:
-    """Whether there was something to tell, and somebody. Raises OSError or SMTPException where the mail server does not take it."""
+    """Whether there was something to tell, and somebody. Raises OSError or SMTPException where the mail server refuses."""
     domain = Domain.objects.filter(pk=domain_id).select_related("organization").first()
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if domain is None or user is None or (domain.verified_at and not domain.missing_since):
@@ -56,8 +56,8 @@ def _lapsed(domain: Domain) -> Message:
     return Message(
         subject=f"{domain} no longer counts as verified",
         paragraphs=(
-            f"Its DNS record was missing for {Domain.GRACE.days} days, so {domain.organization}'s proof has lapsed: single sign-on and"
-            f" provisioning no longer reach addresses at {domain}.",
+            f"Its DNS record was missing for {Domain.GRACE.days} days, so {domain.organization}'s proof has lapsed: single"
+            f" sign-on and provisioning no longer reach addresses at {domain}.",
             "Put the record back, or have a code sent to the postmaster, and verify the domain again.",
         ),
         button="Verify it again",

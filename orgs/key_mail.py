@@ -86,8 +86,8 @@ def _deleted(key: ApiKey, who: str) -> Message:
     return Message(
         subject=f"{who} deleted your API key “{key.name}”",
         paragraphs=(
-            f"It was at home in {key.group.words()}, at {key.organization}. Calls with it are refused from now on, and it cannot be"
-            " brought back.",
+            f"It was at home in {key.group.words()}, at {key.organization}. Calls with it are refused from now on, and it"
+            " cannot be brought back.",
             "What was spent with it stays as it is.",
         ),
         button="See your keys",

@@ -40,7 +40,7 @@ def tell_of_key_change(key_id: int, change: key_mail.Change, who: str) -> bool:
 
 @shared_task(autoretry_for=(OSError, smtplib.SMTPException), retry_backoff=60, max_retries=5)
 def tell_of_domain(domain_id: int, user_id: int) -> bool:
-    """One Super Admin, so that nobody is told twice where the mail to another one failed. → whether there was something to tell."""
+    """One Super Admin: nobody is told twice where the mail to another one failed. → whether there was something to tell."""
     return domain_mail.send(domain_id, user_id)
 
 

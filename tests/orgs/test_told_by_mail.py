@@ -24,7 +24,10 @@ from tests.actors import World, operator
 from tests.orgs.sso_world import verified_domain
 
 Capture = Callable[[], AbstractContextManager[list[Any]]]
-TASKS = {"orgs.tasks.tell_of_key_change": tell_of_key_change, "orgs.tasks.tell_of_domain": tell_of_domain}
+TASKS: dict[str, Callable[..., bool]] = {
+    "orgs.tasks.tell_of_key_change": tell_of_key_change,
+    "orgs.tasks.tell_of_domain": tell_of_domain,
+}
 
 
 def handed_over(committed: list[Any]) -> list[tuple[Any, ...]]:
