@@ -1,7 +1,7 @@
 """What one admission and its settlement cost: CPU of the worker, and of Valkey per script. Prints JSON.
 
 `python -m gateway_project.bench.admission`, with the servers named in the environment. Nine limits of every counted kind
-on six subjects, so many calls at once, no ledger: the figures that a call pays for its guardrails alone.
+on six subjects, so many calls running at once, no ledger: the figures that a call pays for its guardrails alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -109,10 +109,17 @@ async def measure(*, calls: int = CALLS) -> dict[str, float]:
 
     await admit(ids.new_call_id())
     await settle(held.pop())
-    admit_cpu, admit_us = await _timed(admit, [ids.new_call_id() for _ in range(calls)])
-    settle_cpu, settle_us = await _timed(settle, list(held))
+    admitting, settling = Taken(), Taken()
+    for _ in range(calls // CONCURRENT):
+        await admitting.add(admit(ids.new_call_id()) for _ in range(CONCURRENT))
+        await settling.add(settle(one) for one in held)
+        held.clear()
     await lifespan.stop()
-    return {"worker_us": admit_cpu + settle_cpu, "admit_us": admit_us, "settle_us": settle_us}
+    return {
+        "worker_us": admitting.worker_us + settling.worker_us,
+        "admit_us": admitting.valkey_us,
+        "settle_us": settling.valkey_us,
+    }
 
 
 def _now() -> Any:
@@ -121,23 +128,33 @@ def _now() -> Any:
     return datetime.now(UTC)
 
 
-async def _timed(step: Any, arguments: list[Any]) -> tuple[float, float]:
-    """So many at once → CPU of this process and time of Valkey, in microseconds each."""
-    from gateway_project.lib import redis
+class Taken:
+    """What so many scripts at once took on both sides, in microseconds; one round after another."""
 
-    await redis.scripts().command("CONFIG", "RESETSTAT")
-    waiting = iter(arguments)
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cpu_seconds = self.valkey_total = 0.0
 
-    async def work() -> None:
-        for argument in waiting:
-            await step(argument)
+    async def add(self, steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+        from gateway_project.lib import redis
 
-    began = time.process_time()
-    await asyncio.gather(*(work() for _ in range(CONCURRENT)))
-    taken = (time.process_time() - began) * MICROSECONDS / len(arguments)
-    stats = (await redis.scripts().command("INFO", "commandstats")).decode()
-    line = next(line for line in stats.splitlines() if line.startswith("cmdstat_evalsha:"))
-    return taken, float(line.partition("usec_per_call=")[2].partition(",")[0])
+        await redis.scripts().command("CONFIG", "RESETSTAT")
+        began = time.process_time()
+        await asyncio.gather(*steps)
+        self.cpu_seconds += time.process_time() - began
+        stats = (await redis.scripts().command("INFO", "commandstats")).decode()
+        line = next(line for line in stats.splitlines() if line.startswith("cmdstat_evalsha:"))
+        figures = dict(part.split("=") for part in line.partition(":")[2].split(","))
+        self.calls += int(figures["calls"])
+        self.valkey_total += float(figures["usec"])
+
+    @property
+    def worker_us(self) -> float:
+        return self.cpu_seconds * MICROSECONDS / self.calls
+
+    @property
+    def valkey_us(self) -> float:
+        return self.valkey_total / self.calls
 
 
 def main() -> None:
