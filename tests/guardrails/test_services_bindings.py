@@ -57,7 +57,9 @@ def test_what_governs_nobody_is_not_taken_by_an_admin_beside_its_maker(world: Wo
 def test_what_governs_nobody_goes_up_and_down_the_tree(world: World, maker: str, binder: str, where: str) -> None:
     policy = made(world, by=maker)
     for _ in range(2):
-        unbind(bind(policy, subject=world.group(where), by=world.actor(binder)), by=world.actor(binder))
+        binding = bind(policy, subject=world.group(where), by=world.actor(binder))
+        assert list(policy.bindings.all()) == [binding]
+        unbind(binding, by=world.actor(binder))
 
 
 def test_what_was_made_by_somebody_who_is_no_admin_any_more_waits_for_nobody(world: World) -> None:

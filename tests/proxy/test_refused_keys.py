@@ -146,12 +146,12 @@ def test_a_tenants_own_key_is_its_super_admins_matter(
     assert {address for message in mail.outbox for address in message.to} == {world.alice.email}
     assert "sk-ours" not in str(mail.outbox[0].body)
     page = signed_in(world).get(f"/o/{world.acme.slug}/provider-keys/").content.decode()
-    assert "The provider refuses it since" in page
+    assert "First refused by the provider" in page
 
     with django_capture_on_commit_callbacks(execute=True):
         provider_keys.change(key, name="Ours", secret="sk-new-12345678", base_url="", falls_back=False, by=world.actor("alice"))
     page = signed_in(world).get(f"/o/{world.acme.slug}/provider-keys/").content.decode()
-    assert "The provider refuses it since" not in page
+    assert "First refused by the provider" not in page
     attempts(served[0], REFUSED, own_key=key)
     assert told(world.alice.email) == ["The provider key “Ours” is refused"]
 
