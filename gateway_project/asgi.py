@@ -12,23 +12,28 @@ import re
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
+import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 
 from gateway_project.lib import lifespan
 from gateway_project.lib.doored import BehindConsole
 from gateway_project.lib.lean import LeanHandler, Receive, Scope, Send
+from gateway_project.lib.threaded import ThreadedHandler
 from proxy.answers import PREFIX_FORGOTTEN, error_response
 from proxy.sandbox import app as sandbox
 
+# Pages that one process works on at once: each holds a connection to PostgreSQL, and they share one processor anyway.
+CONSOLE_THREADS = 8
 PLAYGROUND = re.compile(r"/o/[^/]+/playground/keys/[0-9]+/call/")
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
-# First: it loads the applications, and with them the models that the routes import.
-_console = get_asgi_application()
+# First: the routes import the applications' models.
+django.setup(set_prefix=False)
+
+_console = ThreadedHandler(threads=CONSOLE_THREADS)
 _proxy = LeanHandler("proxy.urls", error_response=error_response, max_body_bytes=settings.MAX_BODY_BYTES)
 _playground = BehindConsole(
-    _console,  # type: ignore[arg-type]
+    _console,
     LeanHandler("proxy.playground_routes", error_response=error_response, max_body_bytes=settings.MAX_BODY_BYTES),
 )
 _probes = LeanHandler("gateway_project.probes", error_response=error_response, max_body_bytes=0)
@@ -51,4 +56,4 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     elif PLAYGROUND.fullmatch(path):
         await _playground(scope, receive, send)
     else:
-        await _console(scope, receive, send)  # type: ignore[arg-type]
+        await _console(scope, receive, send)

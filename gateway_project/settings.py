@@ -47,7 +47,7 @@ SECURE = PUBLIC_URL.startswith("https://")
 
 # --- servers -----------------------------------------------------------------------------------
 DATABASE_URL = ENV.get("DATABASE_URL", "postgresql://gatehouse@127.0.0.1/gatehouse")
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=600, conn_health_checks=True)}
 DATABASES["default"]["OPTIONS"] = {
     # A server that says nothing must not hold a page.
     "connect_timeout": 5,
