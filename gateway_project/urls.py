@@ -34,6 +34,7 @@ urlpatterns = [
     path("o/<slug:org>/guardrails/simulations/", include("proxy.simulation_urls")),
     path("o/<slug:org>/guardrails/", include("guardrails.policy_urls")),
     path("o/<slug:org>/settings/calendar/", include("guardrails.calendar_urls")),
+    path("o/<slug:org>/settings/zdr/", include("proxy.zdr_urls")),
     path("o/<slug:org>/guardrails/explain/", include("proxy.explain_urls")),
     path("o/<slug:org>/guardrails/requests/", include("guardrails.request_urls")),
     path("o/<slug:org>/playground/", include("proxy.playground_urls")),

@@ -20,6 +20,7 @@ KINDS = {
     "members": "Allowed members",
     "attribution": "Attribution",
     "approval": "Approval of new models",
+    "zdr_only": "Zero data retention",
     "expiry": "Valid until",
     "key": "The key itself",
 }

@@ -21,6 +21,8 @@ THINGS = {
     "routingchoice": "routing",
     "providerkey": "provider key",
 }
+# Facts whose name would not be read as what it means.
+LABELS = {"zdr_only": "Zero data retention only"}
 GROUPS, PEOPLE = ("group", "parent", "groups"), ("user", "member", "owner", "members")
 
 
@@ -54,7 +56,7 @@ def _change(name: str, event: AuditEvent, names: Mapping[tuple[str, int], str]) 
     before, after = (_value(name, facts[name], names) if name in facts else "" for facts in (event.before, event.after))
     kinds = {(True, True): "changed", (True, False): "removed", (False, True): "added"}
     kind = "same" if before == after else kinds[name in event.before, name in event.after]
-    label = _spaced(name.removesuffix("_nano_usd"))
+    label = LABELS.get(name) or _spaced(name.removesuffix("_nano_usd"))
     return Change(label[:1].upper() + label[1:], before, after, kind)
 
 

@@ -45,7 +45,8 @@ class SettingsForm(forms.Form):
     # Fields that the form shows and saves as the organisation has them.
     AS_THEY_ARE = (
         *("name", "time_zone", "week_start", "fiscal_month", "reset_hour"),
-        *("attribution_required", "admit_unguarded", "content_retention_hours", "second_factor_required"),
+        *("attribution_required", "admit_unguarded", "content_retention_hours", "zdr_only"),
+        "second_factor_required",
     )
 
     name = forms.CharField(max_length=120)
@@ -89,6 +90,11 @@ class SettingsForm(forms.Form):
         max_value=Organization.MOST_RETENTION_HOURS,
         help_text="0 keeps nothing. At most 720 hours, which is 30 days.",
     )
+    zdr_only = forms.BooleanField(
+        required=False,
+        label="Zero data retention only",
+        help_text="Calls go only where a provider promises to retain nothing. A model without such a deployment is refused.",
+    )
 
     def __init__(self, data: Any = None, *, organization: Organization, since: datetime | None = None) -> None:
         """`since`: what new models were counted from when their approval was last switched off, to switch it on again."""
@@ -115,6 +121,7 @@ class SettingsForm(forms.Form):
             "attribution_required": cleaned["attribution_required"],
             "admit_unguarded": cleaned["admit_unguarded"],
             "content_retention_hours": cleaned["content_retention_hours"],
+            "zdr_only": cleaned["zdr_only"],
             "second_factor_required": cleaned["second_factor_required"],
             "approval_since": (self.chosen_since or timezone.now()) if cleaned["approval_required"] else None,
         }

@@ -102,6 +102,9 @@ class Organization(Freezable):
     content_retention_hours = models.SmallIntegerField(
         default=0, help_text="How long contents of calls may be kept, encrypted; 0: not at all."
     )
+    zdr_only = models.BooleanField(
+        default=False, help_text="Calls go only to deployments that retain nothing, and nothing of them is kept here either."
+    )
     second_factor_required = models.BooleanField(
         default=False, help_text="Members without a second factor cannot open any of its pages."
     )
@@ -118,6 +121,9 @@ class Organization(Freezable):
             models.CheckConstraint(condition=Q(reset_hour__range=(0, 23)), name="days_begin_at_an_hour"),
             models.CheckConstraint(
                 condition=Q(content_retention_hours__range=(0, 30 * 24)), name="contents_are_kept_for_a_month_at_most"
+            ),
+            models.CheckConstraint(
+                condition=Q(zdr_only=False) | Q(content_retention_hours=0), name="zero_data_retention_keeps_no_contents"
             ),
         ]
 

@@ -62,7 +62,9 @@ def _provided(call: Call, model: Model | None, alone: Rules) -> tuple[bool, str,
         return False, code, f"it allows every provider of {model.name}"
     try:
         permits.allowed_deployments(call, model)
-    except ProxyError:
+    except errors.ZdrUnavailable:
+        pass  # these lists do leave some: the organisation's switch is a line of its own
+    except errors.ProviderNotAllowed:
         return True, code, f"it leaves out {', '.join(out)}, and no provider of {model.name} is left"
     return False, code, f"it leaves out {', '.join(out)}; {model.name} has others"
 
@@ -76,7 +78,7 @@ def _of_the_key(call: Call) -> list[Line]:
 
 
 def _of_the_organization(call: Call, model: Model | None) -> list[Line]:
-    """Its switches: attribution, and the approval of new models."""
+    """Its switches: attribution, the approval of new models, and zero data retention."""
     principal, lines = call.principal, []
     where = ("organization", principal.organization_name)
     if principal.attribution_required:
@@ -85,6 +87,10 @@ def _of_the_organization(call: Call, model: Model | None) -> list[Line]:
     if principal.approval_since is not None and model is not None:
         needed, words = _approval(call, model)
         lines.append(_switch(*where, "approval", errors.ModelNotApproved, not needed, words))
+    if principal.zdr_only and model is not None:
+        promised = _retains_nothing(call, model)
+        words = f"{'a' if promised else 'no'} deployment of {model.name} for this key promises zero data retention"
+        lines.append(_switch(*where, "zdr_only", errors.ZdrUnavailable, promised, words))
     return lines
 
 
@@ -95,6 +101,17 @@ def _approval(call: Call, model: Model) -> tuple[bool, str]:
     if rules.approval is not None and offered_ms > rules.approval.since_ms:
         return False, "new, and approved"
     return False, "offered before approvals began"
+
+
+def _retains_nothing(call: Call, model: Model) -> bool:
+    """Where other rules leave no deployment at all, the switch is not what refuses."""
+    try:
+        permits.allowed_deployments(call, model)
+    except errors.ZdrUnavailable:
+        return False
+    except ProxyError:
+        return True
+    return True
 
 
 def _moment(moment: datetime) -> str:

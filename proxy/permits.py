@@ -26,6 +26,7 @@ from proxy.errors import (
 ZDR_HEADER = "x-gatehouse-zdr"
 
 ASK = "an admin above this level can change the policy"
+ASK_ZDR = "a Super Admin can change it in the organisation's settings"
 ASK_APPROVAL = "any member can request it in the console; an admin approves it"
 
 
@@ -70,22 +71,36 @@ def allowed_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
     allowed = usable_deployments(call, model)
     if allowed:
         return allowed
-    if deployments_for(call.caller, model):
-        raise ZdrUnavailable(f"No deployment of {model.name} that this key may use promises zero data retention.", param="model")
+    if _of_allowed_providers(call.caller, model):
+        raise _without_zdr(call, model)
     rules = call.caller.limits.rules
     rule = next(filter(None, (rules.against_provider(one.target.provider_name) for one in model.deployments)))
     raise ProviderNotAllowed(f"{_where(rule)} allows no provider of {model.name}.", param="model", detail=_detail(rule))
 
 
 def deployments_for(caller: Caller, model: Model) -> tuple[Deployment, ...]:
-    """Those whose providers the rules on this caller's path let it use."""
-    rules = caller.limits.rules
-    return tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
+    """Those that the rules on this caller's path and its organisation let it use, whatever it asks for."""
+    zdr_only = caller.principal.zdr_only
+    return tuple(one for one in _of_allowed_providers(caller, model) if one.zdr or not zdr_only)
 
 
 def usable_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
     """Of those the ones that retain nothing, where the call asks for it."""
     return tuple(one for one in deployments_for(call.caller, model) if one.zdr or not call.zdr_asked)
+
+
+def _of_allowed_providers(caller: Caller, model: Model) -> tuple[Deployment, ...]:
+    rules = caller.limits.rules
+    return tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
+
+
+def _without_zdr(call: Call, model: Model) -> ZdrUnavailable:
+    message = f"No deployment of {model.name} that this key may use promises zero data retention"
+    principal = call.principal
+    if not principal.zdr_only:
+        return ZdrUnavailable(f"{message}.", param="model")
+    detail: dict[str, object] = {"level": "organization", "node": principal.organization_name, "kind": "zdr_only", "ask": ASK_ZDR}
+    return ZdrUnavailable(f"{message}, and {principal.organization_name} uses no others.", param="model", detail=detail)
 
 
 def most_tokens(call: Call) -> int | None:

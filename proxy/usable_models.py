@@ -137,6 +137,7 @@ def _principal(actor: Actor, membership: Membership) -> Principal:
         features=(),
         expires_at=None,
         approval_since=organization.approval_since,
+        zdr_only=organization.zdr_only,
     )
 
 
@@ -158,6 +159,7 @@ def _principal_of_key(key: ApiKey) -> Principal:
         features=tuple(key.features),
         expires_at=key.expires_at,
         approval_since=organization.approval_since,
+        zdr_only=organization.zdr_only,
     )
 
 

@@ -21,7 +21,8 @@ class OrganizationOut(serializers.ModelSerializer[Organization]):
         model = Organization
         fields = (
             *("id", "slug", "name", "kind", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required"),
-            *("approval_since", "admit_unguarded", "content_retention_hours", "second_factor_required", "created_at"),
+            *("approval_since", "admit_unguarded", "content_retention_hours", "zdr_only", "second_factor_required"),
+            "created_at",
         )
 
 
@@ -48,6 +49,9 @@ class ChangedOrganization(Body):
         help_text="Whoever has none is kept out until one is set up; whoever asks for it needs one first."
     )
     content_retention_hours = serializers.IntegerField(min_value=0, max_value=Organization.MOST_RETENTION_HOURS)
+    zdr_only = serializers.BooleanField(
+        help_text="Calls go only to deployments that promise zero data retention; `content_retention_hours` must be 0."
+    )
 
 
 class Grant(serializers.Serializer[Any]):

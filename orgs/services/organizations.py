@@ -72,6 +72,7 @@ class Settings(TypedDict, total=False):
     approval_since: datetime | None
     admit_unguarded: bool
     content_retention_hours: int
+    zdr_only: bool
     second_factor_required: bool
 
 
@@ -87,6 +88,7 @@ def change_settings(organization: Organization, *, by: Actor, **wanted: Unpack[S
         organization.refresh_from_db()
         before = {field: getattr(organization, field) for field in wanted}
         after = {field: value for field, value in _clean(wanted).items() if value != before[field]}
+        _refuse_kept_contents(organization, after)
         if after.get("second_factor_required") and by.account and not has_second_factor(by.account):
             raise Refused(
                 "Set up a second factor for yourself first: this would keep you out, too.", field="second_factor_required"
@@ -131,6 +133,14 @@ def _clean(wanted: Settings) -> dict[str, Any]:
         if field in cleaned and not first <= cleaned[field] <= last:
             raise Refused(f"Give a number from {first} to {last}.", field=field)
     return cleaned
+
+
+def _refuse_kept_contents(organization: Organization, wanted: dict[str, Any]) -> None:
+    """Raises Refused where nothing may be retained anywhere and contents would be kept here."""
+    hours = wanted.get("content_retention_hours", organization.content_retention_hours)
+    if wanted.get("zdr_only", organization.zdr_only) and hours:
+        field = "zdr_only" if "zdr_only" in wanted else "content_retention_hours"
+        raise Refused("With zero data retention no contents are kept here either: keep them for 0 hours.", field=field)
 
 
 def _audited(value: Any) -> Value:

@@ -50,6 +50,7 @@ organization:
   time_zone: Europe/Berlin
   fiscal_month: 4
   attribution_required: true
+  zdr_only: true
   approval_since: 2026-11-01T12:00:00.5+01:00
   cost_center: CC-1
   owner: {alice}
@@ -133,6 +134,7 @@ def test_a_file_makes_what_it_names_and_says_so(world: World, apply: Apply) -> N
         "  fiscal_month: 1 → 4",
         "  attribution_required: false → true",
         "  approval_since: – → 2026-11-01 11:00:00.500000+00:00",
+        "  zdr_only: false → true",
         "  cost_center: – → CC-1",
         f"  owner: – → {world.alice.email}",
         "group Legal: created",
@@ -159,6 +161,7 @@ def test_a_file_makes_what_it_names_and_says_so(world: World, apply: Apply) -> N
     ]
     acme = Organization.objects.get(pk=world.acme.pk)
     assert (acme.time_zone, acme.fiscal_month, acme.attribution_required) == ("Europe/Berlin", 4, True)
+    assert acme.zdr_only
     assert acme.approval_since == datetime(2026, 11, 1, 11, 0, 0, 500_000, tzinfo=UTC)
     assert (acme.root.cost_center, acme.root.owner) == ("CC-1", world.alice)
     data = Group.objects.get(organization=acme, name="Data")
@@ -413,6 +416,8 @@ BAD_SETTINGS = {
     "approval_since: 2026-11-01": "organization.approval_since: must be a moment with its time zone, such as ",
     "approval_since: 2026-11-01 00:00:00": "organization.approval_since: must be a moment with its time zone, such as ",
     "time_zone: Europe/Berlln": "organization.time_zone: “Europe/Berlln” is not a time zone of the IANA list.",
+    "zdr_only: sometimes": "organization.zdr_only: must be true or false, not text",
+    "zdr_only: true, content_retention_hours: 5": "organization.zdr_only: With zero data retention no contents are kept here",
     "fiscal_month: 13": "organization.fiscal_month: Give a number from 1 to 12.",
 }
 

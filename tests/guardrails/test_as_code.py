@@ -94,6 +94,8 @@ said = {
     | st.integers(0, 2**52).map(lambda micros: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)),
     "kind": names,
     "owner": st.sampled_from(["{owner}", None]),
+    # With it on, contents are kept for no time.
+    "zdr_only": st.just(False),
     **dict.fromkeys(("attribution_required", "second_factor_required", "admit_unguarded"), st.booleans()),
 }
 

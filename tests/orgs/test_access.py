@@ -265,8 +265,11 @@ def test_a_principal_brings_its_organisations_calendar_and_switches(world: World
     assert (plain.admit_unguarded, plain.approval_since, plain.content_retention_hours) == (False, None, 0)
 
     chosen = {"week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": PAST}
-    chosen["content_retention_hours"] = 24
+    chosen["zdr_only"] = True
     Organization.objects.filter(pk=world.acme.pk).update(**chosen)
 
     found = principal_of(world.key_text)
     assert {name: getattr(found, name) for name in chosen} == chosen
+
+    Organization.objects.filter(pk=world.acme.pk).update(zdr_only=False, content_retention_hours=24)
+    assert principal_of(world.key_text).content_retention_hours == 24

@@ -4,6 +4,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from orgs.actor import Actor
+from orgs.audit_words import changes_of
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group, Organization
 from orgs.permissions import Permission
@@ -111,6 +112,33 @@ def test_settings_belong_to_super_admins(world: World, name: str) -> None:
 def test_the_database_keeps_no_setting_that_makes_no_sense(world: World, field: str, value: int) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Organization.objects.filter(pk=world.acme.pk).update(**{field: value})
+
+
+def test_with_zero_data_retention_no_contents_are_kept_whichever_is_set_first(world: World) -> None:
+    alice = world.actor("alice")
+    change_settings(world.acme, content_retention_hours=24, by=alice)
+    for wanted, field in (
+        ({"zdr_only": True}, "zdr_only"),
+        ({"zdr_only": True, "content_retention_hours": 1}, "zdr_only"),
+    ):
+        with pytest.raises(Refused) as refused:
+            change_settings(world.acme, by=alice, **wanted)
+        assert refused.value.field == field
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Organization.objects.filter(pk=world.acme.pk).update(zdr_only=True)
+
+    change_settings(world.acme, zdr_only=True, content_retention_hours=0, by=alice)
+    event = AuditEvent.objects.filter(organization=world.acme, action="organization.changed").latest("pk")
+    assert event.before == {"zdr_only": False, "content_retention_hours": 24}
+    assert event.after == {"zdr_only": True, "content_retention_hours": 0}
+    assert [change.label for change in changes_of(event)] == ["Zero data retention only", "Content retention hours"]
+
+    with pytest.raises(Refused) as later:
+        change_settings(world.acme, content_retention_hours=1, by=alice)
+    assert later.value.field == "content_retention_hours"
+    change_settings(world.acme, zdr_only=False, content_retention_hours=1, by=alice)
+    world.acme.refresh_from_db()
+    assert (world.acme.zdr_only, world.acme.content_retention_hours) == (False, 1)
 
 
 def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> None:

@@ -99,6 +99,15 @@ def test_everything_is_saved_at_once_and_said(world: World) -> None:
     assert "The settings are saved." in page
 
 
+def test_zero_data_retention_is_switched_on_and_off_and_takes_no_kept_contents_with_it(world: World) -> None:
+    told = refused(world, zdr_only="on", content_retention_hours="48")
+    assert "With zero data retention no contents are kept here either" in told
+    assert re.search(r'<input[^>]*name="zdr_only"[^>]* checked', told)
+    assert save(world, zdr_only="on").zdr_only
+    assert re.search(r'<input[^>]*name="zdr_only"[^>]* checked', client_of(world, "alice").get(page_of(world)).content.decode())
+    assert not save(world).zdr_only
+
+
 def test_saving_what_stands_there_changes_nothing(world: World) -> None:
     save(world)
     assert not AuditEvent.objects.filter(organization=world.acme, action="organization.changed").exists()
