@@ -303,6 +303,7 @@ CELERY_BEAT_SCHEDULE = {
     "prove-counters": {"task": "proxy.tasks.prove_counters", "schedule": 600.0, "options": {"expires": 600}},
     "tell-of-refused-keys": {"task": "proxy.tasks.tell_of_refused_keys", "schedule": 30.0, "options": {"expires": 30}},
     "recheck-domains": {"task": "orgs.tasks.recheck_domains", "schedule": 3600.0, "options": {"expires": 600}},
+    "forget-answers": {"task": "orgs.tasks.forget_answers", "schedule": 3600.0, "options": {"expires": 600}},
     "verify-audit": {"task": "orgs.tasks.verify_audit", "schedule": 86_400.0, "options": {"expires": 3600}},
     "sweep-generations": {"task": "guardrails.tasks.sweep_generations", "schedule": 3600.0, "options": {"expires": 600}},
     "forget-expired": {"task": "proxy.tasks.forget_expired", "schedule": 300.0, "options": {"expires": 300}},

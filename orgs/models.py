@@ -20,6 +20,7 @@ from mptt.models import MPTTModel
 
 from orgs import scim_models as scim_models
 from orgs import sso_models as sso_models
+from orgs.answered_models import AnsweredRequest as AnsweredRequest
 from orgs.chain import GENESIS
 from orgs.invitation_models import Invitation as Invitation
 from orgs.invitation_models import MemberImport as MemberImport

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from gateway_project.lib import findings
 from orgs import domain_mail, invitation_mail, key_mail
+from orgs.models import AnsweredRequest
 from orgs.services import domains, imports
 from orgs.verification import verify_all
 
@@ -60,6 +61,12 @@ def recheck_domains() -> int:
         domains.recheck(domain)
         looked += 1
     return looked
+
+
+@shared_task
+def forget_answers() -> int:
+    """→ how many. Of requests to the API with an idempotency key, a day after they were answered."""
+    return AnsweredRequest.objects.old().delete()[0]
 
 
 @shared_task

@@ -105,7 +105,7 @@ class KeyWithText(serializers.Serializer[Any]):
     """The only answer that ever holds the text of the key."""
 
     key = KeyOut()
-    text = serializers.CharField()
+    text = serializers.CharField(allow_null=True, help_text="null: this repeats an answer that held it. Rotate for another.")
 
 
 class KeyFields(Body):
@@ -166,7 +166,7 @@ class Keys(KeyView):
         narrowed = Narrowed(**{name: self.asked[name] for name in Narrowed._fields if name in self.asked})
         return self.page(with_own_limits(narrowed_keys(self.actor, narrowed)), KeyOut)
 
-    @operation("Make a key; its text is given here once", takes=NewKey, gives=KeyWithText, status=201)
+    @operation("Make a key; its text is given here once", takes=NewKey, gives=KeyWithText, status=201, once="text")
     def post(self, request: Request, org: str) -> Response:
         given = self.named_in(self.body(NewKey))
         group, member_id = one_of(groups_visible_to(self.actor), given.pop("group_id")), given.pop("member_id")
@@ -213,7 +213,7 @@ class EnabledKey(KeyView):
 
 
 class RotatedKey(KeyView):
-    @operation("Give a key a new text, which is given here once", takes=Rotated, gives=KeyWithText)
+    @operation("Give a key a new text, which is given here once", takes=Rotated, gives=KeyWithText, once="text")
     def post(self, request: Request, org: str, key_id: int) -> Response:
         return self.shown_once(*rotate_key(self.managed(key_id), by=self.actor, **self.body(Rotated)))
 

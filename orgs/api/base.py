@@ -28,6 +28,7 @@ from orgs.api.authentication import ConsoleSession, PersonThrottle, TokenAuthent
 from orgs.api.bodies import FlatJson
 from orgs.api.fields import Body, Query
 from orgs.api.paging import Paging, page_of
+from orgs.api.repeats import PARAMETER, repeatable
 from orgs.doors import Door, with_door
 from orgs.errors import NotAllowed, OrganizationFrozen, SecondFactorMissing
 from orgs.lookups import access_organization_by_slug
@@ -178,19 +179,28 @@ def operation(
     takes: Out | None = None,
     status: int = 200,
     query: type[Query] | None = None,
+    once: str | None = None,
 ) -> Callable[[Method], Method]:
-    """What the document says of a method, and what its address may ask for: `query`; of a list, a Paging."""
+    """What the document says of a method, and what its address may ask for: `query`; of a list, a Paging.
+
+    A POST can be repeated (orgs/api/repeats.py): `once` is the field of its answer that no repeated one holds.
+    """
     answer: Any = _pages_of(gives) if many and gives else gives
-    responses: dict[int, Any] = {status: answer, **dict.fromkeys(REFUSALS, errors.Error)}
     asked = query or (Paging if many else Query)
-    parameters = [asked] if asked is not Query else []
+    parameters: list[Any] = [asked] if asked is not Query else []
 
     def declare(method: Method) -> Method:
         """Named after its class and method: "get_one_group"."""
+        is_post = method.__name__ == "post"
+        refusals = (*REFUSALS, 409) if is_post else REFUSALS
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.__qualname__.partition(".")[0]).lower()
         described = extend_schema(
-            operation_id=f"{method.__name__}_{name}", summary=summary, request=takes, responses=responses, parameters=parameters
-        )(method)
+            operation_id=f"{method.__name__}_{name}",
+            summary=summary,
+            request=takes,
+            responses={status: answer, **dict.fromkeys(refusals, errors.Error)},
+            parameters=[*parameters, PARAMETER] if is_post else parameters,
+        )(cast(Method, repeatable(method, once=once)) if is_post else method)
         described.query = asked  # type: ignore[attr-defined]
         return described
 

@@ -7,6 +7,10 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
 
+class TooDeep(ParseError):
+    default_detail = "This JSON is nested too deeply."
+
+
 class FlatJson(JSONParser):
     """No deeper than a program can read; how large it may be is Django's to say (DATA_UPLOAD_MAX_MEMORY_SIZE)."""
 
@@ -14,4 +18,4 @@ class FlatJson(JSONParser):
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
-            raise ParseError("This JSON is nested too deeply.") from None
+            raise TooDeep from None

@@ -1,6 +1,7 @@
 """Every refusal of the API in one shape: `{"error": {"code", "message", "param"}}`, as the proxy's side answers too.
 
-400 invalid_json, invalid_cursor · 401 unauthenticated · 403 everything about rights · 404 not_found · 405 · 406 · 413 · 415 ·
+400 invalid_json, invalid_cursor · 401 unauthenticated · 403 everything about rights · 404 not_found · 405 · 406 ·
+409 idempotency_conflict, request_in_progress (orgs/api/repeats.py) · 413 · 415 ·
 422 invalid (a field is wrong), refused (a rule forbids it) · 429 rate_limited · 500 internal · 503 unavailable
 """
 
@@ -39,6 +40,17 @@ class InvalidCursor(exceptions.APIException):
     default_detail = "This cursor is none that a list gave."
 
 
+class IdempotencyConflict(exceptions.APIException):
+    status_code = 409
+    default_detail = "Another request came with this idempotency key: take a new one for a new request."
+
+
+class RequestInProgress(exceptions.APIException):
+    status_code = 409
+    default_detail = "The request with this idempotency key has not ended yet: send it again in a moment."
+    wait = 0  # Retry-After: 1
+
+
 CODES: dict[type[exceptions.APIException], str] = {
     exceptions.NotAuthenticated: "unauthenticated",
     exceptions.AuthenticationFailed: "unauthenticated",
@@ -48,6 +60,8 @@ CODES: dict[type[exceptions.APIException], str] = {
     exceptions.UnsupportedMediaType: "unsupported_media_type",
     exceptions.Throttled: "rate_limited",
     InvalidCursor: "invalid_cursor",
+    IdempotencyConflict: "idempotency_conflict",
+    RequestInProgress: "request_in_progress",
 }
 
 
@@ -64,6 +78,8 @@ EVERY_CODE = [
     ("method_not_allowed", "nothing does that there"),
     ("not_acceptable", "answers are JSON"),
     ("unsupported_media_type", "bodies are JSON"),
+    ("idempotency_conflict", "the `Idempotency-Key` came with another request"),
+    ("request_in_progress", "the request of this `Idempotency-Key` has not ended: try again in a moment"),
     ("body_too_large", "no change needs so much"),
     ("invalid_json", "the body is none"),
     ("invalid_cursor", "no list gave it"),
@@ -129,12 +145,16 @@ def _forbidden(exception: Exception) -> Response:
 
 def _of_framework(exception: exceptions.APIException) -> Response:
     param = "cursor" if isinstance(exception, InvalidCursor) else None
-    response = _error(exception.status_code, CODES.get(type(exception), "error"), str(exception.detail), param=param)
+    response = _error(exception.status_code, _code(exception), str(exception.detail), param=param)
     if header := getattr(exception, "auth_header", None):
         response.headers["WWW-Authenticate"] = header
-    if wait := getattr(exception, "wait", None):
+    if (wait := getattr(exception, "wait", None)) is not None:
         response.headers["Retry-After"] = str(int(wait) + 1)
     return response
+
+
+def _code(exception: exceptions.APIException) -> str:
+    return next((CODES[kind] for kind in type(exception).__mro__ if kind in CODES), "error")
 
 
 def _error(status: int, code: str, message: str, *, param: str | None = None) -> Response:

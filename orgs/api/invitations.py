@@ -39,7 +39,7 @@ class InvitationWithLink(serializers.Serializer[Any]):
     """The only answer that ever holds the link."""
 
     invitation = InvitationOut()
-    link = serializers.CharField()
+    link = serializers.CharField(allow_null=True, help_text="null: this repeats an answer that held it.")
 
 
 class NewInvitation(NamedRole):
@@ -66,7 +66,9 @@ class Invitations(InvitationView):
     def get(self, request: Request, org: str) -> Response:
         return self.page(invitations_visible_to(self.actor), InvitationOut)
 
-    @operation("Invite to a group; the link is given here once", takes=NewInvitation, gives=InvitationWithLink, status=201)
+    @operation(
+        "Invite to a group; the link is given here once", takes=NewInvitation, gives=InvitationWithLink, status=201, once="link"
+    )
     def post(self, request: Request, org: str) -> Response:
         given = self.body(NewInvitation)
         group, send = one_of(groups_visible_to(self.actor), given.pop("group_id")), given.pop("send")

@@ -35,6 +35,7 @@ from orgs.models import AuditEvent, Group, Organization, RoleGrant, User
 from orgs.permissions import Permission
 from orgs.services.applications import create_application
 from orgs.services.groups import create_group
+from orgs.services.invitations import invite
 from orgs.services.keys import create_api_key
 from orgs.services.roles import create_role
 from tests.actors import World
@@ -73,6 +74,7 @@ def things_of(organization: Organization, *, by: Any, person: User) -> Ids:
         "member_id": by.memberships[0].pk,
         "role_id": RoleGrant.objects.filter(organization=organization).latest("pk").pk,
         "custom_role_id": role.pk,
+        "invitation_id": invite(group, by=by).pk,
         "sequence": AuditEvent.objects.filter(organization=organization).latest("pk").sequence + 10**6,
         "user_id": person.pk,
     }
