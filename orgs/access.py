@@ -63,6 +63,7 @@ class Principal(msgspec.Struct, frozen=True):
     admit_unguarded: bool = False
     approval_since: datetime | None = None
     content_retention_hours: int = 0
+    content_sample_percent: int = 100
     zdr_only: bool = False
     # Of a caller that shows the text a rotation has replaced: when that text stops.
     replaced_at: datetime | None = None
@@ -104,7 +105,7 @@ PRINCIPAL_SQL = """
 SELECT k.id AS key_id, k.name AS key_name, k.environment, k.features, k.expires_at, k.disabled_at, k.revoked_at, k.member_id,
        o.id AS organization_id, o.name AS organization_name, o.time_zone, o.attribution_required,
        o.week_start, o.fiscal_month, o.reset_hour, o.admit_unguarded, o.approval_since,
-       o.content_retention_hours, o.zdr_only, o.frozen_at AS organization_frozen_at,
+       o.content_retention_hours, o.content_sample_percent, o.zdr_only, o.frozen_at AS organization_frozen_at,
        CASE WHEN k.old_digest = %(digest)s THEN k.old_until END AS replaced_at,
        coalesce(u.name, '') AS member_name, coalesce(u.is_active, true) AS member_active, a.id AS application_id,
        coalesce(a.name, '') AS application_name, a.archived_at AS application_archived_at,

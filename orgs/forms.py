@@ -45,7 +45,7 @@ class SettingsForm(forms.Form):
     # Fields that the form shows and saves as the organisation has them.
     AS_THEY_ARE = (
         *("name", "time_zone", "week_start", "fiscal_month", "reset_hour"),
-        *("attribution_required", "admit_unguarded", "content_retention_hours", "zdr_only"),
+        *("attribution_required", "admit_unguarded", "content_retention_hours", "content_sample_percent", "zdr_only"),
         "second_factor_required",
     )
 
@@ -90,6 +90,12 @@ class SettingsForm(forms.Form):
         max_value=Organization.MOST_RETENTION_HOURS,
         help_text="0 keeps nothing. At most 720 hours, which is 30 days.",
     )
+    content_sample_percent = forms.IntegerField(
+        label="Of how many calls",
+        min_value=1,
+        max_value=100,
+        help_text="Chosen at random. A response that a program asks to be stored is kept in any case.",
+    )
     zdr_only = forms.BooleanField(
         required=False,
         label="Zero data retention only",
@@ -121,6 +127,7 @@ class SettingsForm(forms.Form):
             "attribution_required": cleaned["attribution_required"],
             "admit_unguarded": cleaned["admit_unguarded"],
             "content_retention_hours": cleaned["content_retention_hours"],
+            "content_sample_percent": cleaned["content_sample_percent"],
             "zdr_only": cleaned["zdr_only"],
             "second_factor_required": cleaned["second_factor_required"],
             "approval_since": (self.chosen_since or timezone.now()) if cleaned["approval_required"] else None,

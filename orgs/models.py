@@ -103,6 +103,9 @@ class Organization(Freezable):
     content_retention_hours = models.SmallIntegerField(
         default=0, help_text="How long contents of calls may be kept, encrypted; 0: not at all."
     )
+    content_sample_percent = models.SmallIntegerField(
+        default=100, help_text="Of so many calls in a hundred, chosen at random, the answer may be kept."
+    )
     zdr_only = models.BooleanField(
         default=False, help_text="Calls go only to deployments that retain nothing, and nothing of them is kept here either."
     )
@@ -123,6 +126,7 @@ class Organization(Freezable):
             models.CheckConstraint(
                 condition=Q(content_retention_hours__range=(0, 30 * 24)), name="contents_are_kept_for_a_month_at_most"
             ),
+            models.CheckConstraint(condition=Q(content_sample_percent__range=(1, 100)), name="sample_is_a_share_of_calls"),
             models.CheckConstraint(
                 condition=Q(zdr_only=False) | Q(content_retention_hours=0), name="zero_data_retention_keeps_no_contents"
             ),

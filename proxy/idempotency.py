@@ -166,7 +166,10 @@ def already_completed(done: Completed) -> AlreadyCompleted:
 
 def keeps(call: Call) -> bool:
     """Whether the answer of this call is to be kept for who repeats it."""
-    return call.claim is not None and call.principal.content_retention_hours > 0
+    principal = call.principal
+    if call.claim is None or not principal.content_retention_hours:
+        return False
+    return kept.in_sample(call.id, percent=principal.content_sample_percent)
 
 
 async def keep(call: Call, headers: dict[str, str], body: bytes) -> None:

@@ -2,8 +2,9 @@
 
 Guarantees
 1. Nothing is kept for an organisation whose `content_retention_hours` is 0, and nothing longer than it said at the time.
-2. The setting is asked again at every reading and every sweep: lowered, it counts for what is there already.
-3. Keeping never fails a call and never holds it up for long: what PostgreSQL does not take in time is not kept.
+2. Of an organisation's calls no more than its `content_sample_percent`, as it was at the time. A lower one takes nothing back.
+3. The hours are asked again at every reading and every sweep: lowered, they count for what is there already.
+4. Keeping never fails a call and never holds it up for long: what PostgreSQL does not take in time is not kept.
 """
 
 from __future__ import annotations
@@ -100,6 +101,11 @@ async def read(call_id: UUID, *, organization_id: int) -> Answer | None:
     except crypto.CannotDecrypt as error:
         log.error("answer.cannot_be_opened", call_id=str(call_id), error=str(error))
         return None
+
+
+def in_sample(call_id: UUID, *, percent: int) -> bool:
+    """Whether the answer of a call is among those that may be kept: told by its id, whose last bits are random."""
+    return (call_id.int & 0xFFFF_FFFF) * 100 < percent << 32
 
 
 def forget_expired(*, batch: int = expiring.BATCH) -> int:

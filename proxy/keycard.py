@@ -98,6 +98,7 @@ def _switches(rules: Rules, principal: Principal) -> dict[str, Any]:
         "observed_holds": rules.observed_holds,
         "attribution_required": principal.attribution_required,
         "content_retention_hours": principal.content_retention_hours,
+        "content_sample_percent": principal.content_sample_percent,
         "zdr_only": principal.zdr_only,
         "models_need_approval_since": principal.approval_since,
         "approved_models": [] if approval is None else sorted(approval.approved),

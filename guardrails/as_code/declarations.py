@@ -43,6 +43,7 @@ class OrganizationDeclaration(Declared):
     approval_since: Moment | UnsetType | None = UNSET
     admit_unguarded: Flag = UNSET
     content_retention_hours: Number = UNSET
+    content_sample_percent: Number = UNSET
     zdr_only: Flag = UNSET
     second_factor_required: Flag = UNSET
     kind: Text = UNSET

@@ -21,7 +21,14 @@ class OrganizationOut(serializers.ModelSerializer[Organization]):
         model = Organization
         fields = (
             *("id", "slug", "name", "kind", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required"),
-            *("approval_since", "admit_unguarded", "content_retention_hours", "zdr_only", "second_factor_required"),
+            *(
+                "approval_since",
+                "admit_unguarded",
+                "content_retention_hours",
+                "content_sample_percent",
+                "zdr_only",
+                "second_factor_required",
+            ),
             "created_at",
         )
 
@@ -49,6 +56,9 @@ class ChangedOrganization(Body):
         help_text="Whoever has none is kept out until one is set up; whoever asks for it needs one first."
     )
     content_retention_hours = serializers.IntegerField(min_value=0, max_value=Organization.MOST_RETENTION_HOURS)
+    content_sample_percent = serializers.IntegerField(
+        min_value=1, max_value=100, help_text="Of so many calls in a hundred, chosen at random, the answer is kept."
+    )
     zdr_only = serializers.BooleanField(
         help_text="Calls go only to deployments that promise zero data retention; `content_retention_hours` must be 0."
     )

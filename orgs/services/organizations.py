@@ -72,6 +72,7 @@ class Settings(TypedDict, total=False):
     approval_since: datetime | None
     admit_unguarded: bool
     content_retention_hours: int
+    content_sample_percent: int
     zdr_only: bool
     second_factor_required: bool
 
@@ -120,7 +121,7 @@ def close_first_steps(organization: Organization, *, by: Actor) -> None:
 
 # The bounds of what the calendar's numbers may be, first and last; and of every number.
 CALENDAR = {"week_start": (0, 6), "fiscal_month": (1, 12), "reset_hour": (0, 23)}
-BOUNDS = {**CALENDAR, "content_retention_hours": (0, Organization.MOST_RETENTION_HOURS)}
+BOUNDS = {**CALENDAR, "content_retention_hours": (0, Organization.MOST_RETENTION_HOURS), "content_sample_percent": (1, 100)}
 
 
 def _clean(wanted: Settings) -> dict[str, Any]:

@@ -416,6 +416,7 @@ BAD_SETTINGS = {
     "approval_since: 2026-11-01": "organization.approval_since: must be a moment with its time zone, such as ",
     "approval_since: 2026-11-01 00:00:00": "organization.approval_since: must be a moment with its time zone, such as ",
     "time_zone: Europe/Berlln": "organization.time_zone: “Europe/Berlln” is not a time zone of the IANA list.",
+    "content_sample_percent: 0": "organization.content_sample_percent: Give a number from 1 to 100.",
     "zdr_only: sometimes": "organization.zdr_only: must be true or false, not text",
     "zdr_only: true, content_retention_hours: 5": "organization.zdr_only: With zero data retention no contents are kept here",
     "fiscal_month: 13": "organization.fiscal_month: Give a number from 1 to 12.",

@@ -90,6 +90,7 @@ said = {
     "fiscal_month": st.integers(1, 12),
     "reset_hour": st.integers(0, 23),
     "content_retention_hours": st.integers(0, 720),
+    "content_sample_percent": st.integers(1, 100),
     "approval_since": st.none()
     | st.integers(0, 2**52).map(lambda micros: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)),
     "kind": names,

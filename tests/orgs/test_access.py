@@ -265,7 +265,7 @@ def test_a_principal_brings_its_organisations_calendar_and_switches(world: World
     assert (plain.admit_unguarded, plain.approval_since, plain.content_retention_hours) == (False, None, 0)
 
     chosen = {"week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": PAST}
-    chosen["zdr_only"] = True
+    chosen |= {"zdr_only": True, "content_sample_percent": 30}
     Organization.objects.filter(pk=world.acme.pk).update(**chosen)
 
     found = principal_of(world.key_text)

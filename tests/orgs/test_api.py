@@ -257,6 +257,8 @@ def test_the_settings_are_those_of_the_page(world: World) -> None:
     ask = api(world, "alice")
     assert set(SettingsForm.AS_THEY_ARE) <= set(ask("get", ""))
     assert set(ChangedOrganization().fields) == {*SettingsForm.AS_THEY_ARE, "approval_since"}
+    assert ask("patch", "", {"content_sample_percent": 7})["content_sample_percent"] == 7
+    ask("patch", "", {"content_sample_percent": 0}, status=422)
     refused = ask("patch", "", {"second_factor_required": True}, status=422)
     assert (code(refused), refused["error"]["param"]) == ("refused", "second_factor_required")
     Authenticator.objects.create(user=world.alice, type=Authenticator.Type.TOTP, data={})

@@ -107,6 +107,8 @@ def test_settings_belong_to_super_admins(world: World, name: str) -> None:
         ("reset_hour", 24),
         ("content_retention_hours", -1),
         ("content_retention_hours", 721),
+        ("content_sample_percent", 0),
+        ("content_sample_percent", 101),
     ],
 )
 def test_the_database_keeps_no_setting_that_makes_no_sense(world: World, field: str, value: int) -> None:
@@ -145,7 +147,7 @@ def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> 
     since = datetime(2026, 11, 20, 9, tzinfo=UTC)
     wanted: Settings = {
         "week_start": 6, "fiscal_month": 4, "reset_hour": 5, "admit_unguarded": True, "approval_since": since,
-        "content_retention_hours": 720,
+        "content_retention_hours": 720, "content_sample_percent": 30,
     }  # fmt: skip
 
     changed = change_settings(world.acme, by=world.actor("alice"), **wanted)
@@ -154,7 +156,7 @@ def test_the_calendar_and_the_switches_are_changed_and_audited(world: World) -> 
     event = AuditEvent.objects.get(organization=world.acme, action="organization.changed")
     assert event.before == {
         "week_start": 0, "fiscal_month": 1, "reset_hour": 0, "admit_unguarded": False, "approval_since": None,
-        "content_retention_hours": 0,
+        "content_retention_hours": 0, "content_sample_percent": 100,
     }  # fmt: skip
     assert event.after == {**wanted, "approval_since": "2026-11-20T09:00:00+00:00"}
 
@@ -183,6 +185,8 @@ def test_what_is_not_given_stays_and_no_approval_is_a_value(world: World) -> Non
         {"reset_hour": -1},
         {"content_retention_hours": -1},
         {"content_retention_hours": 721},
+        {"content_sample_percent": 0},
+        {"content_sample_percent": 101},
     ],
 )
 def test_a_setting_out_of_its_bounds_is_refused(world: World, wanted: Settings) -> None:

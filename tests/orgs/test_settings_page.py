@@ -28,7 +28,7 @@ def client_of(world: World, name: str) -> Client:
 
 def form_of(world: World, **changed: Any) -> dict[str, Any]:
     kept = {"name": world.acme.name, "time_zone": "UTC", "week_start": "0", "fiscal_month": "1", "reset_hour": "0"}
-    return {**kept, "content_retention_hours": "0", **changed}
+    return {**kept, "content_retention_hours": "0", "content_sample_percent": "100", **changed}
 
 
 def save(world: World, **changed: Any) -> Organization:
@@ -87,6 +87,7 @@ def test_everything_is_saved_at_once_and_said(world: World) -> None:
         attribution_required="on",
         admit_unguarded="on",
         content_retention_hours="48",
+        content_sample_percent="25",
     )
 
     page = client.post(page_of(world), wanted, follow=True).content.decode()
@@ -95,7 +96,7 @@ def test_everything_is_saved_at_once_and_said(world: World) -> None:
     assert (saved.name, saved.time_zone, saved.root.name) == ("Acme Two", "America/Santiago", "Acme Two")
     assert (saved.week_start, saved.fiscal_month, saved.reset_hour) == (6, 4, 5)
     assert (saved.attribution_required, saved.admit_unguarded, saved.approval_since) == (True, True, None)
-    assert saved.content_retention_hours == 48
+    assert (saved.content_retention_hours, saved.content_sample_percent) == (48, 25)
     assert "The settings are saved." in page
 
 
@@ -125,6 +126,9 @@ def test_saving_what_stands_there_changes_nothing(world: World) -> None:
         ({"content_retention_hours": "721"}, "less than or equal to 720"),
         ({"content_retention_hours": "-1"}, "greater than or equal to 0"),
         ({"content_retention_hours": ""}, "This field is required"),
+        ({"content_sample_percent": "0"}, "greater than or equal to 1"),
+        ({"content_sample_percent": "101"}, "less than or equal to 100"),
+        ({"content_sample_percent": "half"}, "Enter a whole number"),
         ({"approval_required": "on", "approval_from": "yesterday"}, "Enter a valid date"),
         ({"approval_required": "on", "approval_from": "0001-01-01"}, "Enter a valid date"),
     ],

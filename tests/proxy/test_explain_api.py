@@ -164,7 +164,8 @@ def test_the_card_of_a_key_knows_every_kind_of_limit_the_rules_and_the_switches(
     assert (rules["members"]["count"], "entries" in rules["members"]) == (1, False)
     assert told["switches"] == {
         "clamp": True, "clamp_least_tokens": 16, "observed_holds": False, "attribution_required": False,
-        "content_retention_hours": 0, "zdr_only": False, "models_need_approval_since": None, "approved_models": [],
+        "content_retention_hours": 0, "content_sample_percent": 100, "zdr_only": False,
+        "models_need_approval_since": None, "approved_models": [],
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from proxy import histories
 from proxy.models import KeptResponse
 from tests.gateways import Gateway
-from tests.house import House, build, declare, raw
+from tests.house import House, build, declare, eventually, raw
 from tests.proxy.responses_wire import Members, assembled, called, events_in, frames_of, response, said, thought
 from tests.upstream import Script, Upstream, answer, stream
 
@@ -24,9 +24,12 @@ NATIVE, CHAT = "native-kept", "scripted"
 
 @pytest.fixture
 def keeping(house: House, upstream: Upstream) -> Iterator[House]:
-    """An organisation that lets contents be kept for a day, and a model whose provider speaks Responses."""
+    """An organisation that lets contents be kept for a day, and a model whose provider speaks Responses.
+
+    A sample of the calls is no bound here: a conversation would have gaps.
+    """
     declare(NATIVE, kind="openai", url=upstream.url)
-    house.change(content_retention_hours=24)
+    house.change(content_retention_hours=24, content_sample_percent=1)
     yield house
     KeptResponse.objects.filter(organization=house.organization).delete()
 
@@ -135,7 +138,7 @@ def test_an_unknown_response_is_named(gateway: Gateway, keeping: House, upstream
     got = ask(gateway, keeping, previous_response_id=unknown)
     assert refusal(got) == (400, "previous_response_not_found", "previous_response_id")
     assert upstream.received == []
-    (row,) = keeping.rows()
+    (row,) = eventually(keeping.rows)
     assert (row.status, row.charged_nano_usd) == ("refused", 0)
 
 

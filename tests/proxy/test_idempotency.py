@@ -14,7 +14,9 @@ import httpx
 import pytest
 from django.utils import timezone
 
+from gateway_project.lib import ids
 from orgs.services.keys import disable_key
+from proxy import kept
 from proxy.models import IdempotencyClaim, KeptAnswer
 from proxy.tasks import forget_expired
 from tests.gateways import Gateway
@@ -257,6 +259,31 @@ def test_the_official_client_reads_a_replayed_stream(program: Program, house: Ho
         return "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
 
     assert [read(), read()] == ["Hello", "Hello"]
+
+
+@pytest.mark.parametrize("content", [WHOLE, STREAM])
+def test_only_the_answers_of_the_sample_are_given_out_again(
+    program: Program, house: House, keeping: None, content: bytes
+) -> None:
+    house.change(content_sample_percent=50)
+    first, again = [], []
+    for _ in range(8):
+        program.fresh()
+        first.append(program.call(content))
+        again.append(program.call(content, at=1))
+
+    sampled = [kept.in_sample(UUID(found.headers["x-request-id"]), percent=50) for found in first]
+    assert [found.status_code for found in again] == [200 if is_kept else 409 for is_kept in sampled]
+    assert KeptAnswer.objects.filter(organization=house.organization).count() == sum(sampled)
+    assert len(completed(house)) == 8
+
+
+def test_a_sample_is_a_share_of_the_calls_and_a_larger_one_holds_the_smaller() -> None:
+    calls = [ids.call_id_at(timezone.now(), random_bits=number * 0x1_4771_1B2F) for number in range(5000)]
+    shares = {percent: {call for call in calls if kept.in_sample(call, percent=percent)} for percent in (1, 10, 50, 99, 100)}
+    for percent, sample in shares.items():
+        assert abs(len(sample) / len(calls) - percent / 100) < 0.02
+    assert shares[1] < shares[10] < shares[50] < shares[99] < shares[100] == set(calls)
 
 
 def after_two_hours(house: House) -> None:

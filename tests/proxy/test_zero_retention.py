@@ -27,7 +27,7 @@ from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 from tests.apis import api
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, raw
+from tests.house import MESSAGES, RATES, House, eventually, raw
 from tests.ledger_rows import a_call
 from tests.proxy.calls import caller, deployment, model
 from tests.upstream import Upstream, refuse
@@ -153,8 +153,8 @@ def test_a_model_without_such_a_deployment_is_refused_in_the_callers_shape_until
         else:
             assert (got.json()["type"], error["type"]) == ("error", "permission_error")
     assert upstream.received == []
+    assert eventually(lambda: len(house.rows()) == 3), "counting tokens is no call"
     assert {(row.status, row.error_code, row.charged_nano_usd) for row in house.rows()} == {("refused", "zdr_unavailable", 0)}
-    assert len(house.rows()) == 3, "counting tokens is no call"
 
     switch(house, on=False)
     assert ask(gateway, house, CHAT, name="scripted").status_code == 200
