@@ -139,6 +139,8 @@ TEMPLATES = [
     }
 ]
 
+FORM_RENDERER = "gateway_project.lib.widgets.WidgetRenderer"
+
 # --- sign-in -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "orgs.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -225,7 +227,7 @@ STATIC_ROOT = GATEHOUSE_HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "gateway_project.lib.static_files.StaticFilesStorage"},
 }
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

@@ -1,6 +1,7 @@
 """What every console page knows: the viewer, the organisation, where one can go.
 
-Lazy: a page that shows none of it costs no query, one that shows all of it at most four.
+Lazy: a page that shows none of it costs no query, one that shows all of it at most three, and
+none in an organisation, whose door has asked already (orgs/doors.py).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Console:
 
     @cached_property
     def own(self) -> list[Organization]:
-        return list(organizations_of(self.user))
+        found: list[Organization] | None = getattr(self.request, "organizations", None)
+        return list(organizations_of(self.user)) if found is None else found
 
     @cached_property
     def actor(self) -> Actor | None:

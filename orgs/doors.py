@@ -29,7 +29,7 @@ from orgs.models import Organization, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.second_factor import keeps_out
-from orgs.selectors import granters
+from orgs.selectors import granters, memberships_of, organizations_among
 from orgs.viewing import OnlyLooking, refuse_change, viewed
 
 P = ParamSpec("P")
@@ -47,6 +47,8 @@ class OrgRequest(SignedInRequest):
 
     organization: Organization
     actor: Actor
+    # All that the person belongs to, for the switcher.
+    organizations: list[Organization]
     # Who looks, while `actor` is somebody below: see orgs/viewing.py.
     viewer: Actor | None
 
@@ -148,7 +150,9 @@ def _to_login(request: HttpRequest) -> HttpResponse:
 
 def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     entered = cast(OrgRequest, request)
-    actor = access_organization_by_slug(entered.user, slug, origin=origin_of(request))
+    memberships = list(memberships_of(entered.user))
+    actor = access_organization_by_slug(entered.user, slug, origin=origin_of(request), among=memberships)
+    entered.organizations = organizations_among(memberships)
     looking_as = viewed(request.session, by=actor)
     entered.organization, entered.actor = actor.organization, looking_as or actor
     entered.viewer = actor if looking_as else None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.http import Http404
 
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
 from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
 from orgs.origin import NOWHERE, Origin
 from orgs.permissions import Permission
-from orgs.selectors import members_visible_to, own_keys, roles_visible_to
+from orgs.selectors import members_visible_to, memberships_of, own_keys, roles_visible_to
 
 
-def access_organization_by_slug(user: User, slug: str, *, origin: Origin = NOWHERE) -> Actor:
-    """Acting there. Raises Http404 where it does not belong."""
-    own = list(Membership.objects.filter(user=user, organization__slug=slug).select_related("organization", LINEAGE))
+def access_organization_by_slug(
+    user: User, slug: str, *, origin: Origin = NOWHERE, among: Iterable[Membership] | None = None
+) -> Actor:
+    """Acting there. `among`: all its memberships, where they have been read. Raises Http404 where it does not belong."""
+    found = memberships_of(user).filter(organization__slug=slug) if among is None else among
+    own = [membership for membership in found if membership.organization.slug == slug]
     if not own:
         raise Http404("no such organisation")
     return Actor.of(user, own, organization=own[0].organization, ip=origin.ip, agent=origin.agent)

@@ -37,6 +37,17 @@ def organizations_of(user: User) -> QuerySet[Organization]:
     return Organization.objects.filter(Exists(live)).order_by("kind", "name", "pk")
 
 
+def memberships_of(user: User) -> QuerySet[Membership]:
+    """Everywhere, in the order of `organizations_of`, with what an Actor needs."""
+    order = ("organization__kind", "organization__name", "organization", "pk")
+    return Membership.objects.filter(user=user).select_related("organization", LINEAGE).order_by(*order)
+
+
+def organizations_among(memberships: Iterable[Membership]) -> list[Organization]:
+    """The same as `organizations_of`, of all memberships of a person that have been read."""
+    return list(dict.fromkeys(membership.organization for membership in memberships if membership.suspended_at is None))
+
+
 def home_organization(user: User, *, last_slug: str | None) -> Organization | None:
     """The organisation used last, else the first company, else the personal account."""
     organizations = list(organizations_of(user))

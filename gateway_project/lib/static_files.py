@@ -1,6 +1,7 @@
 """Static files under ASGI: whitenoise hands out synchronous iterators, which Django can only serve with a warning and a thread.
 
-Our files are small (a megabyte at most), so each is answered as one piece.
+Our files are small (a megabyte at most), so each is answered as one piece. And a page names some fifty of them, so their URLs
+are kept.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
@@ -20,3 +22,16 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
             whole[name] = value
         streamed.close()
         return whole
+
+
+class StaticFilesStorage(CompressedManifestStaticFilesStorage):
+    """The manifest is read once, so the URL of a file does not change while the process runs."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._urls: dict[tuple[str, bool], str] = {}
+
+    def url(self, name: str, force: bool = False) -> str:  # type: ignore[override]
+        if (name, force) not in self._urls:
+            self._urls[name, force] = super().url(name, force)
+        return self._urls[name, force]

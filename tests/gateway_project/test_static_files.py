@@ -1,10 +1,13 @@
 """Static files through a real web process."""
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 
+from gateway_project.lib.static_files import StaticFilesStorage
 from tests.gateways import Gateway
 
 
@@ -44,3 +47,16 @@ def test_serving_files_warns_nobody(gateway: Gateway, stylesheet: str) -> None:
     httpx.get(stylesheet)
 
     assert "StreamingHttpResponse" not in gateway.logged()
+
+
+def test_the_address_of_a_file_is_looked_up_once(tmp_path: Path) -> None:
+    (tmp_path / "staticfiles.json").write_text('{"version": "1.1", "paths": {"a.css": "a.1.css"}, "hash": ""}')
+    ours, djangos = (
+        made(location=str(tmp_path), base_url="/files/") for made in (StaticFilesStorage, ManifestStaticFilesStorage)
+    )
+
+    assert ours.url("a.css") == djangos.url("a.css", force=True) == "/files/a.1.css"
+    ours.hashed_files.clear()
+    assert ours.url("a.css") == "/files/a.1.css"
+    with pytest.raises(ValueError, match="Missing staticfiles manifest entry"):
+        ours.url("b.css")

@@ -12,6 +12,8 @@ from orgs.selectors import (
     key_homes,
     keys_visible_to,
     members_visible_to,
+    memberships_of,
+    organizations_among,
     organizations_of,
     roles_at,
     within,
@@ -155,6 +157,23 @@ def test_organisations_are_listed_companies_first(world: World) -> None:
 def test_a_member_of_two_nodes_sees_its_organisation_once(world: World) -> None:
     add_member(world.mia, group=world.field, by=world.actor("alice"))
     assert list(organizations_of(world.mia)).count(world.acme) == 1
+
+
+@pytest.mark.parametrize("name", ["alice", "mia", "charlie", "noah"])
+def test_organisations_are_the_same_by_memberships_that_have_been_read(
+    world: World, name: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    person = getattr(world, name)
+    create_organization("émile & co", owner=person)
+    create_organization("Émile & co", owner=person)
+    add_member(world.mia, group=world.field, by=world.actor("alice"))
+    suspend_member(Membership.objects.get(user=world.noah, organization=world.acme), by=world.actor("alice"))
+    suspend_member(Membership.objects.get(user=world.mia, group=world.field), by=world.actor("alice"))
+    expected = list(organizations_of(person))
+    with django_assert_max_num_queries(1):
+        found = organizations_among(memberships_of(person))
+    assert found == expected
+    assert len(found) >= 2
 
 
 def test_home_is_the_organisation_used_last_else_a_company_else_the_personal_account(world: World) -> None:
