@@ -185,7 +185,7 @@ def revoke(request: Request, *, by: Actor, answer: str = "") -> list[Request]:
 
 def _approve_all(request: Request, *, by: Actor, answer: str) -> None:
     """This one, and what else waits for the same below it: it may be called there now."""
-    for one in {request.pk: request, **{found.pk: found for found in _same(request, status=OPEN)}}.values():
+    for one in {**{found.pk: found for found in _same(request, status=OPEN)}, request.pk: request}.values():
         _decide(one, APPROVED, "request.approved", by=by, answer=answer)
         _GRANT.get(one.kind, _nothing)(one, by)
 

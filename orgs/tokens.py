@@ -15,7 +15,7 @@ PREFIX = "gh_pat"
 TEXT = re.compile(r"gh_pat_([a-z0-9]{12})_[A-Za-z0-9]{43}")
 RESOURCES = (
     *("organizations", "groups", "members", "invites", "roles", "keys", "applications"),
-    *("policies", "usage", "ledger", "credit", "audit"),
+    *("policies", "requests", "simulations", "usage", "ledger", "credit", "audit"),
 )
 # What nothing can be written to.
 READ_ONLY = frozenset({"usage", "ledger", "credit", "audit"})

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from django import forms
 from django.http import QueryDict
-from django.utils import timezone
 
 from guardrails import windows
 from guardrails.entries import NAME, typed
@@ -15,12 +14,13 @@ from guardrails.forms import DollarField
 from guardrails.models import Policy
 from guardrails.policy_selectors import policies_visible_to
 from orgs.actor import Actor
+from orgs.errors import Refused
 from orgs.models import Application, Group
 from proxy.models import Simulation
 from proxy.simulating import spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target, TargetKind
 from proxy.simulating.wording import title
-from proxy.simulation_services import Wanted, guarded_groups, period_of
+from proxy.simulation_services import Wanted, guarded_groups, period_between, period_of
 
 BUDGETS: tuple[windows.Kind, ...] = (*windows.BOUNDED, "total")
 # Field → (window, label) of a count.
@@ -93,6 +93,9 @@ class SimulationForm(forms.Form):
         max_length=120, required=False, label="Name", widget=forms.TextInput(attrs={"placeholder": "Made from the limits"})
     )
 
+    # Those that were typed, once they are checked.
+    days: spans.Span
+
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, asked: QueryDict | None = None) -> None:
         """`asked`: what the address asks for, `?policy=…&group=…`; a form that was sent goes by what was sent."""
         super().__init__(data)
@@ -149,18 +152,14 @@ class SimulationForm(forms.Form):
         return found
 
     def _check_days(self, first: date | None, last: date | None) -> None:
-        today = timezone.localdate()
         for name, day in (("first", first), ("last", last)):
             if day is None and name not in self.errors:
                 self.add_error(name, "Choose a day.")
-        if first is None or last is None:
-            return
-        if first > today:
-            self.add_error("first", "This day is still to come.")
-        elif last < first:
-            self.add_error("last", "This is before the first day.")
-        elif (last - first).days >= spans.LONGEST.days:
-            self.add_error("last", f"At most {spans.LONGEST.days} days at once.")
+        if first is not None and last is not None:
+            try:
+                self.days = period_between(first, last, organization=self.actor.organization)
+            except Refused as refused:
+                self.add_error(refused.field, refused.message)
 
     def _targets(self) -> tuple[Target, ...]:
         return tuple(Target(kind, int(pk)) for kind in TARGETS for pk in self.cleaned_data.get(kind, []))
@@ -171,10 +170,7 @@ class SimulationForm(forms.Form):
         found = self.cleaned_data
         limits, rules = self._limits(), self._rules()
         policy = found["policy"] if found["source"] == "policy" else None
-        organization = self.actor.organization
-        period = period_of(found["span"], organization=organization) or spans.days(
-            found["first"], found["last"], calendar=windows.Calendar.of(organization)
-        )
+        period = period_of(found["span"], organization=self.actor.organization) or self.days
         targets = self._targets()
         made_up = policy.name if policy else title(Proposal(limits, rules, targets), longest=60)
         return Wanted(found["name"] or made_up, policy, limits, rules, targets, found["span"], period)

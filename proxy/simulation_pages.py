@@ -16,8 +16,8 @@ from proxy.simulating import names
 from proxy.simulating.proposal import Proposal, Target
 from proxy.simulating.result import Day, Figures, Result
 from proxy.simulating.wording import words
+from proxy.simulation_results import LEVELS
 
-LEVELS = {"k": "key", "a": "application", "m": "member", "g": "group", "o": "organisation"}
 # Colours of the chart (--gh-chart-…): what passes, what is refused.
 PASSED, REFUSED = 1, 5
 

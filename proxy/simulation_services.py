@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
 from django.db import transaction
@@ -31,6 +33,7 @@ from proxy.simulating.wording import words
 # Each takes a worker for a minute: others must have their turn.
 MOST_UNFINISHED = 3
 MOST_TARGETS = 500
+FIRST_YEAR = 2000
 NO_WORKER = "It could not be handed to a background worker: the message broker did not answer. Run it again in a moment."
 REPLAYED_LIMITS = ("budget", "rpm", "tpm", "rpd", "max_tokens")
 REPLAYED_RULES = ("models", "blocked_models", "members")
@@ -154,6 +157,19 @@ def period_of(span: str, *, organization: Organization) -> spans.Span | None:
     if span == Span.LAST_MONTH:
         return spans.last_month(now=now, calendar=calendar)
     return spans.this_month(now=now, calendar=calendar) if span == Span.THIS_MONTH else None
+
+
+def period_between(first: date, last: date, *, organization: Organization) -> spans.Span:
+    """Days by the organisation's calendar, both included. Raises Refused."""
+    if first > timezone.localdate(timezone=ZoneInfo(organization.time_zone)):
+        raise Refused("This day is still to come.", field="first")
+    if first.year < FIRST_YEAR:
+        raise Refused(f"Nothing was called before {FIRST_YEAR}.", field="first")
+    if last < first:
+        raise Refused("This is before the first day.", field="last")
+    if (last - first).days >= spans.LONGEST.days:
+        raise Refused(f"At most {spans.LONGEST.days} days at once.", field="last")
+    return spans.days(first, last, calendar=windows.Calendar.of(organization))
 
 
 def _proposal(wanted: Wanted, *, by: Actor) -> Proposal:

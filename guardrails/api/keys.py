@@ -26,6 +26,7 @@ from guardrails.selectors import (
 )
 from guardrails.services.key_limits import create_limited_key, set_key_limits
 from guardrails.services.policies import MAX_COUNT, MAX_RPM
+from guardrails.services.several import CHANGES, MOST_KEYS, change_keys
 from orgs.api.base import OrgApiView, one_of, operation
 from orgs.api.fields import BigNumberField, Body, IdField, MomentField
 from orgs.api.paging import Paging
@@ -33,11 +34,12 @@ from orgs.api.people import person_in
 from orgs.lookups import access_key_by_id
 from orgs.models import ApiKey
 from orgs.permissions import Permission
-from orgs.selectors import applications_visible_to, groups_visible_to
+from orgs.selectors import applications_visible_to, groups_visible_to, keys_visible_to
 from orgs.services.changes import changing
 from orgs.services.keys import disable_key, edit_key, enable_key, end_old_text, revoke_key, rotate_key
 
 P = Permission
+NO_KEY = "There is no such key, or none that you may see."
 ATTRIBUTES = ("name", "application", "environment", "features", "expires_at")
 
 
@@ -127,6 +129,23 @@ class Rotated(Body):
     old_until = MomentField(allow_null=True, required=False, help_text="Until when the old text works; left out: no longer.")
 
 
+class SeveralKeys(Body):
+    change = serializers.ChoiceField(choices=list(CHANGES), help_text="An active key is disabled before it is deleted.")
+    key_ids = serializers.ListField(child=IdField(), min_length=1, max_length=MOST_KEYS)
+
+
+class KeyChanged(serializers.Serializer[Any]):
+    key_id = serializers.IntegerField()
+    done = serializers.BooleanField()
+    refusal = serializers.CharField(allow_blank=True, help_text="Why not, for people.")
+
+
+class KeysChanged(serializers.Serializer[Any]):
+    """In the order of what was sent, each key once."""
+
+    outcomes = KeyChanged(many=True)
+
+
 class KeysQuery(Paging):
     """As the console narrows its list."""
 
@@ -173,6 +192,21 @@ class Keys(KeyView):
         member = None if member_id is None else person_in(self.actor, member_id)
         limits = KeyLimits(**given.pop("limits", {}))
         return self.shown_once(*create_limited_key(group, member=member, by=self.actor, limits=limits, **given), status=201)
+
+
+class ChangedKeys(KeyView):
+    @operation(
+        "Disable, enable or delete several keys, each by itself: what is refused for one is told",
+        takes=SeveralKeys,
+        gives=KeysChanged,
+    )
+    def post(self, request: Request, org: str) -> Response:
+        given = self.body(SeveralKeys)
+        wanted = dict.fromkeys(given["key_ids"], NO_KEY)
+        found = keys_visible_to(self.actor).filter(pk__in=wanted, revoked_at=None).order_by("pk")
+        refusals = wanted | {one.key.pk: one.refusal for one in change_keys(found, change=given["change"], by=self.actor)}
+        outcomes = [{"key_id": pk, "done": not words, "refusal": words} for pk, words in refusals.items()]
+        return Response(KeysChanged({"outcomes": outcomes}).data)
 
 
 class OneKey(KeyView):

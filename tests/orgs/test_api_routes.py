@@ -24,6 +24,7 @@ from orgs.services.invitations import invite
 from orgs.services.members import grant_role
 from orgs.services.roles import create_role
 from tests.actors import World
+from tests.apis import asked_for, simulated_on
 from tests.orgs.routes import Route, routes_of
 from tests.orgs.test_routes import PEOPLE, URLCONF
 
@@ -107,6 +108,8 @@ ROWS = [
     Row("guardrails_api:enable_key", "post", "401 404 404 200 200 200 200"),
     Row("guardrails_api:rotate_key", "post", "401 404 404 200 200 200 200"),
     Row("guardrails_api:end_old_text", "post", "401 404 404 200 200 200 200"),
+    # Each key by itself: one that somebody does not see is as absent as any other.
+    Row("guardrails_api:change_keys", "post", "401 404 200 200 200 200 200", {"change": "disable", "key_ids": [1]}),
     Row("orgs_api:applications", "get", "401 404 200 200 200 200 200"),
     Row("orgs_api:applications", "post", "401 404 403 403 201 201 201", {"name": "new"}, {"group_id": "group_id"}),
     Row("orgs_api:application", "get", "401 404 404 200 200 200 200"),
@@ -136,6 +139,26 @@ ROWS = [
     Row("guardrails_api:override", "get", "401 404 404 200 200 200 200"),
     Row("guardrails_api:end_override", "post", "401 404 403 403 200 200 200"),
     Row("guardrails_api:resume_override", "post", "401 404 403 403 200 200 200"),
+    Row("guardrails_api:requests", "get", "401 404 200 200 200 200 200"),
+    Row("guardrails_api:requests", "post", "401 404 404 422 422 422 422", {"model": "free"}, {"group_id": "group_id"}),
+    Row("guardrails_api:approvals", "post", "401 404 403 403 422 422 422", {"model": "free"}, {"group_id": "group_id"}),
+    Row("guardrails_api:request", "get", "401 404 404 200 200 200 200"),
+    Row("guardrails_api:approve_request", "post", "401 404 403 403 200 200 200"),
+    Row("guardrails_api:decline_request", "post", "401 404 403 403 200 200 200", {"answer": "No"}),
+    Row("guardrails_api:withdraw_request", "post", "401 404 404 200 403 403 403"),
+    Row("guardrails_api:revoke_request", "post", "401 404 403 403 422 422 422"),
+    Row("api:simulations", "get", "401 404 403 403 200 200 200"),
+    Row(
+        "api:simulations",
+        "post",
+        "401 404 403 403 201 201 201",
+        {"limits": [{"kind": "rpm", "window": "minute", "value": "1"}], "targets": [{"kind": "group"}]},
+        {"targets.0.id": "group_id"},
+    ),
+    Row("api:simulation", "get", "401 404 403 403 200 200 200"),
+    Row("api:simulation", "delete", "401 404 403 403 204 204 204"),
+    Row("api:cancel_simulation", "post", "401 404 403 403 200 200 200"),
+    Row("api:repeat_simulation", "post", "401 404 403 403 422 422 422"),
     # The pool is the organisation's: a Sub-admin does not see it.
     Row("billing_api:credit", "get", "401 404 403 403 403 200 200"),
     Row("billing_api:movements", "get", "401 404 403 403 403 200 200"),
@@ -191,6 +214,8 @@ def made(world: World) -> Made:
         "policy_id": policy.pk,
         "binding_id": bind(policy, subject=world.gateway, by=alice).pk,
         "override_id": add_override(policy.limits.get(), subject=world.gateway, amount=1, until=LATER, by=alice).pk,
+        "request_id": asked_for("rights-model", by=world.actor("mia")).pk,
+        "simulation_id": simulated_on(world.gateway, by=alice).pk,
         "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
         "call_id": UUID(int=7),
     }
@@ -203,7 +228,10 @@ def test_everyone_gets_what_the_table_says(world: World, made: Made, row: Row) -
     body = deepcopy(row.sent)
     for name, of in row.ids.items():
         *outer, inner = name.split(".")
-        (body[outer[0]] if outer else body)[inner] = made[of]
+        inside: Any = body
+        for step in outer:
+            inside = inside[int(step) if step.isdigit() else step]
+        inside[inner] = made[of]
     assert " ".join(str(asked(world, person, row.method, url, body)) for person in PEOPLE) == row.codes
 
 

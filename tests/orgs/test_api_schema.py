@@ -39,7 +39,7 @@ from orgs.services.invitations import invite
 from orgs.services.keys import create_api_key
 from orgs.services.roles import create_role
 from tests.actors import World
-from tests.apis import token
+from tests.apis import asked_for, simulated_on, token
 
 PEOPLE = ("anonymous", "mia", "sam", "lena", "alice", "charlie")
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
@@ -72,6 +72,8 @@ def things_of(organization: Organization, *, by: Any, person: User) -> Ids:
         "binding_id": bind(policy, subject=group, by=by).pk,
         "override_id": add_override(policy.limits.get(), subject=group, amount=1, until=LATER, by=by).pk,
         "member_id": by.memberships[0].pk,
+        "request_id": asked_for(f"model-of-{organization.pk}", by=by).pk,
+        "simulation_id": simulated_on(group, by=by).pk,
         "role_id": RoleGrant.objects.filter(organization=organization).latest("pk").pk,
         "custom_role_id": role.pk,
         "invitation_id": invite(group, by=by).pk,
@@ -128,6 +130,10 @@ def placed(case: Any, ids: Ids) -> Any:
         if ids and isinstance(subject, dict) and "kind" in subject:
             column = {"group": "group_id", "member": "user_id", "api_key": "key_id", "application": "application_id"}
             sent["subject"] = {**subject, "id": ids.get(column.get(str(subject["kind"]), ""), 1)}
+        if ids and "targets" in sent and isinstance(sent["targets"], list):
+            sent["targets"] = [{"kind": "group", "id": ids["group_id"]}]
+        if ids and "key_ids" in sent:
+            sent["key_ids"] = [ids["key_id"]]
         if ids and "limit" in sent:
             sent["limit"] = {"kind": "rpm", "window": "minute"}
         case.body = sent
