@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 
 from gateway_project.lib.crypto import digest
@@ -38,13 +38,17 @@ from orgs.services.organizations import create_organization, create_personal_acc
 
 PEOPLE = ("alice", "lena", "sam", "mia", "noah", "charlie")
 FEATURES, STAGES = ["chat", "search"], ["production", "staging"]
-# By level: name → parent, left and right number, as django-mptt gives them to groups in the order of their names.
-TREE = (
-    {"engineering": ("root", 2, 9), "sales": ("root", 10, 13)},
-    {"platform": ("engineering", 3, 8), "field": ("sales", 11, 12)},
-    {"gateway": ("platform", 4, 7)},
-    {"core": ("gateway", 5, 6)},
-)
+# Name → parent, level, left and right number, as django-mptt gives them to groups in the order of their names; parents first.
+TREE = {
+    "root": ("", 0, 1, 14),
+    "engineering": ("root", 1, 2, 9),
+    "platform": ("engineering", 2, 3, 8),
+    "gateway": ("platform", 3, 4, 7),
+    "core": ("gateway", 4, 5, 6),
+    "sales": ("root", 1, 10, 13),
+    "field": ("sales", 2, 11, 12),
+}
+PLACES = {"lena": "engineering", "sam": "platform", "mia": "gateway", "noah": "field"}
 
 
 @dataclass
@@ -86,16 +90,14 @@ def make_world(*, password: str | None = None) -> World:
     tag = secrets.token_hex(4)
     with transaction.atomic():
         users = _write_users(tag, password)
-        acme, other = _write_organizations(tag, users)
-        groups = _write_tree(acme)
-        places = {"lena": "engineering", "sam": "platform", "mia": "gateway", "noah": "field"}
-        Membership.objects.bulk_create(
-            Membership(user=users[name], organization=acme, group=groups[node]) for name, node in places.items()
+        acme, other, mias = _write_organizations(tag, users)
+        groups = _write_groups(acme, other, mias)
+        _write_memberships(
+            [("alice", groups["root"]), ("charlie", groups["other"]), ("mia", groups["mias"])],
+            [(name, groups[node]) for name, node in PLACES.items()],
+            users=users,
         )
-        RoleGrant.objects.bulk_create(
-            RoleGrant(user=users[name], organization=acme, group=groups[places[name]], role=RoleName.ADMIN)
-            for name in ("lena", "sam")
-        )
+        del groups["other"], groups["mias"]
         assistant = Application.objects.create(
             organization=acme,
             group=groups["platform"],
@@ -104,7 +106,7 @@ def make_world(*, password: str | None = None) -> World:
             features=FEATURES,
             environments=STAGES,
         )
-        key, text = _write_key(groups["gateway"], users["mia"])
+        key, text = _write_key(acme, groups["gateway"], users["mia"])
     made: dict[str, Any] = {**groups, **users}
     return World(acme=acme, other=other, assistant=assistant, key=key, key_text=text, **made)
 
@@ -118,7 +120,7 @@ def make_world_by_services() -> World:
     create_personal_account(users["mia"])
     alice = Actor.load(users["alice"], organization=acme)
     groups = _make_tree(acme, alice)
-    for name, node in (("lena", "engineering"), ("sam", "platform"), ("mia", "gateway"), ("noah", "field")):
+    for name, node in PLACES.items():
         add_member(users[name], group=groups[node], by=alice)
     for name, node in (("lena", "engineering"), ("sam", "platform")):
         grant_role(users[name], role=RoleName.ADMIN, group=groups[node], by=alice)
@@ -147,42 +149,50 @@ def _write_users(tag: str, password: str | None) -> dict[str, User]:
     return users
 
 
-def _write_organizations(tag: str, users: dict[str, User]) -> tuple[Organization, Organization]:
-    """With their root groups and owners; and Mia's own."""
-    acme, other = (Organization(name=f"{name} {tag}", slug=f"{name.lower()}-{tag}") for name in ("Acme", "Other"))
-    own = Organization(name="Mia", slug=f"mia-{tag}", kind=Organization.Kind.PERSONAL)
-    owners = {"alice": acme, "charlie": other, "mia": own}
-    Organization.objects.bulk_create(owners.values())
-    roots = [Group(organization=one, name=one.name, level=0, lft=1, rght=2, tree_id=one.pk) for one in owners.values()]  # type: ignore[no-untyped-call]
-    Group._base_manager.bulk_create(roots)
-    standing = [
-        {"user": users[name], "organization": root.organization, "group": root} for name, root in zip(owners, roots, strict=True)
-    ]
-    Membership.objects.bulk_create(Membership(**row) for row in standing)
-    RoleGrant.objects.bulk_create(RoleGrant(role=RoleName.ADMIN, **row) for row in standing)
-    for organization in owners.values():
+def _write_organizations(tag: str, users: dict[str, User]) -> list[Organization]:
+    """Alice's, Charlie's, and Mia's own."""
+    written = [Organization(name=f"{name} {tag}", slug=f"{name.lower()}-{tag}") for name in ("Acme", "Other")]
+    written.append(Organization(name="Mia", slug=f"mia-{tag}", kind=Organization.Kind.PERSONAL))
+    Organization.objects.bulk_create(written)
+    for organization in written:
         epoch.changing(organization.pk)
-    return acme, other
+    return written
 
 
-def _write_tree(organization: Organization) -> dict[str, Group]:
-    """Parents before their children, so that each row finds its parent's id."""
-    groups = {"root": organization.root}
-    for level, nodes in enumerate(TREE, start=1):
-        for name, (parent, left, right) in nodes.items():
-            groups[name] = Group(
-                organization=organization,
-                parent=groups[parent],
-                name=name,
-                level=level,
-                lft=left,
-                rght=right,
-                tree_id=organization.pk,
-            )  # type: ignore[no-untyped-call]
-        Group._base_manager.bulk_create(groups[name] for name in nodes)
-    Group.objects.filter(pk=groups["root"].pk).update(rght=14)
-    # The ancestors of each have to show the root as it is now.
-    return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}
+def _write_groups(acme: Organization, *others: Organization) -> dict[str, Group]:
+    """Acme's tree, and the roots "other" and "mias" of the others, in one statement: their ids are drawn beforehand."""
+    nodes = [(acme, name, *place) for name, place in TREE.items()]
+    nodes += [(one, name, "", 0, 1, 2) for one, name in zip(others, ("other", "mias"), strict=True)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('orgs_group_id_seq') FROM generate_series(1, %s)", [len(nodes)])
+        ids = dict(zip((node[1] for node in nodes), (number for (number,) in cursor.fetchall()), strict=True))
+    Group._base_manager.bulk_create(
+        Group(
+            pk=ids[name],
+            organization_id=organization.pk,
+            parent_id=ids.get(parent),
+            name=name if parent else organization.name,
+            level=level,
+            lft=left,
+            rght=right,
+            tree_id=organization.pk,
+        )  # type: ignore[no-untyped-call]
+        for organization, name, parent, level, left, right in nodes
+    )
+    # As they are read, so that each looks for its parent when asked.
+    found = {group.pk: group for group in Group.objects.filter(pk__in=ids.values())}
+    return {name: found[number] for name, number in ids.items()}
+
+
+def _write_memberships(owners: list[tuple[str, Group]], members: list[tuple[str, Group]], *, users: dict[str, User]) -> None:
+    """Of those who own an organisation, who administer its root, and of its members: two of them are admins."""
+    standing = [
+        (name, {"user": users[name], "organization_id": group.organization_id, "group": group})
+        for name, group in owners + members
+    ]
+    Membership.objects.bulk_create(Membership(**row) for _, row in standing)
+    admins = standing[: len(owners)] + [each for each in standing[len(owners) :] if each[0] in ("lena", "sam")]
+    RoleGrant.objects.bulk_create(RoleGrant(role=RoleName.ADMIN, **row) for _, row in admins)
 
 
 def _make_tree(organization: Organization, by: Actor) -> dict[str, Group]:
@@ -200,10 +210,10 @@ def _make_tree(organization: Organization, by: Actor) -> dict[str, Group]:
     return {name: Group.objects.get(pk=group.pk) for name, group in groups.items()}
 
 
-def _write_key(group: Group, member: User) -> tuple[ApiKey, str]:
+def _write_key(organization: Organization, group: Group, member: User) -> tuple[ApiKey, str]:
     text = new_key_text()
     key = ApiKey.objects.create(
-        organization=group.organization,
+        organization=organization,
         group=group,
         member=member,
         name="Mia's key",
@@ -212,7 +222,7 @@ def _write_key(group: Group, member: User) -> tuple[ApiKey, str]:
         last_four=text.last_four,
         created_by=member,
     )
-    audit_as(member, "key.created", organization=group.organization, target=key)
+    audit_as(member, "key.created", organization=organization, target=key)
     return key, text.text
 
 

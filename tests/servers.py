@@ -4,6 +4,7 @@ They are started before Django reads its settings, which take everything from th
 the run over processes, each has servers of its own.
 """
 
+import importlib
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project import environment
-from gateway_project.embedded import places, prepare
+from gateway_project.embedded import places, prepare, web
 from gateway_project.embedded.child import Child
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in environment.generate_secrets().items():
         os.environ.setdefault(name, value)
     start_servers(folder, children=config.stash[CHILDREN])
+    importlib.import_module(web.FIRST)
     django.setup()
     prepare.collect_static()  # pages ask the manifest for the names of their files
 
@@ -82,9 +84,16 @@ def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBl
 
 @pytest.fixture
 def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The database without a wrapping transaction: other processes see every row. Nothing is flushed."""
+    """The database without a wrapping transaction: other processes see every row. Nothing is flushed.
+
+    The connection stays for the next test, unless this one has left it inside a transaction or broken.
+    """
     from django.db import connections
 
     with django_db_blocker.unblock():
         yield
-        connections.close_all()
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block:
+                connection.close()
+            else:
+                connection.close_if_unusable_or_obsolete()
