@@ -76,19 +76,30 @@ def changes_of_move(group: Group, to: Group, by: Actor) -> list[Consequence]:
 def refuse_escape(group: Group, to: Group, by: Actor) -> None:
     """Leaving a place ends its policies for the group as taking them off would, so it needs the same permission there.
 
-    Raises Refused.
+    A default of a group above both places ends, too, where the new place has one of its own: but whoever manages guardrails
+    at the group could put one there that takes its place, without any move. Raises Refused.
     """
-    left, _ = left_and_joined(group, to)
-    foreign = [node for node in left if not by.can(Permission.MANAGE_GUARDRAILS, node)]
+    old, new = [*group.path()[:-1], group], [*to.path(), group]
+    foreign = {node.pk for node in old if not by.can(Permission.MANAGE_GUARDRAILS, node)}
     if not foreign:
         return
-    found = Binding.objects.filter(group__in=foreign).select_related("policy", "group").order_by("group__level", "pk").first()
-    if found is not None and found.group is not None:
-        raise Refused(
-            f"In {to}, {group} would no longer be governed by “{found.policy}” of {found.group}. Only who may manage"
-            f" guardrails at {found.group} can move it out.",
-            field="to",
-        )
+    here = Binding.objects.filter(group__in={node.pk for node in (*old, *new)}).select_related("policy", "group")
+    bindings = list(here.order_by("group__level", "pk"))
+    left = foreign.difference(node.pk for node in new)
+    replaced = set() if by.can(Permission.MANAGE_GUARDRAILS, group) else _replaced(bindings, old, new)
+    for found in bindings:
+        if found.group_id in left or (found.group_id in foreign and found.pk in replaced):
+            raise Refused(
+                f"In {to}, {group} would no longer be governed by “{found.policy}” of {found.group}. Only who may manage"
+                f" guardrails at {found.group} can move it out.",
+                field="to",
+            )
+
+
+def _replaced(bindings: Sequence[Binding], old: Sequence[Group], new: Sequence[Group]) -> set[int]:
+    """Defaults that count on the old path and not on the new one."""
+    reaches = (Reach.MEMBERS, Reach.KEYS)
+    return {one.pk for reach in reaches for one in nearest(bindings, old, reach) if one not in nearest(bindings, new, reach)}
 
 
 def _bound(group: Group, above: Sequence[Group], *, now: datetime) -> tuple[list[Bound], list[Bound]]:

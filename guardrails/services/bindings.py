@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from guardrails.models import Binding, Policy
-from guardrails.services.policies import maker_of
+from guardrails.services.policies import governed_last, maker_of
 from guardrails.subjects import Subject, column_of, nodes_of
 from orgs.actor import Actor
 from orgs.audit import Value, audit
@@ -74,17 +74,24 @@ def _refuse_unfit(policy: Policy, subject: Subject, reach: str, *, by: Actor) ->
 def _refuse_from_beside(policy: Policy, subject: Subject, *, by: Actor) -> None:
     """What governs nobody is bound where its maker stands above, or by who stands above its maker.
 
-    Whoever binds it first has the say over it from then on, so somebody beside would take it from its maker. Raises Refused.
+    Whoever binds it first has the say over it from then on, so somebody beside would take it from its maker; and where its
+    maker manages guardrails no more, from the place that it governed last. Raises Refused.
     """
-    maker = None if policy.bindings.exists() else maker_of(policy)
-    if maker is None or maker == by.user:
+    if policy.bindings.exists():
         return
-    makers = Actor.load(maker, organization=by.organization)
-    scope = makers.scope(Permission.MANAGE_GUARDRAILS)
-    nodes = nodes_of(subject, organization=by.organization)
-    if all(by.can(Permission.MANAGE_GUARDRAILS, node) for node in scope):
+    maker = maker_of(policy)
+    if maker is not None and maker == by.user:
         return
-    if not all(makers.can(Permission.MANAGE_GUARDRAILS, node) for node in nodes):
+    makers = Actor.load(maker, organization=by.organization) if maker else None
+    scope = list(makers.scope(Permission.MANAGE_GUARDRAILS)) if makers else []
+    if all(by.can(Permission.MANAGE_GUARDRAILS, node) for node in scope or [governed_last(policy)]):
+        return
+    if makers is None or not scope:
+        raise Refused(
+            f"“{policy}” governs nobody, and who made it manages no guardrails any more. Whoever manages those of"
+            f" {governed_last(policy)} may bind it. Copy it, and bind the copy."
+        )
+    if not all(makers.can(Permission.MANAGE_GUARDRAILS, node) for node in nodes_of(subject, organization=by.organization)):
         raise Refused(f"“{policy}” governs nobody yet and was made by {maker}, for another place. Copy it, and bind the copy.")
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 from guardrails import entries
 from guardrails.models import Limit, Policy, Rule
 from guardrails.subjects import nodes_governed
-from orgs.actor import Actor
+from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
-from orgs.models import AuditEvent, Organization, User
+from orgs.models import AuditEvent, Group, Organization, User
 from orgs.permissions import Permission
 from orgs.services.changes import NAME_LENGTH, changing, clean_name
 
@@ -174,6 +174,15 @@ def maker_of(policy: Policy) -> User | None:
     )
     event = made.select_related("actor").first()
     return event.actor if event else None
+
+
+def governed_last(policy: Policy) -> Group:
+    """Of one that governs nobody: the group of what it was bound to last, by the audit trail; else the root."""
+    bound = AuditEvent.objects.filter(
+        organization=policy.organization_id, object_type="policy", object_id=str(policy.pk), action__startswith="policy."
+    )
+    event = bound.filter(group__isnull=False).select_related(LINEAGE).order_by("-pk").first()
+    return event.group if event and event.group else policy.organization.root
 
 
 def write_limits(policy: Policy, specs: list[LimitSpec]) -> None:

@@ -6,9 +6,11 @@ from guardrails.models import Binding, Policy
 from guardrails.services.bindings import bind, unbind
 from guardrails.services.key_limits import set_key_limits
 from guardrails.services.policies import LimitSpec, copy_policy, create_policy
+from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent
 from orgs.permissions import RoleName
+from orgs.services.departures import remove_member
 from orgs.services.keys import revoke_key
 from orgs.services.members import add_member, grant_role, revoke_role
 from tests.actors import World
@@ -62,11 +64,31 @@ def test_what_governs_nobody_goes_up_and_down_the_tree(world: World, maker: str,
         unbind(binding, by=world.actor(binder))
 
 
-def test_what_was_made_by_somebody_who_is_no_admin_any_more_waits_for_nobody(world: World) -> None:
+@pytest.mark.parametrize("gone", ["role", "member", "command"])
+def test_what_was_made_by_nobody_who_is_an_admin_still_goes_to_no_place_beside(world: World, gone: str) -> None:
+    """Where it never governed anything, only whoever manages guardrails of the whole organisation may say what it is for."""
+    alice = world.actor("alice")
+    grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=alice)
+    maker = Actor.of_command("org apply", organization=world.acme) if gone == "command" else world.actor("sam")
+    policy = create_policy(world.acme, name="Left", limits=[], by=maker)
+    if gone == "role":
+        revoke_role(world.sam.grants.get(), by=world.actor("lena"))
+    if gone == "member":
+        remove_member(world.sam.memberships.get(organization=world.acme), by=world.actor("lena"))
+    for name, where in (("noah", world.field), ("lena", world.gateway)):
+        with pytest.raises(Refused, match=f"manages no guardrails any more.* of {world.acme.name} may bind it"):
+            bind(policy, subject=where, by=world.actor(name))
+    assert bind(policy, subject=world.field, by=alice).group == world.field
+
+
+def test_what_its_maker_left_unbound_stays_with_the_place_that_it_governed_last(world: World) -> None:
     policy = made(world, by="sam")
-    revoke_role(world.sam.grants.get(), by=world.actor("lena"))
     grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=world.actor("alice"))
-    assert bind(policy, subject=world.field, by=world.actor("noah")).group == world.field
+    unbind(bind(policy, subject=world.gateway, by=world.actor("sam")), by=world.actor("sam"))
+    revoke_role(world.sam.grants.get(), by=world.actor("lena"))
+    with pytest.raises(Refused, match="Whoever manages those of gateway may bind it"):
+        bind(policy, subject=world.field, by=world.actor("noah"))
+    assert bind(policy, subject=world.platform, by=world.actor("lena")).group == world.platform
 
 
 def test_a_keys_own_policy_binds_nothing_else(world: World) -> None:
