@@ -14,4 +14,7 @@ def count(value: object) -> int | None:
 
 
 def first_count(*values: object) -> int:
-    return next((number for value in values if (number := count(value)) is not None), 0)
+    for value in values:
+        if (number := count(value)) is not None:
+            return number
+    return 0

@@ -49,7 +49,10 @@ class DeltaReader:
         return Frame(raw, self.all_finished, deltas=deltas)
 
     def _count(self, delta: Delta) -> None:
-        match delta:
+        match delta:  # the most frequent first: each pattern is a step
+            case TextDelta() | ThinkingDelta() | RefusalDelta():
+                self.text_length += len(delta.text)
+                self.has_output |= bool(delta.text)
             case Finished():
                 self._finish[delta.choice] = delta.finish_reason
             case ToolStarted():
@@ -59,9 +62,6 @@ class DeltaReader:
                 self.text_length += len(delta.arguments)
             case SignatureDelta():
                 self.has_output |= delta.redacted is not None
-            case TextDelta(text) | RefusalDelta(text) | ThinkingDelta(text):
-                self.text_length += len(text)
-                self.has_output |= bool(text)
 
     def _failed(self, raw: bytes, error: AttemptFailed) -> Frame:
         return Frame(raw, self.all_finished, error=error)

@@ -8,7 +8,7 @@ Source: google-genai 3.6 types; https://ai.google.dev/api/generate-content
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -105,7 +105,7 @@ def _messages(conversation: Conversation, *, generation: int) -> tuple[list[Json
             system += [{"text": part.text} for part in message.parts if isinstance(part, Text) and part.text]
             continue
         role = "model" if message.role == "assistant" else "user"
-        parts = list(_parts(message, names))
+        parts = _parts(message, names)
         if role == "model" and generation >= 3:
             _sign(parts)
         if contents and contents[-1]["role"] == role:
@@ -118,31 +118,35 @@ def _messages(conversation: Conversation, *, generation: int) -> tuple[list[Json
     return system, contents
 
 
-def _parts(message: Message, names: dict[str, str]) -> Iterator[Json]:
+def _parts(message: Message, names: dict[str, str]) -> list[Json]:
     """Results of tools come first: Gemini counts them against the calls of the turn before."""
+    results: list[Json] = []
+    others: list[Json] = []
     for part in message.parts:
-        if isinstance(part, ToolResult):
-            yield _response(part, names)
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            yield from (_part(shown) for shown in part.parts if not isinstance(shown, Text))
-        elif not isinstance(part, Thinking) and not (isinstance(part, Text) and not part.text):
-            yield _part(part)
+        if isinstance(part, Text):
+            if part.text:
+                others.append({"text": part.text})
+        elif isinstance(part, ToolResult):
+            results.append(_response(part, names))
+            others += [_part(shown) for shown in part.parts if not isinstance(shown, Text)]
+        elif not isinstance(part, Thinking):
+            others.append(_part(part))
+    return results + others
 
 
 def _part(part: Part) -> Json:
-    match part:
-        case Text(text) | Refusal(text):
-            return {"text": text}
+    match part:  # the most frequent first: each pattern is a step
+        case ToolUse():
+            call = {"id": part.id, "name": part.name, "args": tool_arguments.as_object(part)}
+            return {"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})
+        case Text() | Refusal():
+            return {"text": part.text}
         case Image():
             return _media(part.data, part.url, part.media_type or "image/png")
         case Audio():
             return _media(part.data, None, f"audio/{part.format}")
         case File(file_id=None):
             return _media(part.data, part.url, part.media_type or "application/pdf")
-        case ToolUse():
-            call = {"id": part.id, "name": part.name, "args": tool_arguments.as_object(part)}
-            return {"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})
     raise BadRequest("A file that is named by its id cannot go to this model's provider: send its content.", param="messages")
 
 
@@ -157,7 +161,7 @@ def _media(data: str | None, url: str | None, media_type: str) -> Json:
 def _response(result: ToolResult, names: dict[str, str]) -> Json:
     if result.tool_use_id not in names:
         raise BadRequest("A tool's result answers no tool call of this conversation.", param="messages")
-    text = "\n".join(part.text for part in result.parts if isinstance(part, Text))
+    text = "\n".join([part.text for part in result.parts if isinstance(part, Text)])
     said = {"error" if result.is_error else "output": text}
     return {"functionResponse": {"id": result.tool_use_id, "name": names[result.tool_use_id], "response": said}}
 

@@ -5,7 +5,6 @@ too. The stream has no last word: it is over when the connection is. Usage comes
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -157,30 +156,32 @@ class _Deltas:
     def __init__(self) -> None:
         self._calls: Counter[int] = Counter()
 
-    def of(self, event: _Event) -> Iterator[Delta]:
+    def of(self, event: _Event) -> list[Delta]:
+        found: list[Delta] = []
         for candidate in event.candidates or ():
-            yield from self._of_candidate(candidate)
+            self._add(candidate, found)
         if event.prompt_feedback and event.prompt_feedback.block_reason and not event.candidates:
-            yield Finished(CONTENT_FILTER)
+            found.append(Finished(CONTENT_FILTER))
+        return found
 
-    def _of_candidate(self, candidate: _Candidate) -> Iterator[Delta]:
+    def _add(self, candidate: _Candidate, to: list[Delta]) -> None:
         at = candidate.index
         for part in (candidate.content.parts if candidate.content else None) or ():
-            yield from self._of_part(part, at)
+            if part.text:
+                to.append(ThinkingDelta(part.text, at) if part.thought else TextDelta(part.text, at))
+            if part.function_call is not None:
+                to += self._called(part.function_call, part.thought_signature, at)
         if candidate.logprobs_result and candidate.logprobs_result.chosen_candidates:
-            yield LogprobsDelta(_logprobs(candidate.logprobs_result), at)
+            to.append(LogprobsDelta(_logprobs(candidate.logprobs_result), at))
         if candidate.finish_reason:
             otherwise = TOOL_CALLS if self._calls[at] else STOP
-            yield Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at)
+            to.append(Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at))
 
-    def _of_part(self, part: _Part, choice: int) -> Iterator[Delta]:
-        if part.text:
-            yield ThinkingDelta(part.text, choice) if part.thought else TextDelta(part.text, choice)
-        if (call := part.function_call) is not None:
-            index = self._calls[choice]
-            self._calls[choice] += 1
-            yield ToolStarted(index, call.id or new_tool_id(), call.name, part.thought_signature, choice)
-            yield ToolDelta(index, tool_arguments.as_text(call.args), choice)
+    def _called(self, call: _FunctionCall, signature: str | None, choice: int) -> tuple[Delta, Delta]:
+        index = self._calls[choice]
+        self._calls[choice] += 1
+        started = ToolStarted(index, call.id or new_tool_id(), call.name, signature, choice)
+        return started, ToolDelta(index, tool_arguments.as_text(call.args), choice)
 
 
 def _logprobs(given: _Logprobs) -> Raw:
@@ -237,7 +238,9 @@ def _less_cached(given: _UsageMetadata, modality: str) -> int:
 
 
 def _of_modality(details: list[_Modality] | None, modality: str) -> int:
-    return sum(first_count(part.token_count) for part in details or () if part.modality == modality)
+    if not details:  # nearly always
+        return 0
+    return sum(first_count(part.token_count) for part in details if part.modality == modality)
 
 
 # --- streams -----------------------------------------------------------------------------------

@@ -184,20 +184,21 @@ def _system(given: str | list[_Block] | None) -> Iterator[Message]:
 
 def _messages(messages: list[_Message]) -> Iterator[Message]:
     for at, message in enumerate(messages):
-        parts = list(_parts(message.content, f"messages[{at}].content"))
-        if message.role != "user":
+        parts = _parts(message.content, f"messages[{at}].content")
+        if message.role != "user" or (len(parts) == 1 and not isinstance(parts[0], ToolResult)):
             yield Message(message.role, tuple(parts))
             continue
         for is_result, run in groupby(parts, key=lambda part: isinstance(part, ToolResult)):
             yield Message("tool" if is_result else "user", tuple(run))
 
 
-def _parts(content: str | list[_Block], path: str) -> Iterator[Part]:
+def _parts(content: str | list[_Block], path: str) -> list[Part]:
     if isinstance(content, str):
-        yield Text(content)
-        return
+        return [Text(content)]
+    parts: list[Part] = []
     for at, block in enumerate(content):
-        yield from _part(block, f"{path}[{at}]")
+        parts.extend(_part(block, f"{path}[{at}]"))
+    return parts
 
 
 def _part(block: _Block, path: str) -> Iterator[Part]:

@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable
 
 _SUSPECT = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
+# Whole pairs, lone halves, and escaped backslashes, after which a `u` begins no escape. Other escapes need no look.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|\\)")
 
 
 def suspected(json: bytes) -> bool:
@@ -25,4 +24,4 @@ def replace_halves(json: bytes, replacement: Callable[[bytes], bytes]) -> bytes:
 
 def readable(json: bytes) -> bytes:
     """The same JSON with each lone half replaced by U+FFFD: for reading only, never for passing on."""
-    return replace_halves(json, lambda _: rb"\ufffd")
+    return replace_halves(json, lambda _: rb"\ufffd") if suspected(json) else json
