@@ -134,7 +134,7 @@ async def admit(
             case b"OK":
                 return _admitted(limits, call_id, amount, reply, f"{tokens}|{record}", own_only=own_only)
             case b"REFUSED":
-                return Refused(limits.judged[reply[1] - 1], int(reply[2]), int(reply[3]), int(reply[4]), int(reply[5]))
+                return _refused(limits.judged[reply[1] - 1], used=int(reply[2]), held=int(reply[3]), at_ms=int(reply[4]), retry_ms=int(reply[5]))
             case b"DEGRADE":
                 return Degrade(limits.judged[reply[1] - 1])
             case b"COLD":
@@ -245,6 +245,11 @@ def _admission_keys(limits: Limits, call_id: UUID) -> list[str | bytes]:
         *limits.rate_keys,
         dirty_key,
     ]
+
+
+def _refused(limit: Limit, *, used: int, held: int, at_ms: int, retry_ms: int) -> Refused:
+    """A day's number of calls is free again when the limit's time is over; of minutes and running calls the script knows."""
+    return Refused(limit, used, held, at_ms, limit.until_ms - at_ms if limit.kind == "rpd" else retry_ms)
 
 
 def _admitted(limits: Limits, call_id: UUID, asked: int, reply: list[Any], record: str, *, own_only: bool) -> Admitted:

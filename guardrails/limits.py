@@ -23,6 +23,8 @@ Kind = Literal["budget", "rpm", "tpm", "rpd", "parallel", "max_tokens"]
 # What the scripts call the kinds that they judge; a budget that counts calls on own provider keys is a kind of its own there.
 LETTERS = {"budget": "b", "rpm": "r", "tpm": "t", "rpd": "d", "parallel": "p"}
 WIDE_BUDGET = "w"
+# With a limit from here on sums are taken in two limbs there: five amounts might exceed what a double holds exactly.
+LARGE = 4 * 10**15
 RATES = ("rpm", "tpm")
 WINDOW_WORDS = {
     "day": "today",
@@ -102,7 +104,7 @@ class Limits(msgspec.Struct, frozen=True):
             ("counter_keys", tuple(key.encode() for key in names)),
             ("rate_keys", tuple(key.encode() for key in rates)),
             ("counted", "|".join(positions)),
-            ("packed", _packed(judged, len(self.subjects))),
+            ("packed", b"".join(map(msgspec.msgpack.encode, script_words(judged, len(self.subjects))))),
         ):
             msgspec.structs.force_setattr(self, name, value)
 
@@ -117,33 +119,38 @@ class Limits(msgspec.Struct, frozen=True):
         return any(0 < limit.until_ms <= now_ms for limit in self.limits)
 
 
-def _packed(judged: Sequence[Limit], subjects: int) -> bytes:
-    """The limits as lua/admit.lua reads them, with the names of the fields that each subject's windows are kept in."""
-    windows: list[list[str]] = [[] for _ in range(subjects)]
-    words = [word for limit in judged for word in _words(limit, windows[limit.subject])]
-    return msgspec.msgpack.encode((words, windows))
+def script_words(judged: Sequence[Limit], subjects: int) -> list[str | int | bool]:
+    """The limits as lua/admit.lua reads them, with the names of the fields that each of so many subjects counts them in."""
+    changing = [limit for limit in judged if limit.until_ms]
+    starts = max((limit.starts_ms for limit in changing), default=0)
+    ends = min((limit.until_ms for limit in changing), default=0)
+    large = any(abs(limit.value) >= LARGE for limit in judged)
+    fields: list[list[str]] = [[] for _ in range(subjects)]
+    words = [word for limit in judged for word in _words(limit, fields[limit.subject], large=large)]
+    names = [word for of_one in fields for word in (len(of_one), *of_one)]
+    return [starts, ends, large, len(judged), *words, *names]
 
 
-def _words(limit: Limit, windows: list[str]) -> tuple[str | int, ...]:
-    fields = _fields(limit)
-    if fields and fields[0] not in windows:
-        windows += fields
+def _words(limit: Limit, fields: list[str], *, large: bool) -> tuple[str | int | bool, ...]:
+    counted = _fields(limit)
+    if counted and counted[0] not in fields:
+        fields += counted
+    amount = str if large and limit.kind == "budget" else int
     return (
         WIDE_BUDGET if limit.counts_byok else LETTERS[limit.kind],
         limit.subject + 1,
-        # Text where it may be wider than a double is exact.
-        str(limit.value) if limit.kind == "budget" else limit.value,
-        limit.starts_ms,
-        limit.until_ms,
-        "" if limit.keep is None else str(limit.value - limit.keep),
-        windows.index(fields[0]) + 1 if fields else 0,
+        amount(limit.value),
+        False if limit.keep is None else amount(limit.value - limit.keep),
+        fields.index(counted[0]) + 1 if counted else 0,
     )
 
 
 def _fields(limit: Limit) -> tuple[str, ...]:
-    """Of the subject's counter (lua/load.lua): what a budget's window began with, or how many calls a day has seen."""
+    """Of the subject's counter (lua/load.lua): what a budget's window began with, how many calls a day has seen or run now."""
     if limit.kind == "rpd":
         return (f"q:{limit.starts_ms}",)
+    if limit.kind == "parallel":
+        return ("live",)
     if limit.kind == "budget" and limit.starts_ms:
         return (f"b:{limit.starts_ms}", f"o:{limit.starts_ms}")
     return ()

@@ -7,12 +7,12 @@
 --       7 tokens to reserve, 8 '1' where the call may be sent to a cheaper model instead
 --       9 the rest of the record to keep with the hold (guardrails/counters.py), 10 time limit of a transaction in seconds, 11 S = number of subjects,
 --       12 '1' where the call can only be served on the organisation's own provider keys: then budgets of kind b are not asked
---       13 MessagePack of two arrays. The limits, flat, 7 words each, most specific first: kind
+--       13 MessagePack, one word after another. Start and end of the time that all limits hold for (ms; end 0 = no bound), whether an
+--          amount among them is large (below), how many limits there are, then 5 words for each, most specific first: kind
 --          (b budget, w budget that counts calls on own provider keys as well, r requests and t tokens per minute, d requests per day, p parallel calls),
---          subject number, value (text for a budget), start and end of the time it holds for (ms; 0 = no bound),
---          what of a budget may be used with this call ('' = all), else it is sent to a cheaper model,
---          position of its window among the fields of its subject (0 = none). And for each subject the names of these fields:
---          of a budget's window two (b: and o:, lua/load.lua), of a day one (q:)
+--          subject number, value, what of a budget may be used with this call (false = all), else it is sent to a cheaper model,
+--          position of what it counts among the fields of its subject (0 = none). Then for each subject how many fields these are, and their names:
+--          of a budget's window two (b: and o:, lua/load.lua), of a day one (q:), of parallel calls one (live)
 -- Replies
 --   {'GENERATION'}             the server is new, empty or behind: what it counted is worth nothing
 --   {'STALE'}                  compiled under another epoch, or a change was made and never announced
@@ -24,19 +24,24 @@
 --   {'OK', now, amount, n, left, rn, rleft, tn, tleft}   n/left: tightest budget and what is left of it,
 --                              rn/rleft and tn/tleft: tightest rate of requests and of tokens; 0 where there is none
 --
--- Numbers of Lua are doubles, exact to 2^53 only: amounts travel as text, and sums of larger ones are taken
--- in two limbs of nine digits.
+-- Numbers of Lua are doubles, exact to 2^53 only: amounts travel as text, and where any of them is large, of more than
+-- 15 digits, sums are taken in two limbs of nine digits.
 local EXACT = 4503599627370496
 local LIMB = 1000000000
-local WORDS = 7
+local DIGITS = 15
+local FIRST, WORDS = 5, 5
 local call, worst, least, tokens = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local asked = tonumber(worst)
 local may_degrade, record = ARGV[8] == '1', ARGV[9]
 local subjects = tonumber(ARGV[11])
 local own_only = ARGV[12] == '1'
-local limits, windows = unpack(cmsgpack.unpack(ARGV[13]))
+-- One table of its final size: one of many tables, or one that grows, takes as long as half of the judging.
+local limits = {cmsgpack.unpack(ARGV[13])}
+local starts, ends, large = limits[1], limits[2], limits[3] or #worst > DIGITS
+local last = FIRST - 1 + limits[4] * WORDS
 
 local function limbs(text)
+    if type(text) == 'number' then text = string.format('%.0f', text) end
     local negative = string.sub(text, 1, 1) == '-'
     if negative then text = string.sub(text, 2) end
     local high = tonumber(string.sub(text, 1, -10)) or 0
@@ -55,10 +60,8 @@ local function limbs_left(limit, baseline, spent, held, amount)
 end
 
 -- limit + baseline - spent - held - amount. The sign is always right, the value exact below 2^52.
-local most = EXACT / 8
 local function headroom(limit, baseline, spent, held, amount)
-    local a, b, c, d, e = tonumber(limit), tonumber(baseline), tonumber(spent), tonumber(held), tonumber(amount)
-    if a < most and b < most and c < most and d < most and e < most then return a + b - c - d - e end
+    if not large then return limit + baseline - spent - held - amount end
     local high, low = limbs_left(limit, baseline, spent, held, amount)
     return high * LIMB + low
 end
@@ -74,9 +77,10 @@ local function exact(limit, baseline, spent, held, amount)
     return string.format('%s%.0f%09.0f', sign, high + carry, low - carry * LIMB)
 end
 
-local known = redis.call('MGET', KEYS[1], KEYS[2])
+local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[4])
 if known[2] ~= ARGV[2] .. ':' .. ARGV[3] then return {'GENERATION'} end
 if known[1] ~= ARGV[1] then return {'STALE'} end
+if known[3] then return {'CLOSED'} end
 
 local clock = redis.call('TIME')
 local second = tonumber(clock[1])
@@ -86,19 +90,30 @@ for _, marked in ipairs(redis.call('HVALS', KEYS[#KEYS])) do
     if second - tonumber(marked) > tonumber(ARGV[10]) then return {'STALE'} end
 end
 
--- The command may come twice (a connection lost after it was sent), or after its caller gave up.
-local again = redis.call('HGET', KEYS[3], call)
-if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0, 0, 0} end
-if redis.call('EXISTS', KEYS[4]) == 1 then return {'CLOSED'} end
+-- The command may come twice (a connection lost after it was sent), or after its caller gave up: what holds already is
+-- answered with its hold, whatever would be said of it now.
+local function unless_held(reply)
+    local again = redis.call('HGET', KEYS[3], call)
+    if again then return {'OK', now, string.match(again, '^(%d+)|'), 0, '0', 0, 0, 0, 0} end
+    return reply
+end
 
--- Everything a subject counts comes in one read: five figures, then those of its windows.
-local SPENT, HELD, LIVE, OWN, HELD_OWN, FIGURES = 1, 2, 3, 4, 5, 5
-local cold, counted = {}, {}
+if ends > 0 and (now >= ends or now < starts) then return unless_held({'ROLLED', now}) end
+
+-- Everything a subject counts comes in one read: four figures, then those of its windows.
+local SPENT, HELD, OWN, HELD_OWN, FIGURES = 1, 2, 3, 4, 4
+local cold, counted, names = {}, {}, {}
+local at = last + 1
 for i = 1, subjects do
-    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'live', 'own', 'held_own', unpack(windows[i]))
+    local fields = limits[at]
+    local counter = redis.call('HMGET', KEYS[4 + i], 'spent', 'held', 'own', 'held_own', unpack(limits, at + 1, at + fields))
     if not counter[SPENT] then cold[i] = true end
-    for figure = HELD, HELD_OWN do counter[figure] = counter[figure] or '0' end
-    counted[i] = counter
+    for figure = 1, FIGURES + fields do
+        local amount = counter[figure]
+        if amount and #amount > DIGITS then large = true end
+    end
+    counted[i], names[i] = counter, at
+    at = at + 1 + fields
 end
 
 local function rates(subject) return KEYS[4 + subjects + subject] end
@@ -133,14 +148,6 @@ local function recent(subject)
     return seen[subject]
 end
 
--- Counts one request, or so many tokens, of a subject in this second.
-local function count(subject, prefix, amount, sum, bucket, before)
-    local key = rates(subject)
-    redis.call('HSET', key, prefix .. second, tonumber(bucket or '0') + amount, prefix .. 'sum', sum + amount)
-    if not before then redis.call('HSET', key, prefix .. 'pruned', second - 60) end
-    if not bucket then redis.call('EXPIRE', key, 130) end
-end
-
 -- How long until so much has left the last minute.
 local function wait(key, prefix, excess)
     for s = second - 59, second do
@@ -155,136 +162,145 @@ end
 
 local tightest, left, tightest_rate, rate_left, tightest_tokens, tokens_left = 0, 0, 0, 0, 0, 0
 local refused, refused_left, refused_rate, degrade
-local rated, tokened, lived, daily = {}, {}, {}, {}
-
-local judge = {}
-function judge.r(number, subject, value)
-    local room = value - recent(subject)[1]
-    rated[subject] = true
-    if tightest_rate == 0 or room < rate_left then tightest_rate, rate_left = number, room end
-    return room >= 1
-end
-function judge.t(number, subject, value)
-    local room = value - recent(subject)[2]
-    tokened[subject] = true
-    if tightest_tokens == 0 or room < tokens_left then tightest_tokens, tokens_left = number, room end
-    return room >= tokens
-end
-function judge.p(number, subject, value)
-    lived[subject] = true
-    return tonumber(counted[subject][LIVE]) < value
-end
-function judge.d(number, subject, value, window)
-    local today = counted[subject][FIGURES + window]
-    if not today then
-        cold[subject] = true
-        return true
-    end
-    daily[subject] = windows[subject][window]
-    return tonumber(today) < value
-end
+local rated, tokened, tallied = {}, {}, {d = {}, p = {}}
 
 -- What a budget counts as its baseline, as spent and as held; nil where its window is not loaded.
 -- One that counts calls on own keys counts everything; any other leaves out what they cost and hold.
 local function budget(subject, window, counts_own)
     local counter = counted[subject]
-    local baseline, own_baseline = '0', '0'
+    local baseline, own_baseline = 0, '0'
     if window > 0 then baseline, own_baseline = counter[FIGURES + window], counter[FIGURES + window + 1] or '0' end
     if not baseline or not counter[SPENT] then return nil end
-    local spent, held, own, held_own = counter[SPENT], counter[HELD], counter[OWN], counter[HELD_OWN]
+    local spent, held, own, held_own = counter[SPENT], counter[HELD] or '0', counter[OWN] or '0', counter[HELD_OWN] or '0'
     if not counts_own then
-        if held_own ~= '0' then held = exact(held, '0', held_own, '0', '0') end
+        if held_own ~= '0' then held = exact(held, 0, held_own, 0, 0) end
     elseif own ~= '0' or own_baseline ~= '0' then
-        baseline = exact(baseline, own_baseline, '0', '0', '0')
-        spent = exact(spent, own, '0', '0', '0')
+        baseline = exact(baseline, own_baseline, 0, 0, 0)
+        spent = exact(spent, own, 0, 0, 0)
     end
     return baseline, spent, held
 end
 
-local function judge_budget(number, subject, value, window, near, counts_own)
+local function judge_budget(number, subject, value, near, window, counts_own)
     local baseline, spent, held = budget(subject, window, counts_own)
     if not baseline then
         cold[subject] = true
         return
     end
     if own_only and not counts_own then return end
-    local room = headroom(value, baseline, spent, held, '0')
+    local room = headroom(value, baseline, spent, held, 0)
     if tightest == 0 or room < left then tightest, left = number, room end
     -- The budget with least room triggers first; on a tie the most specific, which comes first.
     local short = room < asked
     if room > EXACT then short = headroom(value, baseline, spent, held, worst) < 0 end
     if short and (not refused or room < refused_left) then refused, refused_left = number, room end
-    if near ~= '' and not degrade then
-        if headroom(near, baseline, spent, held, worst) < 0 then degrade = number end
+    if near and not degrade and headroom(near, baseline, spent, held, worst) < 0 then degrade = number end
+end
+
+-- What a day or the calls running have counted; nil where it is not loaded. Nobody loads what is running now.
+local function so_far(subject, kind, window)
+    local number = counted[subject][FIGURES + window]
+    if not number and kind == 'p' then return 0 end
+    return number and tonumber(number)
+end
+
+-- Whether a limit that is no budget has room for this call.
+local function has_room(number, kind, subject, value, window)
+    if kind == 'r' then
+        local room = value - recent(subject)[1]
+        rated[subject] = true
+        if tightest_rate == 0 or room < rate_left then tightest_rate, rate_left = number, room end
+        return room >= 1
+    elseif kind == 't' then
+        local room = value - recent(subject)[2]
+        tokened[subject] = true
+        if tightest_tokens == 0 or room < tokens_left then tightest_tokens, tokens_left = number, room end
+        return room >= tokens
     end
+    local so_many = so_far(subject, kind, window)
+    if not so_many then
+        cold[subject] = true
+        return true
+    end
+    tallied[kind][subject] = limits[names[subject] + window]
+    return so_many < value
 end
 
 local number = 0
-for at = 1, #limits, WORDS do
+for at = FIRST, last, WORDS do
     number = number + 1
-    local kind, subject, value, ends, window = limits[at], limits[at + 1], limits[at + 2], limits[at + 4], limits[at + 6]
-    if ends > 0 and (now >= ends or now < limits[at + 3]) then return {'ROLLED', now} end
+    local kind, subject, value, near, window = limits[at], limits[at + 1], limits[at + 2], limits[at + 3], limits[at + 4]
     if kind == 'b' or kind == 'w' then
-        judge_budget(number, subject, value, window, limits[at + 5], kind == 'w')
-    elseif not judge[kind](number, subject, value, window) and not refused_rate then
+        judge_budget(number, subject, value, near, window, kind == 'w')
+    elseif not has_room(number, kind, subject, value, window) and not refused_rate then
         refused_rate = number
     end
 end
 if next(cold) then
     local reply = {'COLD'}
     for subject in pairs(cold) do reply[#reply + 1] = subject end
-    return reply
+    return unless_held(reply)
 end
-if degrade and may_degrade then return {'DEGRADE', degrade} end
+if degrade and may_degrade then return unless_held({'DEGRADE', degrade}) end
 
-local function word(limit, which) return limits[1 + (limit - 1) * WORDS + which] end
-
-local function budget_of(limit) return budget(word(limit, 1), word(limit, 6), word(limit, 0) == 'w') end
+-- Kind, subject, value and position of a limit.
+local function words_of(limit)
+    local at = FIRST + (limit - 1) * WORDS
+    return limits[at], limits[at + 1], limits[at + 2], limits[at + 4]
+end
 
 -- What is left of a budget after an amount.
 local function remaining(limit, after)
-    local baseline, spent, held = budget_of(limit)
-    return exact(word(limit, 2), baseline, spent, held, after)
+    local kind, subject, value, window = words_of(limit)
+    local baseline, spent, held = budget(subject, window, kind == 'w')
+    return exact(value, baseline, spent, held, after)
 end
 
 if refused and least ~= '' and refused_left >= tonumber(least) then
-    worst, refused = remaining(refused, '0'), nil
+    worst, refused = remaining(refused, 0), nil
 end
 if refused then
-    local baseline, spent, held = budget_of(refused)
-    return {'REFUSED', refused, exact(spent, '0', baseline, '0', '0'), held, now, 0}
+    local kind, subject, _, window = words_of(refused)
+    local baseline, spent, held = budget(subject, window, kind == 'w')
+    return unless_held({'REFUSED', refused, exact(spent, 0, baseline, 0, 0), held, now, 0})
 end
 if refused_rate then
-    local kind, subject, value = word(refused_rate, 0), word(refused_rate, 1), word(refused_rate, 2)
-    local used, retry = 0, 1000
+    local kind, subject, value, window = words_of(refused_rate)
+    local used, retry = 0, 0
     if kind == 'r' then
         used = recent(subject)[1]
         retry = wait(rates(subject), '', used + 1 - value)
     elseif kind == 't' then
         used = recent(subject)[2]
         retry = wait(rates(subject), 't', used + tokens - value)
-    elseif kind == 'd' then
-        used = tonumber(counted[subject][FIGURES + word(refused_rate, 6)])
-        retry = word(refused_rate, 4) - now
     else
-        used = tonumber(counted[subject][LIVE])
+        used = so_far(subject, kind, window)
+        if kind == 'p' then retry = 1000 end
     end
-    return {'REFUSED', refused_rate, string.format('%.0f', used), '0', now, retry}
+    return unless_held({'REFUSED', refused_rate, string.format('%.0f', used), '0', now, retry})
 end
 
 local worst_own = own_only and worst or '0'
+if redis.call('HSETNX', KEYS[3], call, table.concat({worst, worst_own, 'r', now, tokens, record}, '|')) == 0 then return unless_held() end
 for i = 1, subjects do hold(KEYS[4 + i], '', worst, worst_own) end
-for subject in pairs(rated) do
-    local rate = seen[subject]
-    count(subject, '', 1, rate[1], rate[3], rate[5])
+for _, fields in pairs(tallied) do
+    for subject, field in pairs(fields) do redis.call('HINCRBY', KEYS[4 + subject], field, 1) end
 end
-for subject in pairs(tokened) do
-    local rate = seen[subject]
-    count(subject, 't', tokens, rate[2], rate[4], rate[6])
+
+-- Counts one request, or so many tokens, in this second.
+local function count(words, prefix, amount, sum, bucket, before)
+    local at = #words
+    words[at + 1], words[at + 2] = prefix .. second, tonumber(bucket or 0) + amount
+    words[at + 3], words[at + 4] = prefix .. 'sum', sum + amount
+    if not before then words[at + 5], words[at + 6] = prefix .. 'pruned', second - 60 end
 end
-for subject in pairs(lived) do redis.call('HINCRBY', KEYS[4 + subject], 'live', 1) end
-for subject, day in pairs(daily) do redis.call('HINCRBY', KEYS[4 + subject], day, 1) end
-redis.call('HSET', KEYS[3], call, table.concat({worst, worst_own, 'r', now, tokens, record}, '|'))
+for subject, rate in pairs(seen) do
+    local words = {}
+    if rated[subject] then count(words, '', 1, rate[1], rate[3], rate[5]) end
+    if tokened[subject] then count(words, 't', tokens, rate[2], rate[4], rate[6]) end
+    redis.call('HSET', rates(subject), unpack(words))
+    if not (rate[3] or rate[4]) then redis.call('EXPIRE', rates(subject), 130) end
+end
 
 local after = 0
 if tightest > 0 then

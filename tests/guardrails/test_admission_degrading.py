@@ -13,7 +13,8 @@ from tests.coroutines import with_lease
 from tests.guardrails.books import DAY_MS, Books, Desk, budget, limit, now_ms, rpm, settle
 
 BEYOND = 9_100_000 * NANO + 1  # 2^53 nano-dollars are about nine million dollars
-LARGE = [100, 99_999_990_000_000, 100_000_010_000_000, 9_100_000 * NANO, 4 * 10**18]
+# On both sides of where sums are taken otherwise: amounts of 15 digits, limits of 4 · 10^15.
+LARGE = [100, 99_999_990_000_000, 100_000_010_000_000, 10**15, 4 * 10**15 - 1, 4 * 10**15, 9_100_000 * NANO, 4 * 10**18]
 
 
 def rates(desk: Desk) -> Any:

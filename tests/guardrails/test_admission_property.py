@@ -108,8 +108,10 @@ def total(calls: list[Call], sort: str, subject: str) -> int:
 class Admissions(RuleBasedStateMachine):
     loop: asyncio.Runner
 
-    @initialize()
-    def a_new_organisation(self) -> None:
+    @initialize(large=st.booleans())
+    def a_new_organisation(self, large: bool) -> None:
+        # A limit that refuses nothing, so large that all sums are taken in two limbs.
+        self.large = large
         self.organization_id = secrets.randbelow(1 << 40) + (1 << 40)
         self.ledger = Ledger()
         self.running: list[Call] = []
@@ -136,6 +138,8 @@ class Admissions(RuleBasedStateMachine):
             if name in WIDE:
                 wide = WIDE[name]
                 budgets.append(self.limit("budget", self.values[wide], at, wide, counts_byok=True, **window))
+        if self.large:
+            budgets.append(self.limit("budget", 9 * 10**15 + 1, subjects.index("org"), "large"))
         rates = [self.limit("rpm", self.rate, 0, key)] if key == "k2" else []
         return Limits(self.organization_id, self.token, subjects, (*rates, *budgets))
 

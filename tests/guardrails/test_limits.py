@@ -6,9 +6,12 @@ import msgspec
 
 from gateway_project.lib.money import NANO
 from guardrails import counters
-from guardrails.limits import Kind, Limits, Subject, path_subjects
+from guardrails.limits import Kind, Limits, Subject, path_subjects, script_words
 from tests.guardrails.books import SUBJECTS, budget, limit, rpm
 from tests.guardrails.principals import MIA, PATH
+
+# Of each limit: kind, subject, value, what may be used of it, position of what it counts.
+WORDS = 5
 
 
 def limits(*found: object, generation: str = "a1b2") -> Limits:
@@ -32,14 +35,45 @@ def test_a_service_key_without_member_and_application_has_a_shorter_path() -> No
     assert [subject.name for subject in path_subjects(service)] == ["k50", "org", "pool"]
 
 
-def test_the_words_of_the_script_count_subjects_from_one_and_keep_every_digit() -> None:
-    pool = budget(9_100_000 * NANO + 1, "pool")
+def test_the_words_of_the_script_count_subjects_from_one() -> None:
     near = limit("budget", 50, "m1", window="day", starts_ms=5, ends_ms=90, until_ms=60, keep=9, degrade_model="cheap")
-    assert words(limits(rpm(60), near, pool)) == [
-        *("r", 1, 60, 0, 0, "", 0),
-        *("b", 2, "50", 5, 60, "41", 1),
-        *("b", 5, "9100000000000001", 0, 0, "", 0),
+    assert words(limits(rpm(60), near, budget(70, "pool"))) == [
+        *("r", 1, 60, False, 0),
+        *("b", 2, 50, 41, 1),
+        *("b", 5, 70, False, 0),
     ]
+
+
+def test_with_one_large_amount_all_of_them_are_text_that_keeps_every_digit() -> None:
+    pool = budget(9_100_000 * NANO + 1, "pool")
+    near = limit("budget", 50, "m1", keep=9, degrade_model="cheap")
+    found = limits(rpm(60), near, pool)
+    assert script_words(found.judged, len(SUBJECTS))[2] is True
+    assert words(found) == [
+        *("r", 1, 60, False, 0),
+        *("b", 2, "50", "41", 0),
+        *("b", 5, "9100000000000001", False, 0),
+    ]
+
+
+def test_limits_hold_together_for_the_time_in_which_each_of_them_does() -> None:
+    month: dict[str, Any] = {"window": "month", "starts_ms": 3, "ends_ms": 90}
+    found = limits(
+        limit("budget", 50, "m1", until_ms=90, **month),
+        limit("budget", 50, "k1", until_ms=70, **month),
+        limit("rpd", 9, "m1", window="day", starts_ms=5, ends_ms=80, until_ms=80),
+        # Of these nothing changes by the passing of time.
+        limit("budget", 60, "org", starts_ms=8),
+        rpm(60),
+    )
+    assert script_words(found.judged, len(SUBJECTS))[:2] == [5, 70]
+    assert script_words(limits(rpm(60)).judged, len(SUBJECTS))[:2] == [0, 0]
+
+
+def test_the_words_travel_one_after_another() -> None:
+    found = limits(limit("budget", 50, "m1", window="day", starts_ms=5, ends_ms=90, until_ms=60), rpm(60))
+    expected = script_words(found.judged, len(SUBJECTS))
+    assert msgspec.msgpack.decode(b"\xdc" + len(expected).to_bytes(2) + found.packed) == expected
 
 
 def test_each_subject_names_the_fields_of_its_windows_once() -> None:
@@ -52,20 +86,20 @@ def test_each_subject_names_the_fields_of_its_windows_once() -> None:
         limit("budget", 60, "m1", **month),
         limit("budget", 70, "org", **month),
     )
-    assert [words(found)[at] for at in range(6, 35, 7)] == [1, 3, 5, 1, 1]
-    assert windows(found) == [[], ["b:3", "o:3", "b:5", "o:5", "q:5"], [], ["b:3", "o:3"], []]
+    assert words(found)[4::WORDS] == [1, 3, 5, 1, 1]
+    assert fields(found) == [[], ["b:3", "o:3", "b:5", "o:5", "q:5"], [], ["b:3", "o:3"], []]
 
 
 def test_every_kind_that_is_judged_has_a_letter_of_its_own() -> None:
     kinds: list[Kind] = ["budget", "rpm", "tpm", "rpd", "parallel"]
     packed = words(limits(*(limit(kind, 1, "k1") for kind in kinds)))
-    assert packed[::7] == ["b", "r", "t", "d", "p"]
+    assert packed[::WORDS] == ["b", "r", "t", "d", "p"]
 
 
 def test_a_bound_on_output_is_not_sent_to_the_script() -> None:
     found = limits(limit("max_tokens", 100, "k1"), rpm(5))
     assert [one.kind for one in found.judged] == ["rpm"]
-    assert len(words(found)) == 7
+    assert len(words(found)) == WORDS
 
 
 def test_the_tightest_bound_on_output_counts() -> None:
@@ -112,14 +146,16 @@ def test_the_pool_is_known_by_its_level() -> None:
     assert not limit("budget", 1, "org", level="organization").is_pool
 
 
-def words(found: Limits) -> list[str | int]:
-    unpacked: list[str | int] = msgspec.msgpack.decode(found.packed)[0]
-    return unpacked
+def words(found: Limits) -> list[str | int | bool]:
+    """Of the limits alone, `WORDS` for each."""
+    every = script_words(found.judged, len(SUBJECTS))
+    return every[4 : 4 + WORDS * len(found.judged)]
 
 
-def windows(found: Limits) -> list[list[str]]:
-    unpacked: list[list[str]] = msgspec.msgpack.decode(found.packed)[1]
-    return unpacked
+def fields(found: Limits) -> list[list[str | int | bool]]:
+    """What each subject counts its limits in."""
+    rest = iter(script_words(found.judged, len(SUBJECTS))[4 + WORDS * len(found.judged) :])
+    return [[next(rest) for _ in range(int(number))] for number in rest]
 
 
 def test_keys_of_one_organisation_share_a_hash_tag() -> None:
