@@ -16,6 +16,8 @@ import sys
 import django
 import uvicorn
 
+from gateway_project.embedded.heads import JoinedHeads
+
 APPLICATION = "gateway_project.asgi:application"
 # For each of its classes it looks through all modules there are, so it comes while they are few: half a second less.
 FIRST = "scim2_models"
@@ -28,7 +30,7 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
     config = uvicorn.Config(
         APPLICATION,
         loop="uvloop",
-        http="httptools",
+        http=JoinedHeads,
         lifespan="on",
         access_log=False,
         server_header=False,

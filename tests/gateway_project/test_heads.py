@@ -1,0 +1,145 @@
+"""Heads of answers leave with what follows them, and never later than without that."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from gateway_project.embedded.heads import Joining, JoinedHeads
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.closed_after: int | None = None
+
+    def write(self, piece: Any) -> None:
+        self.pieces.append(bytes(piece))
+
+    def close(self) -> None:
+        self.closed_after = len(self.pieces)
+
+    def is_closing(self) -> bool:
+        return self.closed_after is not None
+
+
+def on_a_wire(work: Callable[[Joining, Wire], Coroutine[Any, Any, None]]) -> Wire:
+    async def run() -> Wire:
+        wire = Wire()
+        await work(Joining(wire, asyncio.get_running_loop()), wire)
+        await asyncio.sleep(0)
+        return wire
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("body", [b"body", bytearray(b"body"), memoryview(b"body")])
+def test_a_head_and_its_body_are_one_write(body: Any) -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        joining.write(HEAD)
+        assert wire.pieces == []
+        joining.write(body)
+        assert wire.pieces == [HEAD + b"body"]
+        joining.write(b"more")
+
+    assert on_a_wire(work).pieces == [HEAD + b"body", b"more"]
+
+
+def test_a_head_alone_waits_for_no_more_than_this_turn_of_the_loop() -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        joining.write(HEAD)
+        await asyncio.sleep(0)
+        assert wire.pieces == [HEAD]
+        joining.write(b"late")
+
+    assert on_a_wire(work).pieces == [HEAD, b"late"]
+
+
+def test_an_answer_without_body_leaves_before_the_connection_is_closed() -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        joining.write(HEAD)
+        joining.close()
+
+    wire = on_a_wire(work)
+    assert (wire.pieces, wire.closed_after) == ([HEAD], 1)
+
+
+def test_an_empty_body_lets_the_head_go_and_two_heads_keep_their_order() -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        joining.write(HEAD)
+        joining.write(b"")
+        joining.write(HEAD)
+        joining.write(HEAD)
+
+    assert b"".join(on_a_wire(work).pieces) == HEAD * 3
+
+
+def test_all_else_is_the_transports_own() -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        assert joining.is_closing() is False
+        joining.close()
+        assert joining.is_closing() is True
+
+    on_a_wire(work)
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[int]:
+    """The port of a server with this application."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, http=JoinedHeads, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await running
+
+
+def test_a_client_has_the_head_while_the_body_is_still_to_come() -> None:
+    async def run() -> None:
+        go_on = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x-first", b"1")]})
+            await go_on.wait()
+            await send({"type": "http.response.body", "body": b"HTTP/1.1 is what this body begins with", "more_body": True})
+            await send({"type": "http.response.body", "body": b"."})
+
+        async with served(app) as port, httpx.AsyncClient() as client:
+            async with client.stream("GET", f"http://127.0.0.1:{port}/") as answer:
+                assert (answer.status_code, answer.headers["x-first"]) == (200, "1")
+                go_on.set()
+                assert await answer.aread() == b"HTTP/1.1 is what this body begins with."
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("method", "status", "body"), [("HEAD", 200, b""), ("GET", 204, b""), ("GET", 304, b""), ("POST", 500, b"no")])
+def test_answers_one_after_another_on_one_connection_keep_apart(method: str, status: int, body: bytes) -> None:
+    async def run() -> None:
+        async def app(scope: Any, receive: Any, send: Send) -> None:
+            length = [(b"content-length", str(len(body)).encode())] if status not in (204, 304) else []
+            await send({"type": "http.response.start", "status": status, "headers": length})
+            await send({"type": "http.response.body", "body": body})
+
+        async with served(app) as port, httpx.AsyncClient() as client:
+            for _ in range(3):
+                answer = await client.request(method, f"http://127.0.0.1:{port}/")
+                assert (answer.status_code, answer.content) == (status, body)
+
+    asyncio.run(run())
