@@ -134,7 +134,13 @@ async def admit(
             case b"OK":
                 return _admitted(limits, call_id, amount, reply, f"{tokens}|{record}", own_only=own_only)
             case b"REFUSED":
-                return _refused(limits.judged[reply[1] - 1], used=int(reply[2]), held=int(reply[3]), at_ms=int(reply[4]), retry_ms=int(reply[5]))
+                return _refused(
+                    limits.judged[reply[1] - 1],
+                    used=int(reply[2]),
+                    held=int(reply[3]),
+                    at_ms=int(reply[4]),
+                    retry_ms=int(reply[5]),
+                )
             case b"DEGRADE":
                 return Degrade(limits.judged[reply[1] - 1])
             case b"COLD":

@@ -127,7 +127,9 @@ def script_words(judged: Sequence[Limit], subjects: int) -> list[str | int | boo
     large = any(abs(limit.value) >= LARGE for limit in judged)
     fields: list[list[str]] = [[] for _ in range(subjects)]
     words = [word for limit in judged for word in _words(limit, fields[limit.subject], large=large)]
-    names = [word for of_one in fields for word in (len(of_one), *of_one)]
+    names: list[str | int] = []
+    for of_one in fields:
+        names += [len(of_one), *of_one]
     return [starts, ends, large, len(judged), *words, *names]
 
 

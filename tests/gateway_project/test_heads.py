@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from gateway_project.embedded.heads import Joining, JoinedHeads
+from gateway_project.embedded.heads import JoinedHeads, Joining
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
@@ -120,16 +120,21 @@ def test_a_client_has_the_head_while_the_body_is_still_to_come() -> None:
             await send({"type": "http.response.body", "body": b"HTTP/1.1 is what this body begins with", "more_body": True})
             await send({"type": "http.response.body", "body": b"."})
 
-        async with served(app) as port, httpx.AsyncClient() as client:
-            async with client.stream("GET", f"http://127.0.0.1:{port}/") as answer:
-                assert (answer.status_code, answer.headers["x-first"]) == (200, "1")
-                go_on.set()
-                assert await answer.aread() == b"HTTP/1.1 is what this body begins with."
+        async with (
+            served(app) as port,
+            httpx.AsyncClient() as client,
+            client.stream("GET", f"http://127.0.0.1:{port}/") as answer,
+        ):
+            assert (answer.status_code, answer.headers["x-first"]) == (200, "1")
+            go_on.set()
+            assert await answer.aread() == b"HTTP/1.1 is what this body begins with."
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("method", "status", "body"), [("HEAD", 200, b""), ("GET", 204, b""), ("GET", 304, b""), ("POST", 500, b"no")])
+@pytest.mark.parametrize(
+    ("method", "status", "body"), [("HEAD", 200, b""), ("GET", 204, b""), ("GET", 304, b""), ("POST", 500, b"no")]
+)
 def test_answers_one_after_another_on_one_connection_keep_apart(method: str, status: int, body: bytes) -> None:
     async def run() -> None:
         async def app(scope: Any, receive: Any, send: Send) -> None:
