@@ -8,11 +8,9 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import add_never_cache_headers
-from django.views.decorators.csrf import csrf_exempt
 from pydantic import ValidationError
 from scim2_models import Context, Error, SCIMException
 
-from orgs.doors import Door, with_door
 from orgs.errors import Refused
 from orgs.origin import origin_of
 from orgs.scim.acting import Directory, directory_of
@@ -43,10 +41,9 @@ def error(status: int, detail: str, *, scim_type: str | None = None) -> HttpResp
 def directory_view(
     *methods: str,
 ) -> Callable[[Callable[Concatenate[DirectoryRequest, P], HttpResponse]], Callable[..., HttpResponse]]:
-    """For views below `/scim/v2/`, which answer to `methods` and to whoever has an organisation's token."""
+    """For views below `/scim/v2/`, which answer to `methods` and to whoever has an organisation's token (orgs/scim/urls.py)."""
 
     def declare(view: Callable[Concatenate[DirectoryRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
-        @csrf_exempt
         @functools.wraps(view)
         def opened(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             response = _enter(cast(DirectoryRequest, request), methods) or _judged(
@@ -55,7 +52,7 @@ def directory_view(
             add_never_cache_headers(response)
             return response
 
-        return with_door(opened, Door("directory"))
+        return opened
 
     return declare
 
