@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gateway_project.bench import estimate, figures, processes, table
+from gateway_project.bench import estimate, figures, processes, table, translation
 from gateway_project.bench.figures import BenchFailed
 from gateway_project.bench.stage import stage
 from gateway_project.embedded.errors import StartError
@@ -28,6 +28,7 @@ class Command(BaseCommand):
             with stage() as set_up:
                 rows = figures.measure(set_up, runs=options["runs"], seconds=options["seconds"])
                 rows += figures.admission_cost(set_up, runs=options["runs"])
+                rows += translation.figures(runs=options["runs"])
                 if options["peer"]:
                     rows += figures.peer_latency(
                         set_up,
