@@ -107,6 +107,7 @@ _read_event = msgspec.json.Decoder(_Event).decode
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _body = BodyReader(_Body, used=("model", "user", "previous_response_id"))
 _read_input = msgspec.json.Decoder(str | list[_Item]).decode
+_read_tools = msgspec.json.Decoder(list[_Tool] | None).decode
 _write = msgspec.json.Encoder().encode
 
 
@@ -237,7 +238,8 @@ def _measure(request: Request) -> None:
     except msgspec.ValidationError as error:
         raise wrong_type(error, within="input") from error
     items = [] if isinstance(read, str) else read
-    parts = [part for item in items for part in (*_parts(item.content), *_parts(item.output))]
+    contents = [content for item in items for content in (item.content, item.output) if isinstance(content, list)]
+    parts = [part for content in contents for part in content if isinstance(part, dict)]
     pictures = [part["image_url"] for part in parts if isinstance(part.get("image_url"), str)]
     files = [part["file_data"] for part in parts if isinstance(part.get("file_data"), str)]
     sounds = [str(part["input_audio"].get("data", "")) for part in parts if isinstance(part.get("input_audio"), dict)]
@@ -257,13 +259,8 @@ def _measure(request: Request) -> None:
 
 def _run_there(request: Request) -> int:
     """How many tools the provider runs itself: what they find becomes input."""
-    tools = decoded(request.fields.get("tools"))
-    kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    return sum(kind not in ("function", "custom", "namespace") for kind in kinds)
-
-
-def _parts(content: Any) -> list[dict[str, Any]]:
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    tools = _read_tools(surrogates.readable(bytes(request.fields.get("tools", NULL)))) or ()
+    return sum(tool.type not in ("function", "custom", "namespace") for tool in tools)
 
 
 # --- what the gateway answers ------------------------------------------------------------------
