@@ -17,7 +17,10 @@ USUAL_INPUT = 1000
 class QuestionForm(forms.Form):
     """Any name of a model may be typed; of one that is not offered the answer says so."""
 
-    model = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"list": "offered-models", "autocomplete": "off"}))
+    model = forms.CharField(
+        max_length=200,
+        widget=forms.TextInput(attrs={"list": "offered-models", "autocomplete": "off", "placeholder": "Name of a model"}),
+    )
     input_tokens = forms.IntegerField(
         label="Input tokens",
         min_value=0,

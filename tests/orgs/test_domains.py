@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
 from datetime import timedelta
 from html import unescape
 
@@ -25,15 +24,8 @@ from orgs.sso.required import connection_for
 from orgs.sso_models import Domain, SsoConnection
 from orgs.tasks import recheck_domains
 from tests.actors import World
-from tests.orgs.name_server import NameServer, running_name_server
+from tests.orgs.name_server import NameServer
 from tests.orgs.sso_world import browser, verified_domain
-
-
-@pytest.fixture
-def names(settings: Settings) -> Iterator[NameServer]:
-    with running_name_server() as server:
-        settings.DNS_SERVERS = [server.setting]
-        yield server
 
 
 def a_name() -> str:

@@ -30,6 +30,7 @@ def test_it_begins_with_a_choice_of_the_keys_one_may_see(gateway: Gateway, house
     assert house.key.public_id in page(gateway, house, user=house.world.sam)
     assert house.key.public_id not in page(gateway, house, user=house.world.noah)
     assert "Which key, and which call?" in page(gateway, house)
+    assert 'placeholder="Name of a model"' in page(gateway, house)
 
 
 def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: Gateway, house: House) -> None:
