@@ -17,7 +17,7 @@ from orgs.actor import LINEAGE
 from orgs.models import User
 from orgs.scim import resources
 from orgs.scim.accounts import NAME_LENGTH as ACCOUNT_NAME_LENGTH
-from orgs.scim.accounts import account_of, address_of
+from orgs.scim.accounts import account_of, address_of, named_address, readdress
 from orgs.scim.acting import Directory
 from orgs.scim.giving import activate, deactivate, end_everything, settle
 from orgs.scim_models import NAME_LENGTH, DirectoryGroup, DirectoryUser
@@ -40,8 +40,7 @@ def create_user(wanted: resources.User, *, by: Directory) -> DirectoryUser:
     with changing(by.organization):
         name = wanted.user_name or ""
         facts = _facts_of_user(wanted)
-        if DirectoryUser.objects.filter(organization=by.organization, user_name__iexact=name).exists():
-            raise UniquenessException(detail=f"{name} is in the directory already.")
+        _refuse_taken(name, by=by)
         account, made = account_of(address_of(wanted), name=_shown_name(wanted), organization=by.organization)
         if DirectoryUser.objects.filter(organization=by.organization, user=account).exists():
             raise UniquenessException(detail=f"{account.email} is in the directory already, by another user name.")
@@ -59,14 +58,19 @@ def save_user(row: DirectoryUser, wanted: resources.User, *, by: Directory) -> D
     """`wanted` is the whole user as it shall be."""
     with changing(by.organization):
         row = users(by, Q(pk=row.pk)).get()
-        after = _facts_of_user(wanted)
+        after = {"user_name": wanted.user_name or row.user_name, **_facts_of_user(wanted)}
+        _refuse_taken(after["user_name"], by=by, but=row)
+        before = {"user_name": row.user_name, "address": named_address(row.user_name, row.emails)}
         changed = sorted(field for field, value in after.items() if getattr(row, field) != value)
         if changed:
             DirectoryUser.objects.filter(pk=row.pk).update(changed_at=timezone.now(), **after)
             row.refresh_from_db()
             # Which, not what: the trail is no second copy of the directory.
-            by.audit("directory.user_changed", target=row, after={"changed": changed})
-            _rename_account(row, wanted)
+            renamed = {"user_name": before["user_name"]} if "user_name" in changed else {}
+            by.audit("directory.user_changed", target=row, before=renamed, after={"changed": changed})
+            if _follows(row):
+                _rename_account(row, wanted)
+                _readdress_account(row, before["address"], by=by)
         (deactivate if wanted.active is False else activate)(row, by=by)
     return row
 
@@ -142,12 +146,29 @@ def _shown_name(wanted: resources.User) -> str:
     return wanted.display_name or name.formatted or parts
 
 
-def _rename_account(row: DirectoryUser, wanted: resources.User) -> None:
-    """Only an account that was made for this directory follows its name, and only while it belongs to no other company."""
-    name = _shown_name(wanted)[:ACCOUNT_NAME_LENGTH]
+def _follows(row: DirectoryUser) -> bool:
+    """Whether the account was made for this directory, and belongs to no other company."""
     elsewhere = row.user.memberships.exclude(organization=row.organization_id).exclude(organization__kind="personal")
-    if row.made_account and name and not elsewhere.exists():
+    return row.made_account and not elsewhere.exists()
+
+
+def _rename_account(row: DirectoryUser, wanted: resources.User) -> None:
+    if name := _shown_name(wanted)[:ACCOUNT_NAME_LENGTH]:
         User.objects.filter(pk=row.user_id).update(name=name)
+
+
+def _readdress_account(row: DirectoryUser, before: str | None, *, by: Directory) -> None:
+    """Where the directory names another address than before, and the person has not chosen one itself meanwhile."""
+    address = named_address(row.user_name, row.emails)
+    if address is not None and address != before == row.user.email:
+        readdress(row.user, address, organization=by.organization)
+        by.audit("directory.address_changed", target=row, before={"email": before}, after={"email": address})
+
+
+def _refuse_taken(name: str, *, by: Directory, but: DirectoryUser | None = None) -> None:
+    same = DirectoryUser.objects.filter(organization=by.organization, user_name__iexact=name)
+    if (same.exclude(pk=but.pk) if but else same).exists():
+        raise UniquenessException(detail=f"{name} is in the directory already.")
 
 
 def _write_group(row: DirectoryGroup, wanted: resources.Group) -> None:

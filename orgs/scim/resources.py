@@ -58,11 +58,9 @@ class UserGroup(ComplexAttribute):
 
 
 class User(Resource[Any]):
-    """`user_name` is or stands for the account's address, which no directory may change."""
-
     __schema__ = URN("urn:ietf:params:scim:schemas:core:2.0:User")
 
-    user_name: Annotated[str | None, Uniqueness.server, Required.true, Mutability.immutable] = None
+    user_name: Annotated[str | None, Uniqueness.server, Required.true] = None
     name: Name | None = None
     display_name: str | None = None
     emails: list[Email] | None = None

@@ -12,7 +12,7 @@ from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from pydantic import Field
-from scim2_models import Context, Mutability, Required, ScimProvider, ServiceProviderConfig, Uniqueness
+from scim2_models import Context, Required, ScimProvider, ServiceProviderConfig, Uniqueness
 
 from orgs.scim import resources
 from tests.actors import World
@@ -35,7 +35,7 @@ class Fresh(list[str]):
 
 
 class User(resources.User):
-    user_name: Annotated[str | None, Uniqueness.server, Required.true, Mutability.immutable] = Field(None, examples=Fresh())
+    user_name: Annotated[str | None, Uniqueness.server, Required.true] = Field(None, examples=Fresh())
 
 
 @pytest.fixture

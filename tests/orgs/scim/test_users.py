@@ -204,7 +204,9 @@ def test_oktas_put_of_everything_is_understood(world: World, scim: Caller) -> No
 @pytest.mark.parametrize(
     ("operation", "scim_type"),
     [
-        ({"op": "replace", "path": "userName", "value": "other@x.test"}, "mutability"),
+        ({"op": "replace", "path": "userName", "value": "other@x.test"}, "invalidValue"),
+        ({"op": "replace", "path": "userName", "value": "x" * 256}, "invalidValue"),
+        ({"op": "remove", "path": "userName"}, "mutability"),
         ({"op": "replace", "path": "id", "value": "7"}, "mutability"),
         ({"op": "replace", "path": "active", "value": "perhaps"}, "invalidValue"),
         ({"op": "replace", "path": "active", "value": [1]}, "invalidValue"),
@@ -222,6 +224,103 @@ def test_a_bad_change_is_refused_and_changes_nothing(
     made = scim.user(at(world), displayName="Ada")
     assert scim.patch(f"Users/{made['id']}", operation).error == (400, scim_type)
     assert scim("GET", f"Users/{made['id']}").json == made.json
+
+
+# --- another user name ------------------------------------------------------------------------
+def renamed(world: World, scim: Caller, made: Any, to: str, *, put: bool = False) -> Any:
+    if put:
+        return scim("PUT", f"Users/{made['id']}", {**made.json, "userName": to})
+    return scim.patch(f"Users/{made['id']}", {"op": "replace", "path": "userName", "value": to})
+
+
+@pytest.mark.parametrize("put", [False, True], ids=["patch", "put"])
+def test_an_account_made_for_the_directory_follows_its_address(world: World, scim: Caller, put: bool) -> None:
+    made = scim.user(at(world))
+    user = User.objects.get(email=at(world))
+    user.set_password("a password of her own")
+    user.save()
+    answer = renamed(world, scim, made, at(world, "Ada.Byron"), put=put)
+    assert (answer.status, answer["userName"], answer["id"]) == (200, at(world, "Ada.Byron"), made["id"])
+    user.refresh_from_db()
+    addresses = EmailAddress.objects.filter(user=user).values_list("email", "verified", "primary")
+    assert (user.email, list(addresses)) == (at(world, "ada.byron"), [(at(world, "ada.byron"), True, True)])
+    assert (user.check_password("a password of her own"), nodes_of(user, world.acme)) == (True, {world.root.name: True})
+    assert scim("GET", "Users", filter=f'userName eq "{at(world, "ada.byron")}"')["totalResults"] == 1
+    event = AuditEvent.objects.get(organization=world.acme, action="directory.address_changed")
+    assert (event.before, event.after["email"]) == ({"email": at(world)}, at(world, "ada.byron"))
+    # Who gets the address that is free now is somebody else.
+    assert scim.user(at(world)).status == 201
+    assert User.objects.get(email=at(world)) != user
+
+
+def test_an_account_that_was_there_or_belongs_elsewhere_keeps_its_address(world: World, scim: Caller) -> None:
+    theirs, both = scim.user(world.mia.email), scim.user(at(world, "both"))
+    account = User.objects.get(email=at(world, "both"))
+    add_member(account, group=world.other.root, by=world.actor("charlie"))
+    for made, name, email in ((theirs, "mia", world.mia.email), (both, "other", account.email)):
+        assert renamed(world, scim, made, at(world, name))["userName"] == at(world, name)
+        assert User.objects.filter(email=email).exists()
+        assert not User.objects.filter(email=at(world, name)).exists()
+
+
+def test_an_address_that_the_person_chose_itself_stays(world: World, scim: Caller) -> None:
+    made = scim.user(at(world))
+    User.objects.filter(email=at(world)).update(email="own@home.test")
+    assert renamed(world, scim, made, at(world, "byron")).status == 200
+    assert User.objects.filter(email="own@home.test").exists()
+
+
+def test_another_name_that_is_no_address_changes_none(world: World, scim: Caller) -> None:
+    emails = [{"value": at(world), "primary": True}]
+    made = scim.user("ada", emails=emails)
+    assert renamed(world, scim, made, "ada.b")["userName"] == "ada.b"
+    assert User.objects.filter(email=at(world)).exists()
+    moved = [{"value": at(world, "byron"), "primary": True}]
+    assert scim.patch(f"Users/{made['id']}", {"op": "replace", "path": "emails", "value": moved}).status == 200
+    assert User.objects.filter(email=at(world, "byron")).exists()
+
+
+def test_a_name_or_an_address_of_somebody_else_is_refused_and_changes_nothing(world: World, scim: Caller) -> None:
+    made, second = scim.user(at(world)), scim.user(at(world, "second"))
+    outsider = make_user(at(world, "outsider"), name="Out")
+    further = make_user("further@home.test", name="Far")
+    EmailAddress.objects.create(user=further, email=at(world, "further"), verified=True)
+    for to, status, scim_type in (
+        (second["userName"].upper(), 409, "uniqueness"),
+        (outsider.email, 409, "uniqueness"),
+        (at(world, "further"), 400, "invalidValue"),
+        ("ada@elsewhere.test", 400, "invalidValue"),
+    ):
+        assert renamed(world, scim, made, to).error == (status, scim_type)
+    assert scim("GET", f"Users/{made['id']}").json == made.json
+    assert User.objects.filter(email=at(world)).exists()
+
+
+# --- who may be a stranger ----------------------------------------------------------------------
+def test_a_member_whose_address_nobody_has_confirmed_is_handed_over_to_its_owner(world: World, scim: Caller) -> None:
+    """An invitation's link lets in whoever has it, under any address."""
+    stranger = make_user(at(world), name="Stranger")
+    stranger.set_password("a stranger's")
+    stranger.save()
+    EmailAddress.objects.filter(user=stranger).update(verified=False)
+    add_member(stranger, group=world.gateway, by=world.actor("alice"))
+    _, text = create_token(stranger, name="t", scopes=["keys:read"], expires_at=timezone.now() + timedelta(days=1))
+    assert scim.user(at(world)).status == 201
+    stranger.refresh_from_db()
+    assert (stranger.has_usable_password(), token_of(text)) == (False, None)
+    assert EmailAddress.objects.filter(user=stranger, verified=True).exists()
+    assert nodes_of(stranger, world.acme) == {"gateway": True, world.root.name: True}
+
+
+def test_a_member_who_has_confirmed_its_address_is_joined_as_it_is(world: World, scim: Caller) -> None:
+    member = make_user(at(world), name="Member")
+    member.set_password("its own")
+    member.save()
+    EmailAddress.objects.update_or_create(user=member, email=at(world), defaults={"verified": True, "primary": True})
+    add_member(member, group=world.gateway, by=world.actor("alice"))
+    assert scim.user(at(world), displayName="Other").status == 201
+    member.refresh_from_db()
+    assert (member.check_password("its own"), member.name) == (True, "Member")
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", "null", "7", '{"userName": "x"}', '{"schemas": ["' + USER + '"]}', "\ud800"])
