@@ -22,7 +22,7 @@ from typing import Any
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.template.response import SimpleTemplateResponse
-from django.urls import Resolver404, get_resolver
+from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from gateway_project.lib import patience
 from gateway_project.lib.patience import Patience
@@ -82,6 +82,8 @@ class LeanHandler:
         self._resolver = get_resolver(urlconf)
         # Imports the views now: the first call should not wait for it, and a broken route should not start.
         _ = self._resolver.url_patterns
+        # Of paths without a parameter, so as many as the URLconf has: nearly all calls have one of very few.
+        self._matches: dict[str, ResolverMatch] = {}
         self._error_response = error_response
         self._max_body_bytes = max_body_bytes
         self._send_seconds = send_seconds
@@ -115,15 +117,20 @@ class LeanHandler:
             raise BadRequestLine(str(error)) from error
         # Set directly, or `request.body` would apply the console's own limit.
         request._body = body
-        try:
-            match = self._resolver.resolve(request.path_info)
-        except Resolver404 as error:
-            raise RouteNotFound(request.path_info) from error
-        request.resolver_match = match
+        match = request.resolver_match = self._matches.get(request.path_info) or self._resolve(request.path_info)
         response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
         if isinstance(response, SimpleTemplateResponse):
             response.render()
         return response
+
+    def _resolve(self, path: str) -> ResolverMatch:
+        try:
+            match = self._resolver.resolve(path)
+        except Resolver404 as error:
+            raise RouteNotFound(path) from error
+        if not match.args and not match.kwargs:
+            self._matches[path] = match
+        return match
 
     def _error(self, scope: Scope, error: Exception) -> HttpResponse:
         try:

@@ -180,7 +180,8 @@ def scripts() -> Scripts:
     loop = asyncio.get_running_loop()
     if loop not in _scripts:
         scripts = Scripts(
-            redis.asyncio.ConnectionPool.from_url(settings.REDIS_URL, protocol=2),
+            # No timeouts of the library's own: each write would be a task, each reply a timer. `Scripts` bounds every exchange.
+            redis.asyncio.ConnectionPool.from_url(settings.REDIS_URL, protocol=2, socket_timeout=None),
             timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS,
         )
         _scripts[loop] = scripts

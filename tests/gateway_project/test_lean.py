@@ -78,6 +78,13 @@ def test_a_view_gets_the_body_and_the_query(client: httpx.Client) -> None:
     assert response.headers["content-length"] == "2000"
 
 
+def test_paths_that_differ_in_a_parameter_are_told_apart_call_after_call(client: httpx.Client) -> None:
+    names = ["one", "two", "one", "echo"]
+    assert [client.get(f"/v1/rest/{name}").json() for name in names] == [{"name": name} for name in names]
+    assert [client.post("/v1/echo", content=name).text for name in names] == names
+    assert [client.get(f"/v1/ech{end}").status_code for end in ("o", "", "o", "o/")] == [200, 404, 200, 404]
+
+
 def test_a_body_in_pieces_is_joined(client: httpx.Client) -> None:
     assert client.post("/v1/echo", content=iter([b"a" * 70_000, b"b" * 70_000])).content == b"a" * 70_000 + b"b" * 70_000
 
