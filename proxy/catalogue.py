@@ -151,7 +151,7 @@ def _complete(row: Model, declared: ModelDeclaration, provider: Provider, report
 
 
 def sandbox_declaration() -> dict[str, Any]:
-    """The sandbox provider and its models, to be declared like any other."""
+    """The sandbox provider and its models, to be declared like any other. It runs here, and retains nothing."""
     return {
         "providers": [{"name": "sandbox", "kind": "sandbox"}],
         "models": [
@@ -164,7 +164,7 @@ def sandbox_declaration() -> dict[str, Any]:
                     else {}
                 ),
                 "price": model.price,
-                "deployments": [{"provider": "sandbox", "model": model.name}],
+                "deployments": [{"provider": "sandbox", "model": model.name, "zdr": True}],
             }
             for model in sandbox.catalogue()
         ],

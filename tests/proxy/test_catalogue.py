@@ -238,6 +238,7 @@ def test_the_sandbox_is_declared_with_its_prices() -> None:
     assert set(Model.objects.values_list("name", flat=True)) == sandbox.MODELS.keys()
     standard = price_now("sandbox-standard").rates
     assert (standard.input, standard.cache_read, standard.output) == (500_000_000, 50_000_000, 1_500_000_000)
+    assert set(Deployment.objects.values_list("zdr", flat=True)) == {True}, "it runs here and retains nothing"
     assert not catalogue.load(catalogue.sandbox_declaration()).changed
 
 
