@@ -1,13 +1,14 @@
 """PostgreSQL and Valkey of a test run: the embedded ones in a throwaway folder, unless DATABASE_URL / REDIS_URL name others.
 
-They are started before Django reads its settings, which take everything from the environment. Where pytest-xdist spreads
-the run over processes, each has servers of its own.
+Their addresses are known before Django reads its settings, which take everything from the environment. Where pytest-xdist
+spreads the run over processes, each has servers of its own, and a copy of one database (tests/template.py).
 """
 
 import importlib
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,51 +20,76 @@ from pytest_django.plugin import DjangoDbBlocker
 from gateway_project import environment
 from gateway_project.embedded import places, prepare, web
 from gateway_project.embedded.child import Child
+from gateway_project.embedded.places import Place
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
+from tests import template
 
 FOLDER = pytest.StashKey[Path]()
 CHILDREN = pytest.StashKey[list[Child]]()
+POSTGRES = pytest.StashKey[Postgres]()
+TEMPLATE = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return  # its workers run the tests; they must not inherit the name of settings that cannot be read yet
+    spread = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if spread and "DATABASE_URL" in os.environ:
+        return
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
     folder.chmod(0o711)  # as root, the servers' own account passes through
     config.stash[FOLDER], config.stash[CHILDREN] = folder, []
+    if spread:
+        # Its workers run the tests; they must not inherit the name of settings that cannot be read yet.
+        os.environ |= {template.FOLDER: str(folder), template.PASSWORD: secrets.token_urlsafe(16)}
+        config.stash[TEMPLATE] = template.begin(folder)
+        return
     os.environ["GATEHOUSE_HOME"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
     for name, value in environment.generate_secrets().items():
         os.environ.setdefault(name, value)
-    start_servers(folder, children=config.stash[CHILDREN])
+    place = places.choose(folder)
+    if "REDIS_URL" not in os.environ:
+        start_valkey(place, children=config.stash[CHILDREN])
+    if "DATABASE_URL" not in os.environ:
+        password = os.environ.get(template.PASSWORD) or secrets.token_urlsafe(16)
+        config.stash[POSTGRES] = Postgres(place, password=password, fast=True)
+        os.environ["DATABASE_URL"] = config.stash[POSTGRES].url()
     importlib.import_module(web.FIRST)
     django.setup()
     prepare.collect_static()  # pages ask the manifest for the names of their files
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """No test is looked for in the database; meanwhile its template comes into being."""
+    if POSTGRES in session.config.stash:
+        start_postgres(session.config.stash[POSTGRES], children=session.config.stash[CHILDREN])
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if TEMPLATE in config.stash:
+        config.stash[TEMPLATE].wait()
     if FOLDER in config.stash:
         for child in config.stash[CHILDREN]:
             child.stop(at_once=True)  # nothing in it is kept
         shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
 
 
-def start_servers(folder: Path, *, children: list[Child]) -> None:
-    place = places.choose(folder)
-    if "REDIS_URL" not in os.environ:
-        valkey = Valkey(place, fast=True)
-        children.append(valkey.child())
-        children[-1].start(forget)
-        os.environ["REDIS_URL"] = valkey.url()
-    if "DATABASE_URL" not in os.environ:
-        postgres = Postgres(place, password=secrets.token_urlsafe(16), fast=True)
+def start_valkey(place: Place, *, children: list[Child]) -> None:
+    valkey = Valkey(place, fast=True)
+    children.append(valkey.child())
+    children[-1].start(forget)
+    os.environ["REDIS_URL"] = valkey.url()
+    children[-1].wait_until_ready(seconds=30)
+
+
+def start_postgres(postgres: Postgres, *, children: list[Child]) -> None:
+    if template.present():
+        template.copy(postgres)
+    else:
         postgres.prepare()
-        children.append(postgres.child())
-        children[-1].start(forget)
-        os.environ["DATABASE_URL"] = postgres.url()
-    for child in children:
-        child.wait_until_ready(seconds=30)
+    children.append(postgres.child())
+    children[-1].start(forget)
+    children[-1].wait_until_ready(seconds=30)
 
 
 def forget(name: str, line: str) -> None:
@@ -75,6 +101,10 @@ def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBl
     """The test database, whichever fixture asks: pytest-django's own makes it only for tests that use `db`."""
     from django.test.utils import setup_databases, teardown_databases
 
+    if template.present():
+        template.use()
+        yield
+        return  # with its server it goes
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
     yield
