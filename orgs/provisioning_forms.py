@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.db.models import QuerySet
 from django.http import QueryDict
@@ -7,7 +9,8 @@ from django.http import QueryDict
 from orgs.actor import Actor
 from orgs.group_fields import IndentedField, offer
 from orgs.models import Group
-from orgs.permissions import Permission, RoleName
+from orgs.permissions import Permission
+from orgs.role_forms import role_words, roles_by_token
 from orgs.scim_models import DirectoryGroup, Provisioning
 from orgs.selectors import groups_visible_to, unarchived
 
@@ -30,16 +33,20 @@ class TokenForm(forms.Form):
 
 class LinkForm(forms.Form):
     group = IndentedField(queryset=None, label="Members of", empty_label="Nothing", required=False)
-    role = forms.ChoiceField(
-        required=False,
-        choices=[("", "No role"), *((role.value, role.value.title()) for role in RoleName)],
-        help_text="A role reaches the group and everything below it.",
-    )
+    role = forms.ChoiceField(required=False, help_text="A role reaches the group and everything below it.")
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: DirectoryGroup) -> None:
         super().__init__(data)
         offer(self.fields["group"], _open_groups(actor))
-        self.initial.update(group=row.group_id, role=row.role)
+        self.roles = roles_by_token(actor)
+        choices = [("", "No role"), *((token, role_words(role)) for token, role in self.roles.items())]
+        self.fields["role"].choices = choices  # type: ignore[attr-defined]
+        self.initial.update(group=row.group_id, role=f"role-{row.custom_role_id}" if row.custom_role_id else row.role)
+
+    @property
+    def link(self) -> dict[str, Any]:
+        """As the service takes it."""
+        return {"group": self.cleaned_data["group"], "role": self.roles.get(self.cleaned_data["role"])}
 
 
 def _open_groups(actor: Actor) -> QuerySet[Group]:

@@ -25,7 +25,7 @@ def provisioning_of(actor: Actor) -> Provisioning | None:
 
 def page_context(request: HttpRequest, actor: Actor) -> dict[str, Any]:
     people = DirectoryUser.objects.filter(organization=actor.organization)
-    groups = DirectoryGroup.objects.filter(organization=actor.organization).select_related("group")
+    groups = DirectoryGroup.objects.filter(organization=actor.organization).select_related("group", "custom_role")
     return {
         "row": provisioning_of(actor),
         "base_url": request.build_absolute_uri(reverse("scim:config")).rpartition("/")[0],

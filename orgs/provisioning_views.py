@@ -95,7 +95,7 @@ def link(request: OrgRequest, directory_group_id: int) -> HttpResponse:
     form = LinkForm(request.POST if request.method == "POST" else None, actor=request.actor, row=row)
     if form.is_valid():
         try:
-            services.link_group(row, by=request.actor, **form.cleaned_data)
+            services.link_group(row, by=request.actor, **form.link)
         except Refused as refused:
             show_refusal(form, refused)
         else:

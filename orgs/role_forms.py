@@ -60,10 +60,15 @@ class RoleForm(forms.Form):
         return [Permission(value) for value in self.cleaned_data["permissions"]]
 
 
+def roles_by_token(actor: Actor) -> dict[str, AnyRole]:
+    """All that there are, by token: "admin", "role-12"."""
+    shipped: dict[str, AnyRole] = {role.value: role for role in RoleName}
+    return shipped | {f"role-{role.pk}": role for role in roles_visible_to(actor)}
+
+
 def role_choices(actor: Actor, *, groups: list[Group]) -> dict[str, AnyRole]:
-    """What the actor may give at some of these groups, by token: "admin", "role-12"."""
-    roles: dict[str, AnyRole] = {role.value: role for role in RoleName}
-    roles |= {f"role-{role.pk}": role for role in roles_visible_to(actor)}
+    """What the actor may give at some of these groups, by token."""
+    roles = roles_by_token(actor)
     return {token: role for token, role in roles.items() if any(may_give(role, group, by=actor) for group in groups)}
 
 

@@ -66,7 +66,9 @@ class DirectoryUser(models.Model):
 
 
 class DirectoryGroup(models.Model):
-    """A group of the directory. Linked to a node, it makes its people members there, with `role` where one is chosen."""
+    """A group of the directory. Linked to a node, it makes its people members there, with a role where one is chosen: a
+    shipped one by name, or a custom one.
+    """
 
     organization = models.ForeignKey("orgs.Organization", on_delete=models.CASCADE, related_name="directory_groups")
     display_name = models.CharField(max_length=NAME_LENGTH)
@@ -74,14 +76,23 @@ class DirectoryGroup(models.Model):
     people = models.ManyToManyField(DirectoryUser, related_name="directory_groups")
     group = models.ForeignKey("orgs.Group", on_delete=models.PROTECT, related_name="+", null=True)
     role = models.CharField(max_length=20, blank=True)
+    custom_role = models.ForeignKey("orgs.Role", on_delete=models.PROTECT, null=True, related_name="directory_groups")
     created_at = models.DateTimeField(default=timezone.now)
     changed_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             models.UniqueConstraint("organization", Lower("display_name"), name="directory_group_name_once_per_organization"),
-            models.CheckConstraint(condition=Q(role="") | Q(group__isnull=False), name="role_of_a_directory_group_has_a_node"),
+            models.CheckConstraint(
+                condition=Q(role="", custom_role=None) | Q(group__isnull=False), name="role_of_a_directory_group_has_a_node"
+            ),
+            models.CheckConstraint(condition=Q(role="") | Q(custom_role=None), name="directory_group_gives_one_role"),
         ]
 
     def __str__(self) -> str:
         return self.display_name
+
+    @property
+    def role_words(self) -> str:
+        """What people call it; nothing where it gives none."""
+        return self.custom_role.name if self.custom_role else self.role.title()

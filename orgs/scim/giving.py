@@ -11,22 +11,26 @@ from django.utils import timezone
 
 from orgs import checks
 from orgs.actor import LINEAGE
+from orgs.audit import Value
 from orgs.models import ApiKey, Group, Membership, RoleGrant
+from orgs.powers import reaches
 from orgs.scim.acting import Directory
-from orgs.scim_models import DirectoryUser
+from orgs.scim_models import DirectoryGroup, DirectoryUser
 from orgs.services.departures import what_ends
 from orgs.services.homes import disable, stranded_keys
 from orgs.services.members import keeping_super_admin
 
+# Where, and which: a shipped role by name, or a custom one.
+Given = tuple[int | None, str, int | None]
+
 
 def settle(person: DirectoryUser, *, by: Directory) -> None:
     """Gives what the person's groups in the directory give now, and takes what they gave before. Raises Refused."""
-    linked = list(person.directory_groups.filter(group__isnull=False).select_related(LINEAGE))
-    given = [(group.group, group.role) for group in linked if group.group is not None]
-    nodes = {person.group_id: person.group} | {node.pk: node for node, _ in given}
-    roles = {(node.pk, role): node for node, role in given if role}
+    linked = list(person.directory_groups.filter(group__isnull=False).select_related("custom_role", LINEAGE).order_by("pk"))
+    nodes = {person.group_id: person.group} | {group.group.pk: group.group for group in linked if group.group is not None}
+    roles = {_given(group): group for group in linked if group.role or group.custom_role_id}
     with keeping_super_admin(by.organization):
-        ended = [grant for grant in person.grants.select_related("user", LINEAGE) if (grant.group_id, grant.role) not in roles]
+        ended = [grant for grant in person.grants.select_related("user", "custom_role", LINEAGE) if _given(grant) not in roles]
         for grant in ended:
             _end_grant(grant, by=by)
         for membership in person.memberships.select_related("user", "organization", LINEAGE):
@@ -67,7 +71,7 @@ def end_everything(person: DirectoryUser, *, by: Directory) -> None:
     """The person leaves the organisation: roles, memberships and keys of it. The account stays. Raises Refused."""
     grants = RoleGrant.objects.filter(user=person.user_id, organization=by.organization)
     with keeping_super_admin(by.organization):
-        for grant in grants.select_related("user", "group"):
+        for grant in grants.select_related("user", "group", "custom_role"):
             _end_grant(grant, by=by)
         for membership in _memberships(person):
             end_membership(membership, by=by)
@@ -93,19 +97,34 @@ def _give_memberships(person: DirectoryUser, nodes: dict[int, Group], *, by: Dir
         by.audit("member.added", target=membership, after={"user": person.user_id, "group": node.pk})
 
 
-def _give_roles(person: DirectoryUser, roles: dict[tuple[int, str], Group], *, by: Directory) -> None:
-    held = RoleGrant.objects.filter(user=person.user_id, organization=by.organization).values_list("group_id", "role")
-    have = set(held)
-    for (pk, role), node in sorted(roles.items(), key=lambda item: item[0]):
-        if (pk, role) in have or node.closed_by:
+def _give_roles(person: DirectoryUser, roles: dict[Given, DirectoryGroup], *, by: Directory) -> None:
+    have = {_given(grant) for grant in RoleGrant.objects.filter(user=person.user_id, organization=by.organization)}
+    for given, linked in roles.items():
+        node = linked.group
+        if given in have or node is None or node.closed_by or not _reaches(linked):
             continue
-        grant = RoleGrant.objects.create(user=person.user, organization=by.organization, group=node, role=role)
+        role = {"role": linked.role, "custom_role": linked.custom_role}
+        grant = RoleGrant.objects.create(user=person.user, organization=by.organization, group=node, **role)
         person.grants.add(grant)
-        by.audit("role.granted", target=grant, after={"user": person.user_id, "group": node.pk, "role": role})
+        after: dict[str, Value] = {"user": person.user_id, "group": node.pk, "role": _name(linked)}
+        by.audit("role.granted", target=grant, after=after)
+
+
+def _given(row: RoleGrant | DirectoryGroup) -> Given:
+    return row.group_id, row.role, row.custom_role_id
+
+
+def _name(row: RoleGrant | DirectoryGroup) -> str:
+    return row.custom_role.name if row.custom_role else row.role
+
+
+def _reaches(linked: DirectoryGroup) -> bool:
+    """A custom role is granted at its home and below: the node may have been moved from there since it was linked."""
+    return linked.custom_role is None or linked.group is None or reaches(linked.custom_role, linked.group)
 
 
 def _end_grant(grant: RoleGrant, *, by: Directory) -> None:
-    by.audit("role.revoked", target=grant, before={"user": grant.user_id, "group": grant.group_id, "role": grant.role})
+    by.audit("role.revoked", target=grant, before={"user": grant.user_id, "group": grant.group_id, "role": _name(grant)})
     grant.delete()
 
 

@@ -12,13 +12,14 @@ from gateway_project.lib.crypto import digest
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import audit
 from orgs.errors import Refused
-from orgs.models import Group, Organization, User
-from orgs.permissions import Permission, RoleName
-from orgs.powers import require_everything
+from orgs.models import Group, Organization, Role, User
+from orgs.permissions import Permission
+from orgs.powers import AnyRole, require_everything
 from orgs.scim.acting import Directory, new_token
 from orgs.scim.giving import settle
 from orgs.scim_models import DirectoryGroup, DirectoryUser, Provisioning
 from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.members import fresh_role, refuse_unreached
 
 
 def issue_token(*, group: Group, by: Actor) -> str:
@@ -61,21 +62,27 @@ def choose_group(row: Provisioning, *, group: Group, by: Actor) -> None:
             row.save(update_fields=["group"])
 
 
-def link_group(row: DirectoryGroup, *, group: Group | None, role: str, by: Actor) -> None:
+def link_group(row: DirectoryGroup, *, group: Group | None, role: AnyRole | None, by: Actor) -> None:
     """Its people become members of the node, with the role; what the link gave before is taken away. None: no link."""
     with changing(by.organization):
         require_everything(by)
         if group is not None:
             group = _judged(group, by=by)
-        if role and (group is None or role not in list(RoleName)):
+        if isinstance(role, Role):
+            role = fresh_role(role, by=by)
+        if role is not None and group is None:
             raise Refused("A role needs a group of the tree.", field="group")
+        if role is not None and group is not None:
+            refuse_unreached(role, group)
         row.refresh_from_db()
-        if (row.group, row.role) == (group, role):
+        before = {"group": row.group_id, "role": _name(row.custom_role or row.role)}
+        given = (group, "" if isinstance(role, Role) else role or "", role if isinstance(role, Role) else None)
+        if (row.group, row.role, row.custom_role) == given:
             return
-        before = {"group": row.group_id, "role": row.role}
-        row.group, row.role = group, role
-        row.save(update_fields=["group", "role"])
-        audit("provisioning.group_linked", by=by, target=row, before=before, after={"group": row.group_id, "role": role})
+        row.group, row.role, row.custom_role = given
+        row.save(update_fields=["group", "role", "custom_role"])
+        after = {"group": row.group_id, "role": _name(role)}
+        audit("provisioning.group_linked", by=by, target=row, before=before, after=after)
         directory = Directory(Provisioning.objects.select_related("organization").get(organization=by.organization), by.origin)
         for person in row.people.select_related("user", LINEAGE):
             settle(person, by=directory)
@@ -88,6 +95,10 @@ def refuse_deactivated(group: Group, *, user: User | None) -> None:
     out = DirectoryUser.objects.filter(organization=group.organization_id, user=user, deactivated_at__isnull=False)
     if out.exists():
         raise Refused(f"{user} is deactivated in the organisation's directory: activate them there.", field="user")
+
+
+def _name(role: Role | str | None) -> str:
+    return role.name if isinstance(role, Role) else str(role or "")
 
 
 def _judged(group: Group, *, by: Actor) -> Group:

@@ -73,7 +73,7 @@ def copy_role(role: Role, *, by: Actor) -> Role:
 
 
 def delete_role(role: Role, *, by: Actor) -> None:
-    """Refused while somebody holds it or an open invitation gives it."""
+    """Refused while somebody holds it, or an open invitation or a group of the directory gives it."""
     with changing(by.organization):
         role = fresh_role(role, by=by)
         require_all(role.named, role.group, by=by)
@@ -82,6 +82,8 @@ def delete_role(role: Role, *, by: Actor) -> None:
             raise Refused(f"{held} {'person holds' if held == 1 else 'people hold'} this role: end that first.")
         if any(invitation.is_open for invitation in role.invitations.filter(revoked_at=None)):
             raise Refused("An open invitation gives this role: take it back first.")
+        if linked := role.directory_groups.first():
+            raise Refused(f"Who is in “{linked}” of the directory gets this role: change that link first.")
         audit("role.deleted", by=by, target=role, before=_facts(role))
         role.delete()
 

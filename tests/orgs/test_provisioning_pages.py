@@ -107,6 +107,11 @@ def test_a_group_of_the_directory_is_linked_on_the_page(world: World, client: Cl
     page = client.get(url(world, "page")).content.decode()
     assert '<td data-label="Makes them members of">engineering</td>' in page
     assert '<td data-label="Role there">Auditor</td>' in page
+    own = create_role(world.root, name="Key keeper", permissions=[Permission.MANAGE_KEYS], by=world.actor("alice"))
+    assert f'value="role-{own.pk}">Key keeper' in client.get(link).content.decode()
+    client.post(link, {"group": world.engineering.pk, "role": f"role-{own.pk}"})
+    assert '<td data-label="Role there">Key keeper</td>' in client.get(url(world, "page")).content.decode()
+    assert f'value="role-{own.pk}" selected' in client.get(link).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ import pytest
 
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
-from orgs.models import ApiKey, Group, Membership, User
+from orgs.models import ApiKey, AuditEvent, Group, Membership, Role, User
 from orgs.permissions import Permission, RoleName
+from orgs.powers import AnyRole
 from orgs.scim_models import DirectoryGroup, DirectoryUser
 from orgs.services.freezing import freeze_person
 from orgs.services.keys import create_api_key
-from orgs.services.members import add_member
+from orgs.services.members import add_member, grant_role
+from orgs.services.moves import move_group
 from orgs.services.provisioning import link_group
+from orgs.services.roles import create_role, delete_role
 from tests.actors import World, operator
 from tests.orgs.scim.directory import GROUP, Caller, connect, domain_of, nodes_of
 
@@ -31,7 +34,7 @@ def person(world: World, scim: Caller, name: str) -> tuple[str, User]:
     return made["id"], User.objects.get(email=f"{name}@{domain_of(world.acme)}")
 
 
-def link(world: World, made: Any, node: Group | None, role: str = "") -> None:
+def link(world: World, made: Any, node: Group | None, role: AnyRole | None = None) -> None:
     link_group(DirectoryGroup.objects.get(pk=made["id"]), group=node, role=role, by=world.actor("alice"))
 
 
@@ -197,14 +200,64 @@ def test_a_deactivated_person_gets_what_a_group_gives_when_active_again(world: W
 def test_a_link_needs_the_whole_organisations_settings(world: World, scim: Caller) -> None:
     row = DirectoryGroup.objects.get(pk=scim.group("Engineers")["id"])
     with pytest.raises(NotAllowed) as missing:
-        link_group(row, group=world.platform, role="", by=world.actor("lena"))
+        link_group(row, group=world.platform, role=None, by=world.actor("lena"))
     assert missing.value.permission in {Permission.GRANT_ROLES, Permission.MANAGE_SETTINGS}
     alice = world.actor("alice")
     with pytest.raises(Refused, match="of this organisation"):
-        link_group(row, group=world.other.root, role="", by=alice)
-    for group, role in ((None, "admin"), (world.platform, "owner")):
-        with pytest.raises(Refused, match="A role needs"):
-            link_group(row, group=group, role=role, by=alice)
+        link_group(row, group=world.other.root, role=None, by=alice)
+    with pytest.raises(Refused, match="A role needs"):
+        link_group(row, group=None, role=RoleName.ADMIN, by=alice)
+
+
+def named(world: World, at: Group) -> Role:
+    return create_role(at, name="Key keeper", permissions=[Permission.MANAGE_KEYS], by=world.actor("alice"))
+
+
+def test_a_linked_group_gives_a_role_of_the_organisations_own_and_takes_it_back(world: World, scim: Caller) -> None:
+    ada, user = person(world, scim, "ada")
+    made, role = scim.group("Engineers", ada), named(world, world.engineering)
+    link(world, made, world.platform, role)
+    assert list(user.grants.values_list("group__name", "role", "custom_role")) == [("platform", "", role.pk)]
+    assert Actor.load(user, organization=world.acme).can(Permission.MANAGE_KEYS, world.gateway)
+    event = AuditEvent.objects.get(organization=world.acme, action="provisioning.group_linked")
+    assert event.after["role"] == "Key keeper"
+    with pytest.raises(Refused, match="1 person holds"):
+        delete_role(role, by=world.actor("alice"))
+    scim.patch(f"Groups/{made['id']}", {"op": "remove", "path": f'members[value eq "{ada}"]'})
+    assert not user.grants.exists()
+    with pytest.raises(Refused, match="“Engineers” of the directory gets this role"):
+        delete_role(role, by=world.actor("alice"))
+    # Another role in its place, a shipped one, and back to none.
+    scim.patch(f"Groups/{made['id']}", {"op": "add", "path": "members", "value": [{"value": ada}]})
+    link(world, made, world.platform, RoleName.AUDITOR)
+    assert (user.grants.get().role, user.grants.get().custom_role) == ("auditor", None)
+    link(world, made, world.platform)
+    assert not user.grants.exists()
+    delete_role(role, by=world.actor("alice"))
+
+
+def test_a_role_given_by_an_admin_is_not_taken_by_the_directory(world: World, scim: Caller) -> None:
+    ada, user = person(world, scim, "ada")
+    made, role = scim.group("Engineers", ada), named(world, world.engineering)
+    grant_role(user, role=role, group=world.platform, by=world.actor("alice"))
+    link(world, made, world.platform, role)
+    link(world, made, None)
+    assert list(user.grants.values_list("custom_role", flat=True)) == [role.pk]
+
+
+def test_a_role_reaches_no_node_beside_its_home(world: World, scim: Caller) -> None:
+    """Neither by a link, nor by a node that was moved away after it was linked."""
+    made, role = scim.group("Engineers"), named(world, world.platform)
+    with pytest.raises(Refused, match="can be granted at platform and below"):
+        link(world, made, world.field, role)
+    foreign = create_role(world.other.root, name="Theirs", permissions=[Permission.MANAGE_KEYS], by=world.actor("charlie"))
+    with pytest.raises(Refused, match="was deleted"):
+        link(world, made, world.platform, foreign)
+    link(world, made, world.gateway, role)
+    move_group(world.gateway, to=world.sales, by=world.actor("alice"))
+    ada, user = person(world, scim, "ada")
+    scim.patch(f"Groups/{made['id']}", {"op": "add", "path": "members", "value": [{"value": ada}]})
+    assert (nodes_of(user, world.acme), user.grants.count()) == ({"sales": True, "gateway": True}, 0)
 
 
 def test_a_link_never_leaves_the_organisation_without_a_super_admin(world: World, scim: Caller) -> None:
