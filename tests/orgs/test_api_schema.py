@@ -201,5 +201,6 @@ def test_its_page_names_every_operation_without_script(client: Client) -> None:
     for path, item in document()["paths"].items():
         assert path.replace("{", "{") in text
         assert all(one["summary"] in text for one in item.values() if "’" not in one["summary"] and "'" not in one["summary"])
+    assert "Idempotency-Key" in text
     assert "script-src 'self'" in response.headers["Content-Security-Policy"]
     assert "<script>" not in text
