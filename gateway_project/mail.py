@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-CONSOLE = "django.core.mail.backends.console.EmailBackend"
+CONSOLE = "gateway_project.printed_mail.EmailBackend"
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
 SECONDS = 20

@@ -213,6 +213,9 @@ def _create_keys(made: _Made, *, by: Actor) -> str:
 
 
 def _create_key(key: company.Key, made: _Made, *, by: Actor) -> tuple[ApiKey, str]:
+    """A member's by the member: nobody is to be told of it by e-mail, least of all at addresses of people who do not exist."""
+    if key.member:
+        by = Actor.load(made.users[key.member], organization=by.organization)
     return create_limited_key(
         made.groups[key.group],
         name=key.name,

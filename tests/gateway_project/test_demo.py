@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import F
 
 from guardrails.models import Binding
 from orgs.models import ApiKey, Application, AuditEvent, Group, Organization, User
@@ -28,6 +29,14 @@ def test_it_tells_addresses_a_key_and_logins_and_nothing_else(settings: Any) -> 
     assert demo["api_key"].startswith("gh_sk_")
     assert all(list(user) == ["email", "password", "role"] for user in demo["users"])
     assert demo["users"][0]["role"] == "Super Admin"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_members_made_their_keys_themselves_so_nobody_is_written_to() -> None:
+    told()
+    of_members = ApiKey.objects.exclude(member=None)
+    assert of_members.exists()
+    assert not of_members.exclude(created_by=F("member")).exists()
 
 
 @pytest.mark.usefixtures("nobody")

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import get_connection
 
 from gateway_project import mail
+from orgs.mail import Message, compose
 
 
 def test_without_a_server_messages_are_printed() -> None:
@@ -57,3 +59,23 @@ def test_another_backend_and_sender_may_be_chosen() -> None:
 def test_what_cannot_be_meant_stops_the_start(variables: dict[str, str]) -> None:
     with pytest.raises(ImproperlyConfigured):
         mail.settings(variables)
+
+
+def test_without_a_server_a_message_is_printed_as_it_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    message = compose(
+        Message(
+            subject="You are\ninvited",
+            paragraphs=("Come & see.",),
+            button="Accept",
+            link="https://gate.test/i/7",
+            notes=("Or not.",),
+        ),
+        to="lena@example.test",
+    )
+    backend = get_connection(mail.CONSOLE)
+    assert backend.send_messages([message, message]) == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("E-mail to lena@example.test: You are invited\n  Come & see.\n")
+    assert printed.count("https://gate.test/i/7") == 2
+    assert "<" not in printed
+    assert all(line.startswith(("E-mail to ", "  ")) or not line for line in printed.splitlines())
