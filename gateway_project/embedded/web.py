@@ -41,13 +41,13 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
     )
     gc.disable()  # loading code leaves next to no garbage, and looking for it took a fifth of the time
     load_code()
-    if gated and not sys.stdin.readline():
-        return  # the parent is gone
     # What is loaded by now stays: it need not be searched for garbage again and again, and calls leave little behind.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
     gc.enable()
+    if gated and not sys.stdin.readline():
+        return  # the parent is gone
     uvicorn.Server(config).run(sockets=[listening])
 
 
