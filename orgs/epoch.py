@@ -48,14 +48,12 @@ def keys(scope: int | str) -> tuple[str, str]:
 
 def changing(organization_id: int) -> None:
     """Announces a change of this organisation. Call it inside the transaction that makes the change."""
-    _mark(organization_id)
+    _mark([organization_id])
 
 
 def catalogue_changing(organization_ids: list[int]) -> None:
     """Announces a change of models, deployments or prices, which every organisation's cached plans rest on."""
-    _mark(CATALOGUE)
-    for organization_id in organization_ids:
-        _mark(organization_id)
+    _mark([CATALOGUE, *organization_ids])
 
 
 @contextmanager
@@ -70,7 +68,8 @@ def rehearsal() -> Iterator[None]:
         _rehearsing.reset(before)
 
 
-def _mark(scope: int | str) -> None:
+def _mark(scopes: list[int | str]) -> None:
+    """All in one exchange: an installation may have thousands of organisations."""
     if _rehearsing.get():
         return
     if not transaction.get_connection().in_atomic_block:
@@ -78,18 +77,23 @@ def _mark(scope: int | str) -> None:
     token = secrets.token_hex(8)
     # By Redis's clock, which judges it: hosts may disagree.
     now: Any = redis.client().time()
-    redis.client().hset(keys(scope)[1], token, now[0])
-    transaction.on_commit(lambda: _announce(scope, token), robust=True)
+    pipeline = redis.client().pipeline(transaction=False)
+    for scope in scopes:
+        pipeline.hset(keys(scope)[1], token, now[0])
+    pipeline.execute()
+    transaction.on_commit(lambda: _announce(scopes, token), robust=True)
 
 
-def _announce(scope: int | str, token: str) -> None:
+def _announce(scopes: list[int | str], token: str) -> None:
     """The change is committed: a moment without Redis must not make it wait for the mark to grow old."""
-    epoch_key, dirty_key = keys(scope)
     for wait in (*ANNOUNCE_AGAIN_SECONDS, None):
         try:
-            pipeline = redis.client().pipeline(transaction=True)
-            pipeline.set(epoch_key, secrets.token_hex(8))
-            pipeline.hdel(dirty_key, token)
+            pipeline = redis.client().pipeline(transaction=False)
+            for scope in scopes:
+                epoch_key, dirty_key = keys(scope)
+                # In this order: whoever reads in between finds a fresh epoch that is still dirty, and caches nothing.
+                pipeline.set(epoch_key, secrets.token_hex(8))
+                pipeline.hdel(dirty_key, token)
             pipeline.execute()
         except RedisError:
             if wait is None:

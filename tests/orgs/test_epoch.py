@@ -175,3 +175,21 @@ def test_the_catalogue_has_an_epoch_of_its_own_and_renews_that_of_every_organisa
 
 def test_the_keys_of_a_scope_share_a_slot() -> None:
     assert epoch.keys(7) == ("gh:{7}:epoch", "gh:{7}:dirty")
+
+
+def test_a_change_of_the_catalogue_is_announced_to_all_organisations_in_a_few_exchanges(scope: int) -> None:
+    scopes: list[int] = [scope + number for number in range(300)]
+    epochs = [epoch.keys(one)[0] for one in scopes]
+    with transaction.atomic():
+        before = exchanges()
+        epoch.catalogue_changing(scopes)
+        assert all(len(marks(one)) == 1 for one in scopes[::50])
+    fresh = redis.client().mget(epochs)
+    assert len(set(fresh) - {None}) == len(scopes)
+    assert not any(marks(one) for one in scopes[::50])
+    assert exchanges() - before < len(scopes)  # those of other processes included
+
+
+def exchanges() -> int:
+    """How often the server has read something from anybody so far."""
+    return int(redis.client().info("stats")["total_reads_processed"])
