@@ -97,19 +97,18 @@ def forget(name: str, line: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The test database, whichever fixture asks: pytest-django's own makes it only for tests that use `db`."""
-    from django.test.utils import setup_databases, teardown_databases
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """The test database, whichever fixture asks: pytest-django's own makes it only for tests that use `db`.
+
+    Nobody takes it down: processes of the tests may still be connected, and with its server it goes.
+    """
+    from django.test.utils import setup_databases
 
     if template.present():
         template.use()
-        yield
-        return  # with its server it goes
+        return
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
-    yield
-    with django_db_blocker.unblock():
-        teardown_databases(made, verbosity=0)
+        setup_databases(verbosity=0, interactive=False)
 
 
 @pytest.fixture
