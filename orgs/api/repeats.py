@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connection, transaction
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
@@ -32,6 +31,7 @@ from orgs.answered_models import KEPT
 from orgs.api.bodies import TooDeep
 from orgs.api.errors import IdempotencyConflict, RequestInProgress
 from orgs.models import AccessToken, AnsweredRequest, User
+from orgs.services.answers import keep_answer, kept_answer
 
 if TYPE_CHECKING:
     from orgs.api.base import ApiView
@@ -68,7 +68,7 @@ def repeatable(method: Answering, *, once: str | None) -> Answering:
         claim = _claim(view, key)
         with transaction.atomic():
             _hold(claim)
-            kept = AnsweredRequest.objects.filter(key_digest=claim.key, answered_at__gt=timezone.now() - KEPT).first()
+            kept = kept_answer(claim.key)
             return (
                 _again(kept, claim) if kept else _keep(method(view, request, *args, **kwargs), claim, by=view.person, once=once)
             )
@@ -111,14 +111,5 @@ def _again(kept: AnsweredRequest, claim: Claim) -> Response:
 def _keep(response: Response, claim: Claim, *, by: User, once: str | None) -> Response:
     """After the change: its locks come first, and whoever freezes a person locks the trail before the person."""
     shown = {**response.data, once: None} if once else response.data
-    AnsweredRequest.objects.update_or_create(
-        key_digest=claim.key,
-        defaults={
-            "request_digest": claim.request,
-            "user": by,
-            "status": response.status_code,
-            "body": JSONRenderer().render(shown).decode(),
-            "answered_at": timezone.now(),
-        },
-    )
+    keep_answer(claim.key, request=claim.request, status=response.status_code, body=JSONRenderer().render(shown).decode(), by=by)
     return response

@@ -131,6 +131,6 @@ def test_the_question_costs_one_query_where_it_is_asked(world: World, django_ass
     require(world)
     client: Client = client_of(world, "mia")
     client.get(f"/o/{world.acme.slug}/keys/")
-    # session, person, memberships with their organisation, grants, factor; the organisations of the page's link.
-    with django_assert_num_queries(6):
+    # session, person, memberships with their organisations, grants, factor.
+    with django_assert_num_queries(5):
         client.get(f"/o/{world.acme.slug}/keys/")
