@@ -19,8 +19,6 @@ import uvicorn
 from gateway_project.embedded.heads import JoinedHeads
 
 APPLICATION = "gateway_project.asgi:application"
-# For each of its classes it looks through all modules there are, so it comes while they are few: half a second less.
-FIRST = "scim2_models"
 ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
 SHUTDOWN_SECONDS = 5
 GARBAGE_THRESHOLD = 20_000  # objects; Python's own 700 suits short scripts
@@ -52,7 +50,6 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
 
 
 def load_code() -> None:
-    importlib.import_module(FIRST)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     django.setup()
     for module in ROUTES:
