@@ -28,5 +28,6 @@ class GuardrailsConfig(AppConfig):
         register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, position=40, shortcut="g"))
         consequences.of_moves(moving.changes_of_move)
         checks.before_move(moving.refuse_escape)
+        checks.before_move(counted.refuse_surplus_move)
         checks.before_key(counted.refuse_surplus_key)
         checks.before_seat(counted.refuse_surplus_seat)

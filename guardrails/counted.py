@@ -7,6 +7,7 @@ too many already stays: a lower limit only keeps more from being added.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -14,41 +15,87 @@ from django.utils import timezone
 from guardrails.in_force import InForce, in_force, value_with_overrides
 from guardrails.models import Limit
 from guardrails.subjects import Subject
+from orgs.actor import Actor
 from orgs.errors import Refused
 from orgs.models import ApiKey, Application, Group, Membership, User
 from orgs.selectors import within
 
 
-def refuse_surplus_key(group: Group, *, member: User | None, application: Application | None) -> None:
-    """One more key at home in this group. Raises Refused."""
+class Coming(NamedTuple):
+    """How many a subject has, and how many of them more it would have."""
+
+    taken: int
+    more: int = 1
+
+
+def refuse_surplus_key(group: Group, *, member: User | None, application: Application | None, made: bool = True) -> None:
+    """One more key at home in this group; where it is not `made`, of the application alone. Raises Refused."""
     applied = in_force(group.organization, path=group.path(), member=member, application=application)
-    keys = ApiKey.objects.filter(organization=group.organization_id, revoked_at=None)
-    _refuse_full(applied, Limit.Kind.KEYS, lambda subject: _keys_of(keys, subject), "API keys")
+    keys = _living_keys(group)
+
+    def coming(subject: Subject) -> Coming | None:
+        taken = _keys_of(keys, subject) if made or isinstance(subject, Application) else None
+        return None if taken is None else Coming(taken)
+
+    _refuse_full(applied, Limit.Kind.KEYS, coming, "API keys")
 
 
 def refuse_surplus_seat(group: Group, *, user: User | None) -> None:
     """One more member at this group; whoever has a seat there already needs none. Raises Refused."""
-    applied = in_force(group.organization, path=group.path())
-    members = Membership.objects.filter(organization=group.organization_id)
 
-    def seats(subject: Subject) -> int | None:
-        if not isinstance(subject, Group):
-            return None
-        people = set(members.filter(within([subject], field="group")).values_list("user_id", flat=True))
-        return None if user is not None and user.pk in people else len(people)
+    def coming(subject: Subject) -> Coming | None:
+        people = _people_of(subject)
+        return None if people is None or (user is not None and user.pk in people) else Coming(len(people))
 
-    _refuse_full(applied, Limit.Kind.SEATS, seats, "members")
+    _refuse_full(in_force(group.organization, path=group.path()), Limit.Kind.SEATS, coming, "members")
 
 
-def _refuse_full(applied: Iterable[InForce], kind: Limit.Kind, count: Callable[[Subject], int | None], words: str) -> None:
-    """`count` answers None where a limit on this subject is not concerned."""
+def refuse_surplus_move(group: Group, to: Group, by: Actor) -> None:
+    """The keys and the members of a group and of what is below it, at every new node above them. Raises Refused."""
+    reached = [node for node in to.path() if node not in set(group.path())]
+    counting = Limit.objects.filter(kind__in=(Limit.Kind.KEYS, Limit.Kind.SEATS), policy__bindings__group__in=reached)
+    if not counting.exists():
+        return
+    applied = in_force(group.organization, path=reached)
+    keys, people = _living_keys(group), _people_of(group) or set()
+    moved = _keys_of(keys, group) or 0
+
+    def more_keys(subject: Subject) -> Coming | None:
+        return Coming(_keys_of(keys, subject) or 0, moved) if isinstance(subject, Group) else None
+
+    def more_people(subject: Subject) -> Coming | None:
+        there = _people_of(subject)
+        return None if there is None else Coming(len(there), len(people - there))
+
+    _refuse_full(applied, Limit.Kind.KEYS, more_keys, "API keys")
+    _refuse_full(applied, Limit.Kind.SEATS, more_people, "members")
+
+
+def _refuse_full(applied: Iterable[InForce], kind: Limit.Kind, coming: Callable[[Subject], Coming | None], words: str) -> None:
+    """`coming` answers None where a limit on this subject is not concerned."""
     now = timezone.now()
     for one in applied:
         for limit in one.policy.limits.all():
-            taken = count(one.subject) if limit.kind == kind else None
-            if taken is None or taken < (most := value_with_overrides(limit, subject=one.subject, now=now)):
+            found = coming(one.subject) if limit.kind == kind else None
+            if found is None or not found.more:
                 continue
-            raise Refused(f"The policy “{one.policy}” on {one.subject} allows {most:,} {words}, and there are {taken:,} already.")
+            most = value_with_overrides(limit, subject=one.subject, now=now)
+            if found.taken + found.more > most:
+                there = f"there are {found.taken:,} already" + (f", and {found.more:,} would come" if found.more > 1 else "")
+                raise Refused(f"The policy “{one.policy}” on {one.subject} allows {most:,} {words}, and {there}.")
+
+
+def _living_keys(group: Group) -> QuerySet[ApiKey]:
+    """Of the group's organisation."""
+    return ApiKey.objects.filter(organization=group.organization_id, revoked_at=None)
+
+
+def _people_of(subject: Subject) -> set[int] | None:
+    """With a membership at or below a group; None for what has no members."""
+    if not isinstance(subject, Group):
+        return None
+    members = Membership.objects.filter(organization=subject.organization_id)
+    return set(members.filter(within([subject], field="group")).values_list("user_id", flat=True))
 
 
 def _keys_of(keys: QuerySet[ApiKey], subject: Subject) -> int | None:

@@ -14,7 +14,9 @@ from orgs.models import Application, Group, User
 
 
 class KeyCheck(Protocol):
-    def __call__(self, group: Group, *, member: User | None, application: Application | None) -> None: ...
+    def __call__(self, group: Group, *, member: User | None, application: Application | None, made: bool = True) -> None:
+        """`made` False: a key that is there already comes to the application; where it is at home nothing becomes more."""
+        ...
 
 
 class SeatCheck(Protocol):
@@ -47,10 +49,10 @@ def before_move(check: MoveCheck) -> None:
         _move_checks.append(check)
 
 
-def refuse_key(group: Group, *, member: User | None, application: Application | None) -> None:
+def refuse_key(group: Group, *, member: User | None, application: Application | None, made: bool = True) -> None:
     """Raises Refused."""
     for check in _key_checks:
-        check(group, member=member, application=application)
+        check(group, member=member, application=application, made=made)
 
 
 def refuse_seat(group: Group, *, user: User | None) -> None:

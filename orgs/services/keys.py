@@ -93,6 +93,8 @@ def edit_key(
         bound = _fresh_application(application)
         if fresh.member_id is None and bound != fresh.application:
             raise Refused("A service key stays with its application.", field="application")
+        if bound is not None and bound != fresh.application:
+            checks.refuse_key(fresh.group, member=fresh.member, application=bound, made=False)
         fresh.features = _refuse_foreign_binding(fresh.group, application=bound, environment=environment, features=features)
         fresh.name, fresh.application, fresh.environment = clean_name(name), bound, environment
         moved = expires_at != fresh.expires_at

@@ -12,9 +12,10 @@ from guardrails.services.key_limits import create_limited_key
 from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, create_policy
 from orgs.errors import Refused
-from orgs.models import ApiKey, Membership
-from orgs.services.keys import create_api_key, disable_key, revoke_key
+from orgs.models import ApiKey, Group, Membership
+from orgs.services.keys import create_api_key, disable_key, edit_key, revoke_key
 from orgs.services.members import add_member, suspend_member
+from orgs.services.moves import move_group
 from tests.actors import World, make_user
 
 
@@ -52,6 +53,38 @@ def test_an_application_counts_its_own_keys(world: World) -> None:
     one_more_key(world, application=world.assistant)
     with pytest.raises(Refused, match="on Assistant allows 1"):
         one_more_key(world, group="platform", member="sam", application=world.assistant)
+
+
+def test_a_key_that_is_there_comes_to_no_full_application(world: World) -> None:
+    bound(world, "keys", 1, "assistant")
+    # Where they are at home two are the most already: an edit makes none more there.
+    bound(world, "keys", 2, "gateway")
+    alice = world.actor("alice")
+    first = one_more_key(world, application=world.assistant)
+    with pytest.raises(Refused, match="on Assistant allows 1 API keys, and there are 1 already"):
+        edit_key(world.key, name="mine", application=world.assistant, by=alice)
+    assert edit_key(first, name="renamed", application=world.assistant, by=alice).name == "renamed"
+    edit_key(first, name="renamed", by=alice)
+    assert edit_key(world.key, name="mine", application=world.assistant, by=alice).application == world.assistant
+
+
+@pytest.mark.parametrize(("most", "passes"), [(1, False), (2, True)])
+def test_a_group_moves_to_no_place_that_its_keys_would_overfill(world: World, most: int, passes: bool) -> None:
+    one_more_key(world)
+    for subject, value in (("sales", most), ("root", 2), ("gateway", 2)):
+        bound(world, "keys", value, subject)
+    if passes:
+        move_group(world.gateway, to=world.sales, by=world.actor("alice"))
+        assert Group.objects.get(pk=world.gateway.pk).parent == world.sales
+    else:
+        with pytest.raises(Refused, match="on sales allows 1 API keys, and there are 0 already, and 2 would come"):
+            move_group(world.gateway, to=world.sales, by=world.actor("alice"))
+        assert Group.objects.get(pk=world.gateway.pk).parent == world.platform
+
+
+def test_a_group_without_keys_moves_anywhere(world: World) -> None:
+    bound(world, "keys", 0, "engineering")
+    assert move_group(world.sales, to=world.engineering, by=world.actor("alice"))
 
 
 @pytest.mark.parametrize("subject", ["sales", "core", "noah"])
@@ -118,6 +151,18 @@ def test_a_full_node_takes_no_more_members(world: World) -> None:
     with pytest.raises(Refused, match="“seats platform” on platform allows 2 members, and there are 2 already"):
         add_member(newcomer(world), group=world.core, by=world.actor("alice"))
     add_member(newcomer(world, "other"), group=world.sales, by=world.actor("alice"))
+
+
+def test_a_group_moves_to_no_place_that_its_members_would_overfill(world: World) -> None:
+    def people(group: Group) -> set[int]:
+        return set(Membership.objects.filter(group__in=group.get_descendants(include_self=True)).values_list("user", flat=True))
+
+    together = people(world.gateway) | people(world.sales)
+    policy = bound(world, "seats", len(together) - 1, "sales")
+    with pytest.raises(Refused, match=r"on sales allows \d members"):
+        move_group(world.gateway, to=world.sales, by=world.actor("alice"))
+    change_policy(policy, name=policy.name, limits=[LimitSpec("seats", "now", len(together))], by=world.actor("alice"))
+    assert move_group(world.gateway, to=world.sales, by=world.actor("alice"))
 
 
 def test_whoever_has_a_seat_needs_no_second_one(world: World) -> None:
