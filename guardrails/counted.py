@@ -52,7 +52,8 @@ def refuse_surplus_seat(group: Group, *, user: User | None) -> None:
 
 def refuse_surplus_move(group: Group, to: Group, by: Actor) -> None:
     """The keys and the members of a group and of what is below it, at every new node above them. Raises Refused."""
-    reached = [node for node in to.path() if node not in set(group.path())]
+    before = set(group.path())
+    reached = [node for node in to.path() if node not in before]
     counting = Limit.objects.filter(kind__in=(Limit.Kind.KEYS, Limit.Kind.SEATS), policy__bindings__group__in=reached)
     if not counting.exists():
         return

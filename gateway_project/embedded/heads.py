@@ -7,6 +7,7 @@ twentieth of all that a governed call costs this process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,6 +30,9 @@ class Joining:
             self._loop.call_soon(self._flush)
             return
         self._transport.write(piece)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        self.write(b"".join(pieces))
 
     def close(self) -> None:
         self._flush()

@@ -20,7 +20,8 @@
 --   {'ROLLED', now}            a window or an override is over: compile again
 --   {'COLD', …}                positions of subjects of which something is missing
 --   {'DEGRADE', n}             limit number n is near its cap
---   {'REFUSED', n, used, held, now, retry_ms}   limit number n, first in effect (see below)
+--   {'REFUSED', n, used, held, now, retry_ms}   limit number n, first in effect (see below); retry_ms is 0 of a budget and of a day,
+--                              which are free again when their time is over
 --   {'OK', now, amount, n, left, rn, rleft, tn, tleft}   n/left: tightest budget and what is left of it,
 --                              rn/rleft and tn/tleft: tightest rate of requests and of tokens; 0 where there is none
 --

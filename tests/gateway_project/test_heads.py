@@ -85,6 +85,14 @@ def test_an_empty_body_lets_the_head_go_and_two_heads_keep_their_order() -> None
     assert b"".join(on_a_wire(work).pieces) == HEAD * 3
 
 
+def test_several_pieces_at_once_follow_the_head_that_waits() -> None:
+    async def work(joining: Joining, wire: Wire) -> None:
+        joining.write(HEAD)
+        joining.writelines([b"bo", b"dy"])
+
+    assert on_a_wire(work).pieces == [HEAD + b"body"]
+
+
 def test_all_else_is_the_transports_own() -> None:
     async def work(joining: Joining, wire: Wire) -> None:
         assert joining.is_closing() is False

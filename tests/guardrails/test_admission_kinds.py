@@ -383,3 +383,15 @@ def test_settling_an_unknown_call_adds_its_charge_exactly_once() -> None:
         assert (desk.spent(), desk.held(), desk.counter("k1")["live"], rates(desk)["tsum"]) == (BEYOND + 1, 0, "0", 10)
 
     with_lease(work())
+
+
+def test_as_many_limits_as_no_path_will_ever_have_are_judged_all_the_same() -> None:
+    """They reach the script as one list of values, of which Lua takes 8,000."""
+
+    async def work() -> None:
+        desk = Desk(*(budget(1000 - number, "org") for number in range(700)), *(rpm(2000 - number) for number in range(700)))
+        held = await desk.admitted(300)
+        assert (held.tightest, held.left_nano_usd, held.rate_left) == (budget(301, "org"), 1, 1300)
+        assert (await desk.refused(2)).limit == budget(301, "org")
+
+    with_lease(work())

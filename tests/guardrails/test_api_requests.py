@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from guardrails.models import Request
@@ -11,23 +9,14 @@ from guardrails.requests import approve_model
 from guardrails.services.several import MOST_KEYS
 from orgs.models import ApiKey, AuditEvent
 from orgs.services.keys import create_api_key
-from orgs.services.organizations import change_settings
-from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 from tests.apis import Json, api, code
-
-MODEL = "brand-new-model"
+from tests.guardrails.new_models import MODEL, offer_new_model
 
 
 @pytest.fixture
 def asking(world: World) -> World:
-    """A model offered yesterday, in an organisation where models of the last week need an approval."""
-    provider = Provider.objects.create(name="provider-of-requests", kind="sandbox")
-    model = Model.objects.create(name=MODEL, created_at=datetime.now(UTC) - timedelta(days=1))
-    Deployment.objects.create(model=model, provider=provider, upstream_model=MODEL)
-    change_settings(world.acme, by=world.actor("alice"), approval_since=datetime.now(UTC) - timedelta(days=7))
-    world.acme.refresh_from_db()
-    return world
+    return offer_new_model(world)
 
 
 def asked(world: World, name: str = "mia", group: str = "gateway") -> Json:

@@ -11,23 +11,16 @@ from billing.models import PriceVersion
 from guardrails.models import Request
 from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, approve_model, waiting_for
 from orgs.models import AuditEvent, Group
-from orgs.services.organizations import change_settings
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
+from tests.guardrails.new_models import MODEL, offer_new_model
 
 HTMX = {"hx-request": "true"}
-MODEL = "brand-new-model"
 
 
 @pytest.fixture
 def asking(world: World) -> World:
-    """A model offered yesterday, in an organisation where models of the last week need an approval."""
-    provider = Provider.objects.create(name="provider-of-requests", kind="sandbox")
-    model = Model.objects.create(name=MODEL, created_at=datetime.now(UTC) - timedelta(days=1))
-    Deployment.objects.create(model=model, provider=provider, upstream_model=MODEL)
-    change_settings(world.acme, by=world.actor("alice"), approval_since=datetime.now(UTC) - timedelta(days=7))
-    world.acme.refresh_from_db()
-    return world
+    return offer_new_model(world)
 
 
 def url(world: World, path: str = "") -> str:
