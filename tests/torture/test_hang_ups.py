@@ -174,7 +174,8 @@ def test_many_who_leave_at_random_points_pay_for_what_they_got_and_leave_the_res
     assert house.nothing_held()
     rows = house.rows()
     assert 24 <= len(rows) <= 48  # who leaves at once may not even have been heard
-    # On a busy machine somebody may have read so late that all was sent before.
+    # On a busy machine somebody may have read so late that all was sent before, the provider's figures with it.
     assert "cancelled" in {row.status for row in rows} <= {"cancelled", "refused", "ok"}
-    assert all(row.charged_nano_usd <= 2 * WORDS * TOKEN for row in rows)
+    assert all(row.charged_nano_usd <= 2 * WORDS * TOKEN for row in rows if row.usage_estimated)
+    assert all(row.charged_nano_usd in (0, 500 * TOKEN) for row in rows if not row.usage_estimated)
     assert_the_rest_is_free(worker, house, charged=sum(row.charged_nano_usd for row in rows))
