@@ -18,11 +18,21 @@ CAPABILITIES = {
     "files": "Files",
     "audio_input": "Audio input",
     "audio_output": "Audio output",
+    "image_output": "Image output",
     "video_input": "Video input",
     "prompt_cache": "Prompt cache",
     "web_search": "Web search",
     "computer_use": "Computer use",
 }
+
+
+def missing(needs: Collection[str], model: Collection[str]) -> list[str]:
+    """What a request needs and a model has not; nothing where nothing is declared of the model."""
+    return in_order([word for word in needs if word not in model]) if model else []
+
+
+def in_words(words: Collection[str]) -> str:
+    return ", ".join(words).replace("_", " ")
 
 
 def in_order(words: Collection[str]) -> list[str]:

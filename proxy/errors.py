@@ -45,6 +45,9 @@ a `ProxyError` with `as_proxy_error`.
 import math
 from typing import ClassVar, Literal
 
+# The code of a prompt that is longer than a model's window, as OpenAI says it.
+TOO_LONG = "context_length_exceeded"
+
 
 class ProxyError(Exception):
     """What a caller is told. `detail` (level, node, limit, spent, held, resets_at, ask) goes into `error.gatehouse`."""

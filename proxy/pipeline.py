@@ -257,6 +257,8 @@ async def plan_of(call: Call) -> routing.Plan:
     steering.decide(call, catalogue)
     model = routing.find(catalogue, call.model, kind=call.asked.kind)
     permits.check_model(call, model)
+    if call.degraded is not None:
+        reach.check_degraded(call, model)
     limits = call.caller.limits
     rules = limits.rules
     bounds = routing.Bounds(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 
 from billing import pricing
-from proxy import choosing, own_keys, permits, routing, sessions
+from proxy import capabilities, choosing, own_keys, permits, routing, sessions
 from proxy.call import Call
 from proxy.canonical.request import Request
 from proxy.choosing import Choice, Lots, Stage
 from proxy.deployments import Catalogue, Deployment, Model
+from proxy.errors import BadRequest
 from proxy.health import board
 
 
@@ -53,7 +54,13 @@ def _on_own_keys(call: Call, stages: list[Stage]) -> list[Stage]:
 
 def _can_serve(model: Model, request: Request, *, kind: str) -> bool:
     """What a model can do is told by its capabilities; where none are declared, nobody knows."""
-    return model.kind == kind and (not model.capabilities or request.needs <= model.capabilities)
+    return model.kind == kind and not capabilities.missing(request.needs, model.capabilities)
+
+
+def check_degraded(call: Call, model: Model) -> None:
+    """Nobody asked for a model that a policy names, so it must be able to. Raises BadRequest."""
+    if missing := capabilities.missing(call.asked.needs, model.capabilities):
+        raise BadRequest(f"{model.name} has no {capabilities.in_words(missing)}.", param="model")
 
 
 def _cost(deployment: Deployment, request: Request) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import msgspec
 
 from billing.pricing import Price
-from proxy import complexity_of, permits, reach
+from proxy import capabilities, complexity_of, permits, reach
 from proxy.auto import LEANINGS, Candidate, Decision, Leaning, choose, few
 from proxy.call import Call
 from proxy.canonical.preset import Preset
 from proxy.canonical.request import Request
 from proxy.deployments import Catalogue, Model
-from proxy.errors import ModelNotFound, ProxyError
+from proxy.errors import TOO_LONG, BadRequest, ModelNotFound, ProxyError
 from proxy.names import PRESET
 from proxy.protocols import messages, presets, registry
 
@@ -47,7 +47,7 @@ def _with(preset: Preset, asked: Request) -> Request:
 
 
 def decide(call: Call, catalogue: Catalogue) -> None:
-    """Chooses a model where `auto` was asked for. Raises ModelNotFound where none can serve the call."""
+    """Chooses a model where `auto` was asked for. Raises BadRequest, ModelNotFound where none can serve the call."""
     call.decision = None
     names = call.caller.names
     call.baseline = _price_of(catalogue.models.get(names.baseline)) if call.asked.kind == "chat" else None
@@ -58,36 +58,64 @@ def decide(call: Call, catalogue: Catalogue) -> None:
 
 
 def _chosen(call: Call, catalogue: Catalogue, leaning: Leaning) -> Decision:
-    named = [catalogue.models.get(name) or name for name in call.caller.names.candidates]
-    if named:
-        candidates = [_candidate(call, one) for one in named]
-    else:
-        candidates = few(_candidate(call, model) for model in catalogue.models.values() if model.kind == "chat")
-    decision = choose(leaning, complexity_of.need(call.asked), candidates)
+    named, needs = call.caller.names.candidates, call.asked.needs
+    among = [catalogue.models.get(name) or name for name in named] if named else _chat_models(catalogue)
+    candidates = [_candidate(call, one, needs) for one in among]
+    decision = choose(leaning, complexity_of.need(call.asked), candidates if named else few(candidates))
     if decision is None:
-        reasons = "; ".join(f"{one.model}: {one.why_not}" for one in candidates) or "none is offered"
-        raise ModelNotFound(f"No model that {leaning} may choose can serve this call ({reasons[:400]}).", param="model")
+        asks_too_much = _asks_too_much(call, leaning, [one for one in among if isinstance(one, Model)])
+        reasons = "; ".join(f"{one.model}: {one.why_not}" for one in candidates if named) or "none is offered"
+        raise asks_too_much or ModelNotFound(
+            f"No model that {leaning} may choose can serve this call ({reasons[:400]}).", param="model"
+        )
     return decision
 
 
-def _candidate(call: Call, model: Model | str) -> Candidate:
+def _chat_models(catalogue: Catalogue) -> list[Model | str]:
+    return [model for model in catalogue.models.values() if model.kind == "chat"]
+
+
+def _asks_too_much(call: Call, leaning: Leaning, models: list[Model]) -> BadRequest | None:
+    """Of every model that is open to the call. None where none is: then the request is not what is wrong."""
+    needs = call.asked.needs
+    open_to_it = [model for model in models if not _closed(call, model)]
+    if not open_to_it:
+        return None
+    lacking = [frozenset(capabilities.missing(needs, model.capabilities)) for model in open_to_it]
+    if by_all := frozenset.intersection(*lacking):
+        wanted = capabilities.in_words(capabilities.in_order(by_all))
+        return BadRequest(f"This request needs {wanted}, which no model that {leaning} may choose has.", param="model")
+    reasons = "; ".join(f"{model.name}: {_unfit(call, model, needs)}" for model in open_to_it)
+    return BadRequest(
+        f"No model that {leaning} may choose can take this request ({reasons[:400]}).",
+        param="model",
+        code=None if any(lacking) else TOO_LONG,
+    )
+
+
+def _candidate(call: Call, model: Model | str, needs: frozenset[str]) -> Candidate:
     if isinstance(model, str):
         return Candidate(model, 0, "is not offered")
     price = _price_of(model)
     cost = 0 if price is None else reach.usual_cost(price, call.asked)
-    return Candidate(model.name, cost, _why_not(call, model))
+    return Candidate(model.name, cost, _unfit(call, model, needs) or _closed(call, model))
 
 
-def _why_not(call: Call, model: Model) -> str:
-    """Why a model cannot serve the call; empty where it can."""
-    if not permits.permits(call.caller, model):
-        return "not allowed to this key"
-    missing = call.asked.needs - frozenset(model.capabilities) if model.capabilities else frozenset()
+def _unfit(call: Call, model: Model, needs: frozenset[str]) -> str:
+    """What the model lacks for the request; empty where it lacks nothing."""
+    missing = capabilities.missing(needs, model.capabilities)
     if missing:
-        return f"has no {', '.join(sorted(missing)).replace('_', ' ')}"
+        return f"has no {capabilities.in_words(missing)}"
     needed = call.asked.input_tokens_estimate + (call.asked.max_tokens or 0)
     if model.context_window is not None and needed > model.context_window:
         return "its context window is too small"
+    return ""
+
+
+def _closed(call: Call, model: Model) -> str:
+    """Why the call may not or cannot go there, whatever it asks; empty where it can."""
+    if not permits.permits(call.caller, model):
+        return "not allowed to this key"
     try:
         deployments = permits.allowed_deployments(call, model)
     except ProxyError:

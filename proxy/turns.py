@@ -15,12 +15,10 @@ from typing import NamedTuple
 from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, ProviderFailed, ProviderOverloaded, ProxyError, as_proxy_error
+from proxy.errors import TOO_LONG, AttemptFailed, ProviderFailed, ProviderOverloaded, ProxyError, as_proxy_error
 from proxy.health import board, quotas
 from proxy.health.quotas import Reservation, UsedUp
 from proxy.routing import Plan
-
-TOO_LONG = "context_length_exceeded"
 
 
 class Turn(NamedTuple):

@@ -14,10 +14,11 @@ class Request(msgspec.Struct):
 
     `fields` holds the top-level members as raw JSON in the caller's order (of a name given twice, the last
     value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound.
-    `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `needs` names the
-    capabilities that a model must have (`catalogue` lists them). `text_only`: neither what is asked nor what is
-    answered can hold anything but text. Of what is not chat: `output_bound` is the most tokens that each of `n` answers
-    can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
+    `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `text_only`: neither
+    what is asked nor what is answered can hold anything but text. `tool_needs` are the capabilities that its tools need of a
+    model; `schema`: the answer must be JSON of a given one; `reasons`: thinking is asked for; `modalities` is what the
+    answer shall hold besides text (`audio`, `image`). Of what is not chat: `output_bound` is the most tokens that each of
+    `n` answers can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
     `told` are members that the answer must say whatever its provider says.
@@ -35,11 +36,16 @@ class Request(msgspec.Struct):
     messages: int = 0
     image_parts: int = 0
     audio_parts: int = 0
+    file_parts: int = 0
+    video_parts: int = 0
+    tool_needs: frozenset[str] = frozenset()
+    schema: bool = False
+    reasons: bool = False
+    modalities: frozenset[str] = frozenset()
     text_only: bool = True
     user: str | None = None
     metadata: dict[str, object] | None = None
     headers: dict[str, str] = {}
-    needs: frozenset[str] = frozenset()
     output_bound: int | None = None
     units: dict[str, int] = {}
     usual: Usage | None = None
@@ -47,3 +53,18 @@ class Request(msgspec.Struct):
     store: bool = False
     previous: str | None = None
     told: dict[str, msgspec.Raw] = {}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The capabilities that a model must have, in the words of `proxy.capabilities`. Asked only where a model is chosen."""
+        needed = {
+            "vision": self.image_parts,
+            "files": self.file_parts,
+            "audio_input": self.audio_parts,
+            "video_input": self.video_parts,
+            "audio_output": "audio" in self.modalities,
+            "image_output": "image" in self.modalities,
+            "structured_output": self.schema,
+            "reasoning": self.reasons,
+        }
+        return self.tool_needs | {name for name, is_needed in needed.items() if is_needed}

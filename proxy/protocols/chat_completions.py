@@ -8,7 +8,7 @@ Source: openai-python 3.52 types; usage relations: https://platform.openai.com/d
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -74,6 +74,10 @@ class _Part(msgspec.Struct):
     file: _File | None = None
 
 
+class _Format(msgspec.Struct):
+    type: str = ""
+
+
 class _Message(msgspec.Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[str | _Part] | None = None
@@ -96,6 +100,10 @@ class _Body(msgspec.Struct):
     stop: str | list[str] | None = None
     temperature: float | None = None
     tools: list[Raw] | None = None
+    functions: list[Raw] | None = None
+    response_format: _Format | None = None
+    reasoning_effort: str | None = None
+    modalities: list[str] | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -112,7 +120,9 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         raise BadRequest("The request must name a model.", param="model")
     if not read.messages:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
-    images, sounds, inline, sound_tokens = _parts(read.messages)
+    searches = fields.get("web_search_options", NULL) != NULL
+    shown = _shown(read.messages)
+    answered = frozenset(read.modalities) - {"text"} if read.modalities else _NONE
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
     return Request(
         protocol=NAME,
@@ -123,12 +133,18 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         max_tokens=max((read.max_tokens or 0, read.max_completion_tokens or 0)) or None,
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
-        input_tokens_estimate=text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + sound_tokens + _unseen(read, fields),
+        input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens + searches * SERVER_TOOL_TOKENS,
         fields=fields,
         messages=len(read.messages),
-        image_parts=images,
-        audio_parts=sounds,
-        text_only=not (images or sounds or "modalities" in fields),
+        image_parts=shown.images,
+        audio_parts=shown.sounds,
+        file_parts=shown.files,
+        video_parts=shown.videos,
+        tool_needs=(_TOOLS if read.tools or read.functions else _NONE) | (_SEARCH if searches else _NONE),
+        schema=read.response_format is not None and read.response_format.type == "json_schema",
+        reasons=read.reasoning_effort not in (None, "none"),
+        modalities=answered,
+        text_only=not (shown.images or shown.sounds or answered),
         user=read.user,
         metadata=read.metadata,
     )
@@ -170,21 +186,37 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
     return StreamRenderer(request, call_id=call_id)
 
 
-# --- token estimate ----------------------------------------------------------------------------
-def _unseen(read: _Body, fields: dict[str, Raw]) -> int:
-    """Tokens of what the provider adds to the prompt itself: files that it keeps, and what its search finds."""
-    parts = [part for message in read.messages or () if type(message.content) is list for part in message.content]
-    kept = sum(type(part) is _Part and part.file is not None and bool(part.file.file_id) for part in parts)
-    searches = "web_search_options" in fields and fields["web_search_options"] != NULL
-    return kept * DISTANT_DOCUMENT_TOKENS + searches * SERVER_TOOL_TOKENS
+# --- what it is beside text --------------------------------------------------------------------
+class _Shown(NamedTuple):
+    """The parts that are no text. `inline` is the data that stands in the prompt, `tokens` what all of it makes instead."""
+
+    images: int = 0
+    sounds: int = 0
+    files: int = 0
+    videos: int = 0
+    inline: list[str] = []
+    tokens: int = 0
 
 
-def _parts(messages: list[_Message]) -> tuple[int, int, list[str], int]:
-    """Pictures, sounds, the inline data that holds them, and tokens for the sounds."""
+_ONLY_TEXT = _Shown()
+_TOOLS, _SEARCH, _NONE = frozenset({"tools"}), frozenset({"web_search"}), frozenset[str]()
+
+
+def _shown(messages: list[_Message]) -> _Shown:
     parts = [part for message in messages if type(message.content) is list for part in message.content if type(part) is _Part]
-    if not parts:
-        return 0, 0, [], 0
-    urls = [part.image_url if type(part.image_url) is str else part.image_url.url for part in parts if part.image_url]  # type: ignore[union-attr]
+    if not parts:  # nearly always
+        return _ONLY_TEXT
+    pictures = [part.image_url for part in parts if part.image_url]
+    urls = [url if type(url) is str else url.url for url in pictures]  # type: ignore[union-attr]
     sounds = [part.input_audio.data for part in parts if part.input_audio]
-    tokens = sum(AUDIO_TOKENS + len(sound) // AUDIO_CHARACTERS_PER_TOKEN for sound in sounds)
-    return len(urls), len(sounds), [url for url in urls if url.startswith("data:")] + sounds, tokens
+    files = [part.file for part in parts if part.file]
+    heard = sum(AUDIO_TOKENS + len(sound) // AUDIO_CHARACTERS_PER_TOKEN for sound in sounds)
+    distant = sum(bool(file.file_id) for file in files) * DISTANT_DOCUMENT_TOKENS
+    return _Shown(
+        images=len(urls),
+        sounds=len(sounds),
+        files=len(files),
+        videos=sum(part.type == "video_url" for part in parts),
+        inline=[url for url in urls if url.startswith("data:")] + sounds,
+        tokens=len(urls) * IMAGE_TOKENS + heard + distant,
+    )

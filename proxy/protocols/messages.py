@@ -62,6 +62,9 @@ DOCUMENT_TOKENS, CHARACTERS_PER_TOKEN = 3000, 4
 # Those that the provider runs itself.
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 LEAST_THINKING = 1024
+# What tools whose type begins so need of a model.
+_RUN_THERE = {"web": "web_search", "computer": "computer_use"}
+_NOTHING: frozenset[str] = frozenset()
 
 _TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -97,6 +100,15 @@ class _Thinking(msgspec.Struct):
     budget_tokens: int | None = None
 
 
+class _Format(msgspec.Struct):
+    type: str = ""
+
+
+class _OutputConfig(msgspec.Struct):
+    effort: str | None = None
+    format: _Format | None = None
+
+
 class _Body(msgspec.Struct):
     """The members the gateway reads, typed; all others only have to be JSON."""
 
@@ -107,6 +119,8 @@ class _Body(msgspec.Struct):
     stream: bool | None = None
     tools: list[_Tool] | None = None
     thinking: _Thinking | None = None
+    output_config: _OutputConfig | None = None
+    output_format: _Format | None = None
     temperature: float | None = None
     stop_sequences: list[str] | None = None
     metadata: dict[str, Any] | None = None
@@ -153,11 +167,14 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         fields=fields,
         messages=len(read.messages),
         image_parts=weighed.images,
+        file_parts=weighed.files,
+        tool_needs=_tool_needs(tools),
+        schema=_has_schema(read),
+        reasons=_reasons(read),
         text_only=not (weighed.images or weighed.documents),
         user=user if isinstance(user, str) else None,
         metadata=read.metadata,
         headers={name: headers[name] for name in HEADERS if name in headers} if headers else {},
-        needs=_needs(weighed, tools),
     )
 
 
@@ -173,7 +190,7 @@ class _Weighed:
     """What of the blocks weighs otherwise than its text: `inline` is that text, `tokens` what it makes instead."""
 
     def __init__(self, blocks: Iterable[_Block]) -> None:
-        self.images = self.documents = self.tokens = 0
+        self.images = self.documents = self.files = self.tokens = 0
         self.inline: list[str] = []
         for block in blocks:
             self._weigh(block)
@@ -197,6 +214,7 @@ class _Weighed:
                 self.inline.append(source.data)
         elif kind == "document":
             self.documents += 1
+            self.files += source.type not in ("text", "content")
             if source.type == "base64" and type(source.data) is str:
                 self._seal(source.data, at_least=DOCUMENT_TOKENS)
             elif source.type not in ("text", "content"):
@@ -212,16 +230,23 @@ def _tool_tokens(tools: list[_Tool]) -> int:
     return (TOOLS_TOKENS if tools else 0) + run_there * SERVER_TOOL_TOKENS
 
 
-def _needs(weighed: _Weighed, tools: list[_Tool]) -> frozenset[str]:
-    kinds = [tool.type or "" for tool in tools]
-    needs = {
-        "tools": bool(tools),
-        "vision": bool(weighed.images),
-        "files": bool(weighed.documents),
-        "web_search": any(kind.startswith("web_") for kind in kinds),
-        "computer_use": any(kind.startswith("computer") for kind in kinds),
-    }
-    return frozenset(name for name, is_needed in needs.items() if is_needed)
+def _tool_needs(tools: list[_Tool]) -> frozenset[str]:
+    if not tools:
+        return _NOTHING
+    kinds = {(tool.type or "").partition("_")[0] for tool in tools}
+    return frozenset(["tools", *(_RUN_THERE[kind] for kind in kinds if kind in _RUN_THERE)])
+
+
+def _has_schema(read: _Body) -> bool:
+    given = read.output_config.format if read.output_config is not None else None
+    given = given or read.output_format
+    return given is not None and given.type == "json_schema"
+
+
+def _reasons(read: _Body) -> bool:
+    effort = read.output_config.effort if read.output_config is not None else None
+    thinks = read.thinking is not None and read.thinking.type not in ("", "disabled")
+    return thinks or effort not in (None, "none")
 
 
 def path(model: str, *, stream: bool) -> str:

@@ -52,8 +52,13 @@ HEADERS: tuple[str, ...] = ()
 # As in Chat Completions: the dearest common picture. Files have about a token per four characters of their base64.
 IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
 PROMPT_FIELDS = ("instructions", "input", "tools", "text")
-# What the built-in tools need of a model.
-TOOL_NEEDS = {"web_search": "web_search", "web_search_preview": "web_search", "computer": "computer_use"}
+# What tools need of a model: the caller's own, and those that the provider runs.
+OWN_TOOLS = ("function", "custom", "namespace")
+TOOL_NEEDS = {
+    **dict.fromkeys(OWN_TOOLS, "tools"),
+    **dict.fromkeys(("web_search", "web_search_preview"), "web_search"),
+    **dict.fromkeys(("computer", "computer_use_preview"), "computer_use"),
+}
 
 
 class _Item(msgspec.Struct):
@@ -135,7 +140,9 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         metadata=read.metadata,
         store=bool(read.store),
         previous=read.previous_response_id or None,
-        needs=_needs(read),
+        tool_needs=_tool_needs(read),
+        schema=read.text is not None and read.text.format is not None and read.text.format.type == "json_schema",
+        reasons=read.reasoning is not None and read.reasoning.effort not in (None, "none"),
         told=_told(read),
     )
     _measure(request)
@@ -220,14 +227,8 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
 
 
 # --- how much it is ----------------------------------------------------------------------------
-def _needs(read: _Body) -> frozenset[str]:
-    kinds = {tool.type for tool in read.tools or ()}
-    needs = {TOOL_NEEDS[kind] for kind in kinds if kind in TOOL_NEEDS} | (
-        {"tools"} if kinds & {"function", "custom", "namespace"} else set()
-    )
-    if read.text is not None and read.text.format is not None and read.text.format.type == "json_schema":
-        needs.add("structured_output")
-    return frozenset(needs)
+def _tool_needs(read: _Body) -> frozenset[str]:
+    return frozenset([TOOL_NEEDS[tool.type] for tool in read.tools or () if tool.type in TOOL_NEEDS])
 
 
 def _measure(request: Request) -> None:
@@ -252,15 +253,14 @@ def _measure(request: Request) -> None:
     unseen = distant * DISTANT_DOCUMENT_TOKENS + _run_there(request) * SERVER_TOOL_TOKENS
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + unseen + 8
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
+    request.file_parts = sum(part.get("type") == "input_file" for part in parts)
     request.text_only = not (images or files or sounds or distant)
-    given = (("vision", images), ("files", files or distant), ("audio_input", sounds))
-    request.needs |= {name for name, any_of in given if any_of}
 
 
 def _run_there(request: Request) -> int:
     """How many tools the provider runs itself: what they find becomes input."""
     tools = _read_tools(surrogates.readable(bytes(request.fields.get("tools", NULL)))) or ()
-    return sum(tool.type not in ("function", "custom", "namespace") for tool in tools)
+    return sum(tool.type not in OWN_TOOLS for tool in tools)
 
 
 # --- what the gateway answers ------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tests.proxy.calls import body, caller, deployment, model
 
 OWN: dict[str, Any] = {"id": 1, "offered": "own"}
 OTHER: dict[str, Any] = {"id": 2, "offered": "other"}
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
 
 
 def named(name: str, *deployments: Deployment, **fields: Any) -> Model:
@@ -32,11 +33,11 @@ def rule(kind: Any, *entries: str) -> Rules:
 
 def choices(
     *others: Model, own: tuple[Deployment, ...] = (deployment(**OWN),), rules: Rules | None = None, zdr: bool = False,
-    needs: frozenset[str] = frozenset(), session: str = "", members: dict[str, Any] | None = None, strategy: str = "order",
+    session: str = "", members: dict[str, Any] | None = None, strategy: str = "order",
     beyond: tuple[Model, ...] = (),
 ) -> tuple[Choice, ...]:  # fmt: skip
     call = Call("chat_completions", caller(rules=rules), zdr_asked=zdr, session_asked=session)
-    call.request = msgspec.structs.replace(chat_completions.parse(body(**(members or {}))), needs=needs)
+    call.request = chat_completions.parse(body(**(members or {})))
     asked = named("own", *own, fallbacks=(*(other.name for other in others), "gone"), strategy=strategy)
     catalogue = Catalogue("e", {found.name: found for found in (asked, *others, *beyond)}, float("inf"))
 
@@ -75,7 +76,7 @@ def test_fallbacks_do_not_chain() -> None:
         ({}, {"own": (deployment(**OWN, zdr=True),), "zdr": True}),
         ({"unpriced": True}, {}),
         ({"kind": "embedding"}, {}),
-        ({"capabilities": frozenset({"tools"})}, {"needs": frozenset({"vision"})}),
+        ({"capabilities": frozenset({"vision"})}, {"members": {"tools": TOOLS}}),
     ],
 )
 def test_what_may_not_or_cannot_take_the_call_is_left_out(other: dict[str, Any], options: dict[str, Any]) -> None:
@@ -88,7 +89,7 @@ def test_what_may_not_or_cannot_take_the_call_is_left_out(other: dict[str, Any],
 def test_capabilities_that_nobody_declared_keep_nothing_out() -> None:
     able = named("other", deployment(**OTHER), capabilities=frozenset({"vision", "tools"}))
     for other in (able, named("other", deployment(**OTHER))):
-        assert len(choices(other, needs=frozenset({"vision"}))) == 2
+        assert len(choices(other, members={"tools": TOOLS})) == 2
 
 
 def test_where_nothing_may_be_retained_only_those_that_promise_it_are_tried() -> None:

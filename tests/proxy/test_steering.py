@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -12,8 +13,8 @@ from billing.pricing import Rates
 from orgs.services.changes import changing
 from proxy.models import Alias, Model, Preset, RoutingChoice
 from tests.gateways import Gateway
-from tests.house import DOLLAR_PER_MILLION, MESSAGES, House, reprice
-from tests.upstream import Upstream, answer, usage_of
+from tests.house import DOLLAR_PER_MILLION, MESSAGES, RATES, House, reprice
+from tests.upstream import Upstream, answer, refuse, usage_of
 
 HARD: list[Any] = [
     {
@@ -170,6 +171,91 @@ def test_auto_passes_over_a_window_that_is_too_small(gateway: Gateway, house: Ho
     assert upstream.received[-1].json["model"] == "large"
     others = house.row_of(got.headers["x-request-id"]).decision["auto"]["others"]
     assert others == [["small", "its context window is too small"]]
+
+
+PICTURE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}]}]
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+
+
+@pytest.fixture
+def able(house: House) -> Iterator[None]:
+    """`small` can call tools, `large` sees, `scripted` says nothing of itself."""
+    _able(small=["streaming", "tools"], large=["streaming", "vision"])
+    yield
+    _able(small=[], large=[])
+
+
+def _able(**words: list[str]) -> None:
+    for name, capabilities in words.items():
+        Model.objects.filter(name=name).update(capabilities=capabilities)
+    reprice("scripted", RATES["scripted"])  # announces the catalogue
+
+
+@pytest.mark.parametrize(("messages", "members", "chosen", "passed_over"), [
+    (PICTURE, {}, "large", ["small", "has no vision"]), (MESSAGES, {"tools": TOOLS}, "small", ["large", "has no tools"]),
+])  # fmt: skip
+def test_auto_goes_only_where_the_request_can_be_served(
+    able: None,
+    gateway: Gateway,
+    house: House,
+    upstream: Upstream,
+    messages: Any,
+    members: Any,
+    chosen: str,
+    passed_over: list[str],
+) -> None:
+    auto(house, "small", "large")
+    for leaning in ("auto:cheap", "auto", "auto:best"):
+        got = ask(gateway, house, leaning, messages, **members)
+        assert upstream.received[-1].json["model"] == chosen
+        assert house.row_of(got.headers["x-request-id"]).decision["auto"]["others"] == [passed_over]
+
+
+def test_what_no_model_of_auto_can_do_is_said_in_the_callers_words(able: None, gateway: Gateway, house: House) -> None:
+    auto(house, "small", "large")
+    speaking: Any = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+    with pytest.raises(openai.BadRequestError, match="needs audio output, which no model that auto may choose has") as refused:
+        ask(gateway, house, "auto", **speaking)
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "model")
+    with pytest.raises(openai.BadRequestError, match="small: has no vision; large: has no tools"):
+        ask(gateway, house, "auto", PICTURE, tools=TOOLS)
+    with pytest.raises(openai.BadRequestError, match="needs reasoning"):
+        house.client(gateway.url).responses.create(model="auto", input="Hi", reasoning={"effort": "high"})
+    format: Any = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    with pytest.raises(anthropic.BadRequestError, match="needs structured output") as told:
+        house.anthropic_client(gateway.url).messages.create(
+            model="auto", max_tokens=50, messages=MESSAGES, extra_body={"output_config": format}
+        )
+    assert told.value.body["error"]["type"] == "invalid_request_error"  # type: ignore[index]
+    assert house.nothing_held()
+
+
+def test_a_model_that_lacks_something_is_fallen_back_to_only_where_that_is_not_needed(
+    able: None, gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    with changing(house.organization):
+        Model.objects.filter(name="scripted").update(fallbacks=["large", "small"])
+    _able()
+    upstream.on("scripted", refuse(500))
+    try:
+        for members, served in (({}, "large"), ({"tools": TOOLS}, "small")):
+            got = ask(gateway, house, "scripted", **members)
+            assert got.headers["x-gatehouse-model"] == upstream.received[-1].json["model"] == served
+        with pytest.raises(openai.APIStatusError):
+            ask(gateway, house, "scripted", PICTURE, tools=TOOLS)
+        assert upstream.received[-1].json["model"] == "scripted"
+    finally:
+        Model.objects.filter(name="scripted").update(fallbacks=[])
+        _able()
+
+
+def test_a_budget_near_its_cap_degrades_no_call_that_the_cheaper_model_cannot_serve(
+    able: None, gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    house.policy(("budget", "month", 100_000_000), degrade_percent=1, degrade_model="small")
+    for messages, served in ((MESSAGES, "small"), (PICTURE, "large")):
+        ask(gateway, house, "large", messages, max_tokens=200)
+        assert upstream.received[-1].json["model"] == served
 
 
 def test_what_the_baseline_model_would_have_cost_stands_on_the_row(gateway: Gateway, house: House) -> None:

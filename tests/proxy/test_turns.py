@@ -15,12 +15,12 @@ from proxy import attempts, measuring, recording
 from proxy.call import Call
 from proxy.canonical.usage import Usage
 from proxy.deployments import Deployment
-from proxy.errors import AttemptFailed, BadRequest, ProviderFailed, ProviderOverloaded, ProviderTimeout
+from proxy.errors import TOO_LONG, AttemptFailed, BadRequest, ProviderFailed, ProviderOverloaded, ProviderTimeout
 from proxy.health import board, keys, overview, reports
 from proxy.health.overview import Availability
 from proxy.providers import transport
 from proxy.providers.base import Timeouts
-from proxy.turns import TOO_LONG, Turns
+from proxy.turns import Turns
 from tests.proxy.calls import deployment, plan, planned_call
 from tests.proxy.test_circuits import failure
 from tests.upstream import HANG, RESET, Script, Upstream, answer, frames, refuse, stream
