@@ -6,6 +6,7 @@ from gateway_project.lib import ids
 from gateway_project.lib.money import exact_usd
 from proxy.call import Call
 from proxy.protocols import messages
+from proxy.route_header import route_of
 
 # Proxies in between must neither buffer nor store a stream.
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -42,7 +43,7 @@ def _common(call: Call) -> dict[str, str]:
         "x-request-id": request_id,
         "request-id": request_id,
         "x-gatehouse-model": call.served_model,
-        "x-gatehouse-route": _route(call),
+        "x-gatehouse-route": route_of(call),
     }
     held = call.held
     if held is not None and held.tightest is not None:
@@ -71,14 +72,6 @@ def _changes(call: Call) -> dict[str, str]:
     if call.unguarded:
         result["x-gatehouse-guardrails"] = "unchecked"
     return result
-
-
-def _route(call: Call) -> str:
-    provider = call.served_by.target.provider_name if call.served_by is not None else ""
-    route = f"{provider}; reason={call.route_reason}; attempts={call.tries}"
-    if call.decision is not None:
-        route += f"; auto={call.decision.model}; need={call.decision.need}"
-    return _ascii(route)
 
 
 def _ascii(text: str) -> str:

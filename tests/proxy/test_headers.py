@@ -27,7 +27,7 @@ def test_a_whole_answer_says_what_it_cost_and_who_served_it() -> None:
         "x-request-id": str(call.id),
         "request-id": str(call.id),
         "x-gatehouse-model": "m",
-        "x-gatehouse-route": "second; reason=only; attempts=2",
+        "x-gatehouse-route": "second; reason=only; attempts=2, first; alternative=deployment; model=m; reason=only",
         "x-gatehouse-cost-usd": "0.001234567",
         "content-type": "application/json",
     }
