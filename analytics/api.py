@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -95,6 +96,32 @@ class UsageOut(serializers.Serializer[Any]):
     applications = ShareOut(many=True)
 
 
+class AlternativeOut(serializers.Serializer[Any]):
+    model = serializers.CharField()
+    reason = serializers.CharField(help_text="Why it was not chosen.")
+
+
+class AutoOut(serializers.Serializer[Any]):
+    asked = serializers.CharField(help_text="`auto`, `auto:cheap` or `auto:best`.")
+    need = serializers.FloatField(help_text="How much the request needs a strong model, from 0 to 1.")
+    model = serializers.CharField(help_text="The one chosen.")
+    alternatives = AlternativeOut(many=True)
+
+
+class PlaceOut(serializers.Serializer[Any]):
+    provider = serializers.CharField()
+    model = serializers.CharField(help_text="Its name there.")
+    reason = serializers.CharField(help_text="Why it stands there in the order.")
+
+
+class RouteOut(serializers.Serializer[Any]):
+    """`auto`: what it decided, where it was asked. `order`: where the call could go, first to last, where there was a choice."""
+
+    reason = serializers.CharField(help_text="Why it went to its provider.")
+    auto = AutoOut(allow_null=True)
+    order = PlaceOut(many=True)
+
+
 class CallOut(serializers.ModelSerializer[UsageRecord]):
     """One call, as it stands in the ledger. `group_ids`: the path at the time of the call, from the root."""
 
@@ -107,7 +134,10 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
     list_nano_usd = BigNumberField()
     absorbed_nano_usd = BigNumberField()
     reserved_nano_usd = BigNumberField()
-    cache_saving_nano_usd = BigNumberField()
+    baseline_nano_usd = BigNumberField(allow_null=True, help_text="At the baseline model; null where nothing was compared.")
+    cache_saving_nano_usd = BigNumberField(help_text="Against fresh input, by the prices of the call; writes are taken off.")
+    cache_hit_rate = serializers.SerializerMethodField()
+    route = serializers.SerializerMethodField()
 
     class Meta:
         model = UsageRecord
@@ -116,13 +146,27 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
             *("application_id", "feature", "environment", "protocol", "streamed", "requested_model", "served_model"),
             *("provider", "preset", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
             *("output_tokens", "reasoning_tokens", "usage_estimated", "charged_nano_usd", "list_nano_usd", "byok"),
-            *("absorbed_nano_usd", "reserved_nano_usd", "cache_saving_nano_usd", "latency_ms", "first_token_ms", "status"),
+            *("absorbed_nano_usd", "reserved_nano_usd", "baseline_nano_usd", "cache_saving_nano_usd", "cache_hit_rate"),
+            *("route", "latency_ms", "first_token_ms", "status"),
             *("http_status", "error_code", "finish_reason", "attempt_count", "call_count"),
         )
 
     def get_group_ids(self, call: UsageRecord) -> list[int]:
         path = (call.group0_id, call.group1_id, call.group2_id, call.group3_id, call.group4_id)
         return [group for group in path if group is not None]
+
+    def get_cache_hit_rate(self, call: UsageRecord) -> float | None:
+        """Of all input tokens the share that was read from the provider's prompt cache, from 0 to 1."""
+        return round(call.cache_read_tokens / call.input_total, 4) if call.input_total else None
+
+    @extend_schema_field(RouteOut)
+    def get_route(self, call: UsageRecord) -> Any:
+        auto, order = call.decision.get("auto"), call.decision.get("order") or []
+        if auto is not None:
+            others = [{"model": model, "reason": reason} for model, reason in auto["others"]]
+            auto = {"asked": auto["asked"], "need": auto["need"], "model": auto["model"], "alternatives": others}
+        places = [{"provider": provider, "model": model, "reason": reason} for provider, model, reason in order]
+        return {"reason": call.route_reason, "auto": auto, "order": places}
 
 
 class Usage(OrgApiView):

@@ -94,6 +94,23 @@ class Part(NamedTuple):
     cost_nano_usd: int
 
 
+class PromptCache(NamedTuple):
+    """Of a call that read or wrote the provider's prompt cache: tokens read from it, of all that went in, and what that saved
+    against fresh input (nano-dollars; less than nothing where writing cost more)."""
+
+    read: int
+    of: int
+    saved: int
+
+    @property
+    def hit_rate(self) -> str:
+        return formatting.percent(self.read, self.of)
+
+    @property
+    def cost(self) -> int:
+        return -self.saved
+
+
 class Story(NamedTuple):
     """`total` is the sum of `parts`, as recorded. What a refusal judged, where its row tells: `max_tokens`, `address`.
 
@@ -107,7 +124,7 @@ class Story(NamedTuple):
     max_tokens: int | None = None
     address: str = ""
     routed: int | None = None
-    cache_cost: int = 0
+    cache: PromptCache | None = None
 
     @property
     def dearer(self) -> int:
@@ -131,7 +148,7 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
         max_tokens=call.decision.get("asked"),
         address=call.decision.get("address") or "",
         routed=_saved_by_routing(call),
-        cache_cost=max(0, -call.cache_saving_nano_usd),
+        cache=_prompt_cache(call),
     )
 
 
@@ -140,6 +157,14 @@ def _saved_by_routing(call: UsageRecord) -> int | None:
     if call.baseline_nano_usd is None or call.status == UsageRecord.Status.FAILED:
         return None
     return call.baseline_nano_usd - call.list_nano_usd
+
+
+def _prompt_cache(call: UsageRecord) -> PromptCache | None:
+    """What failed cost nobody anything, cached or not."""
+    if not call.cache_read_tokens and call.input_total == call.input_tokens:
+        return None
+    saved = 0 if call.status == UsageRecord.Status.FAILED else call.cache_saving_nano_usd
+    return PromptCache(call.cache_read_tokens, call.input_total, saved)
 
 
 def _named(call: UsageRecord) -> list[Step]:

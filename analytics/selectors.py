@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import CharField, Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import CharField, Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import Http404
 
@@ -29,7 +29,6 @@ from proxy.names import PRESET
 PAGE_SIZE = 50
 PATH = tuple(f"group{level}_id" for level in range(5))
 _FILTERS = {"key": "api_key"}
-_INPUT = F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
 
 
 class CallPage(NamedTuple):
@@ -182,5 +181,5 @@ def unused_since(moment: datetime) -> Q:
 
 
 def _with_names(calls: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
-    """Names in the same statement, and `input_total`, all tokens that went in."""
-    return calls.select_related("member", "api_key", "application").annotate(input_total=_INPUT)
+    """Names in the same statement."""
+    return calls.select_related("member", "api_key", "application")

@@ -130,6 +130,11 @@ class UsageRecord(models.Model):
     def __str__(self) -> str:
         return str(self.call_id)
 
+    @property
+    def input_total(self) -> int:
+        """All tokens that went in, whatever they cost."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
 
 class CallAttempt(models.Model):
     """One try at one deployment."""

@@ -210,6 +210,17 @@ def affordable_output(
     )
 
 
+def cache_saving(price: Price, usage: Usage, cost: Bill) -> int:
+    """What the call would have cost more without the provider's prompt cache, as fresh input: less than nothing where it only
+    wrote. `cost`: its bill."""
+    cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    if not cached:
+        return 0
+    rates = price.rates.for_input(usage.input_uncached + cached + usage.audio_input + usage.image_input)
+    paid = sum(cost.parts.get(kind, 0) for kind in TEXT_INPUT_KINDS)
+    return cost_of(usage.input_uncached + cached, rates.input) - paid
+
+
 def _fixed(price: Price, units: Mapping[str, int]) -> int:
     """What does not depend on tokens."""
     counted = sum(cost for cost, _ in price.rates.of_units(units).values()) if units else 0

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import F
-
 from billing.models import UsageRecord
 from gateway_project.lib.formatting import compact
 from gateway_project.lib.money import exact_usd
@@ -19,7 +17,6 @@ from proxy.auto import LEANINGS
 from proxy.names import PRESET
 from proxy.usable_models import Offer
 
-INPUT_TOTAL = F("input_tokens") + F("cache_read_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens")
 EFFORTS = ("minimal", "low", "medium", "high")
 
 
@@ -62,10 +59,9 @@ def choices_of(key: ApiKey, *, model: str = "") -> Choices:
 
 
 def outcome_of(actor: Actor, call_id: UUID) -> UsageRecord | None:
-    """The row of one of the actor's own calls, with `input_total`; None while there is none, and for other people's."""
+    """The row of one of the actor's own calls; None while there is none, and for other people's."""
     own = UsageRecord.objects.filter(organization=actor.organization, member=actor.user)
-    record: UsageRecord | None = own.filter(call_id=call_id).annotate(input_total=INPUT_TOTAL).first()
-    return record
+    return own.filter(call_id=call_id).first()
 
 
 def _hint(offer: Offer) -> str:

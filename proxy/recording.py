@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from billing.ledger import Row
-from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill
+from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill, cache_saving
 from proxy.auto import Decision
 from proxy.call import Call
 from proxy.canonical.usage import Usage
@@ -184,7 +184,7 @@ def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.list_nano_usd = cost.total
     if charged:
-        row.cache_saving_nano_usd = _saving(price, usage, cost)
+        row.cache_saving_nano_usd = cache_saving(price, usage, cost)
         row.baseline_nano_usd = None if call.baseline is None else bill(call.baseline, usage).total
     owed = _owed(call, price, usage, cost) if charged else 0
     if row.byok:
@@ -206,16 +206,6 @@ def _bound(row: Row, most: int) -> None:
 def _owed(call: Call, price: Price, usage: Usage, cost: Bill) -> int:
     reserved = _as_reserved(call, usage)
     return cost.total if reserved is usage else bill(price, reserved).total
-
-
-def _saving(price: Price, usage: Usage, cost: Bill) -> int:
-    """What the call would have cost more without the provider's prompt cache."""
-    written = usage.cache_write_5m + usage.cache_write_1h
-    if not written and not usage.cache_read:
-        return 0
-    fresh = usage.input_uncached + usage.cache_read + written
-    plain = msgspec.structs.replace(usage, input_uncached=fresh, cache_read=0, cache_write_5m=0, cache_write_1h=0)
-    return bill(price, plain).total - cost.total
 
 
 def _as_reserved(call: Call, usage: Usage) -> Usage:

@@ -36,7 +36,8 @@ def route_of(call: Call) -> str:
 
 
 def _bounded(went: str, others: list[str]) -> str:
-    told, room = [], MOST_BYTES - len(went) - _ROOM_FOR_MORE
+    told: list[str] = []
+    room = MOST_BYTES - len(went) - _ROOM_FOR_MORE
     for other in others:
         room -= len(other) + 2
         if room < 0:

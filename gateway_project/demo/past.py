@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.ledger import Attempt, Row
-from billing.pricing import Price, bill, worst_case
+from billing.pricing import Price, bill, cache_saving, worst_case
 from gateway_project.demo import trace
 from gateway_project.demo.workloads import OUTAGE, REASONING, SPEEDS, WORKLOADS, Workload
 from gateway_project.lib.ids import call_id_at
@@ -239,3 +239,4 @@ def _bill(row: PastRow, price: Price, usage: Usage) -> None:
     row.output_tokens, row.reasoning_tokens = usage.output, usage.reasoning
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.charged_nano_usd = row.list_nano_usd = cost.total
+    row.cache_saving_nano_usd = cache_saving(price, usage, cost)

@@ -68,3 +68,38 @@ def test_the_ledger_is_narrowed_and_goes_on(world: World) -> None:
     assert [one["call_id"] for one in page["data"]] == ids[:0:-1]
     assert found(f"{key}&limit=3&cursor={page['next_cursor']}") == [ids[0]]
     assert api(world, "mia")("get", f"/ledger?key={spare.pk}")["data"] == []
+
+
+def test_a_call_tells_its_route_with_the_alternatives_and_what_its_prompt_cache_did(world: World) -> None:
+    decision = {
+        "auto": {"asked": "auto", "need": 0.312, "model": "small", "others": [["large", "dearer than the request needs"]]},
+        "order": [["p", "small-1", "weight"], ["q", "small-2", "circuit open"]],
+    }
+    told, plain = (
+        call_row(
+            world.key, at=NOON, decision=decision, route_reason="weight", input_tokens=100, cache_read_tokens=850,
+            cache_write_5m_tokens=50, cache_saving_nano_usd=-(2**60), baseline_nano_usd=2**61,
+        ),
+        call_row(world.key, at=NOON, input_tokens=0, output_tokens=0),
+    )  # fmt: skip
+    insert_calls(told, plain)
+    ask = api(world, "mia")
+
+    found = ask("get", f"/ledger/{told.call_id}")
+
+    assert found["route"] == {
+        "reason": "weight",
+        "auto": {
+            "asked": "auto", "need": 0.312, "model": "small",
+            "alternatives": [{"model": "large", "reason": "dearer than the request needs"}],
+        },
+        "order": [
+            {"provider": "p", "model": "small-1", "reason": "weight"},
+            {"provider": "q", "model": "small-2", "reason": "circuit open"},
+        ],
+    }  # fmt: skip
+    assert found["cache_hit_rate"] == 0.85
+    assert (found["cache_saving_nano_usd"], found["baseline_nano_usd"]) == (str(-(2**60)), str(2**61))
+    without = ask("get", f"/ledger/{plain.call_id}")
+    assert without["route"] == {"reason": "only", "auto": None, "order": []}
+    assert (without["cache_hit_rate"], without["baseline_nano_usd"], without["cache_saving_nano_usd"]) == (None, None, "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -189,22 +190,51 @@ def test_the_need_is_put_into_words(need: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "routed", "cache_cost"),
+    ("fields", "routed", "cache"),
     [
-        ({}, None, 0),
-        ({"baseline_nano_usd": 5, "list_nano_usd": 2}, 3, 0),
-        ({"baseline_nano_usd": 2, "list_nano_usd": 5, "cache_saving_nano_usd": -4}, -3, 4),
-        ({"baseline_nano_usd": 5, "status": "failed"}, None, 0),
+        ({}, None, None),
+        ({"baseline_nano_usd": 5, "list_nano_usd": 2, "input_tokens": 9}, 3, None),
+        ({"baseline_nano_usd": 2, "list_nano_usd": 5, "cache_write_1h_tokens": 7, "cache_saving_nano_usd": -4}, -3, (0, 7, -4)),
+        ({"baseline_nano_usd": 5, "status": "failed", "cache_read_tokens": 3, "cache_saving_nano_usd": 4}, None, (3, 3, 0)),
+        (
+            {"input_tokens": 1, "cache_read_tokens": 7, "cache_write_5m_tokens": 2, "cache_saving_nano_usd": 4},
+            None,
+            (7, 10, 4),
+        ),
     ],
 )
-def test_the_baseline_and_the_cache_are_compared(fields: dict[str, Any], routed: int | None, cache_cost: int) -> None:
+def test_the_baseline_and_the_cache_are_compared(fields: dict[str, Any], routed: int | None, cache: Any) -> None:
     story = told(**fields)
-    assert (story.routed, story.cache_cost) == (routed, cache_cost)
+    assert (story.routed, story.cache) == (routed, cache)
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "saving", "words"),
+    [
+        (900, 0, CENT, "90% of the input read from it so it saved $0.01"),
+        (0, 1000, -CENT, "0% of the input read from it and $0.01 more paid to write what later calls read"),
+        (1, 0, 0, "0.99% of the input read from it"),
+    ],
+)
+def test_the_page_of_a_call_tells_the_hit_rate_and_the_saving_of_the_prompt_cache(
+    world: World, read: int, written: int, saving: int, words: str
+) -> None:
+    made = row(
+        world.key, at=timezone.now(), input_tokens=100, cache_read_tokens=read, cache_write_5m_tokens=written,
+        cache_saving_nano_usd=saving,
+    )  # fmt: skip
+    insert_calls(made)
+    told = re.search(r"<dt>Prompt cache</dt><dd>(.*?)</dd>", page(world, "mia", f"calls/{made.call_id}/"))
+    assert told is not None
+    assert re.sub(r"<[^>]+>", "", told[1]) == words
 
 
 def test_the_page_of_a_call_shows_all_of_it(world: World) -> None:
     decision = auto(0.2) | {"order": [["p", "m-up", "cheapest"]]}
-    made = row(world.key, preset="polite", decision=decision, baseline=3 * CENT, cache_saving_nano_usd=CENT, at=timezone.now())
+    made = row(
+        world.key, preset="polite", decision=decision, baseline=3 * CENT, at=timezone.now(), cache_read_tokens=1000,
+        cache_saving_nano_usd=CENT,
+    )  # fmt: skip
     insert_calls(made)
     text = page(world, "mia", f"calls/{made.call_id}/")
     for words in (

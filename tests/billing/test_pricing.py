@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import UNBOUNDED, Price, Rates, Tier, affordable_output, bill, worst_case
+from billing.pricing import UNBOUNDED, Price, Rates, Tier, affordable_output, bill, cache_saving, worst_case
 from proxy.canonical.usage import Usage
 
 SONNET = Rates(
@@ -172,6 +172,14 @@ def test_the_total_is_the_sum_of_parts_each_rounded_half_up(rates: Rates, usage:
         if kind != "request":
             exact = Decimal(counted[kind]) * cost.unit_prices[kind] / 1_000_000
             assert nano == exact.quantize(Decimal(1), ROUND_HALF_UP)
+
+
+@given(rates=all_rates, usage=usages)
+def test_a_cache_saves_what_the_same_tokens_would_have_cost_more_as_fresh_input(rates: Rates, usage: Usage) -> None:
+    fresh = usage.input_uncached + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    plain = msgspec.structs.replace(usage, input_uncached=fresh, cache_read=0, cache_write_5m=0, cache_write_1h=0)
+    cost = bill(priced(rates), usage)
+    assert cache_saving(priced(rates), usage, cost) == bill(priced(rates), plain).total - cost.total
 
 
 @given(rates=all_rates, usage=usages, spare_input=tokens, spare_output=tokens, n=st.integers(1, 4))

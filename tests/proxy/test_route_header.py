@@ -19,8 +19,13 @@ from proxy.route_header import MOST_BYTES, route_of
 from tests.proxy.calls import body, caller, deployment, plan
 
 # Bare items that the header may have: a Decimal, an Integer, a String, a Token.
-BARE = r'(?P<decimal>\d{1,12}\.\d{1,3})|(?P<integer>\d{1,15})|(?P<string>"(?:[ !#-\[\]-~]|\\["\\])*")|(?P<token>[A-Za-z*][\w!#$%&\'*+\-.^`|~:/]*)'
-ITEM, NAME = re.compile(BARE, re.ASCII), re.compile(r"; *([a-z*][a-z0-9_\-.*]*)=")
+BARE = (
+    r"(?P<decimal>\d{1,12}\.\d{1,3})",
+    r"(?P<integer>\d{1,15})",
+    r'(?P<string>"(?:[ !#-\[\]-~]|\\["\\])*")',
+    r"(?P<token>[A-Za-z*][\w!#$%&'*+\-.^`|~:/]*)",
+)
+ITEM, NAME = re.compile("|".join(BARE), re.ASCII), re.compile(r"; *([a-z*][a-z0-9_\-.*]*)=")
 Member = tuple[Any, dict[str, Any]]
 
 
