@@ -8,7 +8,11 @@ statement, one transaction, one commit. Guarantees:
 3. one bad row never takes others of its batch down;
 4. a fenced writer writes nothing: its calls get `Fenced`, and it goes on under a new name (writers.py);
 5. neither PostgreSQL nor the spool: `LedgerUnavailable` after a bounded time, never a hang. The row stays queued, and
-   is written when either is back.
+   is written when either is back;
+6. a committer that dies, whatever of, begins anew. What it was writing goes to the spool, which takes a call id once, so
+   that nothing of it is lost or doubled; a row that cannot even be written down there is refused.
+
+While `takes_calls` is false a call had better not begin: nobody knows when its row could be written.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from billing import rows, spool, writers
 from billing.rows import UNWRITABLE, Attempt, Recorded, Row
 from billing.spool import Entry, Spool
 from gateway_project.lib import database, lifespan, patience
+from gateway_project.lib.tended import Tended
 
 __all__ = [
     "AlreadyRecorded",
@@ -46,6 +51,7 @@ __all__ = [
     "confirmed",
     "current",
     "start",
+    "takes_calls",
 ]
 
 log = structlog.get_logger(__name__)
@@ -99,6 +105,11 @@ class _Waiting(NamedTuple):
     subjects: tuple[str, ...]
     done: asyncio.Future[Outcome]
 
+    @property
+    def is_over(self) -> bool:
+        """Its outcome is known; who only does not want to hear of it any more has a row all the same."""
+        return self.done.done() and not self.done.cancelled()
+
     def fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
@@ -116,20 +127,32 @@ class Ledger:
         self.spool = Spool(self.writer.id)
         self.away_since: datetime | None = None
         self._queue: list[_Waiting] = []
+        # Of the queue, from its beginning: what the committer is at.
+        self._writing: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._connection: AsyncConnection[TupleRow] | None = None
         self._connecting = asyncio.Lock()
         # Calls whose insert may have been committed although the connection broke.
         self._uncertain: set[UUID] = set()
         self._given_up: set[asyncio.Task[Any]] = set()
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._write_forever())
-        self._watch = loop.create_task(self._watch_forever())
+        # Neither PostgreSQL nor the disk took the last batch.
+        self._stuck = False
+        self._committer = Tended(self._write_forever, name="ledger committer")
+        self._watch = Tended(self._watch_forever, name="ledger watch")
         lifespan.on_shutdown(self.close)
 
     @property
     def writer_id(self) -> str:
         return self.writer.id
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether what a call that begins now will cost can be recorded, as far as anybody knows."""
+        return self._committer.runs and not self._stuck and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queue) >= MAX_WAITING or (self.away_since is not None and self.spool.is_full)
 
     async def record(self, row: Row, attempts: list[Attempt]) -> Outcome:
         """Waits until the row is durable. Raises AlreadyRecorded, RowRefused, Fenced, LedgerUnavailable."""
@@ -140,8 +163,7 @@ class Ledger:
 
         `subjects` are what the call holds money on, for whoever settles it from the spool.
         """
-        full = len(self._queue) >= MAX_WAITING or (self.away_since is not None and self.spool.is_full)
-        if self._task.done() or full:
+        if self._committer.stopped or self._is_full:
             raise LedgerUnavailable("the ledger takes no more rows")
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         # A row nobody waits for may fail without a reader of its exception.
@@ -158,12 +180,10 @@ class Ledger:
         """Writes what is queued, as long as PostgreSQL or the disk takes it, then ends. A spool with rows stays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
-                while self._queue and not self._task.done():
+                while self._queue:
                     await asyncio.sleep(0.01)
-        for task in (self._watch, self._task):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._watch.stop()
+        await self._committer.stop()
         with contextlib.suppress(*UNAVAILABLE):
             if self._connection is not None:
                 await self._bounded(self.writer.close(self._connection))
@@ -174,29 +194,46 @@ class Ledger:
 
     # --- the committer -------------------------------------------------------------------------
     async def _write_forever(self) -> None:
+        await self._take_over()
         while True:
             await self._arrived.wait()
-            batch = self._queue[:MAX_BATCH]
-            if not await self._keep(batch):
+            self._writing = self._queue[:MAX_BATCH]
+            self._stuck = not await self._keep(self._writing)
+            if self._stuck:
                 await asyncio.sleep(RETRY_SECONDS)
-                continue
-            del self._queue[: len(batch)]
-            if not self._queue:
-                self._arrived.clear()
+            else:
+                self._forget_written()
+
+    async def _take_over(self) -> None:
+        """What a committer that died was writing: it may be committed in part, and one row may be what it died of."""
+        self._uncertain |= {waiting.row.call_id for waiting in self._writing if not waiting.is_over}
+        if await self._keep_on_disk(self._writing):
+            self._forget_written()
+
+    def _forget_written(self) -> None:
+        del self._queue[: len(self._writing)]
+        self._writing = []
+        if not self._queue:
+            self._arrived.clear()
 
     async def _keep(self, batch: list[_Waiting]) -> bool:
         """Each row of the batch is durable or refused; False: neither PostgreSQL nor the disk takes it now."""
-        batch = [waiting for waiting in batch if not self._was_fenced(waiting)]
-        if self.away_since is None and await self._commit(batch):
+        if self.away_since is None and await self._commit(self._open(batch)):
             return True
-        # One by one, some may have been written already.
-        batch = [waiting for waiting in batch if not waiting.done.done() or waiting.done.cancelled()]
+        return await self._keep_on_disk(batch)
+
+    async def _keep_on_disk(self, batch: list[_Waiting]) -> bool:
+        """The same without PostgreSQL."""
         try:
-            await self._spool(batch)
+            await self._spool(self._open(batch))
         except OSError as error:
             log.error("spool.unavailable", rows=len(self._queue), error=type(error).__name__, reason=error.strerror)
             return False
         return True
+
+    def _open(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Those that are not written yet, one by one, or refused."""
+        return [waiting for waiting in batch if not waiting.is_over and not self._was_fenced(waiting)]
 
     async def _commit(self, batch: list[_Waiting]) -> bool:
         """False: PostgreSQL is away. A connection that broke meanwhile says nothing of that: it is tried anew, once."""
@@ -262,7 +299,8 @@ class Ledger:
         for waiting in batch:
             try:
                 line = spool.encode(Entry(waiting.row, waiting.attempts, waiting.subjects))
-            except (UnicodeError, OverflowError) as error:
+            except Exception as error:  # whatever it was, it is the row's own fault: there are only rows and the encoder
+                self._uncertain.discard(waiting.row.call_id)
                 _refuse(waiting, error)
             else:
                 lines.append((waiting, line, Spooled(waiting.row.charged_nano_usd, waiting.row.own_nano_usd)))
@@ -368,6 +406,12 @@ def current() -> Ledger:
     if loop not in _ledgers:
         _ledgers[loop] = Ledger()
     return _ledgers[loop]
+
+
+def takes_calls() -> bool:
+    """`Ledger.takes_calls` of the running event loop's ledger; one that is not open yet does."""
+    books = _ledgers.get(asyncio.get_running_loop())
+    return books is None or books.takes_calls
 
 
 async def start(*, writer_id: str, on_renamed: Callable[[str], None]) -> Ledger:

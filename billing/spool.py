@@ -161,9 +161,7 @@ class Spool(Lines):
         """Encoded entries, durable when it returns. Raises SpoolFull, or OSError where the disk does not take them."""
         if self.is_full:
             raise SpoolFull(f"the spool holds {self.size} bytes")
-        await self._append(b"".join(entries))
-        self.rows += len(entries)
-        self.since = self.since or datetime.now(UTC)
+        await self._append(b"".join(entries), rows=len(entries))
 
     def decide(self, call_id: UUID) -> None:
         """What becomes of this row's answer is known now: it may be replayed."""
@@ -172,7 +170,7 @@ class Spool(Lines):
     async def withhold(self, call_id: UUID) -> None:
         """The answer of this row was not given out: it will be free. Raises OSError; this process knows it even then."""
         self.withheld.add(call_id)
-        await self._append(encode_withheld(call_id))
+        await self._append(encode_withheld(call_id), rows=0)
 
     async def clear(self, *, drained: int) -> bool:
         """Everything up to `drained` is settled; the file is emptied unless more has come."""
@@ -194,7 +192,13 @@ class Spool(Lines):
             os.close(self._descriptor)
             self._descriptor = None
 
-    async def _append(self, text: bytes) -> None:
+    async def _append(self, text: bytes, *, rows: int) -> None:
+        """Once begun it is finished, though whoever waits for it is cancelled: what is known of the file must be true."""
+        work = asyncio.get_running_loop().create_task(self._append_at_once(text, rows))
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.shield(work)
+
+    async def _append_at_once(self, text: bytes, rows: int) -> None:
         async with self._writing:
             if self._descriptor is None:
                 self._descriptor = await asyncio.to_thread(_create, self.path)
@@ -205,6 +209,9 @@ class Spool(Lines):
                 await asyncio.to_thread(_cut, self._descriptor, self.size)
                 raise
             self.size += len(text)
+            if rows:
+                self.rows += rows
+                self.since = self.since or datetime.now(UTC)
 
 
 class Leftover(Lines):

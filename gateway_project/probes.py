@@ -12,7 +12,7 @@ from django.utils.crypto import constant_time_compare
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from billing import spool
+from billing import ledger, spool
 from gateway_project.lib import database, findings
 from gateway_project.lib import redis as lib_redis
 
@@ -25,9 +25,10 @@ async def livez(request: HttpRequest) -> HttpResponse:
 
 
 async def readyz(request: HttpRequest) -> HttpResponse:
-    """503 unless calls can be answered: Redis within two seconds, PostgreSQL or room in the spool.
+    """503 unless calls can be answered: Redis within two seconds, PostgreSQL or room in the spool, a ledger that writes.
 
-    While rows wait in this host's spool it says `degraded`, how many, and since when. Providers that are down do not count.
+    While rows wait in this host's spool it says `degraded`, how many, and since when. `ledger` is named only where this
+    worker's takes no calls (billing/ledger.py). Providers that are down do not count.
     """
     postgres, redis, waiting = await asyncio.gather(
         _answers(database.rows("SELECT 1")),
@@ -35,9 +36,12 @@ async def readyz(request: HttpRequest) -> HttpResponse:
         asyncio.to_thread(spool.backlog),
     )
     named = {True: "ok", False: "unavailable"}
-    ready = redis and (postgres or await asyncio.to_thread(spool.takes_rows))
+    writes = ledger.takes_calls()
+    ready = redis and writes and (postgres or await asyncio.to_thread(spool.takes_rows))
     status = "unavailable" if not ready else "ok" if postgres and not waiting.rows else "degraded"
     answer: dict[str, object] = {"status": status, "postgres": named[postgres], "redis": named[redis]}
+    if not writes:
+        answer["ledger"] = named[writes]
     if waiting.rows:
         answer |= {"spooled_rows": waiting.rows, "spooled_since": waiting.since.isoformat() if waiting.since else None}
     return JsonResponse(answer, status=200 if ready else 503)

@@ -20,6 +20,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from gateway_project.lib import lifespan, redis
+from gateway_project.lib.tended import Tended
 from guardrails import counters
 
 RENEW_SECONDS = 1.0
@@ -49,7 +50,7 @@ class Lease:
         self._checks: list[Callable[[], Awaitable[None]]] = []
         self._checking: asyncio.Task[None] | None = None
         self._announced: set[int] = set()
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = Tended(self._keep, name="lease")
         lifespan.on_shutdown(self.give_up)
 
     async def announce(self, organization_id: int) -> None:
@@ -77,7 +78,7 @@ class Lease:
 
     async def give_up(self) -> None:
         """At an orderly end nothing is held any more: the key goes at once."""
-        self._task.cancel()
+        await self._task.stop()
         if self._checking is not None:
             self._checking.cancel()
         with contextlib.suppress(asyncio.CancelledError, redis.RedisUnavailable):

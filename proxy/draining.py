@@ -25,6 +25,7 @@ from billing.spool import Entry, Leftover, Lines
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
+from gateway_project.lib.tended import Tended
 from guardrails import admission, loading, shrinking
 from proxy import recording
 
@@ -42,14 +43,7 @@ WRITERS = Gauge("gatehouse_ledger_writers", "Workers that may write to the ledge
 
 def start() -> None:
     """Drains in the background of this event loop until it ends."""
-    task = asyncio.get_running_loop().create_task(_drain_forever())
-
-    async def stop() -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    lifespan.on_shutdown(stop)
+    lifespan.on_shutdown(Tended(_drain_forever, name="spool draining").stop)
 
 
 async def _drain_forever() -> None:

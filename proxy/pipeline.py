@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from billing import ledger
 from gateway_project.lib import patience
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
@@ -176,6 +177,8 @@ async def _judge(call: Call) -> None:
 
 
 async def _plan_and_reserve(call: Call) -> None:
+    if not ledger.takes_calls():  # before anything is held, or asked of a provider that wants to be paid for it
+        raise GuardrailsUnavailable("What calls cost cannot be recorded at this moment.")
     await _judge(call)
     outcome = await _reserve(call, may_degrade=True)
     if isinstance(outcome, Degrade):
