@@ -25,6 +25,7 @@ from proxy import catalogue_file, shipped
 from proxy.catalogue_file import BadCatalogue, Declaration, ModelDeclaration, Problem, ProviderDeclaration
 from proxy.health import refused
 from proxy.models import Deployment, Model, Provider
+from proxy.providers import registry
 from proxy.sandbox import catalogue as sandbox
 
 Outcome = Literal["created", "changed", "removed", "withdrawn", "unchanged"]
@@ -120,7 +121,7 @@ def add(account: str, *, names: Collection[str] | None = None, dry_run: bool = F
 
 
 def _shipped_for(provider: Provider, names: Collection[str] | None) -> list[ModelDeclaration]:
-    offered = shipped.of_account(provider.name, kind=provider.kind)
+    offered = shipped.of_account(provider.name, kind=provider.kind, options=provider.options)
     if not offered:
         kinds = ", ".join(sorted(shipped.kinds()))
         raise CannotAdd(f"no models are shipped for providers of kind {provider.kind}; there are some for {kinds}")
@@ -196,6 +197,7 @@ def _clashes(declared: Declaration) -> list[Problem]:
     ]
     return (
         missing
+        + _not_made(declared)
         + _without_fallback(declared)
         + [
             Problem(model.line, f"model {model.name!r} exists as {names[model.name.lower()]!r}")
@@ -203,6 +205,25 @@ def _clashes(declared: Declaration) -> list[Problem]:
             if names.get(model.name.lower(), model.name) != model.name
         ]
     )
+
+
+def _not_made(declared: Declaration) -> list[Problem]:
+    """Models of a kind that this version does not ask their provider for: every call of them would be refused."""
+    clients = {row.name: _client(row.kind, row.options) for row in Provider.objects.all()}
+    clients |= {provider.name: _client(provider.kind, provider.options) for provider in declared.providers}
+    return [
+        Problem(entry.line, f"model {model.name!r} is one for {model.kind}, which provider {entry.provider!r} is not asked for")
+        for model in declared.models
+        for entry in model.deployments
+        if (client := clients.get(entry.provider)) is not None and not client.makes(model.kind)
+    ]
+
+
+def _client(kind: str, options: dict[str, Any]) -> registry.Provider | None:
+    try:
+        return registry.provider(kind).configured(options)
+    except (registry.UnknownKind, registry.BadOptions):
+        return None
 
 
 def _without_fallback(declared: Declaration) -> list[Problem]:

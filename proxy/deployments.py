@@ -213,6 +213,8 @@ def _with(model: Model, deployment: Deployment) -> Model:
 def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
     try:
         provider = registry.provider(row["provider_kind"]).configured(row["options"])
+        if not provider.makes(row["kind"]):
+            raise registry.UnknownKind(f"Providers of kind {provider.kind} are asked for no {row['kind']} by this version.")
         target = _target(row, provider)
     except (registry.UnknownKind, registry.BadOptions, crypto.CannotDecrypt, msgspec.ValidationError) as error:
         log.error("catalogue.deployment_unusable", model=row["name"], provider=row["provider_name"], reason=str(error))

@@ -14,6 +14,7 @@ import msgspec
 
 from proxy import catalogue_file
 from proxy.catalogue_file import BadCatalogue, ModelDeclaration
+from proxy.providers import registry
 
 FILE = Path(__file__).parent / "data" / "models.yaml"
 
@@ -27,10 +28,19 @@ def models() -> tuple[ModelDeclaration, ...]:
     return tuple(declared.models)
 
 
-def of_account(name: str, *, kind: str) -> list[ModelDeclaration]:
-    """What an account of this kind can serve, declared to be served by it and nobody else."""
+def of_account(name: str, *, kind: str, options: dict[str, object] | None = None) -> list[ModelDeclaration]:
+    """What an account of this kind can serve, declared to be served by it and nobody else.
+
+    A model that its provider has, and this version does not know how to ask for, is none of them.
+    """
+    if kind not in kinds():
+        return []
+    provider = registry.provider(kind)
+    provider = provider.configured(options) if options else provider
     return [
-        msgspec.structs.replace(model, deployments=served) for model in models() if (served := _served(model, name, kind=kind))
+        msgspec.structs.replace(model, deployments=served)
+        for model in models()
+        if provider.makes(model.kind) and (served := _served(model, name, kind=kind))
     ]
 
 

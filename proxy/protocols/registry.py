@@ -54,4 +54,13 @@ CHAT_PROVIDERS: dict[str, ChatProviderCodec] = {
     converse.NAME: converse,
     gemini.NAME: gemini,
 }
+# In which protocols callers ask models of a kind (proxy.models.Model.Kind).
+KINDS: dict[str, tuple[str, ...]] = {
+    "chat": tuple(CHAT_CALLERS),
+    "embedding": (embeddings.NAME,),
+    "image": (images.NAME, image_edits.NAME),
+    "speech": (speech.NAME,),
+    "transcription": (transcriptions.NAME, translations.NAME),
+    "video": (videos.NAME,),
+}
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}

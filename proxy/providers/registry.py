@@ -84,6 +84,10 @@ class Provider(msgspec.Struct, frozen=True):
         """Whether calls of a protocol can go here: spoken here, or translated."""
         return protocol in self.protocols or (protocol in registry.CHAT_CALLERS and self.protocols[0] in registry.CHAT_PROVIDERS)
 
+    def makes(self, kind: str) -> bool:
+        """Whether models of a kind can be called here at all; an empty kind is an unknown one."""
+        return not kind or any(self.serves(protocol) for protocol in registry.KINDS[kind])
+
     def address(self, target: Target, path: str) -> str:
         return target.base_url.rstrip("/") + path
 

@@ -128,6 +128,16 @@ def test_a_model_falls_back_only_to_what_is_there_and_of_its_kind(more: str, rea
     assert not Model.objects.exists()
 
 
+def test_no_model_is_declared_that_its_provider_cannot_be_asked_for() -> None:
+    account = "providers: [{name: films, kind: minimax%s}]\n"
+    model = "models: [{name: film, kind: video, price: {second: 1}, deployments: [{provider: films, model: film}]}]\n"
+    told = "model 'film' is one for video, which provider 'films' is not asked for"
+    assert problems(account % "" + model) == [f"line 2: {told}"]
+    catalogue.load(account % ", options: {protocols: [videos]}" + model)
+    assert problems(account % "" + model) == [f"line 2: {told}"]
+    catalogue.load(model)
+
+
 def test_a_changed_price_appends_a_version_and_keeps_the_old() -> None:
     catalogue.load(FILE)
     before = timezone.now()

@@ -148,6 +148,16 @@ def test_a_deployment_that_cannot_be_used_leaves_the_others(
     assert "deployment_unusable" in caplog.text
 
 
+def test_a_model_that_its_provider_is_not_asked_for_is_not_there(
+    declare: Callable[..., Deployment], caplog: pytest.LogCaptureFixture
+) -> None:
+    declare("catalogued-film", order=1, kind="minimax", model={"kind": "video"})
+    assert "catalogued-film" not in refreshed().models
+    assert "asked for no video" in caplog.text
+    declare("catalogued-film", order=2, model={"kind": "video"}, options={"protocols": ["videos"]})
+    assert [entry.order for entry in refreshed().models["catalogued-film"].deployments] == [2]
+
+
 def test_a_model_of_which_nothing_can_be_used_is_not_offered(declare: Callable[..., Deployment]) -> None:
     declare(kind="of-another-version")
     assert "catalogued" not in refreshed().models

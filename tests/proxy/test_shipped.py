@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from billing import price_list
-from proxy import shipped
+from billing.pricing import Price, Rates
+from proxy import listed, shipped
 from proxy.catalogue_file import DeploymentDeclaration
 from proxy.models import Model
+from proxy.protocols import registry as protocols
 from proxy.providers import registry
 
+PRICE = Price(version_id=1, sku="x", rates=Rates(input=1, output=1))
 MODELS = {model.name: model for model in shipped.models()}
 
 
@@ -71,6 +78,58 @@ def test_an_account_serves_what_its_kind_can() -> None:
     assert "gpt-6-sol" not in names
     assert {entry.provider for model in ours for entry in model.deployments} == {"bedrock-eu"}
     assert shipped.of_account("here", kind="sandbox") == []
+
+
+# Kinds of models that providers have and this version does not know how to ask for. The fewer, the better.
+NOT_ASKED_FOR = {
+    ("bedrock", "embedding"), ("gemini", "embedding"), ("gemini", "image"), ("gemini", "speech"), ("gemini", "transcription"),
+    ("gemini", "video"), ("mistral", "speech"), ("qwen", "image"), ("qwen", "speech"), ("qwen", "video"), ("vertex", "embedding"),
+    ("vertex", "image"), ("vertex", "speech"), ("xai", "transcription"), ("xai", "video"),
+}  # fmt: skip
+
+
+def test_what_an_account_is_offered_can_be_called_there() -> None:
+    """A model that every call of it would be refused for is not offered: not by the catalogue, not by its own name."""
+    left_out = set()
+    for kind in shipped.kinds():
+        client, offered = registry.provider(kind), {model.name for model in shipped.of_account("ours", kind=kind)}
+        for model in MODELS.values():
+            if any(entry.provider == kind for entry in model.deployments):
+                can_be = any(client.serves(protocol) for protocol in protocols.KINDS[model.kind])
+                assert (model.name in offered) == can_be, model.name
+                left_out |= set() if can_be else {(kind, model.kind)}
+    assert left_out == NOT_ASKED_FOR
+
+
+def test_so_can_every_name_of_the_price_list() -> None:
+    kinds: Counter[str] = Counter()
+    for sku in price_list.read().timelines:
+        kind, _, upstream = sku.partition("/")
+        if kind in registry.PROVIDERS:
+            model = listed._model(account(kind), f"ours/{upstream}", upstream, PRICE, datetime.now(UTC))
+            facts = shipped.named(upstream, kind=kind)
+            kinds[model.kind if model is not None else "refused"] += 1
+            if facts is not None and (kind, facts.kind) in NOT_ASKED_FOR:
+                assert model is None, sku
+            else:
+                assert model is not None, sku
+                assert registry.provider(kind).makes(model.kind), sku
+    assert kinds["chat"] > 60
+    assert kinds[""] > 1000
+
+
+def account(kind: str) -> dict[str, Any]:
+    """A row of deployments.ACCOUNTS_SQL."""
+    options = {"region": "eu-1", "project": "p"}
+    row = {"provider_id": 1, "provider_name": "ours", "provider_kind": kind, "base_url": "", "options": options}
+    return row | {"api_key_env": "", "api_key_encrypted": ""}
+
+
+def test_an_account_that_says_it_speaks_more_is_offered_more() -> None:
+    more: dict[str, object] = {"protocols": ["chat_completions", "embeddings", "transcriptions", "speech"]}
+    plain = {model.name for model in shipped.of_account("ours", kind="mistral")}
+    all_of_it = {model.name for model in shipped.of_account("ours", kind="mistral", options=more)}
+    assert all_of_it == plain | {"voxtral-mini-tts-3-0"}
 
 
 def test_a_model_is_found_by_the_name_its_provider_has_for_it() -> None:
