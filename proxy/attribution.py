@@ -6,6 +6,7 @@ from orgs.access import Principal
 from proxy.errors import AttributionRequired, BadRequest
 
 HEADER = "x-gatehouse-feature"
+ASK = "whoever manages this key can bind it to an application, with its environment and features"
 
 
 def feature_of(principal: Principal, asked: str) -> str:
@@ -38,5 +39,11 @@ def _require(principal: Principal, feature: str) -> None:
     several = " Name one of the key's features in the header x-gatehouse-feature." if len(principal.features) > 1 else ""
     raise AttributionRequired(
         f"{principal.organization_name} takes no call without attribution, and this one lacks: {', '.join(missing)}.{several}",
-        detail={"level": "organization", "node": principal.organization_name, "missing": missing},
+        detail={
+            "level": "organization",
+            "node": principal.organization_name,
+            "kind": "attribution",
+            "missing": missing,
+            "ask": ASK,
+        },
     )

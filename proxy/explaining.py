@@ -105,6 +105,7 @@ def _call(caller: Caller, question: Question) -> Call:
         stream=question.stream,
         include_usage=False,
         max_tokens=question.max_tokens,
+        max_tokens_field="max_tokens",
         n=1,
         input_tokens_estimate=question.input_tokens,
         fields={},
@@ -205,7 +206,7 @@ def _refused(judged: list[Judged], call: Call) -> ProxyError | None:
         return None
     now, ends = _now_ms(), found.limit.ends_ms
     outcome = Refused(found.limit, found.entry.used, found.entry.held, now, ends - now if ends else refusals.PATIENCE_MS)
-    return refusals.error_of(outcome, tokens=0 if call.plan is None else call.plan.tokens)
+    return refusals.error_of(outcome, tokens=0 if call.plan is None else call.plan.tokens, bound=call.asked.max_tokens_field)
 
 
 def _now_ms() -> int:

@@ -113,7 +113,7 @@ def most_tokens(call: Call) -> int | None:
         raise MaxTokensExceeded(
             f"The policy {bound.policy!r} on {where} allows {bound.value} output tokens per call, this one asks for "
             f"{call.asked.max_tokens}.",
-            param="max_tokens",
+            param=call.asked.max_tokens_field,
             detail={
                 "level": bound.level,
                 "node": bound.node,

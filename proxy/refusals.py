@@ -39,17 +39,18 @@ _counts: dict[tuple[int, str, int], int] = {}
 _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
 
 
-def error_of(outcome: Refused, *, tokens: int = 0) -> ProxyError:
+def error_of(outcome: Refused, *, tokens: int = 0, bound: str = "") -> ProxyError:
     """The limit, its figures and when it resets, in words and as `error.gatehouse`.
 
     `tokens`: what the call counts in rates of tokens. More than the limit, and waiting is of no use.
+    `bound`: the member with which the caller can ask for less, if its protocol has one.
     """
     limit = outcome.limit
     if limit.kind == "budget":
         return _money(outcome)
     error = _rate(outcome, RATES[limit.kind])
     if limit.kind == "tpm" and tokens > limit.value:
-        error.message = f"{error.message} It may need {tokens}: ask for less, with max_tokens."
+        error.message = f"{error.message} It may need {tokens}: ask for less{bound and f', with {bound}'}."
         error.should_retry = False
     return error
 

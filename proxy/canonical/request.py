@@ -21,7 +21,8 @@ class Request(msgspec.Struct):
     `n` answers can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
-    `told` are members that the answer must say whatever its provider says.
+    `told` are members that the answer must say whatever its provider says. `max_tokens_field`: the caller's name for the
+    bound on its answer, '' in protocols without one.
     """
 
     protocol: str
@@ -31,6 +32,7 @@ class Request(msgspec.Struct):
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
+    max_tokens_field: str = ""
     n: int = 1
     input_tokens_estimate: int = 0
     messages: int = 0

@@ -131,6 +131,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         include_usage=read.stream_options is not None and bool(read.stream_options.include_usage),
         # Both given: the provider may obey either, so the larger is the bound.
         max_tokens=max((read.max_tokens or 0, read.max_completion_tokens or 0)) or None,
+        max_tokens_field="max_tokens" if read.max_completion_tokens is None else "max_completion_tokens",
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
         input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens + searches * SERVER_TOOL_TOKENS,

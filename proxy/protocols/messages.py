@@ -163,6 +163,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         include_usage=True,
         # Zero only warms the provider's cache; no answer is shorter than a token to everybody else.
         max_tokens=None if read.max_tokens is None else max(1, read.max_tokens),
+        max_tokens_field="max_tokens",
         input_tokens_estimate=text_tokens(prompt, without=weighed.inline) + weighed.tokens + _tool_tokens(tools),
         fields=fields,
         messages=len(read.messages),

@@ -135,6 +135,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         stream=bool(read.stream),
         include_usage=True,
         max_tokens=read.max_output_tokens,
+        max_tokens_field="max_output_tokens",
         fields=fields,
         user=read.user,
         metadata=read.metadata,

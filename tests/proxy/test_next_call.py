@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -9,7 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from gateway_project.lib.money import NANO
@@ -22,6 +25,7 @@ from orgs.services.members import suspend_member
 from tests.actors import operator
 from tests.gateways import Gateway
 from tests.house import House, eventually, raw
+from tests.proxy import messages_wire
 from tests.proxy.calls import body
 from tests.upstream import DONE, Upstream, frame, frames, stream
 
@@ -179,6 +183,79 @@ def test_open_streams_end_on_every_worker_and_what_was_delivered_is_charged(
     assert house.nothing_held()
     assert house.counter("org")["spent"] == sum(row.charged_nano_usd for row in house.rows())
     assert all(received.gone.wait(5) for received in upstream.received)
+
+
+class Listening(threading.Thread):
+    """Reads a stream with an official SDK until that raises; `raised_at` is when it did (monotonic)."""
+
+    def __init__(self, events: Callable[[], Any]) -> None:
+        super().__init__()
+        self.events = events
+        self.heard: list[Any] = []
+        self.raised: openai.APIError | anthropic.APIError | None = None
+        self.raised_at = 0.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for event in self.events():
+                self.heard.append(event)
+        except (openai.APIError, anthropic.APIError) as error:
+            self.raised, self.raised_at = error, time.monotonic()
+
+
+def listening(house: House, url: str) -> dict[str, Listening]:
+    """A stream of each protocol, at a provider that speaks it and at one for which it is translated."""
+    openai_client, anthropic_client = house.client(url), house.anthropic_client(url)
+
+    def chat(model: str) -> Any:
+        return openai_client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Go"}], stream=True)
+
+    def responses(model: str) -> Any:
+        return openai_client.responses.create(model=model, input="Go", stream=True)
+
+    def messages(model: str) -> Any:
+        asked: list[Any] = [{"role": "user", "content": "Go"}]
+        return anthropic_client.messages.create(model=model, messages=asked, max_tokens=100, stream=True)
+
+    asked = {"chat": chat, "responses": responses, "messages": messages}
+    return {
+        f"{name}, {model}": Listening(functools.partial(events, model))
+        for name, events in asked.items()
+        for model in ("scripted", "claude-scripted")
+    }
+
+
+def test_each_protocol_tells_a_cut_stream_so_that_its_sdk_raises(
+    gateway: Gateway, house: House, upstream: Upstream, endless: None
+) -> None:
+    said = messages_wire.block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "Hello there"})[:2]
+    upstream.on("claude-scripted", stream(messages_wire.start(), *said, ending="hang"))
+    listeners = listening(house, gateway.url)
+    assert eventually(lambda: all("Hello" in str(one.heard) for one in listeners.values()))
+
+    revoked(house)
+    changed_at = time.monotonic()
+    for one in listeners.values():
+        one.join(10)
+
+    assert max(one.raised_at for one in listeners.values()) - changed_at < WITHIN_SECONDS
+    for name, one in listeners.items():
+        error = one.raised
+        if name.startswith("messages"):
+            # The status of the stream is 200: only the type in its event says what it is.
+            assert isinstance(error, anthropic.APIStatusError)
+            told: Any = error.body
+            assert told["error"]["type"] == "authentication_error"
+            assert told["error"]["details"] == {"error_code": "key_revoked"}
+            assert told["error"]["gatehouse"]["request_id"] == told["request_id"] == error.request_id
+        else:
+            assert isinstance(error, openai.APIError)
+            assert error.code == "key_revoked"
+        assert "The answer was cut." in str(error)
+    assert house.nothing_held()
+    assert {(row.status, row.error_code) for row in house.rows()} == {("cut", "key_revoked")}
+    assert len(house.rows()) == len(listeners)
 
 
 def test_a_stream_whose_provider_still_thinks_is_refused_with_a_real_status(
