@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from analytics.call_changes import Clamp, Deciding, Degrade, clamp_of, degrade_of
 from analytics.filters import DEFAULT_PERIOD, LENGTHS, PERIODS, Filters, Period, Scope, period_named, period_of_days
 from analytics.selectors import access_call_by_id, calls_visible_to, filtered
 from analytics.usage import Share, Sums, usage_of
@@ -122,6 +123,28 @@ class RouteOut(serializers.Serializer[Any]):
     order = PlaceOut(many=True)
 
 
+class DecidingOut(serializers.Serializer[Deciding]):
+    """The budget that decided, as it stood then; the level `credit pool` is the prepaid credit."""
+
+    level = serializers.CharField()
+    node = serializers.CharField()
+    policy = serializers.CharField()
+    window = serializers.CharField()
+    limit_nano_usd = BigNumberField(source="limit")
+
+
+class ClampOut(serializers.Serializer[Clamp]):
+    wanted = serializers.IntegerField(allow_null=True, help_text="Output tokens that the answer could have had otherwise.")
+    allowed = serializers.IntegerField(help_text="Output tokens.")
+    by = DecidingOut(allow_null=True)
+
+
+class DegradeOut(serializers.Serializer[Degrade]):
+    asked = serializers.CharField(help_text="The model that was asked for.")
+    sent_to = serializers.CharField(help_text="The cheaper one that the budget's policy names.")
+    by = DecidingOut(allow_null=True)
+
+
 class CallOut(serializers.ModelSerializer[UsageRecord]):
     """One call, as it stands in the ledger. `group_ids`: the path at the time of the call, from the root."""
 
@@ -138,6 +161,8 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
     cache_saving_nano_usd = BigNumberField(help_text="Against fresh input, by the prices of the call; writes are taken off.")
     cache_hit_rate = serializers.SerializerMethodField()
     route = serializers.SerializerMethodField()
+    clamp = serializers.SerializerMethodField()
+    degrade = serializers.SerializerMethodField()
 
     class Meta:
         model = UsageRecord
@@ -148,8 +173,18 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
             *("output_tokens", "reasoning_tokens", "usage_estimated", "charged_nano_usd", "list_nano_usd", "byok"),
             *("absorbed_nano_usd", "reserved_nano_usd", "baseline_nano_usd", "cache_saving_nano_usd", "cache_hit_rate"),
             *("route", "latency_ms", "first_token_ms", "status"),
-            *("http_status", "error_code", "finish_reason", "attempt_count", "call_count"),
+            *("http_status", "error_code", "finish_reason", "attempt_count", "call_count", "clamp", "degrade"),
         )
+
+    @extend_schema_field(ClampOut(allow_null=True, help_text="How a budget shortened the answer; null where none did."))
+    def get_clamp(self, call: UsageRecord) -> Any:
+        clamp = clamp_of(call.decision)
+        return None if clamp is None else ClampOut(clamp).data
+
+    @extend_schema_field(DegradeOut(allow_null=True, help_text="Where a budget near its cap sent the call; null where none did."))
+    def get_degrade(self, call: UsageRecord) -> Any:
+        degrade = degrade_of(call.decision)
+        return None if degrade is None else DegradeOut(degrade).data
 
     def get_group_ids(self, call: UsageRecord) -> list[int]:
         path = (call.group0_id, call.group1_id, call.group2_id, call.group3_id, call.group4_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from analytics.call_changes import Clamp, Deciding, clamp_of, degrade_of
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import formatting
 from gateway_project.lib.money import cost_of, exact_usd, parse_usd
@@ -50,7 +51,7 @@ class Gauge(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """The model asked for, and the one that the call went to."""
+    """What was asked for, and what came in its place: a model, or a length of the answer."""
 
     asked: str
     sent_to: str
@@ -209,22 +210,34 @@ def _decision(call: UsageRecord) -> list[Step]:
 def _changes(decision: dict[str, Any]) -> list[Step]:
     """What the guardrails changed of a call that they let through."""
     steps = []
-    if isinstance(degraded := decision.get("degraded"), dict):
-        steps.append(_degraded(degraded))
-    if "clamped_to" in decision:
-        budget = f"the budget of the {_where(decision)}" if "level" in decision else "a budget"
-        words = f"Answer shortened to {decision['clamped_to']:,} output tokens: {budget} affords no more."
-        steps.append(Step("Shortened", words, "warn"))
+    if (degrade := degrade_of(decision)) is not None:
+        words = f"Sent to {degrade.sent_to} instead of {degrade.asked}: {_budget(degrade.by)} is near its cap."
+        steps.append(Step("Other model", words, "warn", switch=Switch(degrade.asked, degrade.sent_to)))
+    if (clamp := clamp_of(decision)) is not None:
+        steps.append(_shortened(clamp))
     elif "observed_cap" in decision:
         words = f"Held for {decision['observed_cap']:,} output tokens, which answers of this key and model seldom exceed."
         steps.append(Step("Held by experience", words, "ok"))
     return steps
 
 
-def _degraded(near: dict[str, Any]) -> Step:
-    budget = f"the budget of {_figure(near.get('limit', 0), 'budget')} {WINDOWS.get(str(near.get('window')), '')}".strip()
-    words = f"Sent to {near.get('to')} instead of {near.get('from')}: {budget} on the {_where(near)} is near its cap."
-    return Step("Other model", words, "warn", switch=Switch(str(near.get("from")), str(near.get("to"))))
+def _shortened(clamp: Clamp) -> Step:
+    """Only calls that set no maximum are shortened: what they could have had is the model's, or a policy's."""
+    allowed = f"{clamp.allowed:,}"
+    if clamp.wanted is None:
+        return Step("Shortened", f"Answer shortened to {allowed} output tokens: {_budget(clamp.by)} affords no more.", "warn")
+    words = f"The call set no maximum, and could have had {clamp.wanted:,} output tokens: {_budget(clamp.by)} affords {allowed}."
+    return Step("Shortened", words, "warn", switch=Switch(f"{clamp.wanted:,} output tokens", f"{allowed} output tokens"))
+
+
+def _budget(deciding: Deciding | None) -> str:
+    if deciding is None:
+        return "a budget"
+    if deciding.is_pool:
+        return f"the prepaid credit of {deciding.node}"
+    policy = f" in the policy {deciding.policy}" if deciding.policy else ""
+    window = WINDOWS.get(deciding.window, "")
+    return f"the budget of {_figure(deciding.limit, 'budget')} {window} on the {deciding.level} {deciding.node}{policy}"
 
 
 def _limit(decision: dict[str, Any]) -> str:
@@ -244,7 +257,9 @@ def _limit(decision: dict[str, Any]) -> str:
 
 
 def _rule(decision: dict[str, Any]) -> str:
-    """A refusal without figures: a rule, or the approval of a model."""
+    """A refusal without figures: a rule, the approval of a model, or what every call must tell."""
+    if "missing" in decision:
+        return f"The organisation wants to know of every call what it is for. This one lacked: {', '.join(decision['missing'])}."
     if "node" not in decision or "policy" not in decision:
         return ""
     return f"The policy {decision['policy']} on the {_where(decision)} says so."

@@ -242,7 +242,7 @@ def _decision(call: Call) -> dict[str, Any]:
             "left": held.left_nano_usd,
         }
     if held.clamped:
-        decision["clamped_to"] = call.max_tokens
+        decision["clamped_from"], decision["clamped_to"] = plan.output_cap, call.max_tokens
     elif plan.observed:
         decision["observed_cap"] = plan.output_cap
     if call.degraded is not None:

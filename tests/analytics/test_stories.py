@@ -98,7 +98,12 @@ def test_an_admitted_call_names_its_tightest_limit(decision: dict[str, Any], tex
             "The key k has used 6,000 requests of 6,000 requests in the last minute.",
         ),
         ("model_not_found", {}, "Refused: model not found", ""),
-        ("attribution_required", {"level": "organization", "missing": ["feature"]}, "Refused: attribution required", ""),
+        (
+            "attribution_required",
+            {"level": "organization", "missing": ["environment", "feature"]},
+            "Refused: attribution required",
+            "The organisation wants to know of every call what it is for. This one lacked: environment, feature.",
+        ),
     ],
 )
 def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any], title: str, text: str) -> None:
@@ -108,10 +113,35 @@ def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any
     assert told[-1].text == f"HTTP 403, {code.replace('_', ' ')}"
 
 
-def test_a_shortened_answer_says_so() -> None:
-    told = {step.title: step for step in steps(call(decision={**BUDGET, "clamped_to": 12_345}))}
-    assert told["Shortened"].text == "Answer shortened to 12,345 output tokens: the budget of the key Mia's key affords no more."
-    assert told["Shortened"].tone == "warn"
+POOL = {"level": "credit pool", "node": "Acme", "policy": "prepaid credit", "window": "total", "limit": 10**9, "left": 0}
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        (
+            {**BUDGET, "clamped_from": 65_536, "clamped_to": 12_345},
+            "The call set no maximum, and could have had 65,536 output tokens: the budget of $5 this month on the key "
+            "Mia's key in the policy Limits affords 12,345.",
+        ),
+        (
+            {**POOL, "clamped_from": 4096, "clamped_to": 9},
+            "The call set no maximum, and could have had 4,096 output tokens: the prepaid credit of Acme affords 9.",
+        ),
+        # As rows of earlier versions tell it.
+        (
+            {**BUDGET, "policy": "", "clamped_to": 12_345},
+            "Answer shortened to 12,345 output tokens: the budget of $5 this month on the key Mia's key affords no more.",
+        ),
+        ({"clamped_to": 9}, "Answer shortened to 9 output tokens: a budget affords no more."),
+    ],
+)
+def test_a_shortened_answer_says_by_what_from_what_to_what(decision: dict[str, Any], text: str) -> None:
+    told = {step.title: step for step in steps(call(decision=decision))}["Shortened"]
+    assert (told.text, told.tone) == (text, "warn")
+    wanted = decision.get("clamped_from")
+    allowed = f"{decision['clamped_to']:,} output tokens"
+    assert told.switch == (Switch(f"{wanted:,} output tokens", allowed) if wanted else None)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +214,7 @@ DEGRADED = {
 
 def test_a_call_sent_to_a_cheaper_model_names_both_and_the_budget() -> None:
     told = {step.title: step for step in steps(call(decision={**BUDGET, "degraded": DEGRADED}))}
-    text = "Sent to small instead of big: the budget of $90 this week on the group Platform is near its cap."
+    text = "Sent to small instead of big: the budget of $90 this week on the group Platform in the policy P is near its cap."
     assert (told["Other model"].text, told["Other model"].tone) == (text, "warn")
     assert told["Other model"].switch == Switch("big", "small")
 

@@ -121,7 +121,7 @@ def test_the_decision_names_the_tightest_budget_and_the_clamp() -> None:
     assert recording.cancelled(call).decision == decision
 
     call.held, call.max_tokens = msgspec.structs.replace(call.held, clamped=True), 77
-    assert recording.cancelled(call).decision == {**decision, "clamped_to": 77}
+    assert recording.cancelled(call).decision == {**decision, "clamped_from": call.planned.output_cap, "clamped_to": 77}
 
 
 def test_the_context_of_a_hold_makes_a_row_again() -> None:
