@@ -136,6 +136,7 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
     steps = [Step("Received", _asked(call), "ok"), *_named(call), *_decision(call)]
     if call.route_reason and call.provider:
         steps.append(_routed(call))
+    steps += _ignored(call)
     steps += [_attempt(attempt) for attempt in attempts]
     if call.first_token_ms is not None:
         steps.append(Step("First token", "", "ok", f"after {formatting.duration(call.first_token_ms)}"))
@@ -190,6 +191,15 @@ def _routed(call: UsageRecord) -> Step:
     return Step("Routed", f"{words}. It could go to, in this order:" if places else words, "ok", others=places, ordered=True)
 
 
+def _ignored(call: UsageRecord) -> list[Step]:
+    """What the protocol of the provider has no word for."""
+    names = call.decision.get("ignored") or []
+    if not names or call.status == UsageRecord.Status.REFUSED:
+        return []
+    words = f"The provider was not told, because its protocol has no word for it: {', '.join(map(str, names))}."
+    return [Step("Translated", words, "warn")]
+
+
 def _asked(call: UsageRecord) -> str:
     how = "streamed" if call.streamed else "in one piece"
     return f"{call.requested_model or 'no model'} by {call.protocol.replace('_', ' ')}, {how}"
@@ -199,7 +209,7 @@ def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
         return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad", gauge=_gauge(decision))]
-    if not decision.keys() - {"order", "auto"}:
+    if not decision.keys() - {"order", "auto", "ignored"}:
         return []
     if decision.get("unguarded"):
         words = "Limits could not be checked at that moment, and this organisation lets calls pass then: nothing was held for it."

@@ -66,6 +66,10 @@ class Call:
     # Why the gateway ends the answer before the provider does.
     cut: ProxyError | None = None
     served_by: Deployment | None = None
+    # What the provider that was asked last has not been told of the call: names, as the caller writes them.
+    ignored: tuple[str, ...] = ()
+    # It was told to keep what it caches for an hour, and does not report for how long it did.
+    caches_for_an_hour: bool = False
     first_token: float | None = None
     # When what is measured as the speed of the answer began: of a stream its first frame, else the attempt.
     answer_began: float | None = None

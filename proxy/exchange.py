@@ -8,7 +8,7 @@ from __future__ import annotations
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
-from proxy.protocols import registry
+from proxy.protocols import cache_marks, registry, unsaid
 from proxy.protocols.base import Reader, Reply
 from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
@@ -38,19 +38,30 @@ class Exchange:
         return self._call.asked.headers if self._is_direct else {}
 
     def body(self) -> bytes:
-        """Raises AttemptFailed for what cannot be said in the provider's protocol: another deployment's may."""
+        """Raises AttemptFailed for what cannot be said in the provider's protocol: another deployment's may.
+
+        What it leaves unsaid is written down on the call, in the caller's words.
+        """
+        self._call.ignored = ()
+        body = self._written()
+        self._call.caches_for_an_hour = self._deployment.provider.quirks.cache_marks and cache_marks.last_an_hour(body)
+        return body
+
+    def _written(self) -> bytes:
         asked, model, quirks = self._call.asked, self._deployment.target.model, self._deployment.provider.quirks
         cap = self._call.cap_at(self._deployment)
         if cap is None and asked.max_tokens is None and quirks.needs_max_tokens:
             cap = self._call.planned.output_cap
         if self._is_direct:
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
-        codec = registry.CHAT_PROVIDERS[self._codec.NAME]
+        caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]
         try:
-            conversation = registry.CHAT_CALLERS[asked.protocol].conversation(asked)
-            return codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
+            conversation = caller.conversation(asked)
+            written = codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
         except BadRequest as error:
             raise AttemptFailed("untranslatable", error.message, param=error.param) from error
+        self._call.ignored = unsaid.told(written.unsaid, caller.SPELLED)
+        return written.body
 
     def whole(self, body: bytes, *, content_type: str) -> Whole:
         """Raises AttemptFailed."""

@@ -61,7 +61,7 @@ def _common(call: Call) -> dict[str, str]:
 
 
 def _changes(call: Call) -> dict[str, str]:
-    """What the guardrails changed of the call."""
+    """What the guardrails changed of the call, and what translation left out."""
     result = {}
     if call.clamped or call.planned.observed:
         result["x-gatehouse-max-tokens"] = str(call.max_tokens)
@@ -71,6 +71,8 @@ def _changes(call: Call) -> dict[str, str]:
         result["x-gatehouse-degraded-from"] = _ascii(call.asked.model)
     if call.unguarded:
         result["x-gatehouse-guardrails"] = "unchecked"
+    if call.ignored:
+        result["x-gatehouse-ignored"] = ", ".join(call.ignored)
     return result
 
 

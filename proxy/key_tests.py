@@ -90,7 +90,7 @@ async def _ask(provider: registry.Provider, target: Target) -> None:
         body = through(asked, model=target.model, max_tokens=OUTPUT_TOKENS, quirks=provider.quirks)
     else:
         conversation, write = chat_completions.conversation(asked), codecs.CHAT_PROVIDERS[name].write_request
-        body = write(conversation, model=target.model, stream=False, max_tokens=OUTPUT_TOKENS, quirks=provider.quirks)
+        body = write(conversation, model=target.model, stream=False, max_tokens=OUTPUT_TOKENS, quirks=provider.quirks).body
     upstream = await provider.open(target, path=codec.path(target.model, stream=False), body=body, stream=False)
     try:
         codec.read_reply(await upstream.body())

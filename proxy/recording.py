@@ -96,6 +96,13 @@ def _with_units(call: Call, usage: Usage) -> Usage:
     return msgspec.structs.replace(usage, units={**asked, **usage.units}) if asked else usage
 
 
+def _with_lifetime(call: Call, usage: Usage) -> Usage:
+    """Where a provider counts what it wrote to its cache without saying for how long, what it was told decides the price."""
+    if not call.caches_for_an_hour or not usage.cache_write_5m or usage.cache_write_1h:
+        return usage
+    return msgspec.structs.replace(usage, cache_write_5m=0, cache_write_1h=usage.cache_write_5m)
+
+
 def estimated_usage(call: Call, text_length: int) -> Usage:
     """Where the provider reports nothing: four characters a token, and of the input's upper bound what ordinary text has
     of it (the README's table of the estimate's error: bounds are 1.5 to 1.7 times the actual count).
@@ -168,7 +175,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
 
 
 def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:
-    usage = _with_units(call, usage)
+    usage = _with_units(call, _with_lifetime(call, usage))
     row.units = usage.units
     row.input_tokens = usage.input_uncached + usage.audio_input + usage.image_input
     row.cache_read_tokens, row.cache_write_5m_tokens = usage.cache_read, usage.cache_write_5m
@@ -226,7 +233,8 @@ def _as_reserved(call: Call, usage: Usage) -> Usage:
 
 
 def _decision(call: Call) -> dict[str, Any]:
-    """What the guardrails decided, for the call's page: the tightest budget, and what they changed of the call."""
+    """What the guardrails decided, for the call's page: the tightest budget, and what they changed of the call;
+    and what the provider was not told of it, by name."""
     held, plan = call.held, call.plan
     if held is None or plan is None:
         return {}
@@ -260,6 +268,8 @@ def _decision(call: Call) -> dict[str, Any]:
         decision["order"] = _order(plan)
     if call.decision is not None:
         decision["auto"] = _auto(call.decision)
+    if call.ignored:
+        decision["ignored"] = list(call.ignored)
     return decision | ({"unguarded": True} if held.unguarded else {})
 
 

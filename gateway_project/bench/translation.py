@@ -56,7 +56,7 @@ def translation(source: str, target: str) -> Callable[[], bytes]:
     reading, codec = registry.CHAT_CALLERS[source], registry.CHAT_PROVIDERS[target]
     kind, model = TARGETS[target]
     quirks = provider(kind).quirks
-    return lambda: codec.write_request(reading.conversation(asked), model=model, stream=True, max_tokens=None, quirks=quirks)
+    return lambda: codec.write_request(reading.conversation(asked), model=model, stream=True, max_tokens=None, quirks=quirks).body
 
 
 def _least(work: Callable[[], bytes]) -> float:

@@ -1,7 +1,8 @@
 """A chat request in no protocol's words: what a call is read into when its provider speaks another protocol.
 
-Members that have no meaning in a target's protocol are dropped by its writer; what cannot be said at all is refused
-there with BadRequest. JSON schemas and tool arguments stay raw JSON: re-serialising them would break prompt caches.
+What a target's protocol has no word for its writer names (`protocols/unsaid.py`), so that the caller is told; what would
+change the question, or is missed in the answer, it refuses with BadRequest. JSON schemas and
+tool arguments stay raw JSON: re-serialising them would break prompt caches.
 """
 
 from typing import Literal
@@ -138,7 +139,11 @@ class Reasoning(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """`max_tokens` is the caller's own bound; a clamp is given to the writer apart."""
+    """`max_tokens` is the caller's own bound; a clamp is given to the writer apart.
+
+    `extras` are members that the caller's protocol does not have, by name: a provider may take them. `unsaid` names what
+    means something in the caller's protocol only.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -161,3 +166,5 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     verbosity: str | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    extras: dict[str, Raw] = {}
+    unsaid: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ request becomes a `Conversation`, the answer comes back as an `Answer` or as del
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -27,7 +27,9 @@ class Quirks(msgspec.Struct, frozen=True):
     `max_tokens_field` is where a clamp is written when the caller set no maximum. `force_usage`: a stream reports its
     usage only when asked to; without it, always, and asking is refused. `returns_reasoning`: wants the thought back
     that led to a tool call. `schema_formats`: takes JSON schemas as an answer's format. `needs_max_tokens`: takes no
-    request without a bound on the answer. `auto_cache`: breakpoints are set where the caller set none (Messages).
+    request without a bound on the answer. `auto_cache`: breakpoints are set where the caller set none. `cache_marks`: takes
+    them on parts and tools (Chat Completions). `takes`: members beyond the protocol's own that it understands. `lacks`:
+    members of the protocol that it refuses. `seed_field`: what it calls the seed.
     """
 
     max_tokens_field: str = "max_tokens"
@@ -36,6 +38,10 @@ class Quirks(msgspec.Struct, frozen=True):
     schema_formats: bool = True
     needs_max_tokens: bool = False
     auto_cache: bool = False
+    cache_marks: bool = False
+    takes: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+    seed_field: str = "seed"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -47,6 +53,13 @@ class Reply(msgspec.Struct, frozen=True):
     upstream_id: str | None = None
     model: str | None = None
     has_output: bool = True
+
+
+class Written(NamedTuple):
+    """A request in a provider's words. `unsaid` names what of the conversation it leaves out (`protocols/unsaid.py`)."""
+
+    body: bytes
+    unsaid: tuple[str, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -140,6 +153,10 @@ class CallerCodec(Protocol):
 class ChatCallerCodec(CallerCodec, Protocol):
     """One whose calls can go to providers of other protocols."""
 
+    @property
+    def SPELLED(self) -> Mapping[str, str]:
+        """What it calls settings of a conversation that are named otherwise there."""
+
     def conversation(self, request: Request) -> Conversation:
         """Raises BadRequest for what cannot be said in other protocols."""
 
@@ -175,10 +192,10 @@ class ChatProviderCodec(ProviderCodec, Protocol):
 
     def write_request(
         self, conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks
-    ) -> bytes:
+    ) -> Written:
         """`max_tokens` is the output cap that was reserved for: None where the caller's own or the model's applies.
 
-        Raises BadRequest for what this protocol cannot say.
+        Raises BadRequest for what this protocol cannot say and an answer without would be another one.
         """
 
     def read_answer(self, body: bytes) -> Answer:

@@ -44,14 +44,16 @@ class BodyReader(Generic[T]):
             raise BadRequest("The request body is nested too deeply.") from error
 
     def _read_with_surrogates(self, body: bytes) -> tuple[T, dict[str, Raw]]:
-        """Lone halves are hidden behind a random mark while msgspec reads, then put back as they were."""
+        """Members hide lone halves behind a random mark while msgspec reads, and get them back as they were; what is read
+        has U+FFFD in their place."""
         mark = secrets.token_hex(8).encode()
         hidden = surrogates.replace_halves(body, lambda half: mark + half + b"~")
         if hidden == body:
             raise BadRequest("The request body is not valid JSON.")
-        read, fields = self.read(hidden)
-        used = [getattr(read, name) or "" for name in self._used]
-        if any(mark.decode() in text for text in (*fields, *used)):
+        read, _ = self.read(surrogates.readable(body))
+        _, fields = self.read(hidden)
+        used = [bytes(fields[name]) for name in self._used if name in fields]
+        if any(mark.decode() in name for name in fields) or any(mark in raw for raw in used):
             raise BadRequest("A name in the request is not valid Unicode.")
         shown = re.compile(mark + rb"([dD][0-9a-fA-F]{3})~")
         return read, {name: Raw(shown.sub(rb"\\u\1", bytes(raw))) for name, raw in fields.items()}

@@ -1,18 +1,30 @@
 """Automatic cache breakpoints: where the operator asks for them and the caller set none.
 
-Anthropic caches a prompt only up to where it is told to. Marked are the last tool, the last system block and the last
-block of the last message: what stays the same from call to call, and the whole conversation for the next turn. All
-other bytes stay as they are and where they are.
-Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+Claude caches a prompt only up to where it is told to, wherever it runs. Marked are the last tool, the last system block
+and the last block of the last message: what stays the same from call to call, and the whole conversation for the next
+turn. All other bytes stay as they are and where they are. Messages and Chat Completions (OpenRouter) have a member for
+it, Converse a block of its own (`converse.py`).
+Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching,
+https://openrouter.ai/docs/features/prompt-caching
 """
+
+import re
+from collections.abc import Container
 
 import msgspec
 from msgspec import Raw
 
+from proxy.protocols.bodies import NULL
+
 # Shorter prompts are never cached by the models that cache least readily (4,096 tokens of about four bytes).
 LEAST_BYTES = 16_384
 _MARK = b'"cache_control":{"type":"ephemeral"}'
+_HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
 _MARKABLE = frozenset({"text", "image", "document", "tool_use", "tool_result", "search_result"})
+
+
+class _Said(msgspec.Struct):
+    role: str = ""
 
 
 class _Typed(msgspec.Struct):
@@ -23,40 +35,71 @@ class _Typed(msgspec.Struct):
 _list = msgspec.json.Decoder(list[Raw]).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _typed = msgspec.json.Decoder(_Typed).decode
+_said = msgspec.json.Decoder(_Said).decode
 _write = msgspec.json.Encoder().encode
 
 
 def marked(fields: dict[str, Raw]) -> dict[str, Raw]:
     """The members of a Messages request with breakpoints. What cannot be read stays as it is: the provider will judge it."""
-    prompt = [bytes(fields[name]) for name in ("tools", "system", "messages") if name in fields]
-    if sum(map(len, prompt)) < LEAST_BYTES or "cache_control" in fields or any(b'"cache_control"' in part for part in prompt):
+    if not _wants_marks(fields):
         return fields
     try:
-        return fields | _marked(fields)
+        return fields | _marked_tools(fields) | _marked(fields)
     except msgspec.DecodeError:
         return fields
 
 
-def _marked(fields: dict[str, Raw]) -> dict[str, Raw]:
-    found = {}
+def marked_chat(fields: dict[str, Raw]) -> dict[str, Raw]:
+    """The same of a Chat Completions request, of which only texts and tools take marks."""
+    if not _wants_marks(fields):
+        return fields
+    try:
+        messages = _list(fields["messages"])
+        roles = [_said(message).role for message in messages]
+        system = [at for at, role in enumerate(roles) if role in ("system", "developer")]
+        for at in {*system[-1:], len(messages) - 1}:
+            message = _members(messages[at])
+            if "content" in message:
+                message["content"] = _last_marked(message["content"], markable=("text",))
+            messages[at] = Raw(_write(message))
+        return fields | _marked_tools(fields) | {"messages": Raw(_write(messages))}
+    except msgspec.DecodeError:
+        return fields
+
+
+def last_an_hour(body: bytes) -> bool:
+    """Whether a request asks for what it caches to be kept an hour, for providers that do not say how long they do."""
+    return b'"cache_control"' in body and _HOUR.search(body) is not None
+
+
+def _wants_marks(fields: dict[str, Raw]) -> bool:
+    prompt = [bytes(fields[name]) for name in ("tools", "system", "messages") if name in fields]
+    has_none = "cache_control" not in fields and not any(b'"cache_control"' in part for part in prompt)
+    return has_none and sum(map(len, prompt)) >= LEAST_BYTES
+
+
+def _marked_tools(fields: dict[str, Raw]) -> dict[str, Raw]:
     tools = _list(fields["tools"]) if "tools" in fields else []
-    if tools and b'"defer_loading"' not in bytes(tools[-1]):  # such a tool is no part of the prompt
-        found["tools"] = Raw(_write([*tools[:-1], _with_mark(tools[-1])]))
-    if "system" in fields:
-        found["system"] = _last_marked(fields["system"])
+    if not tools or b'"defer_loading"' in bytes(tools[-1]):  # such a tool is no part of the prompt
+        return {}
+    return {"tools": Raw(_write([*tools[:-1], _with_mark(tools[-1])]))}
+
+
+def _marked(fields: dict[str, Raw]) -> dict[str, Raw]:
+    found = {"system": _last_marked(fields["system"])} if "system" in fields else {}
     messages = _list(fields["messages"])
     last = _members(messages[-1])
     last["content"] = _last_marked(last["content"])
     return found | {"messages": Raw(_write([*messages[:-1], last]))}
 
 
-def _last_marked(content: Raw) -> Raw:
+def _last_marked(content: Raw, *, markable: Container[str] = _MARKABLE) -> Raw:
     """A text, or a list of blocks. Thinking and empty texts take no mark."""
     if bytes(content).lstrip().startswith(b'"'):
         return Raw(b'[{"type":"text","text":' + bytes(content) + b"," + _MARK + b"}]") if len(content) > 2 else content
-    blocks = _list(content)
+    blocks = _list(content) if content != NULL else []
     last = _typed(blocks[-1]) if blocks else _Typed()
-    if last.type not in _MARKABLE or last.text == "":
+    if last.type not in markable or last.text == "":
         return content
     return Raw(_write([*blocks[:-1], _with_mark(blocks[-1])]))
 

@@ -16,17 +16,20 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
+from proxy.protocols import cache_marks, claude_models
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
 from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
-from proxy.protocols.chat_conversation import conversation, write_request
+from proxy.protocols.chat_conversation import SPELLED, conversation
 from proxy.protocols.chat_replies import StreamReader, read_reply
+from proxy.protocols.chat_writing import write_request
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = [
     "HEADERS",
     "NAME",
     "PATH",
+    "SPELLED",
     "conversation",
     "parse",
     "pass_through",
@@ -176,7 +179,7 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None = None,
     elif used == ["max_completion_tokens"] and quirks.max_tokens_field == "max_tokens":
         # A provider that knows only the older name would ignore the caller's bound, and the budget with it.
         fields["max_tokens"] = fields["max_completion_tokens"]
-    return _write(fields)
+    return _write(cache_marks.marked_chat(fields) if quirks.auto_cache and claude_models.version(model) else fields)
 
 
 def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = False) -> StreamReader:

@@ -1,4 +1,4 @@
-"""Chat Completions requests ↔ conversations, for calls whose two sides speak different protocols.
+"""A Chat Completions request → `Conversation`, for a model whose provider speaks another protocol.
 
 What OpenAI's format has no member for travels in vendors' ones: `reasoning_content` and `thinking_blocks` of an
 assistant's message (thought and its signatures), `cache_control` of a part or tool, and a tool call's
@@ -6,8 +6,8 @@ assistant's message (thought and its signatures), `cache_control` of a part or t
 Source: openai-python 3.52 types; https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import Raw
@@ -32,12 +32,14 @@ from proxy.canonical.conversation import (
 )
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls
-from proxy.protocols.base import Quirks
+from proxy.protocols import data_urls, surrogates
+from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 
 _ROLES: dict[str, Literal["system", "user"]] = {"system": "system", "developer": "system", "user": "user"}
 _SHOWN = (Text, Image, File)
+# Roles of which several may take part, told apart by names.
+_NAMED = ("system", "developer", "user", "assistant")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -167,9 +169,17 @@ class _Body(msgspec.Struct):
     reasoning_effort: str | None = None
     verbosity: str | None = None
     prompt_cache_key: str | None = None
+    modalities: list[str] | None = None
 
 
 _READ = tuple(_Body.__struct_fields__)
+# What the gateway itself does with a call, whoever answers it.
+_OURS = frozenset({*_READ, "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "user"})
+SPELLED: Mapping[str, str] = {
+    "reasoning": "reasoning_effort",
+    "format": "response_format",
+    "parallel_tools": "parallel_tool_calls",
+}
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -177,6 +187,8 @@ _encode = msgspec.json.Encoder().encode
 def conversation(request: Request) -> Conversation:
     """Raises BadRequest, with the path of the offending member as `param`."""
     body = _read(request)
+    extras = unsaid_of.offered(request.fields, _OURS)
+    _refuse(body, extras)
     return Conversation(
         messages=tuple(_messages(body.messages)),
         tools=_tools(body),
@@ -199,17 +211,29 @@ def conversation(request: Request) -> Conversation:
         verbosity=body.verbosity,
         user=request.user,
         prompt_cache_key=body.prompt_cache_key,
+        extras=extras,
+        unsaid=("messages.name",) if _names(body.messages) else (),
     )
+
+
+def _names(messages: list[_Message]) -> bool:
+    return any(message.name and message.role in _NAMED for message in messages)
+
+
+def _refuse(body: _Body, extras: Container[str]) -> None:
+    """What an answer without would be another one."""
+    if set(body.modalities or ()) - {"text"}:
+        raise BadRequest("modalities: this model's provider answers in text only.", param="modalities")
+    if "web_search_options" in extras:
+        raise BadRequest("web_search_options: this model's provider searches nothing.", param="web_search_options")
 
 
 def _read(request: Request) -> _Body:
     members = {name: request.fields[name] for name in _READ if name in request.fields}
     try:
-        return _decode(_encode(members))
+        return surrogates.decoded(_decode, _encode(members))
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
-    except msgspec.DecodeError as error:
-        raise BadRequest("This model's provider takes no text that is not valid Unicode.") from error
 
 
 # --- messages, read ----------------------------------------------------------------------------
@@ -335,159 +359,3 @@ def _reasoning(effort: str | None) -> Reasoning | None:
     if effort not in _EFFORTS:
         raise BadRequest(f"reasoning_effort: {effort[:40]!r} is none of {', '.join(_EFFORTS)}.", param="reasoning_effort")
     return Reasoning(effort)  # type: ignore[arg-type]
-
-
-# --- written -----------------------------------------------------------------------------------
-def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
-    """A request for a provider that speaks Chat Completions. Raises BadRequest for what it cannot say."""
-    cap = max_tokens or conversation.max_tokens
-    members: dict[str, Any] = {
-        "model": model,
-        "messages": [written for message in _numbered(conversation, quirks) for written in message],
-        "stream": stream or None,
-        "stream_options": {"include_usage": True} if stream and quirks.force_usage else None,
-        quirks.max_tokens_field: cap,
-        "n": conversation.n if conversation.n > 1 else None,
-        "tools": [_written_tool(tool) for tool in conversation.tools] or None,
-        "tool_choice": _written_choice(conversation.tool_choice) if conversation.tools else None,
-        "parallel_tool_calls": conversation.parallel_tools if conversation.tools else None,
-        "temperature": conversation.temperature,
-        "top_p": conversation.top_p,
-        "stop": list(conversation.stop) or None,
-        "seed": conversation.seed,
-        "frequency_penalty": conversation.frequency_penalty,
-        "presence_penalty": conversation.presence_penalty,
-        "logit_bias": conversation.logit_bias,
-        "logprobs": conversation.logprobs or None,
-        "top_logprobs": conversation.top_logprobs,
-        "response_format": _written_format(conversation.format, quirks),
-        "reasoning_effort": _written_effort(conversation.reasoning),
-        "verbosity": conversation.verbosity,
-        "user": conversation.user,
-        "prompt_cache_key": conversation.prompt_cache_key,
-    }
-    return _encode({name: value for name, value in members.items() if value is not None})
-
-
-def _numbered(conversation: Conversation, quirks: Quirks) -> Iterator[list[dict[str, Any]]]:
-    for message in conversation.messages:
-        if message.role == "tool":
-            yield _written_results(message.parts)
-        elif message.role == "assistant":
-            yield [_written_assistant(message.parts, thought=quirks.returns_reasoning)]
-        else:
-            yield [{"role": message.role, "content": _written_content(message.parts)}]
-
-
-def _written_content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    """Plain text where it is nothing else: not every provider takes lists."""
-    if len(parts) == 1 and isinstance(parts[0], Text):
-        return parts[0].text
-    return [_written_part(part) for part in parts] if parts else ""
-
-
-def _written_part(part: Part) -> dict[str, Any]:
-    match part:
-        case Text(text):
-            return {"type": "text", "text": text}
-        case Refusal(text):
-            return {"type": "refusal", "refusal": text}
-        case Image():
-            url = part.url or data_urls.join(part.media_type or "image/png", part.data or "")
-            return {"type": "image_url", "image_url": {"url": url} | ({"detail": part.detail} if part.detail else {})}
-        case Audio():
-            return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-        case File():
-            return {"type": "file", "file": _written_file(part)}
-    raise BadRequest(f"A part of type {type(part).__name__} cannot stand in this place.", param="messages")
-
-
-def _written_file(part: File) -> dict[str, Any]:
-    if part.url:
-        raise BadRequest("This model's provider takes no files by address.", param="messages")
-    data = data_urls.join(part.media_type or "application/pdf", part.data) if part.data else None
-    members = {"file_data": data, "file_id": part.file_id, "filename": part.name or ("document" if data else None)}
-    return {name: value for name, value in members.items() if value}
-
-
-def _written_assistant(parts: Sequence[Part], *, thought: bool) -> dict[str, Any]:
-    said = [part for part in parts if isinstance(part, Text)]
-    calls = [_written_call(part) for part in parts if isinstance(part, ToolUse)]
-    thoughts = "".join(part.text for part in parts if isinstance(part, Thinking))
-    refusals = "".join(part.text for part in parts if isinstance(part, Refusal))
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(part.text for part in said) or None}
-    if thought and calls:
-        # Thought that led to a tool call must come back, in all later turns, and be there though it is empty; any other
-        # would be refused or ignored: https://api-docs.deepseek.com/guides/thinking_mode
-        message["reasoning_content"] = thoughts
-    if refusals:
-        message["refusal"] = refusals
-    if calls:
-        message["tool_calls"] = calls
-    elif message["content"] is None and not refusals:
-        message["content"] = ""
-    return message
-
-
-def _written_call(part: ToolUse) -> dict[str, Any]:
-    call: dict[str, Any] = {
-        "id": part.id,
-        "type": "function",
-        "function": {"name": part.name, "arguments": part.arguments or "{}"},
-    }
-    if part.signature:
-        call["extra_content"] = {"google": {"thought_signature": part.signature}}
-    return call
-
-
-def _written_results(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """A tool's message can hold text only: its pictures follow in a message of the user's."""
-    messages: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []
-    for result in parts:
-        if not isinstance(result, ToolResult):
-            raise BadRequest("Only results of tools can stand in a message of role tool.", param="messages")
-        text = "\n".join(part.text for part in result.parts if isinstance(part, Text))
-        shown += [_written_part(part) for part in result.parts if not isinstance(part, Text)]
-        content = f"Error: {text}" if result.is_error else text
-        messages.append({"role": "tool", "tool_call_id": result.tool_use_id, "content": content})
-    return [*messages, {"role": "user", "content": shown}] if shown else messages
-
-
-def _written_tool(tool: Tool) -> dict[str, Any]:
-    members = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
-    return {
-        "type": "function",
-        "function": {"name": tool.name} | {name: value for name, value in members.items() if value is not None},
-    }
-
-
-def _written_choice(choice: ToolChoice | None) -> str | dict[str, Any] | None:
-    if choice is None:
-        return None
-    if choice.mode != "tool":
-        return choice.mode
-    return {"type": "function", "function": {"name": choice.name}}
-
-
-def _written_format(format: Format | None, quirks: Quirks) -> dict[str, Any] | None:
-    if format is None:
-        return None
-    if format.kind == "json" or not quirks.schema_formats:
-        return {"type": "json_object"}
-    members = {"schema": format.schema, "strict": format.strict, "description": format.description}
-    schema = {"name": format.name or "answer"} | {name: value for name, value in members.items() if value is not None}
-    return {"type": "json_schema", "json_schema": schema}
-
-
-# The least tokens of thought that count as so much effort.
-_BUDGETS = ((16_384, "high"), (4_096, "medium"), (1, "low"))
-
-
-def _written_effort(reasoning: Reasoning | None) -> str | None:
-    if reasoning is None:
-        return None
-    if reasoning.effort is not None:
-        return reasoning.effort
-    budget = reasoning.budget_tokens or 0
-    return next((effort for least, effort in _BUDGETS if budget >= least), None)

@@ -46,6 +46,12 @@ def goes_on(model: str) -> bool:
     return known is None or known < (4, 6)
 
 
+def caches(model: str) -> bool:
+    """Whether it takes cache breakpoints on every service: from 3.7 on, and Haiku 3.5."""
+    known = version(model)
+    return known is not None and (known >= (3, 7) or (known == (3, 5) and "haiku" in model))
+
+
 def always_thinks(model: str) -> bool:
     """Families that refuse to be told not to."""
     return "fable" in model or "mythos" in model

@@ -2,7 +2,7 @@
 
 Guarantees: schemas and tool arguments reach the provider as raw JSON; thought goes back with its signature as it came;
 addresses of pictures and files are refused: nothing is fetched here. What has no member there (seeds, penalties,
-log probabilities, users) is left out; several choices are refused. Settings of one maker's models go into
+users) is named as unsaid; several choices and log probabilities are refused. Settings of one maker's models go into
 `additionalModelRequestFields`.
 Source: botocore 1.44 service model of bedrock-runtime;
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
@@ -33,9 +33,10 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import tool_arguments
-from proxy.protocols.base import Quirks
-from proxy.protocols.converse_makers import of_maker
+from proxy.protocols import cache_marks, claude_models, tool_arguments
+from proxy.protocols import unsaid as unsaid_of
+from proxy.protocols.base import Quirks, Written
+from proxy.protocols.converse_makers import Own, of_maker
 from proxy.protocols.converse_replies import StreamReader, read_answer, read_reply
 
 __all__ = ["NAME", "STREAM_TYPE", "path", "read_answer", "read_reply", "reader", "write_request"]
@@ -58,6 +59,7 @@ _DOCUMENTS = {
     "text/markdown": "md",
 }
 _ID_LENGTH = 64
+_POINT = b'{"cachePoint":'
 _NOT_OF_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
 _NOT_OF_A_NAME = re.compile(r"[^a-zA-Z0-9\-()\[\]]+")
 
@@ -74,10 +76,12 @@ def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = True) -> Str
     return StreamReader(n=n)
 
 
-def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for what Converse cannot be told."""
     if conversation.n > 1:
         raise BadRequest("This model's provider gives one answer at a time.", param="n")
+    if conversation.logprobs:
+        raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
     system, messages = _messages(conversation)
     if conversation.format and conversation.format.kind == "json":
         system.append({"text": JSON_ONLY})
@@ -93,7 +97,24 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "additionalModelRequestFields": own.fields or None,
         "additionalModelResponseFieldPaths": list(own.answers) or None,
     }
-    return _encode(_present(body.items()))
+    given = _present(body.items())
+    written = _encode(given)
+    if quirks.auto_cache and len(written) >= cache_marks.LEAST_BYTES and claude_models.caches(model) and _POINT not in written:
+        _set_points(given)
+        written = _encode(given)
+    return Written(written, _unsaid(conversation, own))
+
+
+def _set_points(body: Json) -> None:
+    """Automatic cache points, where `cache_marks` sets its own: behind the tools, the system prompt and the last message."""
+    for blocks in (body.get("toolConfig", {}).get("tools"), body.get("system"), body["messages"][-1]["content"]):
+        if blocks and "reasoningContent" not in blocks[-1]:
+            blocks.append(_cache_point(CacheMark()))
+
+
+def _unsaid(conversation: Conversation, own: Own) -> tuple[str, ...]:
+    said = set(own.says) if own.samples_itself else {"temperature", "top_p", *own.says}
+    return unsaid_of.unsaid(conversation, said=said, parts=(unsaid_of.CACHE, unsaid_of.STRICT))
 
 
 # --- messages ----------------------------------------------------------------------------------

@@ -24,13 +24,14 @@ _THREE = {"none": "low", "minimal": "low", "low": "low", "medium": "medium"}
 class Own(msgspec.Struct, frozen=True):
     """`fields` of the maker's own protocol; `answers`: members of its answers that are wanted. `effort` as Converse has it.
 
-    `samples_itself`: it takes no temperature now.
+    `samples_itself`: it takes no temperature now. `says`: which settings of the conversation are said so.
     """
 
     fields: dict[str, Any] = {}
     answers: tuple[str, ...] = ()
     effort: str | None = None
     samples_itself: bool = False
+    says: tuple[str, ...] = ()
 
 
 def of_maker(conversation: Conversation, *, model: str, cap: int | None) -> Own:
@@ -40,10 +41,10 @@ def of_maker(conversation: Conversation, *, model: str, cap: int | None) -> Own:
         return _of_claude(conversation, adaptive=version >= _ADAPTIVE, cap=cap)
     effort = _effort(conversation.reasoning)
     if effort and "openai." in model:
-        return Own({"reasoning_effort": _THREE.get(effort, "high")})
+        return Own({"reasoning_effort": _THREE.get(effort, "high")}, says=("reasoning",))
     if effort and "amazon.nova-2" in model:
         thinks = {"type": "enabled", "maxReasoningEffort": _THREE.get(effort, "high")}
-        return Own({"reasoningConfig": {"type": "disabled"} if effort == "none" else thinks})
+        return Own({"reasoningConfig": {"type": "disabled"} if effort == "none" else thinks}, says=("reasoning",))
     return Own()
 
 
@@ -51,15 +52,19 @@ def _of_claude(conversation: Conversation, *, adaptive: bool, cap: int | None) -
     answers = ("/stop_sequence",) if conversation.stop else ()
     fields = {"top_k": conversation.top_k} if conversation.top_k is not None else {}
     reasoning = conversation.reasoning
-    if reasoning is None or reasoning.effort == "none" or _must_not_think(conversation, adaptive=adaptive):
-        return Own(fields, answers)
+    if reasoning is None or reasoning.effort == "none":
+        return Own(fields, answers, says=("top_k", "reasoning"))
+    if _must_not_think(conversation, adaptive=adaptive):
+        return Own(fields, answers, says=("top_k",))
     if adaptive:
         effort = _effort(reasoning)
-        return Own({"thinking": {"type": "adaptive"}}, answers, "low" if effort == "minimal" else effort, samples_itself=True)
+        level = "low" if effort == "minimal" else effort
+        return Own({"thinking": {"type": "adaptive"}}, answers, level, samples_itself=True, says=("reasoning",))
     budget = _budget(reasoning, cap)
     if budget < _LEAST_BUDGET:
-        return Own(fields, answers)
-    return Own({"thinking": {"type": "enabled", "budget_tokens": budget}}, answers, samples_itself=True)
+        return Own(fields, answers, says=("top_k",))
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    return Own({"thinking": thinking}, answers, samples_itself=True, says=("reasoning",))
 
 
 def _budget(reasoning: Reasoning, cap: int | None) -> int:

@@ -2,7 +2,7 @@
 
 Guarantees: schemas and tool arguments reach the provider as raw JSON; a tool call's thought signature goes back as it
 came; addresses of pictures and files are refused unless Google itself keeps what stands there: nothing is fetched here.
-Not said: what has no member there (parallel tools, logit bias, cache marks, users, verbosity) is left out; thought
+Not said: what has no member there (parallel tools, logit bias, cache marks, users, verbosity) is named as unsaid; thought
 is not sent back, for only its signatures mean something to Google.
 Source: google-genai 3.6 types; https://ai.google.dev/api/generate-content
 """
@@ -33,7 +33,8 @@ from proxy.canonical.conversation import (
 )
 from proxy.errors import BadRequest
 from proxy.protocols import tool_arguments
-from proxy.protocols.base import Quirks
+from proxy.protocols import unsaid as unsaid_of
+from proxy.protocols.base import Quirks, Written
 from proxy.protocols.gemini_replies import StreamReader, read_answer, read_reply
 
 __all__ = ["NAME", "path", "read_answer", "read_reply", "reader", "write_request"]
@@ -59,6 +60,10 @@ _LEVELS = {
     "max": "HIGH",
 }
 
+# Top-level members of its own that are no other protocol's: what is safe enough to answer is the caller's to say.
+_TAKES = frozenset({"safetySettings", "safety_settings"})
+_SAID = frozenset({"temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "reasoning"})
+
 _encode = msgspec.json.Encoder().encode
 Json = dict[str, Any]
 
@@ -72,7 +77,7 @@ def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = True) -> Str
     return StreamReader(n=n)
 
 
-def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for what Gemini cannot be told."""
     system, contents = _messages(conversation, generation=_generation(model))
     body: Json = {"contents": contents}
@@ -85,7 +90,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     config = _config(conversation, model=model, max_tokens=max_tokens)
     if config:
         body["generationConfig"] = config
-    return _encode(body)
+    takes = _TAKES | quirks.takes
+    return Written(_encode(body | unsaid_of.taken(conversation, takes)), unsaid_of.unsaid(conversation, said=_SAID, takes=takes))
 
 
 def _generation(model: str) -> int:

@@ -19,7 +19,7 @@ from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
-from proxy.protocols.messages_conversation import conversation
+from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
 from proxy.protocols.messages_replies import StreamReader, read_answer, read_reply
@@ -29,6 +29,7 @@ __all__ = [
     "COUNT_PATH",
     "HEADERS",
     "NAME",
+    "SPELLED",
     "conversation",
     "parse",
     "parse_count",

@@ -1,10 +1,10 @@
 """A Messages request → `Conversation`, for a model whose provider speaks another protocol.
 
 What lives at Anthropic only (its Files API, the tools it runs itself, MCP servers it calls) is refused by name; what is
-only advice to Anthropic (`context_management`, `service_tier`, beta headers) is dropped.
+only advice to Anthropic (`context_management`, `service_tier`) is named to the caller and left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Literal
 
@@ -31,12 +31,26 @@ from proxy.canonical.conversation import (
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import surrogates
+from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 
 _READ = (
     "messages", "system", "tools", "tool_choice", "thinking", "output_config", "output_format", "max_tokens", "temperature",
-    "top_p", "top_k", "stop_sequences", "mcp_servers", "container",
+    "top_p", "top_k", "stop_sequences", "mcp_servers", "container", "seed", "frequency_penalty", "presence_penalty",
 )  # fmt: skip
+# What the gateway itself does with a call, whoever answers it.
+_OURS = frozenset({*_READ, "model", "stream", "metadata"})
+# Advice to Anthropic: no vendor means the same by these names.
+_ADVICE = (
+    "cache_control", "service_tier", "speed", "inference_geo", "context_management", "compaction", "diagnostics", "fallbacks",
+    "user_profile_id", "workspace_id", "thread",
+)  # fmt: skip
+SPELLED: Mapping[str, str] = {
+    "reasoning": "thinking",
+    "user": "metadata.user_id",
+    "parallel_tools": "tool_choice.disable_parallel_tool_use",
+    "format": "output_config.format",
+}
 
 
 # msgspec reads a union with Raw as the other half always: what is absent is a null instead.
@@ -118,6 +132,9 @@ class _Body(msgspec.Struct):
     output_config: _OutputConfig | None = None
     output_format: _Format | None = None
     max_tokens: int | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -138,6 +155,7 @@ def conversation(request: Request) -> Conversation:
     body = _read(request)
     _refuse(body)
     choice = body.tool_choice
+    extras = unsaid_of.offered(request.fields, _OURS)
     return Conversation(
         messages=(*_system(body.system), *_messages(body.messages)),
         tools=tuple(_tool(tool, f"tools[{at}]") for at, tool in enumerate(body.tools or ())),
@@ -151,6 +169,11 @@ def conversation(request: Request) -> Conversation:
         format=_format(body),
         reasoning=_reasoning(body),
         user=request.user,
+        seed=body.seed,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        unsaid=tuple(name for name in _ADVICE if extras.pop(name, None) is not None),
+        extras=extras,
     )
 
 
@@ -158,11 +181,9 @@ def _read(request: Request) -> _Body:
     """Halves of surrogates are told to other protocols as U+FFFD."""
     members = _write({name: request.fields[name] for name in _READ if name in request.fields})
     try:
-        return _decode(members)
+        return surrogates.decoded(_decode, members)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
-    except msgspec.DecodeError:
-        return _decode(surrogates.readable(members))
 
 
 def _refuse(body: _Body) -> None:

@@ -2,7 +2,7 @@
 
 What Messages wants and others do not: a bound on the answer; the system prompt beside the messages; turns that
 alternate and begin with the user's; all results of a turn's tools in one message, before anything else; ids of a
-certain alphabet, each used once; no empty text. What has no meaning there (`seed`, `logit_bias`, penalties) is dropped;
+certain alphabet, each used once; no empty text. What has no meaning there (`seed`, `logit_bias`, penalties) is left out;
 what a caller would miss in the answer (`n`, log probabilities, sound) is refused.
 """
 
@@ -34,7 +34,8 @@ from proxy.canonical.conversation import (
 )
 from proxy.errors import BadRequest
 from proxy.protocols import cache_marks, claude_models, tool_json
-from proxy.protocols.base import Quirks
+from proxy.protocols import unsaid as unsaid_of
+from proxy.protocols.base import Quirks, Written
 
 # Where nobody bounds the answer. Every model of the family can write as much.
 DEFAULT_MAX_TOKENS = 4096
@@ -60,7 +61,7 @@ class _Schema(msgspec.Struct):
     type: Any = None
 
 
-def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for what this protocol cannot say."""
     _refuse(conversation)
     cap = min((bound for bound in (max_tokens, conversation.max_tokens) if bound), default=DEFAULT_MAX_TOKENS)
@@ -82,10 +83,29 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "metadata": {"user_id": conversation.user} if conversation.user and len(conversation.user) <= MAX_USER_ID else None,
         "stream": True if stream else None,
     }
-    given = {name: value for name, value in members.items() if value is not None}
+    given = {name: value for name, value in members.items() if value is not None} | unsaid_of.taken(conversation, quirks.takes)
+    left_out = _unsaid(conversation, given, model, quirks)
     if quirks.auto_cache:
-        return _write(cache_marks.marked({name: Raw(_write(value)) for name, value in given.items()}))
-    return _write(given)
+        given = dict(cache_marks.marked({name: Raw(_write(value)) for name, value in given.items()}))
+    return Written(_write(given), left_out)
+
+
+def _unsaid(conversation: Conversation, given: Block, model: str, quirks: Quirks) -> tuple[str, ...]:
+    said = {"parallel_tools"} | {name for name in ("temperature", "top_p", "top_k") if name in given}
+    if "metadata" in given:
+        said.add("user")
+    if _says_thought(conversation.reasoning, given):
+        said.add("reasoning")
+    strict = claude_models.takes_strict_tools(model)
+    parts = (unsaid_of.CACHE, unsaid_of.STRICT) if strict else (unsaid_of.CACHE,)
+    return unsaid_of.unsaid(conversation, said=said, takes=quirks.takes, parts=parts)
+
+
+def _says_thought(reasoning: Reasoning | None, given: Block) -> bool:
+    """No thought is said by silence, too; a switch that is off says nothing else."""
+    if reasoning is not None and reasoning.effort == "none":
+        return True
+    return given.get("thinking", {"type": "disabled"})["type"] != "disabled" or "effort" in given.get("output_config", ())
 
 
 def _refuse(conversation: Conversation) -> None:

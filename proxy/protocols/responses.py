@@ -20,7 +20,7 @@ from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
-from proxy.protocols.responses_items import MARK, conversation, input_items, is_foreign
+from proxy.protocols.responses_items import MARK, SPELLED, conversation, input_items, is_foreign
 from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply
 from proxy.protocols.responses_requests import ENCRYPTED, write_request
 from proxy.protocols.responses_stream import StreamRenderer, event, members_of
@@ -30,6 +30,7 @@ __all__ = [
     "HEADERS",
     "NAME",
     "PATH",
+    "SPELLED",
     "continued",
     "conversation",
     "input_items",

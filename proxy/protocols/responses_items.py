@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +35,7 @@ from proxy.canonical.conversation import (
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import data_urls, surrogates
+from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 from proxy.protocols.responses_tools import ToolMember, custom_arguments, functions, joined
 
@@ -143,6 +145,10 @@ class _Settings(msgspec.Struct):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt: Raw = NULL
+    top_k: int | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
 
 
 _read_items = msgspec.json.Decoder(str | list[_Item]).decode
@@ -150,6 +156,17 @@ _split = msgspec.json.Decoder(list[Raw]).decode
 _read_sealed = msgspec.json.Decoder(_MaybeSealed).decode
 _read_settings = msgspec.json.Decoder(_Settings).decode
 _SETTINGS = frozenset(_Settings.__struct_fields__)
+# What the gateway itself does with a call, whoever answers it.
+_OURS = _SETTINGS | {
+    *("model", "input", "stream", "stream_options", "store", "background", "previous_response_id", "conversation"),
+    *("max_output_tokens", "metadata", "user"),
+}
+SPELLED: Mapping[str, str] = {
+    "verbosity": "text.verbosity",
+    "user": "safety_identifier",
+    "parallel_tools": "parallel_tool_calls",
+    "format": "text.format",
+}
 
 
 def input_items(raw: Raw) -> list[Raw]:
@@ -195,6 +212,11 @@ def conversation(request: Request) -> Conversation:
         verbosity=text.verbosity,
         user=settings.safety_identifier or request.user,
         prompt_cache_key=settings.prompt_cache_key,
+        top_k=settings.top_k,
+        seed=settings.seed,
+        frequency_penalty=settings.frequency_penalty,
+        presence_penalty=settings.presence_penalty,
+        extras=unsaid_of.offered(request.fields, _OURS),
     )
 
 
@@ -361,7 +383,8 @@ def _format(given: _Format | None) -> Format | None:
 def _reasoning(given: _Reasoning | None) -> Reasoning | None:
     if given is None:
         return None
-    return Reasoning(effort=given.effort, visible=bool(given.summary or given.generate_summary))
+    reasoning = Reasoning(effort=given.effort, visible=bool(given.summary or given.generate_summary))
+    return None if reasoning == Reasoning() else reasoning
 
 
 def _required(value: str | None, param: str) -> str:

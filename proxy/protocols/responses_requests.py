@@ -28,22 +28,29 @@ from proxy.canonical.conversation import (
 )
 from proxy.errors import BadRequest
 from proxy.protocols import data_urls
-from proxy.protocols.base import Quirks
+from proxy.protocols import unsaid as unsaid_of
+from proxy.protocols.base import Quirks, Written
 from proxy.protocols.responses_items import LOGPROBS
 
 # OpenAI takes no smaller bound, and some clients ask for one token to see whether a model is there.
 LEAST_OUTPUT = 16
 ENCRYPTED = "reasoning.encrypted_content"
+_SAID = frozenset({"temperature", "top_p", "reasoning", "verbosity", "user", "prompt_cache_key", "parallel_tools"})
+# Of Chat Completions, with the same meaning here.
+_TAKES = frozenset({
+    "metadata", "service_tier", "safety_identifier", "prompt_cache_retention", "prompt_cache_options", "moderation"
+})  # fmt: skip
 Members = dict[str, Any]
 
 
-def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> bytes:
+def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for stop sequences and several answers at once, which this protocol does not have."""
     asked = conversation
     if asked.stop:
         raise BadRequest("This model's provider takes no stop sequences.", param="stop")
     if asked.n > 1:
         raise BadRequest("This model's provider gives one answer per call.", param="n")
+    takes = _TAKES | quirks.takes
     bound = asked.max_tokens if max_tokens is None else max_tokens
     thinks = asked.reasoning is not None and asked.reasoning.effort != "none"
     include = [name for name, wanted in ((ENCRYPTED, thinks), (LOGPROBS, asked.logprobs)) if wanted]
@@ -64,8 +71,11 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "reasoning": _reasoning(asked),
         "safety_identifier": asked.user,
         "prompt_cache_key": asked.prompt_cache_key,
+        **unsaid_of.taken(asked, takes),
     }
-    return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+    body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+    parts = (unsaid_of.DETAIL, unsaid_of.STRICT)
+    return Written(body, unsaid_of.unsaid(asked, said=_SAID, takes=takes, parts=parts))
 
 
 # --- items -------------------------------------------------------------------------------------

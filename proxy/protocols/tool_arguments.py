@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.canonical.conversation import ToolUse
+from proxy.protocols import surrogates
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -17,11 +18,8 @@ def as_object(call: ToolUse) -> Raw:
     text = call.arguments.strip()
     if not text:
         return EMPTY
-    try:
-        _members(text)
-    except (msgspec.DecodeError, RecursionError):
-        return Raw(_encode({UNREADABLE: call.arguments}))
-    return Raw(text.encode())
+    sound = surrogates.sound(_members, text)
+    return Raw(_encode({UNREADABLE: call.arguments})) if sound is None else Raw(sound)
 
 
 def as_text(given: Raw) -> str:

@@ -3,6 +3,8 @@
 import msgspec
 from msgspec import Raw
 
+from proxy.protocols import surrogates
+
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 EMPTY = Raw(b"{}")
 
@@ -11,17 +13,10 @@ def as_object(arguments: str) -> Raw:
     """The same bytes, where they are a JSON object. What a model wrote wrongly is not lost: it becomes a member of one."""
     if not arguments.strip():
         return EMPTY
-    try:
-        _members(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return Raw(msgspec.json.encode({"raw_arguments": arguments}))
-    return Raw(arguments.encode())
+    sound = surrogates.sound(_members, arguments)
+    return Raw(msgspec.json.encode({"raw_arguments": arguments})) if sound is None else Raw(sound)
 
 
 def is_complete(arguments: str) -> bool:
     """Whether nothing can follow."""
-    try:
-        _members(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+    return surrogates.sound(_members, arguments) is not None

@@ -1,5 +1,7 @@
 """The kinds of provider by name. To add one that speaks Chat Completions: one line here. Others bring a module."""
 
+import re
+from collections.abc import Iterable
 from typing import ClassVar, Self
 from urllib.parse import quote
 
@@ -28,6 +30,9 @@ EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
 OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses", "videos")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+# What the gateway writes itself, or has checked: nothing that is taken on trust may stand in its place.
+_OURS = frozenset({"model", "messages", "input", "contents", "stream", "stream_options", "n", "max_tokens", "tools", "store"})
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -36,6 +41,10 @@ class Provider(msgspec.Struct, frozen=True):
     `url` is None where only the operator knows it. `protocols` are those it speaks itself, the one that chat of other
     protocols is translated to first. Kinds that sign in otherwise override `credentials`, those with addresses of
     their own `address`.
+
+    Options: `protocols` in place of the kind's; `takes`, names of members beyond the protocol that this installation's
+    provider understands besides those of its kind; where `caches_by_marks`, `auto_cache`: cache breakpoints are set where
+    the caller set none.
     """
 
     kind: str
@@ -47,6 +56,7 @@ class Provider(msgspec.Struct, frozen=True):
     # Options without which it has no address (`configured` checks them), and those that go with the operator's key only.
     required_options: tuple[str, ...] = ()
     options_of_key: tuple[str, ...] = ()
+    caches_by_marks: bool = False
 
     def base_url(self) -> str | None:
         return self.url
@@ -61,20 +71,26 @@ class Provider(msgspec.Struct, frozen=True):
         return None
 
     def configured(self, options: dict[str, object]) -> Self:
-        """With what an installation says of its own provider: `protocols` in place of the kind's. Raises BadOptions.
+        """With what an installation says of its own provider. Raises BadOptions.
 
         So a provider whose models are served by Responses only, or a server that speaks more than most, needs no kind.
         """
         for name in (*self.required_options, *(name for name in self.options_of_key if name in options)):
             if not isinstance(options.get(name), str) or not PART_OF_ADDRESS.fullmatch(str(options[name])):
                 raise BadOptions(f"a provider of kind {self.kind} needs the option {name}: letters, digits, - . :")
+        quirks = msgspec.structs.replace(
+            self.quirks,
+            auto_cache=self.caches_by_marks and options.get("auto_cache") is True,
+            takes=self.quirks.takes | _names(options.get("takes", ())),
+        )
+        told = msgspec.structs.replace(self, quirks=quirks)
         chosen = options.get("protocols")
         if chosen is None:
-            return self
+            return told
         if not isinstance(chosen, list) or not chosen or not all(name in registry.PROVIDERS for name in chosen):
             known = ", ".join(sorted(registry.PROVIDERS))
             raise BadOptions(f"options.protocols must list protocols that providers speak: {known}.")
-        return msgspec.structs.replace(self, protocols=tuple(chosen))
+        return msgspec.structs.replace(told, protocols=tuple(chosen))
 
     def protocol_for(self, protocol: str) -> str:
         """What this provider is spoken to in, for a caller who speaks `protocol`."""
@@ -110,6 +126,16 @@ class Provider(msgspec.Struct, frozen=True):
         return await http.open(target, method=method, url=url, headers={"accept": "*/*", **signed}, body=b"", stream=False)
 
 
+def _names(given: object) -> frozenset[str]:
+    """Raises BadOptions."""
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise BadOptions("options.takes must list names of members.")
+    names = [name for name in given if isinstance(name, str) and _NAME.fullmatch(name) and name not in _OURS]
+    if len(names) != len(list(given)):
+        raise BadOptions("options.takes must list names of members that the gateway does not write itself.")
+    return frozenset(names)
+
+
 class Azure(Provider, frozen=True):
     """OpenAI's models in a customer's own Azure resource: `https://NAME.openai.azure.com`.
 
@@ -142,16 +168,9 @@ class Sandbox(Provider, frozen=True):
 
 
 class Anthropic(Provider, frozen=True):
-    """Speaks Messages. `base_url` with or without `/v1`, as its own SDK and others want it.
-
-    Option `auto_cache`: cache breakpoints are set where the caller set none.
-    """
+    """Speaks Messages. `base_url` with or without `/v1`, as its own SDK and others want it."""
 
     VERSION: ClassVar[str] = "2023-06-01"
-
-    def configured(self, options: dict[str, object]) -> Self:
-        quirks = msgspec.structs.replace(self.quirks, auto_cache=options.get("auto_cache") is True)
-        return msgspec.structs.replace(super().configured(options), quirks=quirks)
 
     def address(self, target: Target, path: str) -> str:
         return target.base_url.rstrip("/").removesuffix("/v1") + path
@@ -218,40 +237,82 @@ COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
 THOUGHT_RETURNED = Quirks(returns_reasoning=True)
 # Always reports the usage of a stream, and refuses to be asked for it.
 UNASKED_USAGE = Quirks(force_usage=False)
+# Ways to draw the next token that servers of open models have besides OpenAI's.
+SAMPLING = frozenset({"top_k", "min_p", "repetition_penalty"})
+TEMPLATE = frozenset({"chat_template_kwargs"})
+DRAWS = Quirks(takes=SAMPLING)
+# https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#extra-parameters
+VLLM = Quirks(
+    takes=SAMPLING
+    | TEMPLATE
+    | {"min_tokens", "length_penalty", "stop_token_ids", "ignore_eos", "skip_special_tokens", "structured_outputs", "bad_words"}
+)
+# https://docs.perplexity.ai/api-reference/chat-completions-post
+PERPLEXITY = frozenset({"top_k", "search_domain_filter", "search_recency_filter", "search_mode", "return_related_questions"})
+# https://docs.mistral.ai/api: unknown members are refused.
+MISTRAL = Quirks(
+    force_usage=False,
+    seed_field="random_seed",
+    takes=frozenset({"safe_prompt", "prompt_mode"}),
+    lacks=frozenset({"user", "logit_bias", "verbosity", "prompt_cache_key"}),
+)
+# https://openrouter.ai/docs/api-reference/parameters, https://openrouter.ai/docs/features/prompt-caching
+OPENROUTER = Quirks(takes=SAMPLING | {"top_a"}, cache_marks=True)
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False, protocols=ALL_OF_OPENAI),
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Anthropic(
-        "anthropic", "Anthropic", "https://api.anthropic.com", protocols=("messages",), quirks=Quirks(needs_max_tokens=True)
+        *("anthropic", "Anthropic", "https://api.anthropic.com"),
+        protocols=("messages",),
+        quirks=Quirks(needs_max_tokens=True),
+        caches_by_marks=True,
     ),
     Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
     Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region",), options_of_key=("project",)),
-    Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",)),
+    Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",), caches_by_marks=True),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1", quirks=THOUGHT_RETURNED),
-    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=UNASKED_USAGE, protocols=(*EMBEDDINGS, "transcriptions")),
+    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=MISTRAL, protocols=(*EMBEDDINGS, "transcriptions")),
     Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
     Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
-    Provider("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", protocols=EMBEDDINGS),
-    Provider("together", "Together AI", "https://api.together.xyz/v1", protocols=(*EMBEDDINGS, "images", *SOUND)),
+    Provider(
+        *("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
+        protocols=EMBEDDINGS,
+        quirks=OPENROUTER,
+        caches_by_marks=True,
+    ),
+    Provider("together", "Together AI", "https://api.together.xyz/v1", quirks=DRAWS, protocols=(*EMBEDDINGS, "images", *SOUND)),
     Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1", quirks=THOUGHT_RETURNED),
     # Outside China; accounts in China have https://dashscope.aliyuncs.com/compatible-mode/v1.
-    Provider("qwen", "Alibaba Qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", protocols=EMBEDDINGS),
+    Provider(
+        *("qwen", "Alibaba Qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
+        protocols=EMBEDDINGS,
+        quirks=Quirks(takes=frozenset({"top_k", "enable_thinking", "thinking_budget"})),
+    ),
     # Outside China; accounts in China have https://open.bigmodel.cn/api/paas/v4.
-    Provider("zhipu", "Z.ai (Zhipu)", "https://api.z.ai/api/paas/v4", protocols=EMBEDDINGS),
+    Provider(
+        *("zhipu", "Z.ai (Zhipu)", "https://api.z.ai/api/paas/v4"),
+        protocols=EMBEDDINGS,
+        quirks=Quirks(takes=frozenset({"do_sample", "thinking"})),
+    ),
     Provider("minimax", "MiniMax", "https://api.minimax.io/v1"),
     Provider("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", quirks=UNASKED_USAGE, protocols=EMBEDDINGS),
-    Provider("perplexity", "Perplexity", "https://api.perplexity.ai", quirks=UNASKED_USAGE),
-    Provider("fireworks", "Fireworks AI", "https://api.fireworks.ai/inference/v1", protocols=EMBEDDINGS),
+    Provider("perplexity", "Perplexity", "https://api.perplexity.ai", quirks=Quirks(force_usage=False, takes=PERPLEXITY)),
+    Provider("fireworks", "Fireworks AI", "https://api.fireworks.ai/inference/v1", quirks=DRAWS, protocols=EMBEDDINGS),
     Provider("cerebras", "Cerebras", "https://api.cerebras.ai/v1", quirks=COMPLETION_TOKENS),
     Provider("nvidia", "NVIDIA NIM", "https://integrate.api.nvidia.com/v1", protocols=EMBEDDINGS),
     Provider("huggingface", "Hugging Face", "https://router.huggingface.co/v1"),
-    Provider("deepinfra", "DeepInfra", "https://api.deepinfra.com/v1/openai", protocols=EMBEDDINGS),
-    Provider("novita", "Novita AI", "https://api.novita.ai/openai/v1", protocols=EMBEDDINGS),
+    Provider("deepinfra", "DeepInfra", "https://api.deepinfra.com/v1/openai", quirks=DRAWS, protocols=EMBEDDINGS),
+    Provider("novita", "Novita AI", "https://api.novita.ai/openai/v1", quirks=DRAWS, protocols=EMBEDDINGS),
     Provider("nebius", "Nebius", "https://api.tokenfactory.nebius.com/v1", protocols=EMBEDDINGS),
     Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
-    Provider("vllm", "vLLM", "http://127.0.0.1:8000/v1", key_required=False, protocols=(*EMBEDDINGS, *SOUND[1:])),
-    Provider("lmstudio", "LM Studio", "http://127.0.0.1:1234/v1", key_required=False, protocols=EMBEDDINGS),
+    Provider("vllm", "vLLM", "http://127.0.0.1:8000/v1", key_required=False, quirks=VLLM, protocols=(*EMBEDDINGS, *SOUND[1:])),
+    Provider(
+        *("lmstudio", "LM Studio", "http://127.0.0.1:1234/v1"),
+        key_required=False,
+        quirks=Quirks(takes=frozenset({"top_k", "repeat_penalty"})),
+        protocols=EMBEDDINGS,
+    ),
     Provider("openai-compatible", "OpenAI-compatible", key_required=False, protocols=ALL_OF_OPENAI),
 )
 PROVIDERS: dict[str, Provider] = {entry.kind: entry for entry in _PROVIDERS}

@@ -291,3 +291,10 @@ def test_figures_that_make_no_sense_are_shown_as_they_are(value: object) -> None
     told = steps(call(status="refused", error_code="budget_exceeded", decision={**REFUSAL, "spent": value}))[1]
     assert told.gauge is None
     assert "has used" in told.text
+
+
+@pytest.mark.parametrize(("status", "told"), [("ok", True), ("failed", True), ("refused", False)])
+def test_what_the_provider_was_not_told_is_named(status: str, told: bool) -> None:
+    found = [step for step in steps(call(status=status, decision={"ignored": ["seed", "top_k"]})) if step.title == "Translated"]
+    assert bool(found) is told
+    assert all(step.text.endswith("seed, top_k.") and step.tone == "warn" for step in found)

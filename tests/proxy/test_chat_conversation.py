@@ -44,13 +44,15 @@ def said(*messages: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def written(conversation: Conversation, *, stream: bool = False, max_tokens: int | None = None, **quirks: Any) -> Any:
-    body = chat_completions.write_request(conversation, model="up", stream=stream, max_tokens=max_tokens, quirks=Quirks(**quirks))
+    body = chat_completions.write_request(
+        conversation, model="up", stream=stream, max_tokens=max_tokens, quirks=Quirks(**quirks)
+    ).body
     return json.loads(body)
 
 
 @given(conversations())
 def test_what_is_written_is_read_the_same(conversation: Conversation) -> None:
-    body = chat_completions.write_request(conversation, model="up", stream=False, max_tokens=None, quirks=Quirks())
+    body = chat_completions.write_request(conversation, model="up", stream=False, max_tokens=None, quirks=Quirks()).body
     assert chat_completions.conversation(chat_completions.parse(body)) == conversation
 
 

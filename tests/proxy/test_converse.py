@@ -67,7 +67,7 @@ def tool(*parts: Part) -> Message:
 
 def written(*messages: Message, model: str = NOVA, max_tokens: int | None = None, **members: Any) -> Any:
     conversation = Conversation(messages=messages or (user(Text("Hi")),), **members)
-    body = converse.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=Quirks())
+    body = converse.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=Quirks()).body
     return json.loads(body)
 
 
@@ -184,7 +184,7 @@ def test_tools_and_their_schemas_go_as_they_came() -> None:
     spaced = Raw(b'{ "type" : "object",  "properties": {"b": {}, "a": {}} }')
     tools = (Tool("f", "d", spaced, strict=True), Tool("g"))
     conversation = Conversation(messages=(user(Text("x")),), tools=tools, tool_choice=ToolChoice("tool", "g"))
-    body = converse.write_request(conversation, model=NOVA, stream=True, max_tokens=None, quirks=Quirks())
+    body = converse.write_request(conversation, model=NOVA, stream=True, max_tokens=None, quirks=Quirks()).body
 
     assert bytes(spaced) in body
     config = json.loads(body)["toolConfig"]
@@ -212,7 +212,7 @@ def test_cache_marks_become_cache_points_behind_what_they_mark() -> None:
 
 
 def test_settings() -> None:
-    body = written(max_tokens=100, temperature=0.0, top_p=0.5, top_k=3, stop=("a",), seed=7, user="u", logprobs=True)
+    body = written(max_tokens=100, temperature=0.0, top_p=0.5, top_k=3, stop=("a",), seed=7, user="u")
 
     assert body["inferenceConfig"] == {"maxTokens": 100, "temperature": 0.0, "topP": 0.5, "stopSequences": ["a"]}
     assert set(body) == {"messages", "inferenceConfig"}

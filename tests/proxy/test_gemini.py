@@ -65,7 +65,7 @@ def tool(*parts: Part) -> Message:
 
 def written(*messages: Message, model: str = FLASH, max_tokens: int | None = None, **members: Any) -> Any:
     conversation = Conversation(messages=messages or (user(Text("Hi")),), **members)
-    body = gemini.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=Quirks())
+    body = gemini.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=Quirks()).body
     return json.loads(body)
 
 
@@ -140,7 +140,7 @@ def test_nothing_is_fetched_for_a_caller(part: Part) -> None:
 def test_tools_and_their_schemas_go_as_they_came() -> None:
     spaced = Raw(b'{ "type" : "object",  "properties": {"b": {}, "a": {}} }')
     conversation = Conversation(messages=(user(Text("x")),), tools=(Tool("f", None, spaced, strict=True), Tool("g")))
-    body = gemini.write_request(conversation, model=FLASH, stream=True, max_tokens=None, quirks=Quirks())
+    body = gemini.write_request(conversation, model=FLASH, stream=True, max_tokens=None, quirks=Quirks()).body
 
     assert bytes(spaced) in body
     declared = json.loads(body)["tools"][0]["functionDeclarations"]
@@ -259,7 +259,7 @@ def test_settings() -> None:
 
 def test_the_caller_s_own_bound_gives_way_to_what_was_reserved() -> None:
     conversation = Conversation(messages=(user(Text("x")),), max_tokens=500)
-    body = gemini.write_request(conversation, model=FLASH, stream=False, max_tokens=64, quirks=Quirks())
+    body = gemini.write_request(conversation, model=FLASH, stream=False, max_tokens=64, quirks=Quirks()).body
     assert json.loads(body)["generationConfig"]["maxOutputTokens"] == 64
 
 

@@ -129,3 +129,11 @@ def test_what_the_guardrails_changed_is_told() -> None:
 
     call.held = held(unguarded=True)
     assert headers.of_stream(call)["x-gatehouse-guardrails"] == "unchecked"
+
+
+def test_what_the_provider_was_not_told_is_named_on_whole_answers_and_streams() -> None:
+    call = served(planned_call())
+    assert "x-gatehouse-ignored" not in headers.of_stream(call)
+    call.ignored = ("seed", "top_k")
+    found = [headers.of_stream(call), headers.of_whole(call, charged=0, content_type="application/json")]
+    assert [one["x-gatehouse-ignored"] for one in found] == ["seed, top_k"] * 2

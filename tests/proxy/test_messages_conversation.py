@@ -136,6 +136,7 @@ def test_the_rest_of_a_request_is_understood() -> None:
         format=Format("schema", schema=Raw(b'{"type": "object"}')),
         reasoning=Reasoning("low"),
         user="u",
+        unsaid=("context_management",),
     )
 
 

@@ -44,7 +44,7 @@ def written(
     *said: Message, model: str = ADAPTIVE, max_tokens: int | None = None, quirks: Quirks | None = None, **members: Any
 ) -> Any:
     conversation = Conversation(messages=said or (USER,), **members)
-    body = messages.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=quirks or Quirks())
+    body = messages.write_request(conversation, model=model, stream=False, max_tokens=max_tokens, quirks=quirks or Quirks()).body
     return json.loads(body)
 
 
@@ -84,7 +84,7 @@ def test_what_is_written_is_read_the_same(conversation: Conversation) -> None:
     assume(spoken and spoken[0] == "user" and spoken[-1] != "assistant")
     # Thought goes with no temperature, and not with every choice of tools: tested apart.
     expected = msgspec.structs.replace(expected, reasoning=None)
-    body = messages.write_request(expected, model=BUDGET, stream=False, max_tokens=None, quirks=Quirks())
+    body = messages.write_request(expected, model=BUDGET, stream=False, max_tokens=None, quirks=Quirks()).body
     assert messages.conversation(messages.parse(body)) == expected
 
 
@@ -92,7 +92,7 @@ def test_what_is_written_is_read_the_same(conversation: Conversation) -> None:
 def test_whatever_is_written_is_what_the_protocol_allows(conversation: Conversation, model: str) -> None:
     assume(all(text.strip() for text in conversation.stop))
     try:
-        body = messages.write_request(conversation, model=model, stream=True, max_tokens=None, quirks=Quirks())
+        body = messages.write_request(conversation, model=model, stream=True, max_tokens=None, quirks=Quirks()).body
     except BadRequest:
         assume(False)
     sent = json.loads(body)
@@ -254,7 +254,7 @@ def test_a_schemas_bytes_are_kept() -> None:
     tool = Tool("f", parameters=Raw(b'{ "type":"object",  "b":1, "a":2 }'))
     body = messages.write_request(
         Conversation(messages=(USER,), tools=(tool,)), model=ADAPTIVE, stream=False, max_tokens=None, quirks=Quirks()
-    )
+    ).body
     assert b'{ "type":"object",  "b":1, "a":2 }' in body
 
 
@@ -366,7 +366,7 @@ def test_a_schema_is_a_format_and_plain_json_an_instruction() -> None:
 @pytest.mark.parametrize(("own", "clamp", "sent"), [(9, None, 9), (9, 5, 5), (5, 9, 5), (None, 7, 7), (None, None, 4096)])
 def test_every_request_bounds_its_answer(own: int | None, clamp: int | None, sent: int) -> None:
     conversation = Conversation(messages=(USER,), max_tokens=own)
-    body = messages.write_request(conversation, model=ADAPTIVE, stream=False, max_tokens=clamp, quirks=Quirks())
+    body = messages.write_request(conversation, model=ADAPTIVE, stream=False, max_tokens=clamp, quirks=Quirks()).body
     assert json.loads(body)["max_tokens"] == sent
 
 

@@ -265,3 +265,24 @@ def test_an_address_of_a_picture_is_not_fetched_for_them(gateway: Gateway, nativ
             native.client(gateway.url).chat.completions.create(model=model, messages=messages)
     assert upstream.received == []
     assert native.nothing_held()
+
+
+def test_what_a_provider_has_no_word_for_is_named_to_the_caller_and_on_the_row(
+    gateway: Gateway, native: House, upstream: Upstream
+) -> None:
+    whole = {
+        "output": {"message": {"content": [{"text": "Hi"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 1, "outputTokens": 1},
+    }
+    upstream.then(Script(parts=(json.dumps(whole).encode(),)))
+    chat = native.client(gateway.url).chat.completions.with_raw_response
+
+    got = chat.create(model=BEDROCK, messages=MESSAGES, seed=7, top_p=0.5, extra_body={"min_p": 0.1, "my secret": "x"})
+    assert got.headers["x-gatehouse-ignored"] == "seed, min_p, other"
+    (row,) = native.rows()
+    assert row.decision["ignored"] == ["seed", "min_p", "other"]
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat.create(model=BEDROCK, messages=MESSAGES, logprobs=True)
+    assert refused.value.param == "logprobs"

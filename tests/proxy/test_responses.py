@@ -360,7 +360,7 @@ CONVERSATIONS = st.builds(
 
 @given(CONVERSATIONS, st.booleans())
 def test_what_is_written_for_a_provider_reads_back_as_what_was_said(said: Conversation, stream: bool) -> None:
-    written = responses.write_request(said, model="up", stream=stream, max_tokens=None, quirks=QUIRKS)
+    written = responses.write_request(said, model="up", stream=stream, max_tokens=None, quirks=QUIRKS).body
     request = responses.parse(written)
     assert (request.model, request.stream, request.store) == ("up", stream, False)
     assert conversation(request) == said
@@ -370,7 +370,7 @@ def test_what_is_written_for_a_provider_reads_back_as_what_was_said(said: Conver
 def test_prefixes_are_written_alike_so_that_caches_are_hit(said: Conversation) -> None:
     shorter = msgspec.structs.replace(said, messages=said.messages[:-1])
     long, short = (
-        json.loads(responses.write_request(one, model="up", stream=False, max_tokens=None, quirks=QUIRKS))
+        json.loads(responses.write_request(one, model="up", stream=False, max_tokens=None, quirks=QUIRKS).body)
         for one in (said, shorter)
     )
     assert long["input"][: len(short["input"])] == short["input"]

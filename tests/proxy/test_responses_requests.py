@@ -19,7 +19,7 @@ HELLO = Message("user", (Text("Hi"),))
 def written(*messages: Message, max_tokens: int | None = None, stream: bool = False, **members: Any) -> dict[str, Any]:
     said = Conversation(messages=messages or (HELLO,), **members)
     found: dict[str, Any] = json.loads(
-        responses.write_request(said, model="up", stream=stream, max_tokens=max_tokens, quirks=Quirks())
+        responses.write_request(said, model="up", stream=stream, max_tokens=max_tokens, quirks=Quirks()).body
     )
     return found
 
@@ -38,7 +38,7 @@ def test_the_bound_is_the_clamp_or_the_callers_own_and_never_below_what_openai_t
 ) -> None:
     assert written(max_tokens=clamp).get("max_output_tokens") == clamp
     said = Conversation(messages=(HELLO,), max_tokens=own)
-    got = json.loads(responses.write_request(said, model="up", stream=False, max_tokens=clamp, quirks=Quirks()))
+    got = json.loads(responses.write_request(said, model="up", stream=False, max_tokens=clamp, quirks=Quirks()).body)
     assert got.get("max_output_tokens") == sent
 
 
@@ -106,6 +106,6 @@ def test_files_by_id_address_or_content() -> None:
 
 def test_a_schema_keeps_its_order_and_strictness_is_always_said() -> None:
     said = Conversation(messages=(HELLO,), tools=(Tool("look", parameters=Raw(b'{"z":1,"a":{"y":2,"b":3}}')), Tool("bare")))
-    raw = responses.write_request(said, model="up", stream=False, max_tokens=None, quirks=Quirks())
+    raw = responses.write_request(said, model="up", stream=False, max_tokens=None, quirks=Quirks()).body
     assert b'"parameters":{"z":1,"a":{"y":2,"b":3}},"strict":false' in raw
     assert json.loads(raw)["tools"][1]["parameters"] == {"type": "object", "properties": {}}

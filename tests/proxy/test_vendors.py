@@ -395,7 +395,7 @@ def test_azure_takes_its_key_in_a_header_of_its_own(run: Run) -> None:
 
 def test_an_installation_says_what_its_own_server_speaks() -> None:
     kind = registry.provider("openai-compatible")
-    assert kind.configured({}) is kind
+    assert kind.configured({}) == kind
     both = kind.configured({"protocols": ["responses", "chat_completions"]})
     assert [both.protocol_for(name) for name in ("chat_completions", "responses", "other")] == [
         "chat_completions", "responses", "responses",
