@@ -105,10 +105,10 @@ def _per_core(stage: Stage, *, stream: bool, seconds: float) -> float:
 
 def _load(stage: Stage, url: str, *, stream: bool, connections: int, seconds: float) -> Load:
     request = load.request_bytes(url, key=stage.key, model=stage.model, stream=stream)
-    return _answered(url, request, connections=connections, seconds=seconds)
+    return answered(url, request, connections=connections, seconds=seconds)
 
 
-def _answered(url: str, request: bytes, *, connections: int, seconds: float) -> Load:
+def answered(url: str, request: bytes, *, connections: int, seconds: float) -> Load:
     """Raises BenchFailed unless every call was answered with a 200."""
     done = uvloop.run(load.run(url, request, connections=connections, seconds=seconds))
     if done.failures or not done.calls:
@@ -166,15 +166,3 @@ def _call(key: str) -> None:
     )
     if answered.status_code != 200:
         raise BenchFailed(f"the first call was answered {answered.status_code}")
-
-
-def peer_latency(stage: Stage, *, url: str, key: str, model: str, seconds: float) -> list[Figure]:
-    """The same load against somebody else's gateway on this machine (its CPU time is not ours to read)."""
-    request = load.request_bytes(url, key=key, model=model, stream=False)
-    rows = []
-    for name, connections in (("1 connection", 1), (f"{CONNECTIONS} connections", CONNECTIONS)):
-        theirs = _answered(url, request, connections=connections, seconds=seconds)
-        ours = _load(stage, stage.url, stream=False, connections=connections, seconds=seconds)
-        rows.append(Figure(f"peer, {name}: calls per second", "calls/s", "", "", [theirs.calls / seconds]))
-        rows.append(Figure(f"Gatehouse, {name}: calls per second", "calls/s", "", "", [ours.calls / seconds]))
-    return rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -95,8 +96,8 @@ class Calling(asyncio.Protocol):
         self._load.failures[reason] = self._load.failures.get(reason, 0) + 1
 
 
-def request_bytes(url: str, *, key: str, model: str, stream: bool) -> bytes:
-    """A chat request of about 500 bytes."""
+def request_bytes(url: str, *, key: str, model: str, stream: bool, headers: Sequence[str] = ()) -> bytes:
+    """A chat request of about 500 bytes. `headers`: more of them, each `name: value`."""
     parts = urlsplit(url)
     prompt = "Summarise the following notes in two sentences for a busy reader. " + "Note that every word here is padding. " * 8
     asked = ',"stream":true' if stream else ""
@@ -104,9 +105,10 @@ def request_bytes(url: str, *, key: str, model: str, stream: bool) -> bytes:
         f'{{"model":"{model}","messages":[{{"role":"system","content":"You are brief."}},'
         f'{{"role":"user","content":"{prompt}"}}],"max_tokens":200{asked}}}'
     )
+    more = "".join(f"{line}\r\n" for line in headers)
     head = (
         f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     )
     return (head + body).encode()
 

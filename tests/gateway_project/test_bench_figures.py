@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,31 +15,12 @@ from hypothesis import strategies as st
 
 from gateway_project.bench import figures, processes, table
 from gateway_project.bench.figures import BenchFailed, Figure
-from gateway_project.bench.stage import ROOT, Stage, _free_port, _listens
-from gateway_project.embedded.child import Child
+from gateway_project.bench.stage import Stage, _free_port, _listens
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Stage]:
-    """A stage whose gateway is the provider itself: all that `measure` needs, without an installation."""
-    port = _free_port()
-    child = Child(
-        "provider",
-        argv=[sys.executable, "-m", "gateway_project.bench.upstream", str(port)],
-        ready=lambda _: _listens(port),
-        folder=ROOT,
-        variables=dict(os.environ),
-    )
-    child.start(lambda _, __: None)
-    child.wait_until_ready(seconds=20)
-    url = f"http://127.0.0.1:{port}/v1"
-    yield Stage(url, url, "key", "bench", web=child, variables={})
-    child.stop()
-
-
-def test_every_figure_has_one_value_for_each_run(provider: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_figure_has_one_value_for_each_run(bench_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "WARM_UP_SECONDS", 0.05)
-    rows = figures.measure(provider, runs=2, seconds=0.2)
+    rows = figures.measure(bench_stage, runs=2, seconds=0.2)
     assert [len(row.values) for row in rows] == [2] * 6
     whole, streams, p50, p99, sync, memory = rows
     assert whole.median > streams.median > 10
@@ -50,13 +30,7 @@ def test_every_figure_has_one_value_for_each_run(provider: Stage, monkeypatch: p
     assert 5 < memory.median < 500
 
 
-def test_another_gateway_is_measured_beside_ours(provider: Stage) -> None:
-    rows = figures.peer_latency(provider, url=provider.upstream_url, key="k", model="bench", seconds=0.1)
-    assert [row.name.split(",")[0] for row in rows] == ["peer", "Gatehouse", "peer", "Gatehouse"]
-    assert all(row.median > 50 for row in rows)
-
-
-def test_a_call_that_fails_voids_the_figures(provider: Stage) -> None:
+def test_a_call_that_fails_voids_the_figures(bench_stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closing:
         port = closing.getsockname()[1]
         script = (
@@ -72,9 +46,7 @@ def test_a_call_that_fails_voids_the_figures(provider: Stage) -> None:
         with subprocess.Popen(words, pass_fds=[closing.fileno()]) as server:
             try:
                 with pytest.raises(BenchFailed, match="503"):
-                    figures._load(provider, f"http://127.0.0.1:{port}/v1", stream=False, connections=1, seconds=0.1)
-                with pytest.raises(BenchFailed, match="503"):
-                    figures.peer_latency(provider, url=f"http://127.0.0.1:{port}/v1", key="k", model="m", seconds=0.1)
+                    figures._load(bench_stage, f"http://127.0.0.1:{port}/v1", stream=False, connections=1, seconds=0.1)
             finally:
                 server.terminate()
 

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from gateway_project.bench import estimate, figures, processes, table, translation
+from gateway_project.bench import estimate, figures, peer, processes, table, translation
 from gateway_project.bench.figures import BenchFailed
 from gateway_project.bench.stage import stage
 from gateway_project.embedded.errors import StartError
@@ -21,6 +21,14 @@ class Command(BaseCommand):
         parser.add_argument("--peer", help="base URL (…/v1) of another gateway on this machine, for the same load")
         parser.add_argument("--peer-key", default="none")
         parser.add_argument("--peer-model", default="bench")
+        parser.add_argument(
+            "--peer-header",
+            action="append",
+            default=[],
+            metavar="'NAME: VALUE'",
+            help="sent to the peer; {upstream} stands for the URL of the benchmark's provider",
+        )
+        parser.add_argument("--peer-pid", type=int, help="the peer's process, to compare its CPU time with ours")
 
     def handle(self, *args: Any, **options: Any) -> None:
         processes.stay_off_the_measured_processor()
@@ -30,13 +38,7 @@ class Command(BaseCommand):
                 rows += figures.admission_cost(set_up, runs=options["runs"])
                 rows += translation.figures(runs=options["runs"])
                 if options["peer"]:
-                    rows += figures.peer_latency(
-                        set_up,
-                        url=options["peer"],
-                        key=options["peer_key"],
-                        model=options["peer_model"],
-                        seconds=options["seconds"],
-                    )
+                    rows += peer.compare(set_up, _peer(options), runs=options["runs"], seconds=options["seconds"])
             if not options["no_start"]:
                 rows += figures.start_times(runs=options["runs"])
         except (BenchFailed, StartError) as error:
@@ -44,3 +46,13 @@ class Command(BaseCommand):
         self.stdout.write(table.render(rows, machine=processes.machine()))
         if not options["no_estimate"]:
             self.stdout.write("\n" + estimate.report())
+
+
+def _peer(options: dict[str, Any]) -> peer.Peer:
+    return peer.Peer(
+        url=options["peer"],
+        key=options["peer_key"],
+        model=options["peer_model"],
+        headers=tuple(options["peer_header"]),
+        pid=options["peer_pid"],
+    )
