@@ -13,6 +13,7 @@ from gateway_project.lib.money import parse_usd
 from guardrails.selectors import NO_LIMITS, KeyLimits
 from guardrails.services.policies import LimitSpec
 from orgs.permissions import Permission, RoleName
+from proxy.canonical.preset import Parameters
 
 NAME = "Northwind Health"
 TIME_ZONE = "Europe/Berlin"
@@ -21,6 +22,8 @@ QUICKSTART = "Quickstart"
 # What `auto` chooses from, weakest first, and what savings are told against.
 AUTO_CANDIDATES = ("gpt-5-mini", "claude-sonnet-5", "claude-opus-5")
 BASELINE = "claude-opus-5"
+# Name for programs → model.
+ALIASES = {"our-best": "claude-opus-5"}
 
 
 class Node(NamedTuple):
@@ -107,9 +110,40 @@ class Rule(NamedTuple):
     degrade_model: str = ""
 
 
+class Shared(NamedTuple):
+    """A preset: a way of asking that worked for one team and that others below `group` call by its name."""
+
+    name: str
+    group: str
+    model: str
+    about: str
+    system: str
+    parameters: Parameters = Parameters()
+
+
 def budget(usd: str, window: str) -> LimitSpec:
     return LimitSpec("budget", window, parse_usd(usd))
 
+
+PRESETS = (
+    Shared(
+        "plain-words",
+        "Clinical Products",
+        "claude-sonnet-5",
+        "For patients: short, kind, no jargon.",
+        "Answer in plain words that a worried patient understands. At most five short sentences. "
+        "Name no diagnosis; say when a doctor should be seen.",
+        Parameters(temperature=0.3, max_tokens=400),
+    ),
+    Shared(
+        "code-review",
+        "Technology",
+        "claude-sonnet-5",
+        "Findings with file and line, worst first.",
+        "Review the change. List faults only, worst first, each with file, line and what goes wrong. No praise, no summary.",
+        Parameters(temperature=0.0),
+    ),
+)
 
 # Parents come before their children.
 NODES = (

@@ -26,7 +26,7 @@ from psycopg import sql
 from billing import buckets, partitions, prices
 from billing.ledger import Attempt
 from billing.models import UsageRecord
-from gateway_project.demo import workloads
+from gateway_project.demo import company, workloads
 from gateway_project.demo.past import Day, Origin, PastRow, Rate, Room, Served
 from guardrails import late
 from guardrails.late import LateRows
@@ -34,7 +34,7 @@ from guardrails.loading import Spend
 from guardrails.models import Limit
 from orgs.actor import LINEAGE
 from orgs.models import ApiKey, Organization
-from proxy.models import Deployment
+from proxy.models import Deployment, Preset
 
 MARK = "demo history"
 # The last minutes belong to the calls that are made now.
@@ -135,7 +135,7 @@ def _batches(organization: Organization, *, period: list[date], calls: int, befo
     """Oldest first. What there is of the last day belongs to the batch of the day before: no batch is ever empty."""
     zone, until = ZoneInfo(organization.time_zone), period[-1]
     counts = workloads.calls_by_day(period, calls=calls)
-    origins, rooms = _origins(organization), _rooms(organization)
+    origins, rooms, presets = _origins(organization), _rooms(organization), _presets(organization)
     past = []
     for day in period:
         made = Day(
@@ -145,6 +145,8 @@ def _batches(organization: Organization, *, period: list[date], calls: int, befo
             mark=f"{MARK} to {until:%Y-%m-%d}",
             origins=origins,
             served=_served(datetime.combine(day, time(), tzinfo=zone)),
+            presets=presets,
+            baseline=company.BASELINE,
             rooms=rooms,
             seed=f"northwind {organization.pk}",
         )
@@ -193,6 +195,11 @@ def _rooms(organization: Organization) -> list[Room]:
     return [Room(application_id=pk, limit=value, node=node, policy=policy) for pk, value, node, policy in found]
 
 
+def _presets(organization: Organization) -> dict[str, str]:
+    """Name → model, of those that there still are."""
+    return dict(Preset.objects.filter(organization=organization, archived_at=None).values_list("name", "model"))
+
+
 def _served(moment: datetime) -> dict[str, Served]:
     """The models of the workloads, with the price in force then; those without one are left out."""
     names = {name for workload in workloads.WORKLOADS for name in workload.models}
@@ -202,7 +209,8 @@ def _served(moment: datetime) -> dict[str, Served]:
             model=deployment.model.name, kind=deployment.provider.kind, upstream_model=deployment.upstream_model
         )
         if price := prices.price_for(skus, at=moment):
-            found[deployment.model.name] = Served(deployment.pk, deployment.upstream_model, price)
+            name = deployment.model.name
+            found[name] = Served(name, deployment.pk, deployment.upstream_model, price)
     return found
 
 

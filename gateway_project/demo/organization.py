@@ -37,6 +37,7 @@ from orgs.services.members import add_member, grant_role
 from orgs.services.organizations import create_organization, create_personal_account
 from orgs.services.roles import create_role
 from proxy.choice_services import add_candidate, set_baseline
+from proxy.naming_services import PresetWords, create_alias, create_preset
 
 # Two commands at once make one organisation: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x64656D6F
@@ -132,9 +133,7 @@ def _create() -> Credentials:
     made = _Made(groups, users, applications, {})
     text = _create_keys(made, by=actor)
     _create_rules(organization, made, by=actor)
-    for name in company.AUTO_CANDIDATES:  # or it would choose among those that fail on purpose
-        add_candidate(name, by=actor)
-    set_baseline(company.BASELINE, by=actor)
+    _name_models(groups, by=actor)
     for person in users.values():
         create_personal_account(person)
     credits.top_up(organization, amount_nano_usd=company.TOP_UP_NANO_USD, reference="demo", by=founder, note="Demo credit")
@@ -251,6 +250,17 @@ def _create_rules(organization: Organization, made: _Made, *, by: Actor) -> None
         for reach, names in (("members", rule.default_members), ("keys", rule.default_keys)):
             for name in names:
                 bind(policy, subject=made.groups[name], reach=reach, by=by)
+
+
+def _name_models(groups: Mapping[str, Group], *, by: Actor) -> None:
+    for name in company.AUTO_CANDIDATES:  # or it would choose among those that fail on purpose
+        add_candidate(name, by=by)
+    set_baseline(company.BASELINE, by=by)
+    for name, model in company.ALIASES.items():
+        create_alias(groups[""], name=name, model=model, by=by)
+    for preset in company.PRESETS:
+        words = PresetWords(preset.model, preset.about, preset.system, preset.parameters)
+        create_preset(groups[preset.group], name=preset.name, words=words, by=by)
 
 
 def _renew(organization: Organization) -> Credentials:

@@ -20,6 +20,7 @@ from gateway_project.demo.workloads import OUTAGE, REASONING, SPEEDS, WORKLOADS,
 from gateway_project.lib.ids import call_id_at
 from gateway_project.lib.money import exact_usd
 from proxy.canonical.usage import Usage
+from proxy.names import PRESET
 
 PROVIDER = "sandbox"
 # Shares of all calls.
@@ -59,6 +60,7 @@ class Origin(NamedTuple):
 
 
 class Served(NamedTuple):
+    model: str
     deployment_id: int
     upstream_model: str
     price: Price
@@ -80,7 +82,10 @@ class Room:
 
 
 class Day:
-    """One local day. `served` maps each model's name to what served it, at that day's price."""
+    """One local day. `served` maps each model's name to what served it, at that day's price.
+
+    `presets`: name of each → its model. `baseline`: the model that savings are told against.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class Day:
         mark: str,
         origins: Mapping[str, Origin],
         served: Mapping[str, Served],
+        presets: Mapping[str, str],
+        baseline: str,
         rooms: list[Room],
         seed: str,
     ) -> None:
@@ -99,6 +106,8 @@ class Day:
         self.mark = mark
         self.origins = origins
         self.served = served
+        self.presets = presets
+        self.baseline = served[baseline].price if baseline in served else None
         self.rooms = {room.application_id: room for room in rooms}
         self.outage = until - timedelta(days=OUTAGE.days_before) == day
         self.random = random.Random(f"{seed} {day}")  # noqa: S311 - nothing secret, and the same again every time
@@ -139,6 +148,8 @@ class Day:
             status="ok",
             http_status=200,
         )
+        if self.presets.get(workload.preset) == name:
+            row.requested_model, row.preset = f"{PRESET}{workload.preset}", workload.preset
         return self._ended(PastCall(row, []), workload=workload, origin=origin, served=served, usage=usage)
 
     def _feature(self, origin: Origin) -> str:
@@ -161,7 +172,7 @@ class Day:
     def _ended(self, call: PastCall, *, workload: Workload, origin: Origin, served: Served, usage: Usage) -> PastCall:
         row, chance = call.row, self.random.random()
         if chance < MISTYPED:
-            row.requested_model = f"{row.requested_model}-latest"
+            row.requested_model, row.preset = f"{row.requested_model}-latest", ""
             return self._refused(call, 404, "model_not_found")
         if origin.rate is not None and chance < MISTYPED + workload.rate_limited:
             figures = {"limit": origin.rate.value, "spent": origin.rate.value, "held": 0}
@@ -174,13 +185,13 @@ class Day:
         if room is not None and room.spent + row.reserved_nano_usd > room.limit:
             return self._refused(call, 403, "budget_exceeded", room.refusal())
         row.provider, row.served_model, row.deployment_id = PROVIDER, served.upstream_model, served.deployment_id
-        if self.random.random() < self._failing(row):
+        if self.random.random() < self._failing(row, served.model):
             return self._failed(call)
         return self._answered(call, served, usage)
 
-    def _failing(self, row: PastRow) -> float:
+    def _failing(self, row: PastRow, model: str) -> float:
         hour = row.admitted_at.astimezone(self.zone).hour
-        struck = self.outage and row.requested_model == OUTAGE.model and hour in OUTAGE.hours
+        struck = self.outage and model == OUTAGE.model and hour in OUTAGE.hours
         return OUTAGE.share if struck else FAILED
 
     def _refused(self, call: PastCall, http_status: int, code: str, decision: dict[str, Any] | None = None) -> PastCall:
@@ -196,13 +207,13 @@ class Day:
         return self._timed(self._tried(call, "failed", upstream_status, kind, latency), latency_ms=latency)
 
     def _answered(self, call: PastCall, served: Served, usage: Usage) -> PastCall:
-        row, speed = call.row, SPEEDS[call.row.requested_model]
+        row, speed = call.row, SPEEDS[served.model]
         if row.streamed and self.random.random() < CANCELLED:
             row.status, row.http_status = "cancelled", 499
             usage = Usage(usage.input_uncached, usage.cache_read, output=max(1, usage.output // 3))
         else:
             row.finish_reason = "length" if self.random.random() < 0.03 else "stop"
-        _bill(row, served.price, usage)
+        _bill(row, served.price, usage, baseline=self.baseline)
         # Latencies have a long tail: their logarithm is what is distributed normally.
         first = round(speed.first_token_ms * math.exp(self.random.gauss(0, 0.35)))
         whole = first + round(usage.output * 1000 / speed.tokens_per_second * math.exp(self.random.gauss(0, 0.15)))
@@ -233,10 +244,11 @@ def _refused_by(level: str, node: str, policy: str, window: str) -> dict[str, An
     return {"level": level, "node": node, "policy": policy, "window": window, "resets_at": None, "ask": ask}
 
 
-def _bill(row: PastRow, price: Price, usage: Usage) -> None:
+def _bill(row: PastRow, price: Price, usage: Usage, *, baseline: Price | None) -> None:
     cost = bill(price, usage)
     row.input_tokens, row.cache_read_tokens = usage.input_uncached, usage.cache_read
     row.output_tokens, row.reasoning_tokens = usage.output, usage.reasoning
     row.price_version_id, row.unit_prices, row.cost_parts = price.version_id, cost.unit_prices, cost.parts
     row.charged_nano_usd = row.list_nano_usd = cost.total
     row.cache_saving_nano_usd = cache_saving(price, usage, cost)
+    row.baseline_nano_usd = None if baseline is None else bill(baseline, usage).total

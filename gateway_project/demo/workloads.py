@@ -23,7 +23,8 @@ class Workload(NamedTuple):
     """What one key is used for.
 
     `share` of all calls; `models` by weight; `context_scale`: how many recorded prompts make one of this workload's
-    (documents, diffs, passages found); `cached` share of the calls whose prompt begins like an earlier one.
+    (documents, diffs, passages found); `cached` share of the calls whose prompt begins like an earlier one;
+    `preset` by which the preset's model is called.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Workload(NamedTuple):
     cached: float = 0.0
     streamed: float = 0.0
     rate_limited: float = 0.0
+    preset: str = ""
 
     def weight(self, day: date) -> float:
         return self.share * (self.rhythm.weekend if day.weekday() >= 5 else 1.0)
@@ -80,10 +82,27 @@ WORKLOADS = (
     Workload("Code Review pipeline", 0.13, BUILDS, CODE, {"claude-opus-5": 3, "claude-sonnet-5": 2}, 3, cached=0.4),
     Workload("SQL Assistant production", 0.06, OFFICE, CONVERSATION, {"gpt-5.5": 1, "gpt-5-mini": 3}, streamed=0.5),
     Workload("Claims Extraction production", 0.1, NIGHTLY, CONVERSATION, {"gemini-3.5-flash": 4, "gpt-5-mini": 1}, 2),
-    Workload("Lena's laptop", 0.01, OFFICE, CONVERSATION, {"claude-sonnet-5": 2, "sandbox-fast": 1}, streamed=1.0),
+    Workload(
+        "Lena's laptop",
+        0.01,
+        OFFICE,
+        CONVERSATION,
+        {"claude-sonnet-5": 2, "sandbox-fast": 1},
+        streamed=1.0,
+        preset="plain-words",
+    ),
     Workload("Diego's notebook", 0.012, OFFICE, CONVERSATION, {"gpt-5.5": 2, "gpt-5-mini": 1}, streamed=0.7),
     Workload("Emma's research", 0.015, OFFICE, CONVERSATION, {"claude-opus-5": 1, "gpt-5.5": 1}, 2, streamed=0.8),
-    Workload("Hannah's editor", 0.043, OFFICE, CODE, {"claude-sonnet-5": 3, "gpt-5-mini": 2}, cached=0.7, streamed=1.0),
+    Workload(
+        "Hannah's editor",
+        0.043,
+        OFFICE,
+        CODE,
+        {"claude-sonnet-5": 3, "gpt-5-mini": 2},
+        cached=0.7,
+        streamed=1.0,
+        preset="code-review",
+    ),
     Workload("Yuki's notebook", 0.015, OFFICE, CONVERSATION, {"gpt-5-mini": 3, "sandbox-standard": 1}),
     Workload("Priya's experiments", 0.005, OFFICE, CONVERSATION, {"sandbox-reasoning": 1, "claude-opus-5": 1}, streamed=0.5),
 )

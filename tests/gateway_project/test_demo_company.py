@@ -24,7 +24,7 @@ from orgs.models import ApiKey, Membership, Organization, User
 from orgs.permissions import RoleName
 from orgs.services.keys import revoke_key
 from orgs.services.organizations import change_settings
-from proxy.models import Deployment, Model
+from proxy.models import Alias, Deployment, Model, Preset, RoutingChoice
 from proxy.sandbox import catalogue as sandbox
 from tests.demos import printed, told
 
@@ -150,6 +150,13 @@ def test_what_the_operator_made_of_a_model_stays() -> None:
     assert price.rates == dearer
     assert Model.objects.filter(name="sandbox-hang").exists()
     assert PriceVersion.objects.filter(sku="model:sandbox-hang").count() == 1
+
+
+def test_models_have_names_of_the_company_and_presets_to_share(northwind: Organization) -> None:
+    assert dict(Alias.objects.filter(organization=northwind).values_list("name", "model")) == company.ALIASES
+    shared = {preset.name: (preset.group.name, preset.model) for preset in Preset.objects.filter(organization=northwind)}
+    assert shared == {preset.name: (preset.group, preset.model) for preset in company.PRESETS}
+    assert RoutingChoice.objects.get(organization=northwind).baseline_model == company.BASELINE
 
 
 # --- what is remembered ------------------------------------------------------------------------

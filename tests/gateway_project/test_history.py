@@ -16,13 +16,14 @@ from django.utils import timezone
 
 from billing.models import CallAttempt, PriceVersion, UsageRecord
 from billing.pricing import Rates
-from gateway_project.demo import history, workloads
+from gateway_project.demo import company, history, workloads
 from gateway_project.lib import database
 from gateway_project.lib.ids import time_of
 from gateway_project.lib.money import cost_of, parse_usd
 from guardrails import windows
 from guardrails.models import Binding, Limit
 from orgs.models import ApiKey, Application, Organization
+from proxy.models import Preset
 from tests.demos import printed
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -92,6 +93,38 @@ def test_rows_say_that_they_are_invented_and_whose_they_are(northwind: Organizat
         assert (row.member_id, row.application_id, row.environment) == (key.member_id, key.application_id, key.environment)
         assert row.feature in key.features or (not row.feature and not key.features)
         assert row.provider in {"sandbox", ""}
+
+
+def test_savings_are_told_against_the_baseline_at_its_price_then(northwind: Organization) -> None:
+    write(northwind)
+    rates = {row.pk: msgspec.convert(row.rates, Rates) for row in PriceVersion.objects.all()}
+    opus = [row for row in rows(northwind) if row.requested_model == company.BASELINE and row.charged_nano_usd]
+    assert opus
+    assert all(row.baseline_nano_usd == row.list_nano_usd for row in opus)
+    price = rates[opus[0].price_version_id or 0]
+    for row in rows(northwind):
+        parts = {"input": row.input_tokens, "cache_read": row.cache_read_tokens, "output": row.output_tokens}
+        by_hand = sum(cost_of(tokens, price.of(kind)) for kind, tokens in parts.items())
+        assert row.baseline_nano_usd == (by_hand if row.charged_nano_usd else None)
+    saved = sum(row.baseline_nano_usd - row.list_nano_usd for row in rows(northwind) if row.baseline_nano_usd is not None)
+    assert saved > parse_usd("0.1")
+
+
+def test_presets_are_called_by_those_below_them_and_served_by_their_model(northwind: Organization) -> None:
+    write(northwind, calls=2_000)
+    of_presets = [row for row in rows(northwind) if row.preset]
+    assert {row.preset for row in of_presets} == {preset.name for preset in company.PRESETS}
+    for row in of_presets:
+        preset = Preset.objects.get(organization=northwind, name=row.preset)
+        assert row.requested_model == f"preset:{row.preset}"
+        assert preset.group_id in [getattr(row, f"group{level}_id") for level in range(5)]
+    assert {row.served_model for row in of_presets if row.charged_nano_usd} == {"sandbox-standard"}
+
+
+def test_a_preset_that_is_gone_is_called_no_more(northwind: Organization) -> None:
+    Preset.objects.filter(organization=northwind, name="plain-words").update(archived_at=timezone.now())
+    write(northwind, calls=1_000)
+    assert {row.preset for row in rows(northwind)} == {"", "code-review"}
 
 
 # --- its shape ---------------------------------------------------------------------------------
