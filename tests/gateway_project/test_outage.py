@@ -114,5 +114,5 @@ def test_every_page_of_the_console_says_so_and_comes_again(start_gateway: Callab
         if path == "/accounts/login/" and got.status_code == 200:
             continue  # it needs no database to be shown
         assert (got.status_code, got.headers["retry-after"]) == (503, "10"), path
-        assert "database cannot be reached" in got.text
+        assert "database cannot be reached. Calls of programs go on" in got.text
         assert "Traceback" not in got.text

@@ -16,8 +16,10 @@ from uuid import UUID
 
 import httpx
 import pytest
+from django.test import Client
 from pytest_django import Settings
 
+from gateway_project import degraded
 from gateway_project.lib import redis
 from guardrails import counters
 from proxy.tasks import resolve_holds
@@ -164,9 +166,23 @@ def assert_counters_equal_the_ledger(house: House) -> None:
         assert house.counter(subject) == {"spent": spent, "held": 0}, subject
 
 
+@pytest.fixture
+def banner(house: House, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Whether the console of another process on this host, which has PostgreSQL, says that figures are behind."""
+    settings.SPOOL_FOLDER = folder
+    browser = Client()
+    browser.force_login(house.world.alice)
+
+    def shown() -> bool:
+        monkeypatch.setattr(degraded, "_last", None)
+        return "Figures are behind:" in browser.get(f"/o/{house.organization.slug}/", follow=True).content.decode()
+
+    return shown
+
+
 @pytest.mark.parametrize("how", ["refused", "silent"])
 def test_answers_keep_coming_and_nothing_is_lost(
-    worker: Gateway, cable: Cable, house: House, programs: Programs, folder: Path, how: Mode
+    worker: Gateway, cable: Cable, house: House, programs: Programs, folder: Path, how: Mode, banner: Callable[[], bool]
 ) -> None:
     assert programs.complete_more(20)
     cable.cut(how)
@@ -176,6 +192,7 @@ def test_answers_keep_coming_and_nothing_is_lost(
     status, shown = readiness(worker)
     assert (status, shown["status"]) == (200, "degraded")
     assert shown["spooled_rows"] > 0
+    assert banner()
     cable.cut("through")
     assert programs.complete_more(50)
     programs.end()
@@ -186,6 +203,7 @@ def test_answers_keep_coming_and_nothing_is_lost(
     assert_each_answer_is_in_the_ledger_once(house, programs.complete)
     assert_counters_equal_the_ledger(house)
     assert eventually(lambda: readiness(worker) == (200, {"status": "ok", "postgres": "ok", "redis": "ok"}))
+    assert not banner()
 
 
 def test_a_worker_killed_with_a_spool_is_drained_by_another(

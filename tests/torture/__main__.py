@@ -52,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--postgres-stops", type=int, default=1, help="stops of PostgreSQL, clean or by SIGKILL, for some seconds"
     )
+    parser.add_argument("--postgres-stop-seconds", type=float, default=5.0, help="how long it stays away each time")
     parser.add_argument(
         "--joint", type=int, default=1, help="of these, how many end with a FLUSHALL just before PostgreSQL is back"
     )
@@ -72,8 +73,9 @@ async def _run(stage: Stage, arguments: argparse.Namespace) -> int:
 
     options = Options(
         calls=arguments.calls, workers=arguments.workers, kills=arguments.kills, flushes=arguments.flushes,
-        restarts=arguments.restarts, stops=arguments.postgres_stops, seed=arguments.seed, seconds=arguments.seconds,
-        concurrency=arguments.concurrency, naive=arguments.naive, joint=arguments.joint,
+        restarts=arguments.restarts, stops=arguments.postgres_stops, stop_seconds=arguments.postgres_stop_seconds,
+        seed=arguments.seed, seconds=arguments.seconds, concurrency=arguments.concurrency, naive=arguments.naive,
+        joint=arguments.joint,
     )  # fmt: skip
     zones = stage.home / "zones"
     midnight.look_in(zones)

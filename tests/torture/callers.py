@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 
 from tests.torture import client, mix
-from tests.torture.client import Seen
+from tests.torture.client import STAY, Seen
 from tests.torture.company import MODELS, Company, Key, cost, worst
 from tests.torture.history import Call, Outcome, Refusal
 from tests.torture.mix import Asked
@@ -21,13 +23,14 @@ CUT = ("key_disabled", "key_revoked", "key_expired", "account_frozen")
 
 
 class Callers:
-    """`calls` in all, at most `concurrency` at once and `per_second` on average."""
+    """At least `calls`, at most `concurrency` at once and `per_second` on average."""
 
     def __init__(self, company: Company, *, ports: list[int], seed: int, calls: int, concurrency: int, per_second: float) -> None:
         self.company, self.ports, self.seed, self.calls = company, ports, seed, calls
         self.concurrency, self.per_second = concurrency, per_second
         self.made: list[Call] = []
         self.issued = 0
+        self._numbers = itertools.count()
         self.charged: Counter[str] = Counter()  # by subject, of complete answers: what tightens budgets, not what judges
         self.refused: Counter[tuple[str, str]] = Counter()  # by node and window, until somebody asks
         self._random = random.Random(seed)  # noqa: S311 - no secret
@@ -36,17 +39,18 @@ class Callers:
     def progress(self) -> float:
         return self.issued / self.calls
 
-    async def run(self) -> None:
-        self._began = time.monotonic()
+    async def run(self, *, meanwhile: list[asyncio.Task[None]]) -> None:
+        """Until all have been made, and all that was to happen meanwhile has."""
+        self._began, self._meanwhile = time.monotonic(), meanwhile
         async with asyncio.TaskGroup() as group:
             for _ in range(self.concurrency):
                 group.create_task(self._one_after_the_other())
 
     async def _one_after_the_other(self) -> None:
-        while self.issued < self.calls:
-            number, self.issued = self.issued, self.issued + 1
-            await asyncio.sleep(self._began + number / self.per_second - time.monotonic())
-            key = self._random.choice(list(self.company.keys.values()))
+        while self.issued < self.calls or not all(task.done() for task in self._meanwhile):
+            self.issued += 1
+            await asyncio.sleep(self._began + self.issued / self.per_second - time.monotonic())
+            key, number = self._random.choice(list(self.company.keys.values())), next(self._numbers)
             made = await self.make(number, key, mix.ask(number, seed=self.seed))
             if made.status == 503:
                 await asyncio.sleep(0.2)
@@ -72,6 +76,14 @@ class Callers:
         self.made.append(made)
         self._count(made)
         return made
+
+    async def make_plain(self, key: Key, *, worker: int) -> Call:
+        """One small whole answer: nothing but the key and its limits can be a reason against it."""
+        number = next(self._numbers)
+        asked = mix.ask(number, seed=self.seed)
+        script = replace(asked.script, ending="ok", output_tokens=10, wait=0.0)
+        plain = replace(asked, script=script, model=0, max_tokens=10, stream=False, leave=STAY)
+        return await self.make(number, key, plain, worker=worker)
 
     def _count(self, made: Call) -> None:
         if made.outcome == "complete":
@@ -118,6 +130,7 @@ def seen_as_call(
         status=seen.status,
         code=code,
         refusal=refusal if outcome == "refused" else None,
+        streamed=asked.stream,
     )
 
 

@@ -9,6 +9,8 @@ Lost row       A complete answer without its one `ok` row, or with one that char
 Double charge  A call id with two rows, more than usage × price, or a charged row that no client's call explains.
 Unsettled hold Anything still held when nothing runs.
 Differing      A counter that does not show the ledger's sum when nothing runs.
+Closed key     A call that began, or was admitted and charged, after its key had been closed; a stream that went on (closed.py).
+Not done       Something the run was asked to do and did not: it proves less than it says (ordered.py).
 """
 
 from __future__ import annotations
@@ -16,20 +18,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import accumulate
 from typing import NamedTuple
 
-from tests.torture.history import Budget, Call, History, Row, Window
+from tests.torture.closed import served
+from tests.torture.history import Budget, Call, Finding, History, Row, Window
 from tests.torture.holding import Holds
+from tests.torture.ordered import not_done
 
 # A request may be read by a worker that starts after its client has left.
 LATE_SECONDS = 15.0
-
-
-class Finding(NamedTuple):
-    nano_usd: int
-    sentence: str
 
 
 @dataclass(slots=True)
@@ -40,6 +38,8 @@ class Verdict:
     double: list[Finding] = field(default_factory=list)
     unsettled: list[Finding] = field(default_factory=list)
     differing: list[Finding] = field(default_factory=list)
+    closed: list[Finding] = field(default_factory=list)
+    not_done: list[Finding] = field(default_factory=list)
     # What calls of models that charge for input cost beyond what was held: the error of the estimate, no failure.
     slack_nano_usd: int = 0
 
@@ -52,6 +52,8 @@ class Verdict:
             "double charges": self.double,
             "unsettled holds": self.unsettled,
             "differing counters": self.differing,
+            "closed keys served": self.closed,
+            "not done": self.not_done,
         }
 
     @property
@@ -74,6 +76,8 @@ def judge(history: History) -> Verdict:
         if card.held
     ]
     verdict.differing = _differing(history, spending)
+    verdict.closed = served(history)
+    verdict.not_done = not_done(history)
     return verdict
 
 
@@ -184,9 +188,9 @@ def _lost(call: Call, rows: dict[str, Row]) -> list[Finding]:
         return []
     row = rows.get(call.call_id)
     if row is None:
-        return [Finding(call.full, f"{_told(call)}, and no row")]
+        return [Finding(call.full, f"{call.told}, and no row")]
     if row.status != "ok" or row.charged < call.full:
-        return [Finding(call.full - row.charged, f"{_told(call)} for {call.full}: row {row.status} {row.charged}")]
+        return [Finding(call.full - row.charged, f"{call.told} for {call.full}: row {row.status} {row.charged}")]
     return []
 
 
@@ -203,19 +207,12 @@ def _doubles(history: History, rows: dict[str, Row]) -> list[Finding]:
         if call is None:
             unknown += [row] if row.charged else []
         elif row.charged > (most := may_be_charged(call)):
-            findings.append(Finding(row.charged - most, f"{_told(call)}: row {row.status} {row.charged}, at most {most}"))
+            findings.append(Finding(row.charged - most, f"{call.told}: row {row.status} {row.charged}, at most {most}"))
     nameless = [call for call in history.calls if not call.call_id and may_be_charged(call)]
     return findings + [
         Finding(row.charged, f"{row.call_id} ({row.status}, key {row.key}): charged, and no client's call explains it")
         for row in unexplained(unknown, nameless)
     ]
-
-
-def _told(call: Call) -> str:
-    """The call as somebody looks for it in logs."""
-    moment = datetime.fromtimestamp(call.ended, tz=UTC)
-    which = f"call {call.number} {call.call_id or 'without id'} on worker {call.worker}"
-    return f"{which}, {call.outcome} {call.code} {moment:%H:%M:%S.%f}"
 
 
 def may_be_charged(call: Call) -> int:

@@ -35,7 +35,7 @@ from orgs.services.keys import create_api_key, disable_key, enable_key, revoke_k
 from orgs.services.members import add_member
 from orgs.services.organizations import create_organization
 from proxy.models import Deployment, Model, Provider
-from tests.torture.history import Budget, Row, Window
+from tests.torture.history import Budget, Closing, Row, Window
 
 # $0.10 for a thousand tokens of output. The second model charges a little for input as well, which can only be estimated.
 OUTPUT_ONLY, WITH_INPUT = "torture-output", "torture-input"
@@ -93,6 +93,7 @@ class Company:
     assistant: Application
     keys: dict[str, Key] = field(default_factory=dict)
     budgets: list[Budget] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
     limits: dict[int, int] = field(default_factory=dict)  # id() of a budget → primary key of its Limit
 
     TREE: ClassVar[dict[str, str]] = {
@@ -141,14 +142,27 @@ class Company:
         credits.top_up(self.organization, amount_nano_usd=amount, reference=secrets.token_hex(8), by=self.owner)
         pool.done(time.time())
 
-    def switch(self, name: str, *, on: bool) -> None:
-        (enable_key if on else disable_key)(self.keys[name].row, by=self.owner_acts)
+    def switch_on(self, name: str) -> None:
+        key = self.keys[name]
+        for closing in self.closings:
+            if closing.key == key.name:
+                closing.reopened = min(closing.reopened, time.time())
+        enable_key(key.row, by=self.owner_acts)
 
-    def replace(self, name: str) -> None:
-        """Makes a key like it, and revokes it: in this order there is always one, whatever breaks in between."""
+    def switch_off(self, name: str) -> Key:
+        disable_key(self.keys[name].row, by=self.owner_acts)
+        return self._closed(self.keys[name])
+
+    def replace(self, name: str) -> Key:
+        """Makes a key like it, and revokes it: in this order there is always one, whatever breaks in between → the old one."""
         old = self.keys[name]
         self.add_key(name, home=self.HOMES["noah"], member="noah")
         revoke_key(old.row, by=self.owner_acts)
+        return self._closed(old)
+
+    def _closed(self, key: Key) -> Key:
+        self.closings.append(Closing(key.name, time.time()))
+        return key
 
     def _bind(self, name: str, value: int, window: str, bound: dict[str, Any], *, kind: str = "budget") -> int:
         policy = Policy.objects.create(organization=self.organization, name=name)

@@ -9,32 +9,33 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections
 
 from gateway_project.lib.money import NANO, parse_usd
-from tests.torture import client, mix
+from tests.torture import client
 from tests.torture.beat import Beat
 from tests.torture.callers import POOL_NODE, Callers
-from tests.torture.client import STAY
-from tests.torture.company import POOL, VICTIM, Company, recorded_ids
-from tests.torture.history import Bounds, Budget, Card, Disturbance, History
+from tests.torture.client import Seen
+from tests.torture.company import POOL, VICTIM, Company, Key, recorded_ids
+from tests.torture.history import Bounds, Budget, Card, Disturbance, History, Kind, Order
 from tests.torture.stage import LEASE_SECONDS, Stage
 
 T = TypeVar("T")
-Kind = Literal["kill", "flush", "restart", "stop"]
 CHANGE_SECONDS = 0.15
 LOST_WRITES_SECONDS = 3.0
-STOP_SECONDS = 5.0
 REST_SECONDS, NAIVE_REST_SECONDS = 45.0, 2.0  # rows that were lost do not come by waiting
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is made of. `seconds`: how long calls are issued at least. `joint`: stops that end with a flush."""
+    """What a run is made of. `seconds`: how long calls are issued at least. `joint`: stops that end with a flush.
+
+    `stop_seconds`: how long PostgreSQL stays away.
+    """
 
     calls: int = 20_000
     workers: int = 4
@@ -42,18 +43,24 @@ class Options:
     flushes: int = 2
     restarts: int = 1
     stops: int = 1
+    stop_seconds: float = 5.0
     joint: int = 0
     seed: int = 1
     seconds: float = 400.0
     concurrency: int = 48
     naive: bool = False
 
+    @property
+    def order(self) -> Order:
+        flushes = self.flushes + min(self.joint, self.stops)
+        return Order(self.calls, self.kills, flushes, self.restarts, self.stops, self.stop_seconds)
+
 
 class Drive:
     def __init__(self, stage: Stage, company: Company, options: Options, *, zone: tzinfo) -> None:
         self.stage, self.company, self.options = stage, company, options
         self._joint_left = options.joint
-        self.history = History(zone, bounds=Bounds(lease=LEASE_SECONDS))
+        self.history = History(zone, bounds=Bounds(lease=LEASE_SECONDS), order=options.order)
         self.callers = Callers(
             company,
             ports=[worker.port for worker in stage.workers],
@@ -64,6 +71,7 @@ class Drive:
         )
         self.beat = Beat()
         self.changes: Counter[str] = Counter()
+        self._trying: set[asyncio.Task[Any]] = set()  # calls of keys that have just been closed
         self._random = random.Random(options.seed + 1)  # noqa: S311 - no secret
         self._one_at_a_time = {number: asyncio.Lock() for number in range(options.workers)}
         self._one_restart, self._valkey_is_up = asyncio.Lock(), asyncio.Lock()
@@ -75,23 +83,27 @@ class Drive:
         background = [asyncio.create_task(work) for work in (self._change_things(), self._keep_beating())]
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.callers.run())
-                for at, kind in self._schedule():
-                    group.create_task(self._at(at, kind))
+                breaking = [group.create_task(self._at(at, kind)) for at, kind in self._schedule()]
+                group.create_task(self._call(breaking))
             background[0].cancel()
+            await asyncio.gather(*self._trying)
             await self._come_to_rest()
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
         self.history.calls = self.callers.made
-        self.history.budgets = self.company.budgets
+        self.history.budgets, self.history.closings = self.company.budgets, self.company.closings
         self.history.rows = await self._in(self._managing, self.company.rows)
         self.seconds = time.time() - began
         for pool in (self._managing, self._beating):
             await self._in(pool, connections.close_all)
             pool.shutdown()
         return self.history
+
+    async def _call(self, breaking: list[asyncio.Task[None]]) -> None:
+        await self.callers.run(meanwhile=breaking)
+        self.history.loaded_until = time.time()
 
     @staticmethod
     async def _in(pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
@@ -141,12 +153,20 @@ class Drive:
         at_once = self._random.random() < 0.5
         began = time.time()
         await self._in(self._breaking, lambda: self.stage.stop_postgres(at_once=at_once))
-        await asyncio.sleep(STOP_SECONDS)
+        await self._ask_each_second(seconds=self.options.stop_seconds)
         if self._joint_left > 0:  # workers must begin anew while their rows are in spools and nobody has shown that it lives
             self._joint_left -= 1
             await self._flush()
         await self._in(self._breaking, self.stage.start_postgres)
         self._note("stop", began)
+
+    async def _ask_each_second(self, *, seconds: float) -> None:
+        """How every worker says it is."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+            asked = (client.call(port, key="", path="/readyz", seconds=10) for port in self.callers.ports)
+            self.history.readiness.update([_readiness(seen) for seen in await asyncio.gather(*asked)])
 
     def _note(self, kind: Kind, began: float, worker: int | None = None) -> None:
         self.history.disturbances.append(Disturbance(kind, began, time.time(), worker))
@@ -155,27 +175,38 @@ class Drive:
     async def _change_things(self) -> None:
         while True:
             await asyncio.sleep(CHANGE_SECONDS)
-            await self._in(self._managing, self._change)
+            closed = await self._in(self._managing, self._change)
+            if closed is not None:  # the very next calls, on every worker, whatever else goes on
+                workers = range(self.options.workers)
+                self._trying |= {asyncio.create_task(self.callers.make_plain(closed, worker=worker)) for worker in workers}
 
-    def _change(self) -> None:
-        """Most often a budget, near what was spent of it; now and then the victim's key."""
+    def _change(self) -> Key | None:
+        """Most often a budget, near what was spent of it; now and then the victim's key → one that is closed from now on."""
         drawn = self._random.random()
         try:
-            if drawn < 0.02:
-                self.company.replace(VICTIM)
-                self.changes["keys revoked"] += 1
-            elif drawn < 0.08:
-                self.company.switch(VICTIM, on=drawn < 0.05)
-                self.changes["keys switched"] += 1
+            if drawn < 0.05:
+                return self._close_a_key(revoke=drawn < 0.02)
+            if drawn < 0.08:
+                self.company.switch_on(VICTIM)
+                self.changes["keys switched on"] += 1
             else:
-                budget = self._budget_to_change()
-                before = budget.versions[-1].value
-                self.company.set_budget(budget, self._new_value(budget))
-                self.changes["limits raised" if budget.versions[-1].value > before else "limits lowered"] += 1
+                self._change_a_budget()
         except Exception as error:
             # A server is away: whether the change was made nobody knows, and the judge takes both for possible.
             self.changes[f"changes not made ({type(error).__name__})"] += 1
             connections.close_all()
+        return None
+
+    def _close_a_key(self, *, revoke: bool) -> Key:
+        closed = self.company.replace(VICTIM) if revoke else self.company.switch_off(VICTIM)
+        self.changes["keys revoked" if revoke else "keys switched off"] += 1
+        return closed
+
+    def _change_a_budget(self) -> None:
+        budget = self._budget_to_change()
+        before = budget.versions[-1].value
+        self.company.set_budget(budget, self._new_value(budget))
+        self.changes["limits raised" if budget.versions[-1].value > before else "limits lowered"] += 1
 
     def _budget_to_change(self) -> Budget:
         refused = self.callers.room_wanted()
@@ -240,14 +271,13 @@ class Drive:
 
     async def _probe(self) -> None:
         """One small call of every key: whoever has room must be admitted. The judge knows who has."""
-        number = self.options.calls
         for key in list(self.company.keys.values()):
             for worker in range(self.options.workers):
-                number += 1
-                asked = mix.ask(number, seed=self.options.seed)
-                script = replace(asked.script, ending="ok", output_tokens=10)
-                plain = replace(asked, script=script, model=0, max_tokens=10, stream=False, leave=STAY)
-                await self.callers.make(number, key, plain, worker=worker)
+                await self.callers.make_plain(key, worker=worker)
+
+
+def _readiness(seen: Seen) -> str:
+    return str(json.loads(seen.body)["status"]) if seen.status in (200, 503) else "no answer"
 
 
 def _node(entry: dict[str, Any]) -> str:

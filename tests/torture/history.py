@@ -7,15 +7,24 @@ A subject is `org`, `g<id>`, `m<id>`, `k<id>`, `a<id>` or `pool`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
-from typing import Literal
+from datetime import UTC, datetime, tzinfo
+from typing import Literal, NamedTuple
 
 # complete: every byte of the answer came, in a stream the terminal ones. left: the client hung up. broken: the connection
 # ended before the answer did. refused: 4xx by the gateway. failed: 5xx, or an error frame in a stream. cut: the gateway
 # ended a stream, because its key may no longer call, say.
 Outcome = Literal["complete", "left", "broken", "refused", "failed", "cut"]
 Window = Literal["day", "month", "total"]
+Kind = Literal["kill", "flush", "restart", "stop"]
+
+
+class Finding(NamedTuple):
+    """Something that must not be, and the money it is about."""
+
+    nano_usd: int
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,14 @@ class Call:
     status: int = 0
     code: str = ""
     refusal: Refusal | None = None
+    streamed: bool = False
+
+    @property
+    def told(self) -> str:
+        """As somebody looks for it in logs."""
+        moment = datetime.fromtimestamp(self.ended, tz=UTC)
+        which = f"call {self.number} {self.call_id or 'without id'} on worker {self.worker}"
+        return f"{which}, {self.outcome} {self.code} {moment:%H:%M:%S.%f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +114,34 @@ class Budget:
 class Disturbance:
     """`ended`: when the worker or server was up again."""
 
-    kind: Literal["kill", "flush", "restart", "stop"]
+    kind: Kind
     began: float
     ended: float
     worker: int | None = None
+
+
+@dataclass(slots=True)
+class Closing:
+    """A key was revoked or switched off: nothing may be answered from `acknowledged`, when that had returned, to `reopened`.
+
+    Reopened is it as soon as somebody begins to switch it on again.
+    """
+
+    key: str
+    acknowledged: float
+    reopened: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run was to do at least; `stop_seconds`: how long PostgreSQL was to stay away each time."""
+
+    calls: int = 0
+    kills: int = 0
+    flushes: int = 0
+    restarts: int = 0
+    stops: int = 0
+    stop_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +158,15 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds within which a hold must be gone: after an end that nobody waits for, and after its worker's death."""
+    """Seconds within which a hold must be gone: after an end that nobody waits for, and after its worker's death.
+
+    `cut`: within which a stream of a closed key must end, the slowness of a machine included that runs all of it.
+    """
 
     settle: float = 2.5
     lease: float = 4.0
     resolve: float = 4.0
+    cut: float = 1.0 + 1.5
 
 
 @dataclass(slots=True)
@@ -132,6 +177,10 @@ class History:
     budgets: list[Budget] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     cards: list[Card] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
+    order: Order = field(default_factory=Order)
+    readiness: Counter[str] = field(default_factory=Counter)  # what /readyz of all workers said while PostgreSQL was away
+    loaded_until: float = math.inf  # when the last call was made, but for those at the very end that everything rests for
     bounds: Bounds = field(default_factory=Bounds)
 
     def window(self, kind: Window, moment: float) -> str:

@@ -26,7 +26,10 @@ KINDS: tuple[tuple[int, bool, Ending, str], ...] = (
     (2, True, "error", "never"),
     (1, False, "hang", "never"),
     (1, True, "stall", "never"),
+    (4, True, "ok", "long"),
 )
+# A stream that lasts until somebody closes its key, now and then.
+LONG_WORDS, LONG_GAP = 24, 0.2
 MOST_OUTPUT = 1500
 
 
@@ -46,14 +49,15 @@ def ask(number: int, *, seed: int) -> Asked:
     drawn = random.Random(f"{seed}:{number}")  # noqa: S311 - no secret
     _, stream, ending, leaves = drawn.choices(KINDS, [kind[0] for kind in KINDS])[0]
     output = drawn.randint(50, MOST_OUTPUT)
+    words = drawn.randint(2, 8)
     script = Script(
         number=number,
         input_tokens=drawn.randint(5, 30),
         output_tokens=output,
-        words=drawn.randint(2, 8),
+        words=LONG_WORDS if leaves == "long" else words,
         # Long enough for a kill to find many under way.
         wait=drawn.uniform(0, 0.8 if drawn.random() < 0.4 else 0.1),
-        gap=drawn.uniform(0, 0.06),
+        gap=LONG_GAP if leaves == "long" else drawn.uniform(0, 0.06),
         ending=ending,
     )
     exact = drawn.random() < 0.5

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway_project.lib.money import exact_usd
 from tests.torture.checker import Verdict
-from tests.torture.history import History
+from tests.torture.history import Finding, History
 
 SHOWN = 5  # findings of each kind
 
@@ -29,6 +29,8 @@ def figures(history: History, verdict: Verdict, *, seconds: float, changes: Coun
         "flushes": broken["flush"],
         "restarts with lost writes": broken["restart"],
         "PostgreSQL stops": broken["stop"],
+        "/readyz without PostgreSQL": dict(history.readiness.most_common()),
+        "answered without PostgreSQL": answered_before_recorded(history),
         "rollovers": max(0, len(days) - 1),
         "charged USD": exact_usd(sum(row.charged for row in history.rows)),
         "slack of input estimates USD": exact_usd(verdict.slack_nano_usd),
@@ -38,14 +40,24 @@ def figures(history: History, verdict: Verdict, *, seconds: float, changes: Coun
     }
 
 
+def answered_before_recorded(history: History) -> int:
+    """Complete answers whose row was on a disk only as they went out: PostgreSQL was away."""
+    recorded = {row.call_id: row.recorded for row in history.rows}
+    return sum(call.outcome == "complete" and recorded.get(call.call_id, 0.0) > call.ended for call in history.calls)
+
+
 def text(found: dict[str, Any], verdict: Verdict, *, rollover: str) -> str:
     shown = {**found, "rollovers": f"{found['rollovers']} {rollover}"}
     width = max(map(len, shown))
     lines = [f"{name:<{width}}  {_words(value)}" for name, value in shown.items()]
     for name, findings in verdict.findings.items():
         worst = sorted(findings, reverse=True)[:SHOWN]
-        lines += [f"  {name}: {exact_usd(finding.nano_usd)} USD: {finding.sentence}" for finding in worst]
+        lines += [f"  {name}: {_money(finding)}{finding.sentence}" for finding in worst]
     return "\n".join([*lines, "All of it is exact." if verdict.sound else "NOT EXACT."])
+
+
+def _money(finding: Finding) -> str:
+    return f"{exact_usd(finding.nano_usd)} USD: " if finding.nano_usd else ""
 
 
 def _words(value: Any) -> str:

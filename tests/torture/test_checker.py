@@ -56,6 +56,7 @@ def history(*calls: Call, rows: list[Row] | None = None, **fields: Any) -> Histo
 
 
 def names(found: History) -> list[str]:
+    """Of every kind of failure that the judge finds."""
     return [name for name, findings in judge(found).findings.items() if findings]
 
 
