@@ -6,17 +6,21 @@
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 
 STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER = "stop", "length", "tool_calls", "content_filter"
 FINISH_REASONS = (STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER)
 
 
+# What a model can write into an answer.
+Written = Text | Thinking | Refusal | ToolUse | Image | Audio
+
+
 class Choice(msgspec.Struct, frozen=True):
     """`parts` in the order the model wrote them. `logprobs` as Chat Completions writes them."""
 
-    parts: tuple[Text | Thinking | Refusal | ToolUse, ...]
+    parts: tuple[Written, ...]
     finish_reason: str = ""
     stop_sequence: str | None = None
     logprobs: Raw | None = None
@@ -87,10 +91,28 @@ class LogprobsDelta(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
+class MediaDelta(msgspec.Struct, frozen=True):
+    """A picture, whole; or a sound, of which several may follow each other."""
+
+    part: Image | Audio
+    choice: int = 0
+
+
 class Finished(msgspec.Struct, frozen=True):
     finish_reason: str
     stop_sequence: str | None = None
     choice: int = 0
 
 
-Delta = Started | TextDelta | RefusalDelta | ThinkingDelta | SignatureDelta | ToolStarted | ToolDelta | LogprobsDelta | Finished
+Delta = (
+    Started
+    | TextDelta
+    | RefusalDelta
+    | ThinkingDelta
+    | SignatureDelta
+    | ToolStarted
+    | ToolDelta
+    | LogprobsDelta
+    | MediaDelta
+    | Finished
+)

@@ -139,7 +139,8 @@ class Reasoning(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """`max_tokens` is the caller's own bound; a clamp is given to the writer apart.
+    """`max_tokens` is the caller's own bound; a clamp is given to the writer apart. `modalities`: what the answer shall
+    hold besides text (`image`, `audio`); `voice` speaks it.
 
     `extras` are members that the caller's protocol does not have, by name: a provider may take them. `unsaid` names what
     means something in the caller's protocol only.
@@ -164,6 +165,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     format: Format | None = None
     reasoning: Reasoning | None = None
     verbosity: str | None = None
+    modalities: frozenset[str] = frozenset()
+    voice: str | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
     extras: dict[str, Raw] = {}

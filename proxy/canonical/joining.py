@@ -7,16 +7,16 @@ from proxy.canonical.answer import (
     Delta,
     Finished,
     LogprobsDelta,
+    MediaDelta,
     RefusalDelta,
     SignatureDelta,
     TextDelta,
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
+    Written,
 )
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
-
-Written = Text | Thinking | Refusal | ToolUse
 
 
 class _Open:
@@ -32,10 +32,8 @@ class _Open:
     def add(self, delta: Delta) -> None:
         last = self.parts[-1] if self.parts else None
         match delta:
-            case TextDelta(text):
-                self._append(text, Text, last)
-            case RefusalDelta(text):
-                self._append(text, Refusal, last)
+            case TextDelta(text) | RefusalDelta(text):
+                self._append(text, Text if isinstance(delta, TextDelta) else Refusal, last)
             case ThinkingDelta(text) if isinstance(last, Thinking) and not _is_closed(last):
                 self.parts[-1] = Thinking(last.text + text)
             case ThinkingDelta(text):
@@ -47,6 +45,8 @@ class _Open:
                 self.parts.append(ToolUse(delta.id, delta.name, "", delta.signature))
             case ToolDelta():
                 self.arguments[delta.index].append(delta.arguments)
+            case MediaDelta(part):
+                self.parts.append(part)
             case LogprobsDelta():
                 self.logprobs = delta
             case Finished():

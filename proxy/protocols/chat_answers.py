@@ -21,6 +21,7 @@ from proxy.canonical.answer import (
     Delta,
     Finished,
     LogprobsDelta,
+    MediaDelta,
     RefusalDelta,
     SignatureDelta,
     Started,
@@ -28,11 +29,12 @@ from proxy.canonical.answer import (
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
+    Written,
 )
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import surrogates
+from proxy.protocols import made_media, surrogates
 from proxy.protocols.base import BrokenReply
 from proxy.protocols.bodies import NULL
 from proxy.protocols.chat_replies import usage_members, usage_of_object
@@ -130,7 +132,7 @@ def read_answer(body: bytes) -> Answer:
 def _choice(choice: _Choice) -> Choice:
     message = choice.message or _Content()
     thought = message.reasoning_content or message.reasoning
-    parts: list[Text | Thinking | Refusal | ToolUse] = [
+    parts: list[Written] = [
         *([Thinking(thought)] if thought else []),
         *([Text(message.text)] if message.text else []),
         *([Refusal(message.refusal)] if message.refusal else []),
@@ -219,14 +221,14 @@ def render_answer(answer: Answer, *, request: Request, call_id: str) -> bytes:
         "object": "chat.completion",
         "created": int(time.time()),
         "model": answer.model or request.model,
-        "choices": [_written(choice, at) for at, choice in enumerate(answer.choices)],
+        "choices": [_written(choice, at, request, call_id) for at, choice in enumerate(answer.choices)],
     }
     if answer.usage is not None:
         body["usage"] = usage_members(answer.usage)
     return _encode(body)
 
 
-def _written(choice: Choice, index: int) -> dict[str, Any]:
+def _written(choice: Choice, index: int, request: Request, call_id: str) -> dict[str, Any]:
     texts = [part.text for part in choice.parts if isinstance(part, Text)]
     refusals = [part.text for part in choice.parts if isinstance(part, Refusal)]
     message: dict[str, Any] = {
@@ -235,10 +237,27 @@ def _written(choice: Choice, index: int) -> dict[str, Any]:
         "refusal": "".join(refusals) if refusals else None,
     }
     message |= _thought([part for part in choice.parts if isinstance(part, Thinking)])
+    message |= _made(choice, request, call_id)
     calls = [tool_call(part) for part in choice.parts if isinstance(part, ToolUse)]
     if calls:
         message["tool_calls"] = calls
     return {"index": index, "message": message, "logprobs": choice.logprobs, "finish_reason": choice.finish_reason or STOP}
+
+
+def _made(choice: Choice, request: Request, call_id: str) -> dict[str, Any]:
+    pictures = [part for part in choice.parts if isinstance(part, Image)]
+    sounds = [part for part in choice.parts if isinstance(part, Audio)]
+    members: dict[str, Any] = {}
+    if pictures:
+        members["images"] = [made_media.image_part(picture, at) for at, picture in enumerate(pictures)]
+    if sounds:
+        members["audio"] = _sound(made_media.joined(sounds, format=made_media.wanted(request)), answer_id(call_id))
+    return members
+
+
+def _sound(data: str, answer: str) -> dict[str, Any]:
+    """Nothing of it is kept: its id means nothing in a later turn."""
+    return {"id": answer.replace("chatcmpl-", "audio_"), "data": data, "transcript": "", "expires_at": int(time.time())}
 
 
 def _thought(parts: Iterable[Thinking]) -> dict[str, Any]:
@@ -275,6 +294,7 @@ class StreamRenderer:
         self._begun: set[int] = set()
         self._finished: dict[int, Finished] = {}
         self._thoughts: dict[int, str] = {}
+        self._pictures: Counter[int] = Counter()
 
     def feed(self, deltas: tuple[Delta, ...]) -> bytes:
         return b"".join(chunk for delta in deltas for chunk in self._chunks(delta))
@@ -318,6 +338,11 @@ class StreamRenderer:
                 return {"tool_calls": [tool_call(started, index=delta.index)]}
             case ToolDelta():
                 return {"tool_calls": [{"index": delta.index, "function": {"arguments": delta.arguments}}]}
+            case MediaDelta(Image() as picture):
+                self._pictures[delta.choice] += 1
+                return {"images": [made_media.image_part(picture, self._pictures[delta.choice] - 1)]}
+            case MediaDelta(Audio() as sound):
+                return {"audio": _sound(sound.data, self._id)}
         raise TypeError(f"no delta of a choice: {type(delta).__name__}")
 
     def _chunk(

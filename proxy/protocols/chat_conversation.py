@@ -32,7 +32,7 @@ from proxy.canonical.conversation import (
 )
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls, surrogates
+from proxy.protocols import data_urls, made_media, surrogates
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 
@@ -108,6 +108,7 @@ class _Message(msgspec.Struct):
     refusal: str | None = None
     reasoning_content: str | None = None
     thinking_blocks: list[_ThinkingBlock] | None = None
+    images: list[_Part] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     tool_call_id: str | None = None
@@ -169,12 +170,11 @@ class _Body(msgspec.Struct):
     reasoning_effort: str | None = None
     verbosity: str | None = None
     prompt_cache_key: str | None = None
-    modalities: list[str] | None = None
 
 
 _READ = tuple(_Body.__struct_fields__)
 # What the gateway itself does with a call, whoever answers it.
-_OURS = frozenset({*_READ, "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "user"})
+_OURS = frozenset({*_READ, "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "user", "modalities"})
 SPELLED: Mapping[str, str] = {
     "reasoning": "reasoning_effort",
     "format": "response_format",
@@ -188,7 +188,9 @@ def conversation(request: Request) -> Conversation:
     """Raises BadRequest, with the path of the offending member as `param`."""
     body = _read(request)
     extras = unsaid_of.offered(request.fields, _OURS)
-    _refuse(body, extras)
+    _refuse(extras)
+    if "audio" in request.modalities:
+        extras.pop("audio", None)
     return Conversation(
         messages=tuple(_messages(body.messages)),
         tools=_tools(body),
@@ -209,6 +211,8 @@ def conversation(request: Request) -> Conversation:
         format=_format(body.response_format),
         reasoning=_reasoning(body.reasoning_effort),
         verbosity=body.verbosity,
+        modalities=made_media.asked_for(request),
+        voice=made_media.voice_of(request),
         user=request.user,
         prompt_cache_key=body.prompt_cache_key,
         extras=extras,
@@ -220,10 +224,8 @@ def _names(messages: list[_Message]) -> bool:
     return any(message.name and message.role in _NAMED for message in messages)
 
 
-def _refuse(body: _Body, extras: Container[str]) -> None:
+def _refuse(extras: Container[str]) -> None:
     """What an answer without would be another one."""
-    if set(body.modalities or ()) - {"text"}:
-        raise BadRequest("modalities: this model's provider answers in text only.", param="modalities")
     if "web_search_options" in extras:
         raise BadRequest("web_search_options: this model's provider searches nothing.", param="web_search_options")
 
@@ -242,13 +244,24 @@ def _messages(messages: list[_Message]) -> Iterator[Message]:
         if message.role in _ROLES:
             yield Message(_ROLES[message.role], _parts(message, at))
         elif message.role == "assistant":
-            yield Message("assistant", (*_thinking(message), *_parts(message, at), *_tool_uses(message)))
+            yield from _turn(message, at)
         elif message.role in ("tool", "function"):
             answered = message.tool_call_id or message.name or ""
             parts = tuple(part for part in _parts(message, at) if isinstance(part, _SHOWN))
             yield Message("tool", (ToolResult(answered, parts),))
         else:
             raise BadRequest(f"messages[{at}].role: {message.role!r} is no role.", param=f"messages[{at}].role")
+
+
+def _turn(message: _Message, at: int) -> Sequence[Message]:
+    """Pictures that a model made are shown to the next one as the user's: most take none as words of their own."""
+    calls = _tool_uses(message)
+    turn = Message("assistant", (*_thinking(message), *_parts(message, at), *calls))
+    if not message.images:
+        return (turn,)
+    shown = Message("user", tuple(_part(part, f"messages[{at}].images[{number}]") for number, part in enumerate(message.images)))
+    # Nothing may stand between a call of a tool and its result.
+    return (shown, turn) if calls else (turn, shown) if turn.parts else (shown,)
 
 
 def _parts(message: _Message, at: int) -> tuple[Part, ...]:

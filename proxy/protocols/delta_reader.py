@@ -6,14 +6,16 @@ from proxy.canonical.answer import (
     Answer,
     Delta,
     Finished,
+    MediaDelta,
     RefusalDelta,
     SignatureDelta,
     TextDelta,
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
+    Written,
 )
-from proxy.canonical.conversation import ToolUse
+from proxy.canonical.conversation import Audio, Image, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
 from proxy.protocols.base import Frame, Reply
@@ -60,6 +62,8 @@ class DeltaReader:
                 self.has_output = True
             case ToolDelta():
                 self.text_length += len(delta.arguments)
+            case MediaDelta():
+                self.has_output = True
             case SignatureDelta():
                 self.has_output |= delta.redacted is not None
 
@@ -73,12 +77,21 @@ class DeltaReader:
 def reply_of(answer: Answer) -> Reply:
     """What a whole answer comes to."""
     parts = [part for choice in answer.choices for part in choice.parts]
-    length = sum(len(part.name) + len(part.arguments) if isinstance(part, ToolUse) else len(part.text) for part in parts)
     return Reply(
         usage=answer.usage,
         finish_reasons=tuple(choice.finish_reason for choice in answer.choices if choice.finish_reason),
-        text_length=length,
+        text_length=sum(map(_length, parts)),
         upstream_id=answer.id,
         model=answer.model,
         has_output=bool(parts),
     )
+
+
+def _length(part: Written) -> int:
+    match part:
+        case ToolUse():
+            return len(part.name) + len(part.arguments)
+        case Image() | Audio():
+            return 0
+        case _:
+            return len(part.text)

@@ -62,7 +62,7 @@ _LEVELS = {
 
 # Top-level members of its own that are no other protocol's: what is safe enough to answer is the caller's to say.
 _TAKES = frozenset({"safetySettings", "safety_settings"})
-_SAID = frozenset({"temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "reasoning"})
+_SAID = frozenset({"temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "reasoning", "modalities"})
 
 _encode = msgspec.json.Encoder().encode
 Json = dict[str, Any]
@@ -205,8 +205,18 @@ def _config(conversation: Conversation, *, model: str, max_tokens: int | None) -
         "responseMimeType": "application/json" if conversation.format else None,
         "responseJsonSchema": conversation.format.schema if conversation.format else None,
         "thinkingConfig": _thinking(conversation.reasoning, model) if conversation.reasoning else None,
+        "responseModalities": _modalities(conversation) if conversation.modalities else None,
+        "speechConfig": {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": conversation.voice}}}
+        if conversation.voice
+        else None,
     }
     return _present(given.items())
+
+
+def _modalities(conversation: Conversation) -> list[str]:
+    """A model that draws writes too; one that speaks does nothing else."""
+    wanted = [word.upper() for word in sorted(conversation.modalities)]
+    return wanted if wanted == ["AUDIO"] else ["TEXT", *wanted]
 
 
 def _thinking(reasoning: Reasoning, model: str) -> Json:

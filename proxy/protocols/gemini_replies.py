@@ -20,6 +20,7 @@ from proxy.canonical.answer import (
     Delta,
     Finished,
     LogprobsDelta,
+    MediaDelta,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -29,7 +30,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import surrogates, tool_arguments
+from proxy.protocols import made_media, surrogates, tool_arguments
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.delta_reader import DeltaReader, reply_of
@@ -49,12 +50,17 @@ class _FunctionCall(msgspec.Struct):
     args: Raw = Raw()
 
 
+class _Blob(msgspec.Struct, rename="camel"):
+    mime_type: str = ""
+    data: str = ""
+
+
 class _Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
     function_call: _FunctionCall | None = None
-    inline_data: Raw = Raw()
+    inline_data: _Blob | None = None
 
 
 class _Content(msgspec.Struct):
@@ -171,6 +177,9 @@ class _Deltas:
                 to.append(ThinkingDelta(part.text, at) if part.thought else TextDelta(part.text, at))
             if part.function_call is not None:
                 to += self._called(part.function_call, part.thought_signature, at)
+            # Pictures that it only thought of on the way are no answer.
+            if part.inline_data is not None and not part.thought:
+                to += _made(part.inline_data, at)
         if candidate.logprobs_result and candidate.logprobs_result.chosen_candidates:
             to.append(LogprobsDelta(_logprobs(candidate.logprobs_result), at))
         if candidate.finish_reason:
@@ -182,6 +191,11 @@ class _Deltas:
         self._calls[choice] += 1
         started = ToolStarted(index, call.id or new_tool_id(), call.name, signature, choice)
         return started, ToolDelta(index, tool_arguments.as_text(call.args), choice)
+
+
+def _made(blob: _Blob, choice: int) -> list[Delta]:
+    part = made_media.canonical(blob.mime_type, blob.data)
+    return [] if part is None else [MediaDelta(part, choice)]
 
 
 def _logprobs(given: _Logprobs) -> Raw:
@@ -293,4 +307,4 @@ class StreamReader(DeltaReader):
 
 def _draws(event: _Event) -> bool:
     contents = [candidate.content for candidate in event.candidates or () if candidate.content]
-    return any(bytes(part.inline_data) for content in contents for part in content.parts or ())
+    return any(part.inline_data is not None for content in contents for part in content.parts or ())

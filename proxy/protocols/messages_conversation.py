@@ -32,7 +32,7 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import surrogates
 from proxy.protocols import unsaid as unsaid_of
-from proxy.protocols.bodies import NULL, wrong_type
+from proxy.protocols.bodies import NULL, decoded, wrong_type
 
 _READ = (
     "messages", "system", "tools", "tool_choice", "thinking", "output_config", "output_format", "max_tokens", "temperature",
@@ -154,6 +154,8 @@ def conversation(request: Request) -> Conversation:
     """Raises BadRequest for what cannot be said in other protocols."""
     body = _read(request)
     _refuse(body)
+    if set(decoded(request.fields.get("modalities")) or ()) - {"text"}:
+        raise BadRequest("modalities: Messages has no place for pictures or sound; Chat Completions has.", param="modalities")
     choice = body.tool_choice
     extras = unsaid_of.offered(request.fields, _OURS)
     return Conversation(

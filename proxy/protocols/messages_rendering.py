@@ -19,6 +19,7 @@ from proxy.canonical.answer import (
     Choice,
     Delta,
     Finished,
+    MediaDelta,
     RefusalDelta,
     SignatureDelta,
     Started,
@@ -26,11 +27,12 @@ from proxy.canonical.answer import (
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
+    Written,
 )
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import tool_json
+from proxy.protocols import made_media, tool_json
 
 _write = msgspec.json.Encoder().encode
 _THINKING = {"type": "thinking", "thinking": "", "signature": ""}
@@ -84,10 +86,12 @@ def render_answer(answer: Answer, *, request: Request, call_id: str) -> bytes:
     return _write(message)
 
 
-def _block(part: Text | Thinking | Refusal | ToolUse, call_id: str, number: int) -> Iterable[dict[str, Any]]:
+def _block(part: Written, call_id: str, number: int) -> Iterable[dict[str, Any]]:
     match part:
         case Text(text) | Refusal(text):
             return [{"type": "text", "text": text}] if text else []
+        case Image() | Audio():
+            return [{"type": "text", "text": made_media.note(part)}]
         case Thinking(redacted=str(data)):
             return [{"type": "redacted_thinking", "data": data}]
         case Thinking():
@@ -163,6 +167,9 @@ class Renderer:
                 return b""
             case TextDelta(text) | RefusalDelta(text):
                 return self._add(("text", 0), {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
+            case MediaDelta():
+                written = {"type": "text_delta", "text": made_media.note(delta.part)}
+                return self._add(("media", id(delta)), {"type": "text", "text": ""}, written)
             case ThinkingDelta(text):
                 return self._add(("thinking", 0), _THINKING, {"type": "thinking_delta", "thinking": text})
             case SignatureDelta():

@@ -20,7 +20,7 @@ from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
-from proxy.protocols.responses_items import MARK, SPELLED, conversation, input_items, is_foreign
+from proxy.protocols.responses_items import DRAWING, MARK, SPELLED, conversation, input_items, is_foreign
 from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply
 from proxy.protocols.responses_requests import ENCRYPTED, write_request
 from proxy.protocols.responses_stream import StreamRenderer, event, members_of
@@ -252,17 +252,18 @@ def _measure(request: Request) -> None:
     images = sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
     distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
-    unseen = distant * DISTANT_DOCUMENT_TOKENS + _run_there(request) * SERVER_TOOL_TOKENS
+    run_there = _run_there(request)
+    unseen = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + unseen + 8
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
-    request.text_only = not (images or files or sounds or distant)
+    request.text_only = not (images or files or sounds or distant or DRAWING in run_there)
 
 
-def _run_there(request: Request) -> int:
-    """How many tools the provider runs itself: what they find becomes input."""
+def _run_there(request: Request) -> list[str]:
+    """The tools that the provider runs itself: what they find becomes input."""
     tools = _read_tools(surrogates.readable(bytes(request.fields.get("tools", NULL)))) or ()
-    return sum(tool.type not in OWN_TOOLS for tool in tools)
+    return [tool.type for tool in tools if tool.type not in OWN_TOOLS]
 
 
 # --- what the gateway answers ------------------------------------------------------------------

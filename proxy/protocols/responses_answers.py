@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Raw
 
 from proxy.canonical.answer import CONTENT_FILTER, LENGTH, Answer, Choice
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
+from proxy.protocols import made_media
 from proxy.protocols.responses_items import Sealed, seal
 from proxy.protocols.responses_tools import NO_TOOLS, Names, custom_input, names
 
@@ -102,10 +103,12 @@ def items(choice: Choice, *, call_id: str, called: Names = NO_TOOLS) -> list[Mem
     found: list[Members] = []
     for part in choice.parts:
         match part:
-            case Text() | Refusal():
+            case Text() | Refusal() | Audio():
                 if not found or found[-1]["type"] != "message":
                     found.append(message(call_id, len(found)))
-                found[-1]["content"].append(content(part))
+                found[-1]["content"].append(content(Text(made_media.note(part)) if isinstance(part, Audio) else part))
+            case Image():
+                found.append(picture(call_id, len(found), part))
             case Thinking():
                 found.append(reasoning(call_id, len(found), part))
             case ToolUse():
@@ -128,6 +131,16 @@ def content(part: Text | Refusal, logprobs: list[Any] | None = None) -> Members:
     if isinstance(part, Refusal):
         return {"type": "refusal", "refusal": part.text}
     return {"type": "output_text", "text": part.text, "annotations": [], "logprobs": logprobs or []}
+
+
+def picture(call_id: str, index: int, image: Image) -> Members:
+    return {
+        "id": f"ig_{short(call_id)}{index:02x}",
+        "type": "image_generation_call",
+        "status": "completed",
+        "result": image.data,
+        "output_format": (image.media_type or "image/png").partition("/")[2],
+    }
 
 
 def reasoning(call_id: str, index: int, thinking: Thinking, sealed: Sealed | None = None) -> Members:

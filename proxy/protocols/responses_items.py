@@ -41,6 +41,8 @@ from proxy.protocols.responses_tools import ToolMember, custom_arguments, functi
 
 # Before what we wrap: no provider's own encrypted content begins so.
 MARK = "gh1."
+# The tool that asks for pictures; a model that makes them itself needs none.
+DRAWING = "image_generation"
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -96,6 +98,8 @@ class _Item(msgspec.Struct):
     arguments: str | None = None
     input: str | None = None
     output: str | list[_Part] | None = None
+    result: str | None = None
+    output_format: str | None = None
 
 
 class _MaybeSealed(msgspec.Struct):
@@ -194,7 +198,8 @@ def conversation(request: Request) -> Conversation:
     settings = _settings(request)
     if settings.prompt != NULL:
         raise BadRequest("Stored prompts belong to OpenAI; this model is served by another provider.", param="prompt")
-    tools = functions(settings.tools or [])
+    draws = any(tool.type == DRAWING for tool in settings.tools or ())
+    tools = functions([tool for tool in settings.tools or () if tool.type != DRAWING])
     tools, choice = _chosen(tools, settings.tool_choice)
     text = settings.text or _TextOptions()
     return Conversation(
@@ -210,6 +215,7 @@ def conversation(request: Request) -> Conversation:
         format=_format(text.format),
         reasoning=_reasoning(settings.reasoning),
         verbosity=text.verbosity,
+        modalities=frozenset({"image"}) if draws else frozenset(),
         user=settings.safety_identifier or request.user,
         prompt_cache_key=settings.prompt_cache_key,
         top_k=settings.top_k,
@@ -274,6 +280,10 @@ def _message(item: _Item, path: str, signatures: dict[str, str]) -> Message | No
             name = joined(item.namespace, _required(item.name, f"{path}.name"))
             arguments = custom_arguments(item.input or "")
             return Message("assistant", (ToolUse(call_id, name, arguments, signatures.get(call_id)),))
+        case "image_generation_call":
+            # Shown to the next model as the user's: most take no picture as words of their own.
+            made = Image(f"image/{item.output_format or 'png'}", _required(item.result, f"{path}.result"))
+            return Message("user", (made,))
         case "function_call_output" | "custom_tool_call_output":
             call_id = _required(item.call_id, f"{path}.call_id")
             return Message("tool", (ToolResult(call_id, tuple(_parts(item.output, f"{path}.output"))),))  # type: ignore[arg-type]

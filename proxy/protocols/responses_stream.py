@@ -18,6 +18,7 @@ from proxy.canonical.answer import (
     Delta,
     Finished,
     LogprobsDelta,
+    MediaDelta,
     RefusalDelta,
     SignatureDelta,
     Started,
@@ -26,9 +27,10 @@ from proxy.canonical.answer import (
     ToolDelta,
     ToolStarted,
 )
-from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
+from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
+from proxy.protocols import made_media
 from proxy.protocols import responses_answers as answers
 from proxy.protocols.responses_items import Sealed, seal
 from proxy.protocols.responses_tools import custom_input, names
@@ -116,10 +118,10 @@ class StreamRenderer:
                 self._thinking().write(self, delta.text)
             case SignatureDelta():
                 self._sign(delta)
-            case ToolStarted():
-                self._start(delta)
-            case ToolDelta() if delta.index in self._calls:
-                self._calls[delta.index].write(self, delta.arguments)
+            case ToolStarted() | ToolDelta():
+                self._tool(delta)
+            case MediaDelta():
+                self._made(delta.part)
             case Finished():
                 self._finish = delta.finish_reason
 
@@ -149,6 +151,12 @@ class StreamRenderer:
         self._thinking().sealed = Sealed(signature=delta.signature or None, redacted=delta.redacted)
         self._close()
 
+    def _tool(self, delta: ToolStarted | ToolDelta) -> None:
+        if isinstance(delta, ToolStarted):
+            self._start(delta)
+        elif delta.index in self._calls:
+            self._calls[delta.index].write(self, delta.arguments)
+
     def _start(self, delta: ToolStarted) -> None:
         self._close()
         if delta.signature:
@@ -159,6 +167,19 @@ class StreamRenderer:
         item = answers.tool_call(self._call_id, len(self._output), call, called=self._called, status="in_progress")
         kind = _OpenCustomCall if delta.name in self._called.custom else _OpenCall
         self._calls[delta.index] = kind(self, item)
+
+    def _made(self, part: Image | Audio) -> None:
+        if isinstance(part, Audio):
+            self._message().write(self, TextDelta(made_media.note(part)))
+            return
+        self._close()
+        whole = answers.picture(self._call_id, len(self._output), part)
+        item = {**whole, "status": "in_progress", "result": None}
+        place = {"item_id": item["id"], "output_index": self.add(item)}
+        self.emit("response.image_generation_call.in_progress", **place)
+        self.emit("response.image_generation_call.completed", **place)
+        item |= whole
+        self.emit("response.output_item.done", output_index=place["output_index"], item=item)
 
     def _close(self, *, incomplete: bool = False) -> None:
         if self._item is not None:

@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping
 from msgspec import Raw
 
 from proxy.canonical.conversation import Conversation, Image
+from proxy.errors import BadRequest
 from proxy.protocols.bodies import NULL
 
 # Settings that a writer may leave out, if it says so.
@@ -48,7 +49,11 @@ def unsaid(
     conversation: Conversation, *, said: Container[str], takes: Container[str] = (), parts: Container[str] = ()
 ) -> tuple[str, ...]:
     """What a request leaves out that says the settings in `said`, takes the extras in `takes`, and says of parts and
-    tools those of CACHE, DETAIL and STRICT that are in `parts`."""
+    tools those of CACHE, DETAIL and STRICT that are in `parts`. Raises BadRequest where the answer shall hold what none of
+    the protocol's can."""
+    if conversation.modalities and "modalities" not in said:
+        beside = " and no ".join(sorted(conversation.modalities))
+        raise BadRequest(f"This model's provider answers with text only: no {beside}.", param="modalities")
     found = [name for name in SETTINGS if getattr(conversation, name) is not None and name not in said]
     if conversation.parallel_tools is False and conversation.tools and "parallel_tools" not in said:
         found.append("parallel_tools")
