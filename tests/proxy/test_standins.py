@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
 from tests import aimock as standins
 from tests.aimock import Aimock
 from tests.gateways import Gateway
-from tests.house import House, declare
+from tests.house import House, declare, eventually
 
 # What each is called: its kind, its base URL below the stand-in's, its options, and where the stand-in is then asked.
 PROVIDERS: dict[str, tuple[str, str, dict[str, str], str]] = {
@@ -109,3 +110,44 @@ def test_the_same_is_done_for_a_caller_of_messages(gateway: Gateway, house: Hous
         (*used, False) for used in standins.USAGE
     ]
     assert house.nothing_held()
+
+
+# What the stand-in was told to do wrong (tests/standins/fixtures.json) → what a caller is told of it.
+FAULTS = {"drop": 502, "malformed": 502, "disconnect": 502, "busy": 503, "refused": 503}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("model", PROVIDERS)
+def test_a_provider_at_fault_is_told_apart_from_its_caller_who_pays_nothing(
+    gateway: Gateway, house: House, aimock: Aimock, model: str, stream: bool
+) -> None:
+    kind, base, options, _ = PROVIDERS[model]
+    declare(model, kind=kind, url=aimock.url + base, **options)
+    openai_client, anthropic_client = house.client(gateway.url), house.anthropic_client(gateway.url)
+    for fault, status in FAULTS.items():
+        asked: Any = {"model": model, "messages": [{"role": "user", "content": f"fault {fault}"}], "stream": stream}
+        with pytest.raises(openai.InternalServerError) as told:
+            openai_client.chat.completions.create(**asked)
+        assert told.value.status_code == status, fault
+        with pytest.raises(anthropic.InternalServerError) as told_otherwise:
+            anthropic_client.messages.create(**asked, max_tokens=50)
+        assert told_otherwise.value.status_code == status, fault
+    assert house.nothing_held()
+    rows = eventually(lambda: len(found := house.rows()) == 2 * len(FAULTS) and found)
+    assert {(row.status, row.charged_nano_usd) for row in rows} == {("failed", 0)}
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+def test_a_stream_that_a_provider_breaks_off_is_an_error_in_it_and_free(
+    gateway: Gateway, house: House, aimock: Aimock, model: str
+) -> None:
+    kind, base, options, _ = PROVIDERS[model]
+    declare(model, kind=kind, url=aimock.url + base, **options)
+    asked: Any = {"model": model, "messages": [{"role": "user", "content": "fault truncated"}], "stream": True}
+    with pytest.raises(openai.APIError):
+        list(house.client(gateway.url).chat.completions.create(**asked))
+    with pytest.raises(anthropic.APIError):
+        list(house.anthropic_client(gateway.url).messages.create(**asked, max_tokens=50))
+    assert house.nothing_held()
+    rows = eventually(lambda: len(found := house.rows()) == 2 and found)
+    assert {(row.status, row.charged_nano_usd) for row in rows} == {("failed", 0)}
