@@ -39,6 +39,7 @@ END_SECONDS = 0.05
 # answer must never be cut, however short it was asked to be, and one that goes on is cut all the same.
 MOST_CHARACTERS_PER_TOKEN = 16
 SPARE_CHARACTERS = 512
+BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,9 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
             open_row = False
             closed = recording.cut if call.cut is not None else recording.failed
             settling.close_later(call, closed(call, reader.usage, text_length=reader.text_length, error=shown))
-        yield codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
+        # What broke off in the middle of a line would take the error with it: readers skip lines that they do not know.
+        apart = b"" if not last or last.endswith(BLANK_LINES) else b"\n\n"
+        yield apart + codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
     finally:
         await opened.upstream.close()
 

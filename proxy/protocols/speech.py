@@ -19,6 +19,7 @@ from proxy.protocols.base import BrokenReply, Quirks, Reply
 from proxy.protocols.bodies import BodyReader
 from proxy.protocols.counts import count
 from proxy.protocols.event_taps import EventTap
+from proxy.protocols.failures import read_failure
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = ["HEADERS", "NAME", "parse", "pass_through", "path", "read_reply", "reader", "render_error", "render_stream_error"]
@@ -45,6 +46,7 @@ class _Usage(msgspec.Struct):
 
 
 _body = BodyReader(_Body, used=("model", "input", "instructions"))
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _write = msgspec.json.Encoder().encode
 
 
@@ -86,10 +88,21 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks
 
 
 def read_reply(body: bytes) -> Reply:
-    """Any bytes are sound; how long it plays is the caller's to hear. Raises BrokenReply for none."""
+    """Any bytes are sound but JSON; how long it plays is the caller's to hear. Raises BrokenReply, AttemptFailed."""
     if not body:
         raise BrokenReply("broken", "The provider's answer is empty.")
+    if body.startswith(b"{") and (told := _members_of(body)) is not None:
+        raise (
+            read_failure(body, status=None) if told.get("error") else BrokenReply("broken", "The provider's answer is no sound.")
+        )
     return Reply(None)
+
+
+def _members_of(body: bytes) -> dict[str, Any] | None:
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def usage_of(given: Any) -> Usage | None:
