@@ -73,7 +73,7 @@ def part(name: str, content: bytes, *, more: str = "") -> bytes:
 def form_of(path: str, **changed: bytes | None) -> bytes:
     """The form of a route, with some of its fields another way or, for None, left out."""
     fields, file = FORMS[path]
-    contents: dict[str, bytes | None] = {name: value.encode() for name, value in fields.items()} | {file: b"RIFF"} | changed
+    contents: dict[str, bytes | None] = {**{name: value.encode() for name, value in fields.items()}, file: b"RIFF", **changed}
     parts = [
         part(name, content, more='; filename="a.bin"' if name == file else "")
         for name, content in contents.items()
@@ -100,8 +100,9 @@ def test_a_member_that_is_missing_or_of_another_type_is_400_and_named(
     gateway: Gateway, house: House, upstream: Upstream, path: str
 ) -> None:
     needed = [name for name in JSON[path] if name not in ("voice", "images", "max_tokens")]
+    values: tuple[Any, ...] = ("absent", None, 5, True, {"a": 1}, [], "")
     for name in needed:
-        for value in ("absent", None, 5, True, {"a": 1}, [], ""):
+        for value in values:
             got = post(gateway, house, path, written(path, **{name: value}))
             assert_refused(got, path, 400, "invalid_request")
             assert got.json()["error"]["gatehouse" if path.startswith("/v1/messages") else "param"] is not None

@@ -100,7 +100,8 @@ def drained(answer: object) -> None:
             pass
 
 
-def failure(ask: Asking, sdks: Sdks, model: str, streamed: bool) -> openai.APIError | anthropic.APIError:
+def failure(ask: Asking, sdks: Sdks, model: str, streamed: bool) -> Any:
+    """What the SDK raised."""
     with pytest.raises((openai.APIError, anthropic.APIError)) as raised:
         drained(ask(sdks, model, streamed))
     return raised.value

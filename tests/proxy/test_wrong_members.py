@@ -112,7 +112,7 @@ def paths(value: Any, at: Path = ()) -> Iterator[Path]:
 
 def changed(value: Any, at: Path, *new: Any) -> Any:
     """With `new` at the path; without one the member is left out."""
-    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
     first, *rest = at
     if rest:
         copy[first] = changed(copy[first], tuple(rest), *new)
