@@ -10,12 +10,14 @@ import json
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from guardrails.models import Request
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
@@ -23,6 +25,8 @@ from orgs.models import AuditEvent
 from orgs.services.applications import create_application
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member
+from proxy.models import Simulation
+from proxy.simulating.proposal import Proposal, Target
 from tests.actors import World, make_user
 
 PLACES = {"own": "platform", "below": "gateway", "beside": "field", "above": "engineering", "other": "elsewhere"}
@@ -83,11 +87,17 @@ ROWS = [
         {"mia": NO_DOOR, **SEEN_ONLY, "sam": "403 200 404 403 404"},
     ),
     Row("orgs_api:event", "get", "sequence", {"mia": NO_DOOR, **SEEN}),
+    # Somebody else's request is seen by whoever decides it.
+    Row("guardrails_api:request", "get", "request_id", {"mia": NOTHING, **BELOW}),
+    Row("guardrails_api:decline_request", "post", "request_id", {"mia": NO_DOOR, **BELOW}, {"answer": "Not now."}),
+    Row("api:simulation", "get", "simulation_id", {"mia": NO_DOOR, **BELOW}),
+    Row("api:cancel_simulation", "post", "simulation_id", {"mia": NO_DOOR, **BELOW}),
 ]
 
 
 def things_at(world: World, place: str) -> dict[str, int]:
-    """A group, an application, its service key with the event of its making, a member who has nothing else, a policy."""
+    """A group, an application, its service key with the event of its making, a member who has nothing else, a policy
+    with an exception, a request, a simulation."""
     by, group = world.actor("charlie" if place == "other" else "alice"), world.group(PLACES[place])
     application = create_application(group, name=f"App {place}", by=by)
     key, _ = create_api_key(group, name=f"Key {place}", application=application, by=by)
@@ -95,6 +105,20 @@ def things_at(world: World, place: str) -> dict[str, int]:
     bind(policy, subject=group, by=by)
     override = add_override(policy.limits.get(), subject=group, amount=1, until=timezone.now() + timedelta(days=1), by=by)
     event = AuditEvent.objects.get(object_type="apikey", object_id=str(key.pk))
+    now = timezone.now()
+    asked = Request.objects.create(
+        organization=group.organization, kind="model", group=group, model=f"new-{place}", requested_by=by.user
+    )
+    tried = Simulation.objects.create(
+        organization=group.organization,
+        name=f"Trial {place}",
+        proposal=msgspec.to_builtins(Proposal((), (), (Target("group", group.pk),))),
+        group_ids=[group.pk],
+        span="custom",
+        starts_at=now - timedelta(days=1),
+        ends_at=now,
+        created_by=by.user,
+    )
     member = add_member(make_user(f"{place}.{world.acme.pk}@example.test"), group=group, by=by)
     return {
         "group_id": group.pk,
@@ -104,6 +128,8 @@ def things_at(world: World, place: str) -> dict[str, int]:
         "person_id": member.user_id,
         "policy_id": policy.pk,
         "override_id": override.pk,
+        "request_id": asked.pk,
+        "simulation_id": tried.pk,
         # The same place in the chain of this organisation is another event.
         "sequence": event.sequence + (10**6 if place == "other" else 0),
     }
