@@ -10,7 +10,7 @@ from billing.ledger import Attempt
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed
-from proxy.exchange import Exchange, Whole
+from proxy.exchange import Exchange, MediaExchange, Whole, exchange_of
 from proxy.health import board, quotas
 from proxy.protocols.base import Frame, Reader
 from proxy.providers.base import Upstream
@@ -99,7 +99,7 @@ class _Attempt:
 
 
 async def _read_whole(call: Call, deployment: Deployment) -> Whole:
-    exchange = Exchange(call, deployment)
+    exchange = exchange_of(call, deployment)
     upstream = await _open(call, deployment, exchange)
     try:
         body = await upstream.body()
@@ -109,7 +109,7 @@ async def _read_whole(call: Call, deployment: Deployment) -> Whole:
 
 
 async def _open_stream(call: Call, deployment: Deployment) -> Opened:
-    exchange = Exchange(call, deployment)
+    exchange = exchange_of(call, deployment)
     upstream = await _open(call, deployment, exchange)
     try:
         reader = exchange.reader()
@@ -132,7 +132,7 @@ async def _open_stream(call: Call, deployment: Deployment) -> Opened:
         raise
 
 
-async def _open(call: Call, deployment: Deployment, exchange: Exchange) -> Upstream:
+async def _open(call: Call, deployment: Deployment, exchange: Exchange | MediaExchange) -> Upstream:
     return await deployment.provider.open(
         deployment.target,
         path=exchange.path(),

@@ -9,7 +9,7 @@ from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
 from proxy.protocols import cache_marks, registry, unsaid
-from proxy.protocols.base import Reader, Reply
+from proxy.protocols.base import MediaProviderCodec, Reader, Reply
 from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
 
@@ -80,3 +80,39 @@ class Exchange:
             return RetellingReader(tapping, asked.told) if asked.told else tapping
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
         return TranslatingReader(reader, registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id)))
+
+
+class MediaExchange:
+    """The same for what is no chat, where the provider's own protocol makes it: whole answers only."""
+
+    def __init__(self, call: Call, deployment: Deployment, codec: MediaProviderCodec) -> None:
+        self._asked = call.asked
+        self._model = deployment.target.model
+        self._codec = codec
+
+    def path(self) -> str:
+        return self._codec.path(self._model, stream=False)
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    def body(self) -> bytes:
+        """Raises AttemptFailed, for every stream too."""
+        try:
+            return self._codec.write_request(self._asked, model=self._model)
+        except BadRequest as error:
+            raise AttemptFailed("untranslatable", error.message, param=error.param) from error
+
+    def whole(self, body: bytes, *, content_type: str) -> Whole:
+        """Raises AttemptFailed."""
+        made = self._codec.read_made(body, request=self._asked)
+        return Whole(made.body, made.reply, made.content_type)
+
+    def reader(self) -> Reader:
+        raise AttemptFailed("untranslatable", "This model's provider gives whole answers only, no stream.")
+
+
+def exchange_of(call: Call, deployment: Deployment) -> Exchange | MediaExchange:
+    spoken = deployment.provider.protocol_for(call.asked.protocol)
+    media = registry.MEDIA.get(spoken)
+    return Exchange(call, deployment) if media is None else MediaExchange(call, deployment, media)

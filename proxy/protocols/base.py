@@ -200,3 +200,27 @@ class ChatProviderCodec(ProviderCodec, Protocol):
 
     def read_answer(self, body: bytes) -> Answer:
         """The same body, read whole, for a caller of another protocol. Raises like `read_reply`."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A whole answer in the words of a caller's protocol, and what it comes to."""
+
+    body: bytes
+    reply: Reply
+    content_type: str = "application/json"
+
+
+class MediaProviderCodec(Protocol):
+    """How providers that do not speak OpenAI's HTTP make what is no chat. `SERVES`: the protocol of the calls that it takes,
+    whole ones only."""
+
+    NAME: str
+    SERVES: str
+
+    def path(self, model: str, *, stream: bool) -> str: ...
+
+    def write_request(self, request: Request, *, model: str) -> bytes:
+        """Raises BadRequest for what the provider cannot be told."""
+
+    def read_made(self, body: bytes, *, request: Request) -> Made:
+        """Raises BrokenReply, AttemptFailed."""

@@ -3,6 +3,8 @@
 Source: openai-python 3.52 types; https://platform.openai.com/docs/api-reference/embeddings
 """
 
+import base64
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +15,12 @@ from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols.base import BrokenReply, Quirks, Reply
-from proxy.protocols.bodies import BodyReader
+from proxy.protocols.base import BrokenReply, Made, Quirks, Reply
+from proxy.protocols.bodies import BodyReader, decoded
 from proxy.protocols.counts import count
 from proxy.protocols.event_taps import EventTap
 from proxy.protocols.failures import read_failure
+from proxy.protocols.members import given
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = ["HEADERS", "NAME", "parse", "pass_through", "path", "read_reply", "reader", "render_error", "render_stream_error"]
@@ -99,6 +102,41 @@ def read_reply(body: bytes) -> Reply:
     tokens = count(told.total_tokens) if tokens is None else tokens
     usage = None if tokens is None else Usage(input_uncached=tokens)
     return Reply(usage, model=answer.model, has_output=bool(answer.data))
+
+
+# --- for providers that speak otherwise ---------------------------------------------------------
+class Asked(msgspec.Struct, frozen=True):
+    texts: list[str]
+    dimensions: int | None = None
+
+
+def asked_of(request: Request) -> Asked:
+    """Raises BadRequest for what only OpenAI's own protocol says."""
+    members = given(request, read=("model", "input", "dimensions", "encoding_format", "user"), as_always={})
+    texts = [members["input"]] if isinstance(members["input"], str) else members["input"]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadRequest("input: this model's provider takes text, no tokens.", param="input")
+    dimensions = members.get("dimensions")
+    if dimensions is not None and type(dimensions) is not int:
+        raise BadRequest("dimensions: must be a whole number.", param="dimensions")
+    return Asked(texts, dimensions)
+
+
+def made(vectors: list[list[float]], *, request: Request, reply: Reply) -> Made:
+    """Tokens that the provider did not count are told as they are billed: by estimate."""
+    tokens = request.input_tokens_estimate * 3 // 5 if reply.usage is None else reply.usage.input_total
+    packed = decoded(request.fields.get("encoding_format")) == "base64"
+    entries = [
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector}
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    body = _write({"object": "list", "data": entries, "model": request.model, "usage": usage})
+    return Made(body, msgspec.structs.replace(reply, has_output=bool(vectors)))
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def reader(*, n: int, wants_usage: bool, deltas: bool = False) -> EventTap:

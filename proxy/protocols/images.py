@@ -138,5 +138,17 @@ def usage_of(given: Any) -> Usage | None:
     )
 
 
+def usage_members(usage: Usage) -> dict[str, Any]:
+    """As this protocol tells it; the inverse of `usage_of`."""
+    details = {"text_tokens": usage.input_uncached + usage.cache_read, "image_tokens": usage.image_input}
+    return {
+        "input_tokens": usage.input_total,
+        "input_tokens_details": details,
+        "output_tokens": usage.output_total,
+        "output_tokens_details": {"text_tokens": usage.output, "image_tokens": usage.image_output},
+        "total_tokens": usage.total,
+    }
+
+
 def reader(*, n: int, wants_usage: bool, deltas: bool = False) -> EventTap:
     return EventTap(usage_of)

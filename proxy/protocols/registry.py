@@ -1,20 +1,34 @@
 """The codecs by name. To add one: a module with the functions of `protocols.base`, and a line here for each side it has."""
 
+from collections.abc import Iterable
+
 from proxy.protocols import (
     chat_completions,
     converse,
     embeddings,
     gemini,
+    gemini_embeddings,
+    gemini_images,
+    gemini_speech,
     image_edits,
     images,
     messages,
+    mistral_speech,
     responses,
     speech,
+    titan_embeddings,
     transcriptions,
     translations,
     videos,
 )
-from proxy.protocols.base import CallerCodec, ChatCallerCodec, ChatProviderCodec, PassThroughCodec, ProviderCodec
+from proxy.protocols.base import (
+    CallerCodec,
+    ChatCallerCodec,
+    ChatProviderCodec,
+    MediaProviderCodec,
+    PassThroughCodec,
+    ProviderCodec,
+)
 
 CALLERS: dict[str, CallerCodec] = {
     chat_completions.NAME: chat_completions,
@@ -64,3 +78,16 @@ KINDS: dict[str, tuple[str, ...]] = {
     "video": (videos.NAME,),
 }
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}
+# Of providers only, for what is no chat.
+MEDIA: dict[str, MediaProviderCodec] = {
+    gemini_embeddings.NAME: gemini_embeddings,
+    gemini_images.NAME: gemini_images,
+    gemini_speech.NAME: gemini_speech,
+    mistral_speech.NAME: mistral_speech,
+    titan_embeddings.NAME: titan_embeddings,
+}
+
+
+def media_for(protocol: str, *, spoken: Iterable[str]) -> str | None:
+    """Which of the protocols that a provider speaks takes a caller's calls that are no chat."""
+    return next((name for name in spoken if name in MEDIA and protocol == MEDIA[name].SERVES), None)

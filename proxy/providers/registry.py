@@ -9,7 +9,16 @@ import msgspec
 from django.conf import settings
 
 from proxy.errors import AttemptFailed
-from proxy.protocols import converse, gemini, registry
+from proxy.protocols import (
+    converse,
+    gemini,
+    gemini_embeddings,
+    gemini_images,
+    gemini_speech,
+    mistral_speech,
+    registry,
+    titan_embeddings,
+)
 from proxy.protocols.base import Quirks
 from proxy.providers import aws, google_tokens, http
 from proxy.providers.base import PART_OF_ADDRESS, Target, Upstream
@@ -28,6 +37,9 @@ class BadOptions(ValueError):
 CHAT_ONLY = ("chat_completions",)
 EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
+GEMINI = (gemini.NAME, gemini_embeddings.NAME, gemini_images.NAME, gemini_speech.NAME)
+VERTEX = (gemini.NAME, gemini_images.NAME, gemini_speech.NAME)
+BEDROCK = (converse.NAME, titan_embeddings.NAME)
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
 OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses", "videos")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -87,18 +99,27 @@ class Provider(msgspec.Struct, frozen=True):
         chosen = options.get("protocols")
         if chosen is None:
             return told
-        if not isinstance(chosen, list) or not chosen or not all(name in registry.PROVIDERS for name in chosen):
-            known = ", ".join(sorted(registry.PROVIDERS))
+        spoken = registry.PROVIDERS.keys() | registry.MEDIA.keys()
+        if not isinstance(chosen, list) or not chosen or not all(name in spoken for name in chosen):
+            known = ", ".join(sorted(spoken))
             raise BadOptions(f"options.protocols must list protocols that providers speak: {known}.")
         return msgspec.structs.replace(told, protocols=tuple(chosen))
 
     def protocol_for(self, protocol: str) -> str:
         """What this provider is spoken to in, for a caller who speaks `protocol`."""
-        return protocol if protocol in self.protocols else self.protocols[0]
+        if protocol in self.protocols:
+            return protocol
+        if protocol in registry.CHAT_CALLERS:
+            return self.protocols[0]
+        return registry.media_for(protocol, spoken=self.protocols) or self.protocols[0]
 
     def serves(self, protocol: str) -> bool:
         """Whether calls of a protocol can go here: spoken here, or translated."""
-        return protocol in self.protocols or (protocol in registry.CHAT_CALLERS and self.protocols[0] in registry.CHAT_PROVIDERS)
+        if protocol in self.protocols:
+            return True
+        if protocol in registry.CHAT_CALLERS:
+            return self.protocols[0] in registry.CHAT_PROVIDERS
+        return registry.media_for(protocol, spoken=self.protocols) is not None
 
     def makes(self, kind: str) -> bool:
         """Whether models of a kind can be called here at all; an empty kind is an unknown one."""
@@ -268,11 +289,17 @@ _PROVIDERS = (
         quirks=Quirks(needs_max_tokens=True),
         caches_by_marks=True,
     ),
-    Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=(gemini.NAME,)),
-    Vertex("vertex", "Google Vertex AI", protocols=(gemini.NAME,), required_options=("region",), options_of_key=("project",)),
-    Bedrock("bedrock", "Amazon Bedrock", protocols=(converse.NAME,), required_options=("region",), caches_by_marks=True),
+    Gemini("gemini", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta", protocols=GEMINI),
+    Vertex("vertex", "Google Vertex AI", protocols=VERTEX, required_options=("region",), options_of_key=("project",)),
+    Bedrock("bedrock", "Amazon Bedrock", protocols=BEDROCK, required_options=("region",), caches_by_marks=True),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1", quirks=THOUGHT_RETURNED),
-    Provider("mistral", "Mistral", "https://api.mistral.ai/v1", quirks=MISTRAL, protocols=(*EMBEDDINGS, "transcriptions")),
+    Provider(
+        "mistral",
+        "Mistral",
+        "https://api.mistral.ai/v1",
+        quirks=MISTRAL,
+        protocols=(*EMBEDDINGS, "transcriptions", mistral_speech.NAME),
+    ),
     Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
     Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
     Provider(

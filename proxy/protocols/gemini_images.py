@@ -1,0 +1,75 @@
+"""Pictures of Google's models (the Gemini API and Vertex AI): `generateContent` that answers with one picture.
+
+Source: https://ai.google.dev/gemini-api/docs/image-generation
+"""
+
+import time
+from math import gcd
+from typing import Any
+
+import msgspec
+
+from proxy.canonical.conversation import Image
+from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
+from proxy.errors import BadRequest
+from proxy.protocols import gemini_replies, images
+from proxy.protocols.base import Made
+from proxy.protocols.delta_reader import reply_of
+from proxy.protocols.gemini import path
+from proxy.protocols.gemini_media import parts_of
+from proxy.protocols.members import given, refuse_stream
+
+__all__ = ["NAME", "SERVES", "path", "read_made", "write_request"]
+
+NAME = "gemini_images"
+SERVES = images.NAME
+RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+# The sizes of DALL·E 3 are not quite of the shape that they stand for.
+_NEARLY = {"1792x1024": "16:9", "1024x1792": "9:16"}
+_AS_ALWAYS: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "quality": ("auto", "standard"),
+    "background": ("auto", "opaque"),
+    "moderation": ("auto",),
+    "output_format": ("png",),
+    "response_format": ("b64_json",),
+    "stream": (False,),
+}
+
+
+def write_request(request: Request, *, model: str) -> bytes:
+    """Raises BadRequest for several pictures at once, shapes and qualities that Google does not make, and streams."""
+    refuse_stream(request, param="stream")
+    asked = given(request, read=("model", "prompt", "size", "user"), as_always=_AS_ALWAYS)
+    config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
+    if ratio := _ratio(asked.get("size", "auto")):
+        config["imageConfig"] = {"aspectRatio": ratio}
+    return msgspec.json.encode({"contents": [{"role": "user", "parts": [{"text": asked["prompt"]}]}], "generationConfig": config})
+
+
+def _ratio(size: object) -> str | None:
+    if size == "auto":
+        return None
+    width, _, height = str(size).partition("x")
+    if all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 and int(side) for side in (width, height)):
+        common = gcd(int(width), int(height))
+        ratio = _NEARLY.get(str(size), f"{int(width) // common}:{int(height) // common}")
+        if ratio in RATIOS:
+            return ratio
+    raise BadRequest(f"size: this model's provider makes pictures of the shapes {', '.join(RATIOS)}.", param="size")
+
+
+def read_made(body: bytes, *, request: Request) -> Made:
+    answer = gemini_replies.read_answer(body)
+    pictures = parts_of(answer, Image, what="picture")
+    usage = answer.usage or Usage(image_output=len(pictures) * images.IMAGE_TOKENS, estimated=True)
+    told: dict[str, Any] = {
+        "created": int(time.time()),
+        "data": [{"b64_json": picture.data} for picture in pictures],
+        "output_format": (pictures[0].media_type or "image/png").partition("/")[2],
+    }
+    if answer.usage is not None:
+        told["usage"] = images.usage_members(usage)
+    reply = msgspec.structs.replace(reply_of(answer), usage=msgspec.structs.replace(usage, units={"image": len(pictures)}))
+    return Made(msgspec.json.encode(told), reply)
