@@ -3,6 +3,8 @@
 `finish_reason` is one of FINISH_REASONS everywhere in the gateway, the ledger included.
 """
 
+from typing import Literal
+
 import msgspec
 from msgspec import Raw
 
@@ -17,6 +19,32 @@ FINISH_REASONS = (STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER)
 Written = Text | Thinking | Refusal | ToolUse | Image | Audio
 
 
+Unit = Literal["char", "page", "block"]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A stretch of a document of the request: its number there, and from where to where in it."""
+
+    document: int
+    unit: Unit
+    start: int
+    end: int
+
+
+class Citation(msgspec.Struct, frozen=True):
+    """What a stretch of an answer rests on: a page by its `url`, or a `place` in a document of the request.
+
+    `start` and `end` in characters over all texts of the choice, one after another. `quote`: the words that are cited.
+    """
+
+    start: int
+    end: int
+    url: str | None = None
+    title: str | None = None
+    quote: str = ""
+    place: Place | None = None
+
+
 class Choice(msgspec.Struct, frozen=True):
     """`parts` in the order the model wrote them. `logprobs` as Chat Completions writes them."""
 
@@ -24,6 +52,7 @@ class Choice(msgspec.Struct, frozen=True):
     finish_reason: str = ""
     stop_sequence: str | None = None
     logprobs: Raw | None = None
+    citations: tuple[Citation, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -44,8 +73,11 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class TextDelta(msgspec.Struct, frozen=True):
+    """`logprobs` of this text, as Chat Completions writes them, where the provider tells them with it."""
+
     text: str
     choice: int = 0
+    logprobs: Raw | None = None
 
 
 class RefusalDelta(msgspec.Struct, frozen=True):
@@ -85,7 +117,7 @@ class ToolDelta(msgspec.Struct, frozen=True):
 
 
 class LogprobsDelta(msgspec.Struct, frozen=True):
-    """As Chat Completions writes them: `{"content": […]}`."""
+    """As Chat Completions writes them: `{"content": […]}`. Of text that was told before."""
 
     logprobs: Raw
     choice: int = 0
@@ -95,6 +127,13 @@ class MediaDelta(msgspec.Struct, frozen=True):
     """A picture, whole; or a sound, of which several may follow each other."""
 
     part: Image | Audio
+    choice: int = 0
+
+
+class CitationDelta(msgspec.Struct, frozen=True):
+    """Of text that was told before."""
+
+    citation: Citation
     choice: int = 0
 
 
@@ -114,5 +153,6 @@ Delta = (
     | ToolDelta
     | LogprobsDelta
     | MediaDelta
+    | CitationDelta
     | Finished
 )

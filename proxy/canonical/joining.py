@@ -2,8 +2,13 @@
 
 from collections.abc import Iterable
 
+import msgspec
+from msgspec import Raw
+
 from proxy.canonical.answer import (
     Choice,
+    Citation,
+    CitationDelta,
     Delta,
     Finished,
     LogprobsDelta,
@@ -19,6 +24,10 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 
 
+class _Logprobs(msgspec.Struct):
+    content: list[Raw] | None = None
+
+
 class _Open:
     """A choice that is being written. Pieces of one kind that follow each other are one part."""
 
@@ -27,10 +36,20 @@ class _Open:
         # Pieces of arguments, by index; parts hold the calls without them.
         self.arguments: dict[int, list[str]] = {}
         self.finished = Finished("")
-        self.logprobs: LogprobsDelta | None = None
+        self.logprobs: list[Raw] = []
+        self.citations: list[Citation] = []
 
     def add(self, delta: Delta) -> None:
-        last = self.parts[-1] if self.parts else None
+        match delta:
+            case TextDelta(logprobs=Raw()) | LogprobsDelta():
+                self.logprobs += [delta.logprobs] if delta.logprobs is not None else ()
+            case CitationDelta():
+                self.citations.append(delta.citation)
+            case Finished():
+                self.finished = delta
+        self._write(delta, self.parts[-1] if self.parts else None)
+
+    def _write(self, delta: Delta, last: Written | None) -> None:
         match delta:
             case TextDelta(text) | RefusalDelta(text):
                 self._append(text, Text if isinstance(delta, TextDelta) else Refusal, last)
@@ -47,10 +66,6 @@ class _Open:
                 self.arguments[delta.index].append(delta.arguments)
             case MediaDelta(part):
                 self.parts.append(part)
-            case LogprobsDelta():
-                self.logprobs = delta
-            case Finished():
-                self.finished = delta
 
     def _append(self, text: str, kind: type[Text] | type[Refusal], last: Written | None) -> None:
         if isinstance(last, kind):
@@ -72,12 +87,12 @@ class _Open:
             ToolUse(part.id, part.name, next(arguments), part.signature) if isinstance(part, ToolUse) else part
             for part in self.parts
         )
-        logprobs = self.logprobs.logprobs if self.logprobs else None
-        return Choice(parts, self.finished.finish_reason, self.finished.stop_sequence, logprobs)
+        ended, logprobs = self.finished, _joined(self.logprobs)
+        return Choice(parts, ended.finish_reason, ended.stop_sequence, logprobs, tuple(self.citations))
 
 
 def choices_of(deltas: Iterable[Delta]) -> tuple[Choice, ...]:
-    """By index. Of log probabilities that came in pieces only the last piece is kept."""
+    """By index."""
     found: dict[int, _Open] = {}
     for delta in deltas:
         if hasattr(delta, "choice"):
@@ -87,3 +102,11 @@ def choices_of(deltas: Iterable[Delta]) -> tuple[Choice, ...]:
 
 def _is_closed(part: Thinking) -> bool:
     return part.signature is not None or part.redacted is not None
+
+
+def _joined(logprobs: list[Raw]) -> Raw | None:
+    """Those of all pieces, one after another."""
+    if len(logprobs) < 2:
+        return logprobs[0] if logprobs else None
+    pieces = [msgspec.json.decode(piece, type=_Logprobs) for piece in logprobs]
+    return Raw(msgspec.json.encode({"content": [token for piece in pieces for token in piece.content or ()]}))

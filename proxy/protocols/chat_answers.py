@@ -18,6 +18,8 @@ from proxy.canonical.answer import (
     TOOL_CALLS,
     Answer,
     Choice,
+    Citation,
+    CitationDelta,
     Delta,
     Finished,
     LogprobsDelta,
@@ -34,7 +36,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import made_media, surrogates
+from proxy.protocols import citations, made_media, surrogates
 from proxy.protocols.base import BrokenReply
 from proxy.protocols.bodies import NULL
 from proxy.protocols.chat_replies import usage_members, usage_of_object
@@ -70,6 +72,7 @@ class _Content(msgspec.Struct):
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
+    annotations: Any = None
 
     @property
     def text(self) -> str:
@@ -97,6 +100,8 @@ class _Body(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     usage: Raw = NULL
+    citations: Any = None
+    search_results: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -122,14 +127,14 @@ def read_answer(body: bytes) -> Answer:
     """Raises BrokenReply."""
     read = _read(body)
     return Answer(
-        choices=tuple(_choice(choice) for choice in sorted(read.choices, key=lambda choice: choice.index)),
+        choices=tuple(_choice(choice, read) for choice in sorted(read.choices, key=lambda choice: choice.index)),
         usage=usage_of_object(read.usage),
         id=read.id,
         model=read.model,
     )
 
 
-def _choice(choice: _Choice) -> Choice:
+def _choice(choice: _Choice, body: _Body) -> Choice:
     message = choice.message or _Content()
     thought = message.reasoning_content or message.reasoning
     parts: list[Written] = [
@@ -142,7 +147,13 @@ def _choice(choice: _Choice) -> Choice:
             if call.function
         ),
     ]
-    return Choice(tuple(parts), _finish(choice.finish_reason, calls=bool(message.calls)), logprobs=_present(choice.logprobs))
+    finish = _finish(choice.finish_reason, calls=bool(message.calls))
+    cited = citations.of_annotations(message.annotations) or _sources(body, len(message.text))
+    return Choice(tuple(parts), finish, logprobs=_present(choice.logprobs), citations=tuple(cited))
+
+
+def _sources(body: _Body, length: int) -> list[Citation]:
+    return citations.of_sources(body.search_results, body.citations, length=length)
 
 
 def _finish(reason: str | None, *, calls: bool) -> str:
@@ -170,6 +181,9 @@ class DeltaReader:
         # By choice and the provider's index, or what stands for it.
         self._calls: dict[tuple[int, int | str], _Known] = {}
         self._counts: Counter[int] = Counter()
+        # By choice: characters of its text so far, and whether anything of it was cited.
+        self._lengths: Counter[int] = Counter()
+        self._cited: set[int] = set()
 
     def read(self, payload: bytes) -> tuple[Delta, ...]:
         """Raises BrokenReply."""
@@ -179,23 +193,32 @@ class DeltaReader:
             self._started = True
             deltas.append(Started(body.id, body.model))
         for choice in body.choices:
-            deltas += self._of_choice(choice)
+            deltas += self._of_choice(choice, body)
         return tuple(deltas)
 
-    def _of_choice(self, choice: _Choice) -> Iterator[Delta]:
+    def _of_choice(self, choice: _Choice, body: _Body) -> Iterator[Delta]:
         content, index = choice.delta or _Content(), choice.index
         if thought := content.reasoning_content or content.reasoning:
             yield ThinkingDelta(thought, index)
-        if content.text:
-            yield TextDelta(content.text, index)
+        logprobs = _present(choice.logprobs)
+        if text := content.text:
+            self._lengths[index] += len(text)
+            yield TextDelta(text, index, logprobs)
+        elif logprobs:
+            yield LogprobsDelta(logprobs, index)
         if content.refusal:
             yield RefusalDelta(content.refusal, index)
-        if logprobs := _present(choice.logprobs):
-            yield LogprobsDelta(logprobs, index)
+        if content.annotations or (choice.finish_reason and index not in self._cited):
+            yield from self._citations(content, body, index)
         for at, call in enumerate(content.calls):
             yield from self._of_call(call, at, choice=index)
         if choice.finish_reason:
             yield Finished(_finish(choice.finish_reason, calls=self._counts[index] > 0), choice=index)
+
+    def _citations(self, content: _Content, body: _Body, choice: int) -> Iterator[Delta]:
+        found = citations.of_annotations(content.annotations) or _sources(body, self._lengths[choice])
+        self._cited |= {choice} if found else set()
+        yield from (CitationDelta(citation, choice) for citation in found)
 
     def _of_call(self, call: _ToolCall, at: int, *, choice: int) -> Iterator[Delta]:
         function = call.function or _Function()
@@ -236,6 +259,8 @@ def _written(choice: Choice, index: int, request: Request, call_id: str) -> dict
         "content": "".join(texts) if texts else None,
         "refusal": "".join(refusals) if refusals else None,
     }
+    if cited := citations.chat_annotations(choice.citations):
+        message["annotations"] = cited
     message |= _thought([part for part in choice.parts if isinstance(part, Thinking)])
     message |= _made(choice, request, call_id)
     calls = [tool_call(part) for part in choice.parts if isinstance(part, ToolUse)]
@@ -318,13 +343,16 @@ class StreamRenderer:
             yield self._chunk(delta.choice, {"role": "assistant", "content": ""})
         if isinstance(delta, LogprobsDelta):
             yield self._chunk(delta.choice, {}, logprobs=delta.logprobs)
+        elif isinstance(delta, CitationDelta):
+            cited = citations.chat_annotations([delta.citation])
+            yield self._chunk(delta.choice, {"annotations": cited}) if cited else b""
+        elif isinstance(delta, TextDelta):
+            yield self._chunk(delta.choice, {"content": delta.text}, logprobs=delta.logprobs)
         else:
             yield self._chunk(delta.choice, self._members(delta))
 
     def _members(self, delta: Delta) -> dict[str, Any]:
         match delta:
-            case TextDelta():
-                return {"content": delta.text}
             case RefusalDelta():
                 return {"refusal": delta.text}
             case ThinkingDelta():

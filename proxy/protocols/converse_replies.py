@@ -19,11 +19,11 @@ from proxy.canonical.answer import (
     TOOL_CALLS,
     Answer,
     Choice,
+    Citation,
     Delta,
     Finished,
     SignatureDelta,
     Started,
-    TextDelta,
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
@@ -31,7 +31,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, Kind
-from proxy.protocols import surrogates, tool_arguments
+from proxy.protocols import citations, surrogates, tool_arguments
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.delta_reader import DeltaReader, reply_of
@@ -82,8 +82,24 @@ class _ToolUse(msgspec.Struct, rename="camel"):
     input: Raw = Raw()
 
 
+class _Said(msgspec.Struct):
+    text: str = ""
+
+
+class _Cited(msgspec.Struct):
+    """A text that rests on documents of the request, or on pages."""
+
+    content: list[_Said] = []
+    citations: Any = None
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.content)
+
+
 class _Block(msgspec.Struct, rename="camel"):
     text: str | None = None
+    citations_content: _Cited | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
 
@@ -128,6 +144,7 @@ class _BlockDelta(msgspec.Struct, rename="camel"):
     text: str | None = None
     tool_use: _ToolInput | None = None
     reasoning_content: _Reasoning | None = None
+    citation: Any = None
 
 
 class _BlockStart(msgspec.Struct, rename="camel"):
@@ -162,7 +179,9 @@ def read_answer(body: bytes) -> Answer:
     if read.output is None or read.output.message is None:
         raise BrokenReply("broken", "The provider's answer has no `output`.")
     parts = tuple(part for block in read.output.message.content for part in _parts(block))
-    choice = Choice(parts, _finish(read.stop_reason), _stop_sequence(read.additional_model_response_fields))
+    stop_sequence = _stop_sequence(read.additional_model_response_fields)
+    cited = tuple(_cited(read.output.message.content))
+    choice = Choice(parts, _finish(read.stop_reason), stop_sequence, citations=cited)
     return Answer((choice,), usage=usage_of(read.usage))
 
 
@@ -174,6 +193,8 @@ def read_reply(body: bytes) -> Reply:
 def _parts(block: _Block) -> Iterator[Text | Thinking | Refusal | ToolUse]:
     if block.text:
         yield Text(block.text)
+    if block.citations_content is not None and block.citations_content.text:
+        yield Text(block.citations_content.text)
     if (thought := block.reasoning_content) is not None:
         if thought.redacted_content is not None:
             yield Thinking(redacted=thought.redacted_content)
@@ -181,6 +202,16 @@ def _parts(block: _Block) -> Iterator[Text | Thinking | Refusal | ToolUse]:
             yield Thinking(thought.reasoning_text.text, thought.reasoning_text.signature)
     if (call := block.tool_use) is not None:
         yield ToolUse(call.tool_use_id, call.name, tool_arguments.as_text(call.input))
+
+
+def _cited(blocks: list[_Block]) -> Iterator[Citation]:
+    at = 0
+    for block in blocks:
+        at += len(block.text or "")
+        if block.citations_content is not None:
+            end = at + len(block.citations_content.text)
+            yield from citations.of_converse(block.citations_content.citations, start=at, end=end)
+            at = end
 
 
 def _finish(reason: str) -> str:
@@ -220,6 +251,7 @@ class StreamReader(DeltaReader):
         # The tool calls so far: by the index of their block, our index and whether there were arguments.
         self._calls: dict[int, int] = {}
         self._without_arguments: set[int] = set()
+        self._cited = citations.OfBlocks(citations.of_converse)
 
     def feed(self, chunk: bytes) -> list[Frame]:
         from botocore.eventstream import EventStreamBuffer, ParserError
@@ -265,12 +297,16 @@ class StreamReader(DeltaReader):
             case "contentBlockStop" if (index := self._calls.get(event.content_block_index, -1)) in self._without_arguments:
                 self._without_arguments.discard(index)
                 yield ToolDelta(index, "{}")
+            case "contentBlockStop":
+                yield from self._cited.ended()
             case "messageStop":
                 yield Finished(_finish(event.stop_reason) or STOP, _stop_sequence(event.additional_model_response_fields))
 
     def _block_delta(self, delta: _BlockDelta, block: int) -> Iterator[Delta]:
         if delta.text:
-            yield TextDelta(delta.text)
+            yield self._cited.said(delta.text)
+        if delta.citation is not None:
+            self._cited.add(delta.citation)
         if delta.tool_use is not None and delta.tool_use.input and block in self._calls:
             self._without_arguments.discard(self._calls[block])
             yield ToolDelta(self._calls[block], delta.tool_use.input)

@@ -5,6 +5,7 @@ too. The stream has no last word: it is over when the connection is. Usage comes
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,8 @@ from proxy.canonical.answer import (
     STOP,
     TOOL_CALLS,
     Answer,
+    Citation,
+    CitationDelta,
     Delta,
     Finished,
     LogprobsDelta,
@@ -30,7 +33,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import made_media, surrogates, tool_arguments
+from proxy.protocols import citations, made_media, surrogates, tool_arguments
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.delta_reader import DeltaReader, reply_of
@@ -86,6 +89,8 @@ class _Candidate(msgspec.Struct, rename="camel"):
     finish_reason: str | None = None
     index: int = 0
     logprobs_result: _Logprobs | None = None
+    grounding_metadata: Any = None
+    citation_metadata: Any = None
 
 
 class _Modality(msgspec.Struct, rename="camel"):
@@ -161,6 +166,9 @@ class _Deltas:
 
     def __init__(self) -> None:
         self._calls: Counter[int] = Counter()
+        # By choice: its text so far, in pieces, and what of it has been cited.
+        self._texts: dict[int, list[str]] = {}
+        self._cited: set[tuple[int, Citation]] = set()
 
     def of(self, event: _Event) -> list[Delta]:
         found: list[Delta] = []
@@ -171,20 +179,34 @@ class _Deltas:
         return found
 
     def _add(self, candidate: _Candidate, to: list[Delta]) -> None:
-        at = candidate.index
+        at, logprobs = candidate.index, _logprobs(candidate.logprobs_result)
         for part in (candidate.content.parts if candidate.content else None) or ():
-            if part.text:
-                to.append(ThinkingDelta(part.text, at) if part.thought else TextDelta(part.text, at))
+            if part.text and part.thought:
+                to.append(ThinkingDelta(part.text, at))
+            elif part.text:
+                self._texts.setdefault(at, []).append(part.text)
+                to.append(TextDelta(part.text, at, logprobs))
+                logprobs = None
             if part.function_call is not None:
                 to += self._called(part.function_call, part.thought_signature, at)
             # Pictures that it only thought of on the way are no answer.
             if part.inline_data is not None and not part.thought:
                 to += _made(part.inline_data, at)
-        if candidate.logprobs_result and candidate.logprobs_result.chosen_candidates:
-            to.append(LogprobsDelta(_logprobs(candidate.logprobs_result), at))
+        if logprobs is not None:
+            to.append(LogprobsDelta(logprobs, at))
+        if candidate.grounding_metadata or candidate.citation_metadata:
+            to += self._citations(candidate)
         if candidate.finish_reason:
             otherwise = TOOL_CALLS if self._calls[at] else STOP
             to.append(Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at))
+
+    def _citations(self, candidate: _Candidate) -> Iterator[Delta]:
+        """Several events may say the same."""
+        at, text = candidate.index, "".join(self._texts.get(candidate.index, ()))
+        for citation in citations.of_grounding(candidate.grounding_metadata, candidate.citation_metadata, text):
+            if (at, citation) not in self._cited:
+                self._cited.add((at, citation))
+                yield CitationDelta(citation, at)
 
     def _called(self, call: _FunctionCall, signature: str | None, choice: int) -> tuple[Delta, Delta]:
         index = self._calls[choice]
@@ -198,8 +220,10 @@ def _made(blob: _Blob, choice: int) -> list[Delta]:
     return [] if part is None else [MediaDelta(part, choice)]
 
 
-def _logprobs(given: _Logprobs) -> Raw:
-    """As Chat Completions writes them."""
+def _logprobs(given: _Logprobs | None) -> Raw | None:
+    """As Chat Completions writes them; None where there are none."""
+    if given is None or not given.chosen_candidates:
+        return None
     others = [alternatives.candidates for alternatives in given.top_candidates]
     content = [
         _token(chosen) | {"top_logprobs": [_token(other) for other in (others[at] if at < len(others) else ())]}

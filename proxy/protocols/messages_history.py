@@ -1,8 +1,9 @@
-"""Thinking that Anthropic never signed, in a conversation that began at another provider.
+"""Thinking and citations that Anthropic never signed, in a conversation that began at another provider.
 
 Messages has a place for thinking, so a caller gets the thought of other providers there, with an empty signature or
 theirs, and sends it back with the next turn. Anthropic refuses such blocks (it takes none that it has not signed), so
-they are left out on the way there. Everything else stays byte for byte.
+they are left out on the way there. So are citations of pages, which other providers' answers have without a seal.
+Everything else stays byte for byte.
 """
 
 import re
@@ -12,7 +13,8 @@ from msgspec import Raw
 
 from proxy.canonical.conversation import SIGNED_BY_OPENAI, Thinking
 
-_UNSIGNED = re.compile(rb'"signature":\s*"(?:"|' + re.escape(SIGNED_BY_OPENAI.encode()) + rb")")
+_UNSEALED = re.compile(rb'"encrypted_index":\s*""')
+_UNSIGNED = re.compile(rb'"signature":\s*"(?:"|' + re.escape(SIGNED_BY_OPENAI.encode()) + rb")|" + _UNSEALED.pattern)
 _THINKING = ("thinking", "redacted_thinking")
 
 
@@ -51,10 +53,18 @@ def _signed(message: Raw) -> Raw | None:
     if not bytes(members["content"]).lstrip().startswith(b"["):
         return message
     blocks = _list(members["content"])
-    kept = [block for block in blocks if not _is_unsigned(_typed(block))]
-    if len(kept) == len(blocks):
+    kept = [_uncited(block) for block in blocks if not _is_unsigned(_typed(block))]
+    if kept == blocks:
         return message
     return Raw(_write(members | {"content": kept})) if kept else None
+
+
+def _uncited(block: Raw) -> Raw:
+    """A text without citations that nobody sealed."""
+    if not _UNSEALED.search(bytes(block)):
+        return block
+    members = _members(block)
+    return Raw(_write({name: raw for name, raw in members.items() if name != "citations"}))
 
 
 def _is_unsigned(block: _Typed) -> bool:

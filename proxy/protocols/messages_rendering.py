@@ -17,6 +17,8 @@ from proxy.canonical.answer import (
     TOOL_CALLS,
     Answer,
     Choice,
+    Citation,
+    CitationDelta,
     Delta,
     Finished,
     MediaDelta,
@@ -32,7 +34,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import made_media, tool_json
+from proxy.protocols import citations, made_media, tool_json
 
 _write = msgspec.json.Encoder().encode
 _THINKING = {"type": "thinking", "thinking": "", "signature": ""}
@@ -73,6 +75,8 @@ def message_id(given: str | None, call_id: str) -> str:
 def render_answer(answer: Answer, *, request: Request, call_id: str) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     content = [written for number, part in enumerate(choice.parts) for written in _block(part, call_id, number)]
+    if choice.citations:
+        _cite(content, choice.citations)
     used_tools = any(isinstance(part, ToolUse) for part in choice.parts)
     message = {
         "id": message_id(answer.id, call_id),
@@ -99,6 +103,18 @@ def _block(part: Written, call_id: str, number: int) -> Iterable[dict[str, Any]]
         case ToolUse():
             name, given = part.name, tool_json.as_object(part.arguments)
             return [{"type": "tool_use", "id": part.id or tool_id(call_id, number), "name": name, "input": given}]
+
+
+def _cite(content: list[dict[str, Any]], cited: Iterable[Citation]) -> None:
+    """Each at the text block in which it ends."""
+    left, at = sorted(cited, key=lambda one: one.end), 0
+    texts = [block for block in content if block["type"] == "text"]
+    for block in texts:
+        at += len(block["text"])
+        here = [one for one in left if one.end <= at or block is texts[-1]]
+        left = left[len(here) :]
+        if here:
+            block["citations"] = [citations.message_citation(one) for one in here]
 
 
 def tool_id(call_id: str, number: int) -> str:
@@ -174,10 +190,10 @@ class Renderer:
                 return self._add(("thinking", 0), _THINKING, {"type": "thinking_delta", "thinking": text})
             case SignatureDelta():
                 return self._signature(delta)
-            case ToolStarted():
-                return self._tool(delta)
-            case ToolDelta():
-                return self._argue(delta)
+            case CitationDelta():
+                return self._cite(delta)
+            case ToolStarted() | ToolDelta():
+                return self._tool(delta) if isinstance(delta, ToolStarted) else self._argue(delta)
             case Finished():
                 self._stop = delta
         return b""
@@ -242,6 +258,15 @@ class Renderer:
         if last is not None:
             last.key = ("signed", 0)
         return written
+
+    def _cite(self, delta: CitationDelta) -> bytes:
+        """Ends the text before it: what is cited is a block of its own. Of text behind which another block began nothing can
+        be told any more."""
+        last = self._later[-1] if self._later else self._open
+        if last is None or last.key[0] not in ("text", "cited"):
+            return b""
+        last.key = ("cited", 0)
+        return self._say(last, {"type": "citations_delta", "citation": citations.message_citation(delta.citation)})
 
     def _tool(self, delta: ToolStarted) -> bytes:
         id = delta.id or tool_id(self._call_id, self._used_tools)

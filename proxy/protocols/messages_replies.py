@@ -5,6 +5,7 @@ overwrites the one before, field by field, and none is ever added. A member of a
 meaning, never the call. Source: anthropic 2.14 types; https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,11 +18,11 @@ from proxy.canonical.answer import (
     TOOL_CALLS,
     Answer,
     Choice,
+    Citation,
     Delta,
     Finished,
     SignatureDelta,
     Started,
-    TextDelta,
     ThinkingDelta,
     ToolDelta,
     ToolStarted,
@@ -29,7 +30,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import surrogates
+from proxy.protocols import citations, surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.bodies import NULL
 from proxy.protocols.counts import count, first_count
@@ -84,6 +85,7 @@ class _Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     input: Raw = NULL
+    citations: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -106,6 +108,7 @@ class _Delta(msgspec.Struct):
     partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    citation: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -176,7 +179,7 @@ def read_answer(body: bytes) -> Answer:
     message = _message(body)
     parts = tuple(part for block in message.content or () if (part := _part(block)) is not None)
     finish = finish_reason(message.stop_reason) if message.stop_reason else ""
-    choice = Choice(parts, finish, message.stop_sequence)
+    choice = Choice(parts, finish, message.stop_sequence, citations=tuple(_cited(message.content or ())))
     return Answer((choice,), usage_of(message.usage), message.id, message.model)
 
 
@@ -203,6 +206,15 @@ def _part(block: _Block) -> Text | Thinking | Refusal | ToolUse | None:
         case "tool_use":
             return ToolUse(block.id, block.name, _arguments(block))
     return None
+
+
+def _cited(blocks: Iterable[_Block]) -> Iterator[Citation]:
+    at = 0
+    for block in blocks:
+        if block.type == "text":
+            end = at + len(block.text or "")
+            yield from citations.of_block(block.citations, start=at, end=end)
+            at = end
 
 
 def _arguments(block: _Block) -> str:
@@ -326,6 +338,7 @@ class _BlockDeltas:
     def __init__(self) -> None:
         self._tools: dict[int, int] = {}
         self._whole: dict[int, str] = {}
+        self._cited = citations.OfBlocks(citations.of_block)
 
     def of(self, event: _Event) -> tuple[Delta, ...]:
         match event.type:
@@ -335,6 +348,8 @@ class _BlockDeltas:
                 return self._of_start(event.index, event.content_block)
             case "content_block_stop" if event.index in self._whole:
                 return (ToolDelta(self._tools[event.index], self._whole.pop(event.index)),)
+            case "content_block_stop":
+                return self._cited.ended()
             case "message_start" if event.message is not None:
                 return (Started(event.message.id, event.message.model),)
             case "message_delta" if event.delta is not None and event.delta.stop_reason:
@@ -351,8 +366,9 @@ class _BlockDeltas:
                 return (ToolStarted(number, block.id, block.name),)
             case "redacted_thinking":
                 return (SignatureDelta(redacted=str(block.data)),)
-            case "text" if block.text:
-                return (TextDelta(block.text),)
+            case "text":
+                self._cited.begin(block.citations)
+                return (self._cited.said(block.text),) if block.text else ()
             case "thinking" if block.thinking:
                 return (ThinkingDelta(block.thinking),)
         return ()
@@ -360,7 +376,9 @@ class _BlockDeltas:
     def _of_delta(self, index: int, delta: _Delta) -> tuple[Delta, ...]:
         match delta.type:
             case "text_delta" if delta.text:
-                return (TextDelta(delta.text),)
+                return (self._cited.said(delta.text),)
+            case "citations_delta":
+                self._cited.add(delta.citation)
             case "input_json_delta" if delta.partial_json and index in self._tools:
                 self._whole.pop(index, None)
                 return (ToolDelta(self._tools[index], delta.partial_json),)

@@ -12,7 +12,7 @@ from proxy.canonical.answer import CONTENT_FILTER, LENGTH, Answer, Choice
 from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import made_media
+from proxy.protocols import citations, made_media
 from proxy.protocols.responses_items import Sealed, seal
 from proxy.protocols.responses_tools import NO_TOOLS, Names, custom_input, names
 
@@ -116,8 +116,7 @@ def items(choice: Choice, *, call_id: str, called: Names = NO_TOOLS) -> list[Mem
                     sealed = Sealed(signature=part.signature, tool_use_id=part.id)
                     found.append(reasoning(call_id, len(found), Thinking(), sealed))
                 found.append(tool_call(call_id, len(found), part, called=called))
-    if choice.logprobs is not None:
-        _add_logprobs(found, choice.logprobs)
+    _annotate([part for item in found for part in item.get("content", ()) if part["type"] == "output_text"], choice)
     if found and choice.finish_reason == LENGTH and "status" in found[-1]:
         found[-1]["status"] = "incomplete"
     return found
@@ -190,10 +189,17 @@ def chat_logprobs(logprobs: Raw) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
-def _add_logprobs(found: list[Members], logprobs: Raw) -> None:
-    texts = [part for item in found for part in item.get("content", ()) if part["type"] == "output_text"]
-    if texts:
-        texts[0]["logprobs"] = chat_logprobs(logprobs)
+def _annotate(texts: list[Members], choice: Choice) -> None:
+    """What belongs to texts: log probabilities to the first, each citation to the one in which it ends."""
+    if texts and choice.logprobs is not None:
+        texts[0]["logprobs"] = chat_logprobs(choice.logprobs)
+    left, base = sorted(choice.citations, key=lambda one: one.end), 0
+    for part in texts if left else ():
+        end = base + len(part["text"])
+        here = [one for one in left if one.end <= end or part is texts[-1]]
+        left = left[len(here) :]
+        part["annotations"] = citations.response_annotations(here, base=base)
+        base = end
 
 
 def short(call_id: str) -> str:

@@ -19,9 +19,10 @@ from proxy.canonical.answer import (
     TOOL_CALLS,
     Answer,
     Choice,
+    Citation,
+    CitationDelta,
     Delta,
     Finished,
-    LogprobsDelta,
     RefusalDelta,
     SignatureDelta,
     Started,
@@ -33,7 +34,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import SIGNED_BY_OPENAI, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import surrogates
+from proxy.protocols import citations, surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count
 from proxy.protocols.failures import read_failure
@@ -51,6 +52,8 @@ class _Event(msgspec.Struct):
     sequence_number: Any = None
     output_index: Any = None
     summary_index: Any = None
+    content_index: Any = None
+    annotation: Any = None
     delta: Any = None
     logprobs: Any = None
     item: Any = None
@@ -82,7 +85,7 @@ def read_answer(body: bytes) -> Answer:
     response = _response(body)
     parts = tuple(part for item in _items(response) for part in _parts(item))
     return Answer(
-        choices=(Choice(parts, _finish_reason(response), logprobs=_logprobs(response)),),
+        choices=(Choice(parts, _finish_reason(response), logprobs=_logprobs(response), citations=_cited(response)),),
         usage=usage_of(response.get("usage")),
         id=_string(response.get("id")),
         model=_string(response.get("model")),
@@ -248,6 +251,7 @@ class _Told:
         self._calls: dict[int, int] = {}
         self._told: set[int] = set()
         self._ended: set[int] = set()
+        self._citations = _Citations()
 
     def deltas(self, read: _Event) -> list[Delta]:
         found: list[Delta] = []
@@ -270,6 +274,8 @@ class _Told:
                 return self._item(index, _members(read.item), complete=False)
             case "response.output_item.done":
                 return self._item(index, _members(read.item), complete=True)
+            case "response.output_text.annotation.added":
+                return self._citations.of_event(read, index)
             case "response.reasoning_summary_part.added" if read.summary_index:
                 return [ThinkingDelta("\n\n")]
             case _ if isinstance(read.delta, str) and read.delta:
@@ -281,8 +287,8 @@ class _Told:
         self._told.add(index)
         match read.type:
             case "response.output_text.delta":
-                said: list[Delta] = [TextDelta(text)]
-                return [*said, LogprobsDelta(_as_chat(read.logprobs))] if read.logprobs else said
+                self._citations.note(index, read.content_index, text)
+                return [TextDelta(text, logprobs=_as_chat(read.logprobs) if read.logprobs else None)]
             case "response.refusal.delta":
                 return [RefusalDelta(text)]
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
@@ -301,6 +307,8 @@ class _Told:
             if complete:
                 found += self._rest(index, part)
         if complete:
+            if index not in self._ended:
+                found += self._citations.of_item(item, index)
             self._told.add(index)
             self._ended.add(index)
         return found
@@ -312,7 +320,10 @@ class _Told:
         new = index not in self._told
         match part:
             case Text():
-                return [TextDelta(part.text)] if new and part.text else []
+                if not new or not part.text:
+                    return []
+                self._citations.note(index, None, part.text)
+                return [TextDelta(part.text)]
             case Refusal():
                 return [RefusalDelta(part.text)] if new else []
             case Thinking():
@@ -320,6 +331,51 @@ class _Told:
                 return [*thought, SignatureDelta(part.signature)] if part.signature else thought
             case ToolUse():
                 return [ToolDelta(self._calls[index], part.arguments)] if new and part.arguments else []
+
+
+class _Citations:
+    """Where each item's text begins in the whole, and which have been cited while they were written."""
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._items: dict[int, int] = {}
+        self._parts: dict[tuple[int, Any], int] = {}
+        self._cited: set[int] = set()
+
+    def note(self, index: int, content_index: Any, text: str) -> None:
+        self._items.setdefault(index, self._length)
+        self._parts.setdefault((index, content_index), self._length)
+        self._length += len(text)
+
+    def of_event(self, read: _Event, index: int) -> list[Delta]:
+        self._cited.add(index)
+        base = self._parts.get((index, read.content_index), self._items.get(index, self._length))
+        return [CitationDelta(found) for found in citations.of_annotations([read.annotation], base=base)]
+
+    def of_item(self, item: Members, index: int) -> list[Delta]:
+        """Those of an item that is complete, where they have not been told one by one."""
+        if index in self._cited:
+            return []
+        return [CitationDelta(found) for found in _citations_of(item, base=self._items.get(index, self._length))]
+
+
+def _citations_of(item: Members, *, base: int) -> list[Citation]:
+    found: list[Citation] = []
+    for part in item.get("content") or () if item.get("type") == "message" else ():
+        if isinstance(part, dict) and part.get("type") == "output_text":
+            found += citations.of_annotations(part.get("annotations"), base=base)
+            base += len(_string(part.get("text")) or "")
+    return found
+
+
+def _cited(response: Members) -> tuple[Citation, ...]:
+    """Of the whole output."""
+    found: list[Citation] = []
+    base = 0
+    for item in _items(response):
+        found += _citations_of(item, base=base)
+        base += sum(len(part.text) for part in _parts(item) if isinstance(part, Text))
+    return tuple(found)
 
 
 # --- reading -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import msgspec
 from proxy.canonical.answer import (
     CONTENT_FILTER,
     LENGTH,
+    CitationDelta,
     Delta,
     Finished,
     LogprobsDelta,
@@ -30,7 +31,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import made_media
+from proxy.protocols import citations, made_media
 from proxy.protocols import responses_answers as answers
 from proxy.protocols.responses_items import Sealed, seal
 from proxy.protocols.responses_tools import custom_input, names
@@ -70,6 +71,8 @@ class StreamRenderer:
         # By the number of the call, each with its place in the output.
         self._calls: dict[int, _OpenCall] = {}
         self._called = names(request)
+        # Characters of text so far.
+        self.length = 0
         self._finish = ""
 
     def feed(self, deltas: tuple[Delta, ...]) -> bytes:
@@ -112,8 +115,15 @@ class StreamRenderer:
         match delta:
             case TextDelta() | RefusalDelta():
                 self._message().write(self, delta)
+            case CitationDelta():
+                self._cite(delta)
             case LogprobsDelta():
                 self._message().logprobs += answers.chat_logprobs(delta.logprobs)
+            case _:
+                self._think_or_call(delta)
+
+    def _think_or_call(self, delta: Delta) -> None:
+        match delta:
             case ThinkingDelta():
                 self._thinking().write(self, delta.text)
             case SignatureDelta():
@@ -144,6 +154,11 @@ class StreamRenderer:
             self._close()
             self._item = _OpenThinking(self, answers.reasoning(self._call_id, len(self._output), Thinking()))
         return self._item
+
+    def _cite(self, delta: CitationDelta) -> None:
+        """Of text behind which another item began nothing can be told any more."""
+        if isinstance(self._item, _OpenMessage):
+            self._item.cite(self, delta)
 
     def _sign(self, delta: SignatureDelta) -> None:
         if delta.redacted is not None:
@@ -208,6 +223,7 @@ class _OpenMessage(_Open):
     def __init__(self, stream: StreamRenderer, item: Members) -> None:
         super().__init__(stream, item)
         self.logprobs: list[Any] = []
+        self._annotations: list[Members] = []
         self._kind: type[TextDelta | RefusalDelta] | None = None
         self._pieces: list[str] = []
 
@@ -218,9 +234,21 @@ class _OpenMessage(_Open):
             stream.emit("response.content_part.added", **self._at, part=self._part(""))
         self._pieces.append(delta.text)
         if isinstance(delta, TextDelta):
-            stream.emit("response.output_text.delta", **self._at, delta=delta.text, logprobs=[])
+            logprobs = answers.chat_logprobs(delta.logprobs) if delta.logprobs is not None else []
+            self.logprobs += logprobs
+            stream.length += len(delta.text)
+            stream.emit("response.output_text.delta", **self._at, delta=delta.text, logprobs=logprobs)
         else:
             stream.emit("response.refusal.delta", **self._at, delta=delta.text)
+
+    def cite(self, stream: StreamRenderer, delta: CitationDelta) -> None:
+        if self._kind is not TextDelta:
+            return
+        base = stream.length - sum(map(len, self._pieces))
+        for annotation in citations.response_annotations([delta.citation], base=base):
+            told = {"annotation_index": len(self._annotations), "annotation": annotation}
+            stream.emit("response.output_text.annotation.added", **self._at, **told)
+            self._annotations.append(annotation)
 
     def close(self, stream: StreamRenderer, *, incomplete: bool) -> None:
         self._close_part(stream)
@@ -231,7 +259,9 @@ class _OpenMessage(_Open):
         return {**self.place, "content_index": len(self._item["content"])}
 
     def _part(self, text: str) -> Members:
-        return answers.content(Refusal(text)) if self._kind is RefusalDelta else answers.content(Text(text), self.logprobs)
+        if self._kind is RefusalDelta:
+            return answers.content(Refusal(text))
+        return answers.content(Text(text), self.logprobs) | {"annotations": self._annotations}
 
     def _close_part(self, stream: StreamRenderer) -> None:
         if self._kind is None:
@@ -244,7 +274,7 @@ class _OpenMessage(_Open):
             stream.emit("response.output_text.done", **at, text=text, logprobs=self.logprobs)
         stream.emit("response.content_part.done", **at, part=part)
         self._item["content"].append(part)
-        self._kind, self._pieces, self.logprobs = None, [], []
+        self._kind, self._pieces, self.logprobs, self._annotations = None, [], [], []
 
 
 class _OpenThinking(_Open):

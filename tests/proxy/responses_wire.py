@@ -175,13 +175,18 @@ def _note(item: Members, event: Members) -> None:
     kind = event["type"].removeprefix("response.")
     place = event.get("content_index", event.get("summary_index", 0))
     texts = item["texts"]
-    if kind.endswith("part.added"):
+    if kind == "output_text.annotation.added":
+        cited = item.setdefault("cited", {}).setdefault(place, [])
+        assert event["annotation_index"] == len(cited)
+        cited.append(event["annotation"])
+    elif kind.endswith("part.added"):
         assert place == len(texts)
         texts[place] = ""
     elif kind.endswith(".delta"):
         texts[place] = texts.get(place, "") + event["delta"]
     elif kind.endswith("part.done"):
         assert texts[place] == event["part"].get("text", event["part"].get("refusal"))
+        assert item.get("cited", {}).get(place, []) == event["part"].get("annotations", [])
     else:
         assert kind in DONE
         told = next(event[name] for name in ("text", "refusal", "arguments", "input") if name in event)

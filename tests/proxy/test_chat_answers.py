@@ -223,8 +223,10 @@ def test_a_tool_call_without_an_id_is_given_one() -> None:
 
 def test_logprobs_and_refusals_pass() -> None:
     chunk = {"choices": [{"delta": {"content": "a", "refusal": "r"}, "logprobs": {"content": []}}]}
-    kinds = [type(delta) for delta in deltas_read(chunk)]
-    assert kinds == [Started, TextDelta, RefusalDelta, LogprobsDelta]
+    assert [type(delta) for delta in deltas_read(chunk)] == [Started, TextDelta, RefusalDelta]
+    assert [bytes(delta.logprobs or b"") for delta in deltas_read(chunk) if isinstance(delta, TextDelta)] == [b'{"content": []}']
+    alone = {"choices": [{"delta": {"refusal": "r"}, "logprobs": {"refusal": []}}]}
+    assert [type(delta) for delta in deltas_read(alone)] == [Started, LogprobsDelta, RefusalDelta]
 
 
 def test_text_in_parts_is_text() -> None:

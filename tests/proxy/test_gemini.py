@@ -16,7 +16,6 @@ from proxy.canonical.answer import (
     Choice,
     Delta,
     Finished,
-    LogprobsDelta,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -626,4 +625,5 @@ def test_log_probabilities_come_with_their_event() -> None:
     told = event({"text": "a"})
     told["candidates"][0]["logprobsResult"] = {"chosenCandidates": [{"token": "a", "logProbability": -1}]}
     _, deltas = read(sse(told))
-    assert isinstance(deltas[2], LogprobsDelta)
+    assert isinstance(deltas[1], TextDelta)
+    assert deltas[1].logprobs is not None

@@ -101,6 +101,13 @@ def test_a_signature_without_thought_is_thought_of_its_own() -> None:
     assert choices_of(deltas)[0].parts == (Text("x"), Thinking(signature="s"), Thinking("hm"))
 
 
-def test_the_last_log_probabilities_are_kept() -> None:
-    deltas: list[Delta] = [LogprobsDelta(Raw(b"1")), LogprobsDelta(Raw(b"2"))]
-    assert choices_of(deltas)[0].logprobs == Raw(b"2")
+def test_log_probabilities_of_all_pieces_are_kept() -> None:
+    alone: list[Delta] = [LogprobsDelta(Raw(b'{"refusal":[1]}'))]
+    assert choices_of(alone)[0].logprobs == Raw(b'{"refusal":[1]}')
+    pieces: list[Delta] = [
+        TextDelta("a", logprobs=Raw(b'{"content":[{"token":"a"}]}')),
+        TextDelta("b"),
+        LogprobsDelta(Raw(b'{"content":[{"token":"b"}]}')),
+        LogprobsDelta(Raw(b'{"content":null}')),
+    ]
+    assert choices_of(pieces)[0].logprobs == Raw(b'{"content":[{"token":"a"},{"token":"b"}]}')
