@@ -1,17 +1,30 @@
 """Callers who leave, at every moment: who pays, and that the provider is stopped and the hold gone."""
 
 import socket
+import struct
 import time
 from contextlib import closing
 
+import psycopg
 import pytest
 
+from gateway_project.lib import database
 from tests.gateways import Gateway
-from tests.house import House, eventually
+from tests.house import House, eventually, raw
 from tests.upstream import DONE, Script, Upstream, answer, frame, frames, stream, usage_of
 
 BODY = b'{"model":"scripted","messages":[{"role":"user","content":"Tell me about the gate."}]%s}'
+COST = 10 * 1_000 + 2 * 4_000
 WHOLE, STREAM = BODY % b"", BODY % b',"stream":true'
+
+
+def begin(gateway: Gateway, house: House, body: bytes, *, headers: dict[str, str] | None = None) -> socket.socket:
+    """Sends a call, and reads nothing."""
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key_text}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    return connection
 
 
 def leave_after(
@@ -19,19 +32,17 @@ def leave_after(
     house: House,
     body: bytes,
     *,
-    marker: bytes | None,
+    marker: bytes | Upstream,
     linger: float = 0,
     headers: dict[str, str] | None = None,
 ) -> bytes:
-    """Sends a call, reads until `marker` was seen (None: waits a moment), waits `linger` seconds, closes the connection."""
-    with closing(socket.create_connection(("127.0.0.1", gateway.port), timeout=10)) as connection:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key_text}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    """Sends a call, reads until `marker` was seen, or waits until the provider was asked; `linger` seconds later it is gone."""
+    asked = len(marker.received) if isinstance(marker, Upstream) else 0
+    with closing(begin(gateway, house, body, headers=headers)) as connection:
         received = b""
-        if marker is None:
-            time.sleep(0.3)
-        while marker is not None and marker not in received:
+        if isinstance(marker, Upstream):
+            assert eventually(lambda: len(marker.received) > asked, seconds=10)
+        while isinstance(marker, bytes) and marker not in received:
             received += connection.recv(65536)
         time.sleep(linger)
         return received
@@ -42,7 +53,7 @@ def test_before_a_whole_answer_nothing_is_charged_and_the_provider_is_cancelled(
 ) -> None:
     upstream.on("scripted", answer(before=20))
 
-    leave_after(gateway, house, WHOLE, marker=None)
+    leave_after(gateway, house, WHOLE, marker=upstream)
 
     assert upstream.received[-1].gone.wait(5)
     assert house.nothing_held()
@@ -50,10 +61,60 @@ def test_before_a_whole_answer_nothing_is_charged_and_the_provider_is_cancelled(
     assert (row.status, row.charged_nano_usd) == ("cancelled", 0)
 
 
+def test_in_the_middle_of_what_the_provider_says_at_once_nothing_is_charged(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """It has begun its answer, and can still be cancelled."""
+    (whole,) = answer().parts
+    assert isinstance(whole, bytes)
+    upstream.on("scripted", Script(parts=(whole[:40], 20.0, whole[40:])))
+
+    leave_after(gateway, house, WHOLE, marker=upstream, linger=0.2)
+
+    assert upstream.received[-1].gone.wait(5)
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.charged_nano_usd, row.absorbed_nano_usd) == ("cancelled", 0, 0)
+
+
+WAITS_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE '%INSERT INTO billing_usagerecord%'
+"""
+
+
+def test_after_the_provider_has_given_its_whole_answer_it_is_paid_for_though_nobody_takes_it(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """The provider wants its money. The caller leaves while the row is written: a lock of another session keeps it waiting."""
+    raw(gateway.url, house.key_text, WHOLE)  # everything that a call needs is loaded
+    (first,) = eventually(house.rows)
+    upstream.on("scripted", answer("Hello", usage=(10, 2)))
+    with psycopg.connect(database.conninfo()) as locking, psycopg.connect(database.conninfo(), autocommit=True) as watching:
+        locking.execute("LOCK TABLE billing_usagerecord IN SHARE MODE")
+
+        def written() -> bool:
+            return watching.execute(WAITS_FOR_A_LOCK).fetchone() == (1,)
+
+        with closing(begin(gateway, house, WHOLE)) as connection:
+            assert eventually(written)
+            assert upstream.received[-1].answered.is_set()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # nobody is there any more
+        time.sleep(0.3)  # for the gateway to hear of it
+        assert set(house.held()) > {"org", "pool"}
+        locking.rollback()
+
+    assert house.nothing_held()
+    (row,) = [row for row in eventually(lambda: house.rows()[1:] and house.rows()) if row.call_id != first.call_id]
+    assert (row.status, row.finish_reason, row.usage_estimated) == ("ok", "stop", False)
+    assert (row.charged_nano_usd, row.absorbed_nano_usd) == (COST, 0)
+    assert house.counter("org") == {"spent": first.charged_nano_usd + COST, "held": 0}
+
+
 def test_before_the_first_byte_of_a_stream_nothing_is_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
     upstream.on("scripted", stream(*frames("x"), before=20))
 
-    leave_after(gateway, house, STREAM, marker=None)
+    leave_after(gateway, house, STREAM, marker=upstream)
 
     assert upstream.received[-1].gone.wait(5)
     assert house.nothing_held()

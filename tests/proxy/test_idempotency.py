@@ -184,7 +184,7 @@ def test_who_hung_up_before_the_answer_may_call_again(
     program: Program, house: House, gateway: Gateway, upstream: Upstream
 ) -> None:
     upstream.then(answer(before=20))
-    leave_after(gateway, house, WHOLE, marker=None, headers={"Idempotency-Key": program.key})
+    leave_after(gateway, house, WHOLE, marker=upstream, headers={"Idempotency-Key": program.key})
     assert upstream.received[-1].gone.wait(5)
 
     again = program.call(at=1)

@@ -122,7 +122,7 @@ def test_whatever_goes_wrong_leaves_all_of_the_budget_for_those_who_come_after(
     upstream.on("scripted", slowly(answer(), 5))
     for streamed in (b"", b',"stream":true'):
         asked = b'{"model":"scripted","messages":[{"role":"user","content":"x"}]%s}' % streamed
-        leave_after(gateway, house, asked, marker=None)
+        leave_after(gateway, house, asked, marker=upstream)
     assert spent_equals_ledger(house)
     assert house.counter("org") == {"spent": 0, "held": 0}
 

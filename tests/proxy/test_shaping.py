@@ -224,6 +224,32 @@ def test_a_provider_that_does_not_listen_is_cut_where_the_hold_is_used_up(
     assert house.counter("org") == {"spent": held, "held": 0}
 
 
+def test_an_observed_hold_that_a_stream_would_pass_ends_it_and_header_and_row_say_why(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """Answers usually have 30 tokens, so no more is held; the provider is told so, and writes 4,000 words."""
+    past_answers(gateway, house, upstream, *[30] * 20)
+    house.policy(("budget", "month", NANO), observed_holds=True)
+    held, before = 30 * NANO // 10_000, house.counter("org")["spent"]
+    upstream.on("output-only", stream(*LONG, ending="hang"))
+
+    got = raw(gateway.url, house.key_text, body(model="output-only", stream=True))
+
+    assert upstream.received[-1].json["max_tokens"] == 30
+    assert upstream.received[-1].gone.wait(5)
+    assert (got.headers["x-gatehouse-hold"], got.headers["x-gatehouse-max-tokens"]) == ("observed", "30")
+    assert got.content.endswith(DONE)
+    last = json.loads(got.text.split("data: ")[-2])
+    assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "length"}]
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.status, row.error_code, row.finish_reason) == ("cut", "hold_used_up", "length")
+    assert row.decision["observed_cap"] == 30
+    assert row.output_tokens > 30, "what it wrote is told"
+    assert (row.reserved_nano_usd, row.charged_nano_usd, row.absorbed_nano_usd) == (held, held, row.list_nano_usd - held)
+    assert house.nothing_held()
+    assert house.counter("org") == {"spent": before + held, "held": 0}
+
+
 def test_a_cut_stream_ends_in_good_order_for_each_choice(gateway: Gateway, house: House, upstream: Upstream) -> None:
     second = [frame({"content": "word " * 100}, index=1) for _ in range(40)]
     upstream.on("output-only", stream(frame({"content": "x"}), frame({}, finish="stop"), *second, ending="hang"))
