@@ -26,20 +26,20 @@ from proxy.simulation_services import Span, Wanted
 
 # Windows of each kind of limit that the ledger can be replayed against.
 BUDGET_WINDOWS = (*windows.BOUNDED, "total")
-COUNT_WINDOWS = {"rpm": "minute", "tpm": "minute", "rpd": "day", "max_tokens": "call"}
+COUNT_WINDOWS = {"rpm": "minute", "tpm": "minute", "rpd": "day", "parallel": "now", "max_tokens": "call"}
 TARGETS = ("group", "members", "keys", "application")
-LISTS = ("models", "blocked_models")
+LISTS = ("models", "blocked_models", "providers")
 MOST = 10**15
 
 
 def _refuse_odd_name(entry: str) -> None:
     if not NAME.fullmatch(entry):
-        raise serializers.ValidationError("Give the name of a model; * and ? stand for any characters.")
+        raise serializers.ValidationError("Give the name of a model or provider; * and ? stand for any characters.")
 
 
 class TriedLimit(Body):
     kind = serializers.ChoiceField(choices=["budget", *COUNT_WINDOWS])
-    window = serializers.ChoiceField(choices=[*BUDGET_WINDOWS, "minute", "call"])
+    window = serializers.ChoiceField(choices=[*BUDGET_WINDOWS, "minute", "now", "call"])
     value = BigNumberField(help_text="Nano-dollars of a budget, else a count.")
     counts_byok = serializers.BooleanField(default=False, help_text="Of a budget: calls on own provider keys count, too.")
 

@@ -28,9 +28,10 @@ COUNTS = {
     "rpm": ("minute", "Requests per minute"),
     "tpm": ("minute", "Tokens per minute"),
     "rpd": ("day", "Requests per day"),
+    "parallel": ("now", "Calls at the same time"),
     "max_tokens": ("call", "Output tokens per call"),
 }
-LISTS = {"models": "Allowed models", "blocked_models": "Blocked models"}
+LISTS = {"models": "Allowed models", "blocked_models": "Blocked models", "providers": "Allowed providers"}
 TARGETS: tuple[TargetKind, ...] = ("group", "members", "keys", "application")
 MOST = 10**12
 MOST_ENTRIES = 200
@@ -44,18 +45,19 @@ class CountField(forms.IntegerField):
 
 
 class ListField(forms.CharField):
-    """Names of models, one per line or with commas between → a tuple."""
+    """Names of models or providers (`of`), one per line or with commas between → a tuple."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, of: str = "model", **options: Any) -> None:
         super().__init__(required=False, max_length=20_000, **options)
-        self.widget = forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "Any model"})
+        self.of = of
+        self.widget = forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": f"Any {of}"})
 
     def clean(self, value: Any) -> Any:
         entries = typed(super().clean(value))
         if len(entries) > MOST_ENTRIES:
             raise forms.ValidationError(f"A list has at most {MOST_ENTRIES} entries.")
         if wrong := [entry for entry in entries if not NAME.fullmatch(entry)]:
-            raise forms.ValidationError(f"“{wrong[0][:80]}” is not the name of a model; * and ? stand for any characters.")
+            raise forms.ValidationError(f"“{wrong[0][:80]}” is not the name of a {self.of}; * and ? stand for any characters.")
         return tuple(entries)
 
 
@@ -78,9 +80,12 @@ class SimulationForm(forms.Form):
         initial="typed",
     )
     policy: forms.ModelChoiceField[Policy] = forms.ModelChoiceField(queryset=None, required=False, empty_label="Choose a policy")
-    rpm, tpm, rpd, max_tokens = (CountField(label=label) for _, label in COUNTS.values())
+    rpm, tpm, rpd, parallel, max_tokens = (CountField(label=label) for _, label in COUNTS.values())
     models = ListField(label=LISTS["models"], help_text="One per line; * stands for any characters. Nothing typed: every model.")
     blocked_models = ListField(label=LISTS["blocked_models"], help_text="What stands here is refused, whatever is allowed.")
+    providers = ListField(
+        of="provider", label=LISTS["providers"], help_text="A call passes where one of them could have taken it at the time."
+    )
     group, members, keys, application = (
         forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple) for _ in range(4)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from guardrails import windows
 from guardrails.models import Policy
+from guardrails.models import Rule as PolicyRule
 from guardrails.policy_selectors import policies_visible_to
 from orgs.actor import Actor
 from orgs.audit import Value, audit
@@ -35,14 +36,11 @@ MOST_UNFINISHED = 3
 MOST_TARGETS = 500
 FIRST_YEAR = 2000
 NO_WORKER = "It could not be handed to a background worker: the message broker did not answer. Run it again in a moment."
-REPLAYED_LIMITS = ("budget", "rpm", "tpm", "rpd", "max_tokens")
-REPLAYED_RULES = ("models", "blocked_models", "members")
+REPLAYED_LIMITS = ("budget", "rpm", "tpm", "rpd", "parallel", "max_tokens")
+REPLAYED_RULES = ("models", "blocked_models", "providers", "members")
 # Of a policy's parts, what the ledger cannot tell; keys and seats judge no call.
-LEFT_OUT = {
-    "parallel": "parallel calls",
-    "providers": "allowed providers (another deployment may have served the call)",
-    "addresses": "allowed addresses (they are not kept)",
-}
+ADDRESSES = "allowed addresses (from where a call came is not kept)"
+DEGRADING = "the cheaper model near the cap (what it would have written nobody knows)"
 Span = Simulation.Span
 
 
@@ -196,15 +194,18 @@ def _of_policy(policy: Policy, targets: tuple[Target, ...], *, by: Actor) -> Pro
             if rule.kind in REPLAYED_RULES and rule.entries
         ),
         targets,
-        tuple(
-            LEFT_OUT[kind]
-            for kind in dict.fromkeys([*(one.kind for one in limits), *(one.kind for one in rules)])
-            if kind in LEFT_OUT
-        ),
+        tuple(_left_out(policy, rules)),
     )
     if not proposal.limits and not proposal.rules:
         raise Refused("This policy has nothing that the ledger could be replayed against.", field="policy")
     return proposal
+
+
+def _left_out(policy: Policy, rules: list[PolicyRule]) -> Iterator[str]:
+    if any(rule.kind == "addresses" and rule.entries for rule in rules):
+        yield ADDRESSES
+    if policy.degrade_model:
+        yield DEGRADING
 
 
 def _required(targets: Iterable[Target], *, by: Actor) -> set[int]:

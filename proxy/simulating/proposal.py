@@ -8,19 +8,19 @@ import msgspec
 
 from guardrails import windows
 
-LimitKind = Literal["budget", "rpm", "tpm", "rpd", "max_tokens"]
-RuleKind = Literal["models", "blocked_models", "members"]
+LimitKind = Literal["budget", "rpm", "tpm", "rpd", "parallel", "max_tokens"]
+RuleKind = Literal["models", "blocked_models", "providers", "members"]
 TargetKind = Literal["group", "members", "keys", "application"]
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """`value`: nano-dollars of a budget, else a count. `window`: of a budget; "day" and "minute" and "call" of the others.
+    """`value`: nano-dollars of a budget, else a count. `window`: of a budget; "day", "minute", "now" and "call" of the others.
 
     `counts_byok`: a budget counts calls on own provider keys, too.
     """
 
     kind: LimitKind
-    window: windows.Kind | Literal["minute", "call"]
+    window: windows.Kind | Literal["minute", "now", "call"]
     value: int
     counts_byok: bool = False
 

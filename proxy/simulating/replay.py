@@ -9,7 +9,11 @@ The same rules as admission (guardrails/lua/admit.lua), with what history knows 
   time of admission, which the call's id holds.
 * A call that would have been refused was never made: it counts in no later sum.
 * Rates are the last 60 one-second buckets. They start at nothing.
-* Rules and the bound on output come first, then the budget with least room, then rates; on a tie the most specific.
+* A call ran for as long as its row says; one whose row does not, until it was recorded. Calls at the same time are counted
+  from the period's beginning on, too.
+* Providers are allowed where one of those is that could have taken the call then. That another answers changes no cost here.
+* Rules on models and members come first, then the bound on output, providers, the budget with least room, and rates with calls
+  at the same time; on a tie the most specific.
 * A member's budget counts all of the member's calls, but judges only those below the group that was named.
 """
 
@@ -19,6 +23,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from heapq import heappop, heappush
 from typing import NamedTuple
 from uuid import UUID
 
@@ -30,10 +35,12 @@ from proxy.simulating.tally import Tally
 # Groups of levels 0 to 4, member, key, application.
 Path = tuple[int | None, ...]
 # Call id; second it was recorded in; nano-dollars charged; all tokens; output tokens; False for an adjusting entry; model;
-# nano-dollars that it cost on an own provider key; *Path.
-Row = tuple[UUID, int, int, int, int, bool, str, int, *Path]
+# nano-dollars that it cost on an own provider key; milliseconds it ran; providers that could have taken it, one a line, where
+# the proposal asks for them; *Path.
+Row = tuple[UUID, int, int, int, int, bool, str, int, int | None, str, *Path]
 MEMBER, KEY, APPLICATION = 5, 6, 7
 WHOLE = 0
+RATES = ("rpm", "tpm", "rpd", "parallel")
 KINDS: tuple[windows.Kind, ...] = (*windows.BOUNDED, "total")
 
 
@@ -88,6 +95,23 @@ class Recent:
         self._sum += amount
 
 
+class Running:
+    """Calls at the same time. Moments, in milliseconds, never go back."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends: list[int] = []
+
+    def seen(self, at: int) -> int:
+        while self._ends and self._ends[0] <= at:
+            heappop(self._ends)
+        return len(self._ends)
+
+    def add(self, ends: int) -> None:
+        heappush(self._ends, ends)
+
+
 class Verdict(NamedTuple):
     """Number of the limit or rule, and the subject that it applies to."""
 
@@ -106,17 +130,19 @@ class Budget(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Exactly one of `recent` (rpm, tpm) and `days` (requests per day) is there."""
+    """Exactly one of `recent` (rpm, tpm), `days` (requests per day) and `running` (calls at the same time) is there."""
 
     verdict: Verdict
     value: int
-    recent: Recent | None
-    days: dict[int, int] | None
-    of_tokens: bool
+    recent: Recent | None = None
+    days: dict[int, int] | None = None
+    running: Running | None = None
+    of_tokens: bool = False
 
 
 class Lane(NamedTuple):
-    """Everything that calls with one path are judged by and counted in."""
+    """Everything that calls with one path are judged by and counted in. `models` and `providers` remember what rules say of
+    those met; no `providers`: every one is allowed."""
 
     budgets: list[Budget]
     rates: list[Rate]
@@ -124,9 +150,11 @@ class Lane(NamedTuple):
     rules: Rules
     member_id: int | None
     models: dict[str, Verdict | None]
+    providers: dict[str, Verdict | None] | None
     spends: list[tuple[Windows, dict[int, int], bool]]
     days: list[dict[int, int]]
     recents: list[tuple[Recent, bool]]
+    runnings: list[Running]
     governed: bool
 
 
@@ -147,7 +175,9 @@ class Replay:
         self._spent: dict[tuple[str, str, bool], dict[int, int]] = {}
         self._called: dict[str, dict[int, int]] = {}
         self._recent: dict[tuple[str, str], Recent] = {}
+        self._running: dict[str, Running] = {}
         self._lanes: dict[Path, Lane] = {}
+        self.asks_providers = any(rule.kind == "providers" and rule.entries for rule in proposal.rules)
         self.tally = Tally()
 
     def count(self, path: Path, *, recorded: int, charged: int, own: int = 0) -> None:
@@ -156,7 +186,7 @@ class Replay:
 
     def judge(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            path = row[8:]
+            path = row[10:]
             lane = self._lanes.get(path) or self._lane(path)
             if not row[5]:
                 self.count(path, recorded=row[1], charged=row[2], own=row[7])
@@ -165,20 +195,23 @@ class Replay:
             second = at // 1000
             if lane.governed:
                 day = self._days.start(second)
-                verdict = _against(lane, row, second, day)
+                verdict = _against(lane, row, at, day)
                 if verdict is not None:
                     self.tally.refuse(row, at=at, day=day, verdict=verdict, window=self._window(verdict, row[1], day))
                     continue
                 self.tally.let_through(row[2], day=day)
-            self._add(lane, row, second)
+            self._add(lane, row, at)
 
-    def _add(self, lane: Lane, row: Row, second: int) -> None:
+    def _add(self, lane: Lane, row: Row, at: int) -> None:
+        second = at // 1000
         _spend(lane, row[1], row[2], row[7])
         for days in lane.days:
             start = self._days.start(second)
             days[start] = days.get(start, 0) + 1
         for recent, of_tokens in lane.recents:
             recent.add(second, row[3] if of_tokens else 1)
+        for running in lane.runnings:
+            running.add(row[1] * 1000 if row[8] is None else at + row[8])
 
     def _window(self, verdict: Verdict, recorded: int, day: int) -> int:
         """Start of the window that the limit was judged in; a day for rates, the whole for what has no window."""
@@ -198,7 +231,7 @@ class Replay:
         subjects = self._subjects(path)
         governing = [name for name, governs in subjects if governs]
         limits = [(Verdict(number, name), limit) for name in governing for number, limit in enumerate(self.proposal.limits)]
-        rates = [self._rate(verdict, limit) for verdict, limit in limits if limit.kind in ("rpm", "tpm", "rpd")]
+        rates = [self._rate(verdict, limit) for verdict, limit in limits if limit.kind in RATES]
         has_days = any(limit.kind == "rpd" for limit in self.proposal.limits)
         return Lane(
             budgets=[self._budget(verdict, limit) for verdict, limit in limits if limit.kind == "budget"],
@@ -207,6 +240,7 @@ class Replay:
             rules=self._rules(governing),
             member_id=path[MEMBER],
             models={},
+            providers={} if self.asks_providers else None,
             spends=[
                 (self._windows[kind], self._sums(name, kind, is_wide), is_wide)
                 for name, _ in subjects
@@ -214,6 +248,7 @@ class Replay:
             ],
             days=[self._called.setdefault(name, {}) for name, _ in subjects] if has_days else [],
             recents=[(rate.recent, rate.of_tokens) for rate in rates if rate.recent is not None],
+            runnings=[rate.running for rate in rates if rate.running is not None],
             governed=bool(governing),
         )
 
@@ -243,9 +278,11 @@ class Replay:
 
     def _rate(self, verdict: Verdict, limit: Limit) -> Rate:
         if limit.kind == "rpd":
-            return Rate(verdict, limit.value, None, self._called.setdefault(verdict.subject, {}), False)
+            return Rate(verdict, limit.value, days=self._called.setdefault(verdict.subject, {}))
+        if limit.kind == "parallel":
+            return Rate(verdict, limit.value, running=self._running.setdefault(verdict.subject, Running()))
         recent = self._recent.setdefault((verdict.subject, limit.kind), Recent())
-        return Rate(verdict, limit.value, recent, None, limit.kind == "tpm")
+        return Rate(verdict, limit.value, recent, of_tokens=limit.kind == "tpm")
 
     def _rules(self, governing: list[str]) -> Rules:
         """The node of each says the verdict: "<number> <subject>"."""
@@ -265,21 +302,30 @@ def _spend(lane: Lane, recorded: int, charged: int, own: int) -> None:
         sums[start] = sums.get(start, 0) + (charged + own if is_wide else charged)
 
 
-def _against(lane: Lane, row: Row, second: int, day: int) -> Verdict | None:
+def _against(lane: Lane, row: Row, at: int, day: int) -> Verdict | None:
     """What refuses the call."""
     model = row[6]
     if model not in lane.models:
-        lane.models[model] = _ruled_out(lane, model)
+        lane.models[model] = _verdict(lane.rules.against_member(lane.member_id) or lane.rules.against_model(model))
     ruled_out = lane.models[model]
     if ruled_out is not None:
         return ruled_out
     if lane.bound is not None and row[4] > lane.bound[0]:
         return lane.bound[1]
-    return _short_budget(lane, row) or _full_rate(lane, row, second, day)
+    if lane.providers is not None and (unserved := _unserved(lane, lane.providers, row[9])) is not None:
+        return unserved
+    return _short_budget(lane, row) or _full_rate(lane, row, at, day)
 
 
-def _ruled_out(lane: Lane, model: str) -> Verdict | None:
-    rule = lane.rules.against_member(lane.member_id) or lane.rules.against_model(model)
+def _unserved(lane: Lane, known: dict[str, Verdict | None], providers: str) -> Verdict | None:
+    """What is said of the first where none of the providers is allowed. Of a call that reached none nobody knows."""
+    if providers not in known:
+        found = [lane.rules.against_provider(provider) for provider in providers.split("\n") if provider]
+        known[providers] = _verdict(found[0]) if found and all(found) else None
+    return known[providers]
+
+
+def _verdict(rule: Rule | None) -> Verdict | None:
     if rule is None:
         return None
     number, _, subject = rule.node.partition(" ")
@@ -298,9 +344,12 @@ def _short_budget(lane: Lane, row: Row) -> Verdict | None:
     return short
 
 
-def _full_rate(lane: Lane, row: Row, second: int, day: int) -> Verdict | None:
-    for verdict, value, recent, days, of_tokens in lane.rates:
-        seen = recent.seen(second) if recent is not None else (days or {}).get(day, 0)
+def _full_rate(lane: Lane, row: Row, at: int, day: int) -> Verdict | None:
+    for verdict, value, recent, days, running, of_tokens in lane.rates:
+        if recent is not None:
+            seen = recent.seen(at // 1000)
+        else:
+            seen = running.seen(at) if running is not None else (days or {}).get(day, 0)
         if seen + (row[3] if of_tokens else 1) > value:
             return verdict
     return None

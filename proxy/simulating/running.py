@@ -67,7 +67,7 @@ def _replayed(simulation: Simulation) -> Result:
 
 def _judge_all(simulation: Simulation, replay: Replay, period: rows.Period, *, calls: int) -> None:
     judged, told = 0, time.monotonic()
-    for page in rows.pages(period):
+    for page in rows.pages(period, with_providers=replay.asks_providers):
         remaining = iter(page)
         while part := list(islice(remaining, SLICE)):
             replay.judge(part)

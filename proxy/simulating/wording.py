@@ -5,11 +5,17 @@ from __future__ import annotations
 from gateway_project.lib.money import display_usd
 from proxy.simulating.proposal import Limit, Proposal, Rule
 
-RULES = {"models": "allowed models", "blocked_models": "blocked models", "members": "allowed members"}
+RULES = {
+    "models": "allowed models",
+    "blocked_models": "blocked models",
+    "providers": "allowed providers",
+    "members": "allowed members",
+}
 COUNTS = {
     "rpm": "requests per minute",
     "tpm": "tokens per minute",
     "rpd": "requests per day",
+    "parallel": "calls at the same time",
     "max_tokens": "output tokens per call",
 }
 SHOWN_ENTRIES = 6

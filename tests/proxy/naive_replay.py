@@ -26,6 +26,14 @@ class Call(NamedTuple):
     is_call: bool = True
     own: int = 0
     number: int = 0
+    # Milliseconds; None: nobody knows.
+    ran: int | None = 0
+    # Those that could have taken it, first to last.
+    providers: tuple[str, ...] = ("main",)
+
+    @property
+    def ended(self) -> int:
+        return self.recorded * 1000 if self.ran is None else self.at + self.ran
 
     @property
     def id(self) -> UUID:
@@ -55,13 +63,13 @@ class Naive:
 
     def against(self, call: Call) -> tuple[int, str] | None:
         subjects = governing(call, self.proposal)
-        found = self.by_rules(call, subjects)
+        limits = [(number, limit, subject) for subject in subjects for number, limit in enumerate(self.proposal.limits)]
+        bounds = (
+            (number, subject) for number, limit, subject in limits if limit.kind == "max_tokens" and call.output > limit.value
+        )
+        found = self.by_rules(call, subjects) or next(bounds, None) or self.by_providers(call, subjects)
         if found is not None:
             return found
-        limits = [(number, limit, subject) for subject in subjects for number, limit in enumerate(self.proposal.limits)]
-        for number, limit, subject in limits:
-            if limit.kind == "max_tokens" and call.output > limit.value:
-                return number, subject
         short = []
         for number, limit, subject in limits:
             if limit.kind == "budget" and (limit.counts_byok or not call.own):
@@ -72,7 +80,7 @@ class Naive:
             least = min(room for room, _, _ in short)
             return next((number, subject) for room, number, subject in short if room == least)
         for number, limit, subject in limits:
-            if limit.kind in ("rpm", "tpm", "rpd") and self.rate(limit, subject, call) > limit.value:
+            if limit.kind in ("rpm", "tpm", "rpd", "parallel") and self.rate(limit, subject, call) > limit.value:
                 return number, subject
         return None
 
@@ -90,6 +98,19 @@ class Naive:
                 return number, subject
         return None
 
+    def by_providers(self, call: Call, subjects: list[str]) -> tuple[int, str] | None:
+        first = len(self.proposal.limits)
+        rules = [
+            (first + index, rule, subject)
+            for subject in subjects
+            for index, rule in enumerate(self.proposal.rules)
+            if rule.kind == "providers" and rule.entries
+        ]
+        left = [provider for provider in call.providers if all(provider in rule.entries for _, rule, _ in rules)]
+        if left or not call.providers:
+            return None
+        return next((number, subject) for number, rule, subject in rules if call.providers[0] not in rule.entries)
+
     def spent(self, limit: Limit, subject: str, call: Call) -> int:
         window = self.window(call.recorded, limit.window)
         return sum(
@@ -104,6 +125,8 @@ class Naive:
         if limit.kind == "rpd":
             day = self.window(call.at // 1000, "day")
             return 1 + sum(1 for other in others if self.window(other.at // 1000, "day") == day)
+        if limit.kind == "parallel":
+            return 1 + sum(1 for other in others if other.ended > call.at and subject in governing(other, self.proposal))
         recent = [
             other for other in others if other.at // 1000 > call.at // 1000 - 60 and subject in governing(other, self.proposal)
         ]

@@ -141,7 +141,7 @@ def test_pages_follow_one_another_without_gap_or_repeat(world: World) -> None:
             [world.acme.pk],
         )
     expected = rows.PAGE // 100 * 121
-    ids = [row[0] for page in rows.pages(period(world)) for row in page]
+    ids = [row[0] for page in rows.pages(period(world), with_providers=False) for row in page]
     assert len(ids) == len(set(ids)) == expected == rows.count(period(world))
     assert ids == sorted(ids)
 
@@ -151,11 +151,11 @@ def test_a_row_says_all_that_a_replay_needs(world: World) -> None:
         world.key, at=NOON, input_tokens=7, output_tokens=5, cache_read_tokens=100, cache_write_5m_tokens=20,
         cache_write_1h_tokens=3, requested_model="fancy",
     )  # fmt: skip
-    ((row,),) = rows.pages(period(world))
+    ((row,),) = rows.pages(period(world), with_providers=False)
     assert row[0].int >> 80 == round(NOON.timestamp() * 1000)
     charged = 7 * 1000 + 5 * 4000
     path = [world.root.pk, world.engineering.pk, world.platform.pk, world.gateway.pk, None]
-    told = (round(NOON.timestamp()), charged, 135, 5, True, "fancy", 0)
+    told = (round(NOON.timestamp()), charged, 135, 5, True, "fancy", 0, 1200, "")
     assert row[1:] == (*told, *path, world.mia.pk, world.key.pk, None)
 
 
@@ -367,19 +367,22 @@ def a_policy(organization: Organization, **limits: int) -> Policy:
 def test_a_policy_is_taken_as_it_is_and_what_cannot_be_replayed_is_named(world: World) -> None:
     policy = a_policy(world.acme, budget=5 * DOLLAR, parallel=2, keys=3)
     Rule.objects.create(policy=policy, kind="blocked_models", entries=["big-*"])
+    Rule.objects.create(policy=policy, kind="providers", entries=["main"])
     Rule.objects.create(policy=policy, kind="addresses", entries=["10.0.0.0/8"])
+    Policy.objects.filter(pk=policy.pk).update(degrade_percent=80, degrade_model="small")
+    policy.refresh_from_db()
     Rule.objects.create(policy=policy, kind="models", entries=[])
     made = services.start(wanted(world, policy=policy), by=world.actor("alice"))
     proposal = Proposal(
-        (budget(5),), (Listed("blocked_models", ("big-*",)),), (Target("group", world.root.pk),),
-        ("parallel calls", "allowed addresses (they are not kept)"),
+        (budget(5), Limit("parallel", "now", 2)), (Listed("blocked_models", ("big-*",)), Listed("providers", ("main",))),
+        (Target("group", world.root.pk),), (services.ADDRESSES, services.DEGRADING),
     )  # fmt: skip
     assert msgspec.convert(made.proposal, Proposal) == proposal
 
 
 def test_a_policy_of_which_nothing_can_be_replayed_is_refused(world: World) -> None:
     with pytest.raises(Refused, match="nothing that the ledger") as refused:
-        services.start(wanted(world, policy=a_policy(world.acme, parallel=2)), by=world.actor("alice"))
+        services.start(wanted(world, policy=a_policy(world.acme, keys=2)), by=world.actor("alice"))
     assert refused.value.field == "policy"
 
 

@@ -30,6 +30,7 @@ PATHS = [
     ((ROOT,), None, 25, CRAWLER),
 ]
 MODELS = ("small", "large")
+PROVIDERS = ("main", "spare", "elsewhere")
 # Moments around which windows begin: clocks jump or fall back (Berlin, New York), months, quarters and years turn.
 AWKWARD = [
     datetime(2026, 3, 29, 0, 55, tzinfo=UTC),
@@ -52,10 +53,12 @@ LIMITS = st.one_of(
     st.builds(Limit, st.just("rpm"), st.just("minute"), st.integers(1, 4)),
     st.builds(Limit, st.just("tpm"), st.just("minute"), st.integers(1, 60)),
     st.builds(Limit, st.just("rpd"), st.just("day"), st.integers(1, 6)),
+    st.builds(Limit, st.just("parallel"), st.just("now"), st.integers(1, 3)),
     st.builds(Limit, st.just("max_tokens"), st.just("call"), st.integers(1, 25)),
 )
 RULES = st.one_of(
     st.builds(Rule, st.sampled_from(["models", "blocked_models"]), st.lists(st.sampled_from(MODELS), max_size=2).map(tuple)),
+    st.builds(Rule, st.just("providers"), st.lists(st.sampled_from(PROVIDERS), max_size=2).map(tuple)),
     st.builds(Rule, st.just("members"), st.sampled_from([(), (str(MIA),), (str(NOAH),)])),
 )
 TARGETS = st.one_of(
@@ -104,6 +107,8 @@ def ledgers(draw: Any) -> list[Call]:
                 model=draw(st.sampled_from(MODELS)),
                 is_call=is_call,
                 number=number,
+                ran=draw(st.sampled_from([None, 0, 1, 900, 60_000, 600_000])),
+                providers=tuple(draw(st.lists(st.sampled_from(PROVIDERS), max_size=2, unique=True))),
             )
         )
     return sorted(calls, key=lambda call: call.id)
@@ -115,7 +120,10 @@ def path(call: Call) -> tuple[int | None, ...]:
 
 
 def row(call: Call) -> Row:
-    return (call.id, call.recorded, call.charged, call.tokens, call.output, call.is_call, call.model, call.own, *path(call))
+    return (
+        call.id, call.recorded, call.charged, call.tokens, call.output, call.is_call, call.model, call.own,
+        call.ran, "\n".join(call.providers), *path(call),
+    )  # fmt: skip
 
 
 class Watched(Replay):
@@ -266,6 +274,38 @@ def test_tokens_of_a_minute_and_of_one_answer() -> None:
     tokens = on(("group", ROOT), limits=(Limit("tpm", "minute", 12), Limit("max_tokens", "call", 100)))
     calls = [call(0, tokens=10), call(1, tokens=3), call(2, tokens=2), call(70, tokens=1, output=101)]
     assert [(call_id, number) for call_id, number, _ in replayed(tokens, calls).refusals] == [(calls[1].id, 0), (calls[3].id, 1)]
+
+
+def test_calls_at_the_same_time_are_those_that_have_not_ended() -> None:
+    two = on(("group", ROOT), limits=(Limit("parallel", "now", 2),))
+    calls = [call(0, ran=9_000), call(1, ran=2_000), call(2, ran=5_000), call(3, ran=0), call(4), call(8.999, ran=0), call(9)]
+    # The third is refused, so it runs at no time; at 3 s the second has ended.
+    assert [call_id for call_id, _, _ in replayed(two, calls).refusals] == [calls[2].id]
+
+
+def test_a_call_of_unknown_length_ran_until_it_was_recorded() -> None:
+    one = on(("keys", ROOT), limits=(Limit("parallel", "now", 1),))
+    lost = call(0, ran=None, recorded=NOON // 1000 + 60)
+    calls = [lost, call(30), call(30, of=1), call(59.999), call(60)]
+    assert [call_id for call_id, _, _ in replayed(one, calls).refusals] == [calls[1].id, calls[3].id]
+
+
+def test_a_provider_is_refused_where_no_other_could_have_taken_the_call() -> None:
+    lists = on(
+        ("group", ROOT),
+        ("group", ENGINEERING),
+        limits=(Limit("max_tokens", "call", 8),),
+        rules=(Rule("providers", ("MA*", "s*")),),
+    )
+    calls = [
+        call(0, providers=("main",)),
+        call(1, providers=("elsewhere", "spare")),
+        call(2, providers=("elsewhere", "third")),
+        call(3, providers=()),
+        # The bound on its answer comes first.
+        call(4, providers=("elsewhere",), output=9),
+    ]
+    assert replayed(lists, calls).refusals == [(calls[2].id, 1, "g2"), (calls[4].id, 0, "g2")]
 
 
 def test_models_are_matched_as_rules_match_them() -> None:

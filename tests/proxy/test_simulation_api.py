@@ -66,12 +66,17 @@ def test_subjects_are_named_by_kind_and_id(world: World) -> None:
 
 def test_a_policy_is_tried_as_it_is_and_says_what_is_left_out(world: World) -> None:
     limits = [LimitSpec("rpm", "minute", 5), LimitSpec("parallel", "now", 2)]
-    policy = create_policy(world.acme, name="Team", limits=limits, by=world.actor("alice"))
+    rules = {"providers": ["main"], "addresses": ["10.0.0.0/8"]}
+    policy = create_policy(world.acme, name="Team", limits=limits, rules=rules, by=world.actor("alice"))
     asked = wanted(world, policy_id=policy.pk)
     del asked["limits"]
     made = api(world, "alice")("post", "/simulations", asked, status=201)
-    assert (made["policy_id"], made["name"], made["left_out"]) == (policy.pk, "Team", ["parallel calls"])
-    assert made["limits"] == [{"kind": "rpm", "window": "minute", "value": "5", "counts_byok": False}]
+    assert (made["policy_id"], made["name"], made["left_out"]) == (policy.pk, "Team", [services.ADDRESSES])
+    assert made["limits"] == [
+        {"kind": "rpm", "window": "minute", "value": "5", "counts_byok": False},
+        {"kind": "parallel", "window": "now", "value": "2", "counts_byok": False},
+    ]
+    assert made["rules"] == [{"kind": "providers", "entries": ["main"]}]
 
 
 def test_one_is_cancelled_run_again_and_deleted_and_each_is_in_the_trail(world: World) -> None:

@@ -16,6 +16,7 @@ from gateway_project.demo import history
 from gateway_project.demo.company import FOUNDER
 from guardrails.models import Limit as LimitRow
 from guardrails.models import Policy
+from guardrails.models import Rule as RuleRow
 from guardrails.services.bindings import bind
 from orgs.actor import Actor
 from orgs.errors import Refused
@@ -135,6 +136,7 @@ def policy_of(organization: Organization, *, dedicated: bool = False) -> Policy:
     policy = Policy.objects.create(organization=organization, name="House rules", dedicated=dedicated)
     LimitRow.objects.create(policy=policy, kind="budget", window="week", value=2 * DOLLAR)
     LimitRow.objects.create(policy=policy, kind="parallel", window="now", value=2)
+    RuleRow.objects.create(policy=policy, kind="addresses", entries=["10.0.0.0/8"])
     return policy
 
 
@@ -145,7 +147,9 @@ def test_an_existing_policy_is_tried_whoever_it_is_bound_to(world: World) -> Non
     assert (made.policy, made.name) == (policy, "House rules")
     page = shown(signed_in(world, "alice").get(one_url(world, made)))
     assert "$2.00 per week" in page
-    assert "parallel calls" in page
+    assert "2 calls at the same time" in page
+    assert "Not replayed" in page
+    assert services.ADDRESSES in page
     assert "$5.00" not in page
 
 
