@@ -263,11 +263,12 @@ def usage_of_object(raw: msgspec.Raw) -> Usage | None:
 
 def usage_members(usage: Usage) -> dict[str, object]:
     """As Chat Completions tells it: nested kinds, `prompt_tokens` and `completion_tokens` the sums of theirs."""
+    written = usage.cache_write_5m + usage.cache_write_1h
     return {
         "prompt_tokens": usage.input_total,
         "completion_tokens": usage.output_total,
         "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read} | ({"cache_write_tokens": written} if written else {}),
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
+from operator import attrgetter
 
 from msgspec import Raw
 
@@ -32,6 +33,7 @@ _AS_ALWAYS = {
     "speed": (b'"standard"',),
     "inference_geo": (b'"global"',),
 }
+_settings = attrgetter(*SETTINGS)
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_NAMED = 24
 
@@ -54,7 +56,8 @@ def unsaid(
     if conversation.modalities and "modalities" not in said:
         beside = " and no ".join(sorted(conversation.modalities))
         raise BadRequest(f"This model's provider answers with text only: no {beside}.", param="modalities")
-    found = [name for name in SETTINGS if getattr(conversation, name) is not None and name not in said]
+    values = zip(SETTINGS, _settings(conversation), strict=True)
+    found = [name for name, value in values if value is not None and name not in said]
     if conversation.parallel_tools is False and conversation.tools and "parallel_tools" not in said:
         found.append("parallel_tools")
     found += sorted(name for name in _of_parts(conversation) if name not in parts)
