@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -30,8 +30,10 @@ from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, GuardrailsUnavailable
 from proxy.exchange import Whole
-from proxy.protocols import videos
-from proxy.providers.base import Upstream
+from proxy.protocols import registry, videos
+from proxy.protocols.base import VideoProviderCodec
+from proxy.providers.base import Target, Upstream
+from proxy.providers.registry import Provider
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,7 @@ PREFIX = "video_"
 RUNNING = ("queued", "in_progress")
 # A job that has not ended by then never will.
 MOST_AGE = timedelta(hours=24)
+EXPIRED = {"code": "expired", "message": "The video was not finished in time; what it cost was given back."}
 # Providers may not know at once of what they have accepted.
 SETTLING_IN = timedelta(minutes=1)
 BATCH = 20
@@ -172,8 +175,16 @@ def _reach(principal: Principal) -> dict[str, Any]:
 
 
 # --- the provider ------------------------------------------------------------------------------
-async def ask(job: Job, *, method: str = "GET", below: str = "") -> Upstream:
-    """Whoever asks closes. Raises AttemptFailed, DatabaseUnavailable, RedisUnavailable."""
+class _Maker(NamedTuple):
+    """Who makes a job; `codec` where that is asked in words of its own."""
+
+    provider: Provider
+    target: Target
+    codec: VideoProviderCodec | None
+
+
+async def _maker_of(job: Job) -> _Maker:
+    """Raises AttemptFailed, DatabaseUnavailable, RedisUnavailable."""
     deployment = await _deployment(job)
     if deployment is None:
         raise AttemptFailed("connect", "The deployment that makes this video is not in the catalogue any more.")
@@ -184,21 +195,73 @@ async def ask(job: Job, *, method: str = "GET", below: str = "") -> Upstream:
         if key is None or key.secret is None:
             raise AttemptFailed("auth", "The organization's own provider key that makes this video is gone.")
         target = own_keys.targeted(target, key)
+    codec = registry.VIDEOS.get(deployment.provider.protocol_for(videos.NAME))
+    return _Maker(deployment.provider, target, codec)
+
+
+async def _ask(job: Job, maker: _Maker, *, path: str, method: str = "GET") -> Upstream:
     try:
-        return await deployment.provider.ask(target, method=method, path=job.place + below)
+        return await maker.provider.ask(maker.target, method=method, path=path)
     except AttemptFailed as failure:
         failure.message = failure.message.replace(job.upstream_id, job.id)
         raise
 
 
-async def told_of(job: Job) -> tuple[videos.Told, bytes]:
-    """What the provider says of the job now, and its own words. Raises like `ask`."""
-    upstream = await ask(job)
+async def _read(job: Job, maker: _Maker) -> bytes:
+    upstream = await _ask(job, maker, path=job.place if maker.codec is None else maker.codec.place(job.upstream_id))
     try:
-        body = await upstream.body()
+        return await upstream.body()
     finally:
         await upstream.close()
+
+
+async def told_of(job: Job) -> tuple[videos.Told, bytes]:
+    """What the provider says of the job now, in OpenAI's words. Raises AttemptFailed, DatabaseUnavailable, RedisUnavailable."""
+    maker = await _maker_of(job)
+    body = await _read(job, maker)
+    if maker.codec is not None:
+        now = maker.codec.read_job(body)
+        progress = 100 if now.status == "completed" else 0
+        body = msgspec.json.encode(described(job) | {"status": now.status, "progress": progress, "error": now.error})
     return videos.read_told(body), body
+
+
+async def film_of(job: Job, *, variant: str) -> Upstream:
+    """Whoever asks closes. Raises like `told_of`."""
+    maker = await _maker_of(job)
+    if maker.codec is None:
+        query = "" if variant == "video" else f"?variant={variant}"
+        return await _ask(job, maker, path=f"{job.place}/content{query}")
+    if variant != "video":
+        raise AttemptFailed("untranslatable", "This video's provider makes the video alone.", param="variant")
+    now = maker.codec.read_job(await _read(job, maker))
+    if not now.film:
+        raise AttemptFailed("bad_request", "There is no video yet.", code="video_running")
+    return await maker.provider.fetch(maker.target, url=now.film)
+
+
+async def forget(job: Job) -> None:
+    """At the provider, where it forgets at all. Raises like `told_of`."""
+    maker = await _maker_of(job)
+    if maker.codec is None:
+        upstream = await _ask(job, maker, path=job.place, method="DELETE")
+        await upstream.close()
+
+
+def described(job: Job) -> dict[str, Any]:
+    """A video as far as it is known here, in OpenAI's shape."""
+    failed = job.status in ("failed", "expired")
+    return {
+        "id": job.id,
+        "object": "video",
+        "created_at": int(job.created_at.timestamp()),
+        "model": job.requested_model,
+        "seconds": str(job.seconds),
+        "size": job.size,
+        "status": "failed" if failed else job.status,
+        "progress": 100 if job.status == "completed" else 0,
+        "error": EXPIRED if job.status == "expired" else None,
+    }
 
 
 async def _deployment(job: Job) -> Deployment | None:

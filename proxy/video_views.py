@@ -21,7 +21,6 @@ from proxy.views import Calls, ProxyView, asking
 VARIANTS = ("video", "thumbnail", "spritesheet")
 MOST_LISTED, USUALLY_LISTED = 100, 20
 PASSED_ON = ("content-type", "content-length", "content-disposition")
-EXPIRED = {"code": "expired", "message": "The video was not finished in time; what it cost was given back."}
 
 
 class Videos(Calls):
@@ -36,7 +35,7 @@ class Videos(Calls):
             found = await video_jobs.page(caller.principal, after=after, limit=limit + 1, descending=descending)
         except DatabaseUnavailable as error:
             raise GuardrailsUnavailable from error
-        shown = [described(job) for job in found[:limit]]
+        shown = [video_jobs.described(job) for job in found[:limit]]
         ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
         return _answer({"object": "list", "data": shown, "has_more": len(found) > limit, **ends})
 
@@ -46,7 +45,7 @@ class Video(ProxyView):
         try:
             job = await _find(request, id)
             if job.status == "expired":
-                return _answer(described(job))
+                return _answer(video_jobs.described(job))
             told, body = await video_jobs.told_of(job)
             await video_jobs.judge(job, video_jobs.known(told.status, job))
         except (DatabaseUnavailable, RedisUnavailable, AttemptFailed) as error:
@@ -73,7 +72,7 @@ class Content(ProxyView):
             raise BadRequest(f"variant: must be one of {', '.join(VARIANTS)}.", param="variant")
         try:
             job = await _find(request, id)
-            upstream = await _content(job, "" if variant == "video" else f"?variant={variant}")
+            upstream = await _content(job, variant)
         except (DatabaseUnavailable, RedisUnavailable, AttemptFailed) as error:
             raise _told(error) from error
         passed = {name: upstream.headers[name] for name in PASSED_ON if name in upstream.headers}
@@ -84,9 +83,9 @@ class Content(ProxyView):
         return StreamingHttpResponse(parts, headers=headers.of_a_question() | passed)
 
 
-async def _content(job: Job, query: str) -> Upstream:
-    """Whoever holds a video has paid for it: the verdict falls before the first byte. Raises VideoNotFound, and like `ask`."""
-    upstream = await video_jobs.ask(job, below=f"/content{query}")
+async def _content(job: Job, variant: str) -> Upstream:
+    """Whoever holds a video has paid for it: the verdict falls before the first byte. Raises VideoNotFound too."""
+    upstream = await video_jobs.film_of(job, variant=variant)
     try:
         if await video_jobs.judge(job, "completed") != "completed":
             raise VideoNotFound("The video was not finished; what it cost is given back.")
@@ -104,22 +103,6 @@ async def relay(upstream: Upstream) -> AsyncGenerator[bytes]:
             yield chunk
     finally:
         await upstream.close()
-
-
-def described(job: Job) -> dict[str, Any]:
-    """A video as far as it is known here, in OpenAI's shape."""
-    failed = job.status in ("failed", "expired")
-    return {
-        "id": job.id,
-        "object": "video",
-        "created_at": int(job.created_at.timestamp()),
-        "model": job.requested_model,
-        "seconds": str(job.seconds),
-        "size": job.size,
-        "status": "failed" if failed else job.status,
-        "progress": 100 if job.status == "completed" else 0,
-        "error": EXPIRED if job.status == "expired" else None,
-    }
 
 
 async def _find(request: Request, id: str) -> Job:
@@ -142,12 +125,10 @@ async def _ended(job: Job) -> str:
 async def _forget(job: Job) -> None:
     """At the provider. Raises AttemptFailed, but not where it has forgotten the video already."""
     try:
-        upstream = await video_jobs.ask(job, method="DELETE")
+        await video_jobs.forget(job)
     except AttemptFailed as failure:
         if failure.status != 404:
             raise
-    else:
-        await upstream.close()
 
 
 def _told(error: Exception) -> ProxyError:

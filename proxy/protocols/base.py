@@ -224,3 +224,21 @@ class MediaProviderCodec(Protocol):
 
     def read_made(self, body: bytes, *, request: Request) -> Made:
         """Raises BrokenReply, AttemptFailed."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """`status`: queued, in_progress, completed or failed. `film`: the address of what was made; `error`: why nothing was."""
+
+    status: str
+    film: str = ""
+    error: dict[str, str] | None = None
+
+
+class VideoProviderCodec(MediaProviderCodec, Protocol):
+    """One of videos, which are made after their call: what is asked about a job later, by the id that its provider gave it."""
+
+    def place(self, id: str) -> str:
+        """Where the provider tells of a job, below its base URL."""
+
+    def read_job(self, body: bytes) -> Job:
+        """Raises BrokenReply."""

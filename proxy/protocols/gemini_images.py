@@ -4,7 +4,6 @@ Source: https://ai.google.dev/gemini-api/docs/image-generation
 """
 
 import time
-from math import gcd
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from proxy.canonical.conversation import Image
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import gemini_replies, images
+from proxy.protocols import aspect, gemini_replies, images
 from proxy.protocols.base import Made
 from proxy.protocols.delta_reader import reply_of
 from proxy.protocols.gemini import path
@@ -25,8 +24,6 @@ __all__ = ["NAME", "SERVES", "path", "read_made", "write_request"]
 NAME = "gemini_images"
 SERVES = images.NAME
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
-# The sizes of DALL·E 3 are not quite of the shape that they stand for.
-_NEARLY = {"1792x1024": "16:9", "1024x1792": "9:16"}
 _AS_ALWAYS: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "quality": ("auto", "standard"),
@@ -51,13 +48,10 @@ def write_request(request: Request, *, model: str) -> bytes:
 def _ratio(size: object) -> str | None:
     if size == "auto":
         return None
-    width, _, height = str(size).partition("x")
-    if all(side.isascii() and side.isdecimal() and 0 < len(side) < 6 and int(side) for side in (width, height)):
-        common = gcd(int(width), int(height))
-        ratio = _NEARLY.get(str(size), f"{int(width) // common}:{int(height) // common}")
-        if ratio in RATIOS:
-            return ratio
-    raise BadRequest(f"size: this model's provider makes pictures of the shapes {', '.join(RATIOS)}.", param="size")
+    shape = aspect.of_size(size)
+    if shape is None or shape.ratio not in RATIOS:
+        raise BadRequest(f"size: this model's provider makes pictures of the shapes {', '.join(RATIOS)}.", param="size")
+    return shape.ratio
 
 
 def read_made(body: bytes, *, request: Request) -> Made:

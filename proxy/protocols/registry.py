@@ -19,7 +19,9 @@ from proxy.protocols import (
     titan_embeddings,
     transcriptions,
     translations,
+    veo_videos,
     videos,
+    xai_videos,
 )
 from proxy.protocols.base import (
     CallerCodec,
@@ -28,6 +30,7 @@ from proxy.protocols.base import (
     MediaProviderCodec,
     PassThroughCodec,
     ProviderCodec,
+    VideoProviderCodec,
 )
 
 CALLERS: dict[str, CallerCodec] = {
@@ -79,12 +82,14 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}
 # Of providers only, for what is no chat.
+VIDEOS: dict[str, VideoProviderCodec] = {veo_videos.NAME: veo_videos, xai_videos.NAME: xai_videos}
 MEDIA: dict[str, MediaProviderCodec] = {
     gemini_embeddings.NAME: gemini_embeddings,
     gemini_images.NAME: gemini_images,
     gemini_speech.NAME: gemini_speech,
     mistral_speech.NAME: mistral_speech,
     titan_embeddings.NAME: titan_embeddings,
+    **VIDEOS,
 }
 
 

@@ -5,7 +5,8 @@ job never leaves the gateway.
 Source: openai-python 3.52 types; https://platform.openai.com/docs/api-reference/videos
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -14,11 +15,13 @@ from msgspec import Raw
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols.base import BrokenReply, Quirks, Reply
-from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols import aspect
+from proxy.protocols.base import BrokenReply, Made, Quirks, Reply
+from proxy.protocols.bodies import NULL, BodyReader, decoded
 from proxy.protocols.event_taps import EventTap
 from proxy.protocols.failures import read_failure
 from proxy.protocols.forms import Form
+from proxy.protocols.members import given
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = ["HEADERS", "NAME", "parse", "pass_through", "path", "read_reply", "reader", "render_error", "render_stream_error"]
@@ -27,13 +30,14 @@ NAME = "videos"
 HEADERS: tuple[str, ...] = ("content-type",)
 DEFAULT_SECONDS = 4
 MAX_SECONDS = 600
-_FIELDS = ("model", "prompt", "seconds")
+_FIELDS = ("model", "prompt", "seconds", "size")
 
 
 class _Body(msgspec.Struct):
     model: str | None = None
     prompt: str | None = None
     seconds: str | int | None = None
+    size: str | None = None
 
 
 class Told(msgspec.Struct):
@@ -133,6 +137,57 @@ def renamed(body: bytes, *, id: str) -> bytes:
     if "remixed_from_video_id" in members:
         members["remixed_from_video_id"] = Raw(b"null")
     return _write(members | {"id": Raw(_write(id))})
+
+
+# --- for providers that speak otherwise ---------------------------------------------------------
+class Asked(msgspec.Struct, frozen=True):
+    """`ratio` and `resolution` are empty where the caller leaves the size to the provider."""
+
+    prompt: str
+    seconds: int
+    ratio: str = ""
+    resolution: str = ""
+
+
+def asked_of(request: Request, *, ratios: Collection[str], resolutions: Collection[str]) -> Asked:
+    """Raises BadRequest for what only OpenAI's own protocol says, and for a size that is none of these."""
+    read = ("model", "prompt", "seconds", "size")
+    if request.form:
+        form = Form(request.form, request.headers["content-type"])
+        other = next((field.name for field in form.fields if field.name not in read), None)
+        if other is not None:
+            raise BadRequest(f"{other[:60]}: this model's provider cannot be told that.", param=other[:60])
+        prompt, size = form.text("prompt") or "", form.text("size")
+    else:
+        members = given(request, read=read, as_always={})
+        prompt, size = members["prompt"], members.get("size")
+    seconds = request.units["second"]
+    if size is None:
+        return Asked(prompt, seconds)
+    shape = aspect.of_size(size)
+    if shape is None or shape.ratio not in ratios or f"{shape.shorter}p" not in resolutions:
+        known = f"{', '.join(ratios)} at {', '.join(resolutions)}"
+        raise BadRequest(f"size: this model's provider makes videos of {known}.", param="size")
+    return Asked(prompt, seconds, shape.ratio, f"{shape.shorter}p")
+
+
+def begun(id: str, *, request: Request) -> Made:
+    """Raises BrokenReply where the provider gave no id: nobody could ask about such a job."""
+    if not id:
+        raise BrokenReply("broken", "The provider's answer has no id of a video job.")
+    seconds = request.units["second"]
+    told = {
+        "id": id,
+        "object": "video",
+        "created_at": int(time.time()),
+        "model": request.model,
+        "status": "queued",
+        "progress": 0,
+        "seconds": str(seconds),
+        "size": decoded(request.fields.get("size")) or "",
+        "error": None,
+    }
+    return Made(_write(told), Reply(Usage(units={"second": seconds}), upstream_id=id))
 
 
 def reader(*, n: int, wants_usage: bool, deltas: bool = False) -> EventTap:

@@ -26,13 +26,14 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER = 86_400.0
 USER_AGENT = "gatehouse"
 _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/html"
+_MOVES = (301, 302, 303, 307, 308)
 _NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
 
 async def open(
-    target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool, method: str = "POST"
+    target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool, method: str = "POST", may_move: bool = False
 ) -> "OpenAnswer":
-    """Sends `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind.
+    """Sends `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind, or with `may_move` a redirect.
 
     `headers` (names in lower case) come before the client's own defaults; the target's come before both.
     """
@@ -53,7 +54,8 @@ async def open(
         raise
     answer = OpenAnswer(response, target.timeouts, patience=patience, waited=time.monotonic() - started)
     try:
-        await _require_success(answer, target, stream=stream)
+        if not (may_move and answer.status in _MOVES and answer.headers.get("location")):
+            await _require_success(answer, target, stream=stream)
     except BaseException:
         await answer.close()
         raise

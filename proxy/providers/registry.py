@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from typing import ClassVar, Self
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 from django.conf import settings
@@ -18,6 +18,8 @@ from proxy.protocols import (
     mistral_speech,
     registry,
     titan_embeddings,
+    veo_videos,
+    xai_videos,
 )
 from proxy.protocols.base import Quirks
 from proxy.providers import aws, google_tokens, http
@@ -33,11 +35,13 @@ class BadOptions(ValueError):
     """The catalogue says of a provider what this version cannot do with, or leaves out what it needs."""
 
 
+# How often a file may be said to be elsewhere.
+MAX_MOVES = 4
 # What a provider that speaks OpenAI's HTTP usually serves.
 CHAT_ONLY = ("chat_completions",)
 EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
-GEMINI = (gemini.NAME, gemini_embeddings.NAME, gemini_images.NAME, gemini_speech.NAME)
+GEMINI = (gemini.NAME, gemini_embeddings.NAME, gemini_images.NAME, gemini_speech.NAME, veo_videos.NAME)
 VERTEX = (gemini.NAME, gemini_images.NAME, gemini_speech.NAME)
 BEDROCK = (converse.NAME, titan_embeddings.NAME)
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
@@ -145,6 +149,26 @@ class Provider(msgspec.Struct, frozen=True):
         url = self.address(target, path)
         signed = await self.credentials(target, url=url, body=b"")
         return await http.open(target, method=method, url=url, headers={"accept": "*/*", **signed}, body=b"", stream=False)
+
+    async def fetch(self, target: Target, *, url: str) -> Upstream:
+        """A file whose address this provider has told. Its key goes to its own host only; any other must be a public one, and
+        speak TLS. Raises AttemptFailed."""
+        home = self.address(target, "")
+        for _ in range(MAX_MOVES):
+            at, signed = target, {}
+            if urlsplit(url)[:2] == urlsplit(home)[:2]:
+                signed = await self.credentials(target, url=url, body=b"")
+            elif url.startswith("https://"):
+                at = msgspec.structs.replace(target, headers={}, is_tenants=True)
+            else:
+                raise AttemptFailed("broken", "The provider named an address that is not fetched from.")
+            headers = {"accept": "*/*", **signed}
+            answer = await http.open(at, method="GET", url=url, headers=headers, body=b"", stream=False, may_move=True)
+            if answer.status == 200:
+                return answer
+            await answer.close()
+            url = urljoin(url, answer.headers["location"])
+        raise AttemptFailed("broken", "The provider's file moves from address to address.")
 
 
 def _names(given: object) -> frozenset[str]:
@@ -300,7 +324,7 @@ _PROVIDERS = (
         quirks=MISTRAL,
         protocols=(*EMBEDDINGS, "transcriptions", mistral_speech.NAME),
     ),
-    Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images")),
+    Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images", xai_videos.NAME)),
     Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
     Provider(
         *("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),

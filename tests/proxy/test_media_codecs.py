@@ -45,6 +45,7 @@ LEAST: dict[str, Json] = {
     "embeddings": {"input": "Hello"},
     "images": {"prompt": "a gate"},
     "speech": {"input": "Hello", "voice": "Kore"},
+    "videos": {"prompt": "a gate opens"},
 }
 TEXTS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5)
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
