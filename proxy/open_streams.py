@@ -20,6 +20,7 @@ from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.patience import Patience
 from gateway_project.lib.redis import RedisUnavailable
+from gateway_project.lib.tended import Tended
 from orgs import access, epoch
 from orgs.access import KeyReference, KeyRefused
 from proxy.call import Call
@@ -52,8 +53,7 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._by_organization: defaultdict[int, dict[UUID, OpenStream]] = defaultdict(dict)
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-        lifespan.on_shutdown(self._stop)
+        lifespan.on_shutdown(Tended(self._watch, name="open streams").stop)
 
     def add(self, stream: OpenStream) -> None:
         self._by_organization[stream.call.principal.organization_id][stream.call.id] = stream
@@ -82,9 +82,6 @@ class OpenStreams:
             if stream.epoch != now:
                 by_key[stream.call.caller.key].append(stream)
         return by_key
-
-    async def _stop(self) -> None:
-        self._task.cancel()
 
 
 async def _judge(key: KeyReference, streams: list[OpenStream], now: str) -> None:

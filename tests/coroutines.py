@@ -63,3 +63,9 @@ def as_wired_worker(work: Callable[[Wire], Coroutine[Any, Any, Any]]) -> Any:
                 await lifespan.stop()
 
     return asyncio.run(alive())
+
+
+def kill(name: str) -> bool:
+    """Cancels a task of the running loop, as nobody should. False: there is none of that name at this moment."""
+    found = next((task for task in asyncio.all_tasks() if task.get_name() == name), None)
+    return found is not None and found.cancel()

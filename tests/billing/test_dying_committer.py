@@ -19,7 +19,7 @@ from billing.spool import Entry
 from gateway_project.lib import database, ids, tended
 from proxy import draining
 from tests.billing import rows
-from tests.coroutines import with_lease
+from tests.coroutines import kill, with_lease
 from tests.wire import wired
 
 WAITS_FOR_A_LOCK = """
@@ -55,12 +55,6 @@ def make(organization: int) -> Callable[..., Row]:
         return Row(call_id=call_id, admitted_at=ids.time_of(call_id), **(values | fields))
 
     return row
-
-
-def kill(name: str = "ledger committer") -> bool:
-    """As nobody should: the task itself is cancelled. False: there is none at this moment."""
-    found = next((task for task in asyncio.all_tasks() if task.get_name() == name), None)
-    return found is not None and found.cancel()
 
 
 async def comes_true(look: Callable[[], bool]) -> None:
@@ -146,7 +140,7 @@ def test_killed_in_the_middle_of_its_statement_it_leaves_nothing_pending(
             await outcomes(make())  # connected
             ending = asyncio.create_task(outcomes(one, mate))
             await looked_at(WAITS_FOR_A_LOCK)
-            assert kill()
+            assert kill("ledger committer")
             assert await ending == [Spooled(5), Spooled(5)]
             await other_ends(other)
             assert await draining.drain_own() == 2
@@ -167,7 +161,7 @@ def test_what_was_committed_and_not_answered_when_it_died_is_not_written_again(
             wire.mode = "silent"  # what is sent arrives, and nobody hears of it
             ending = asyncio.create_task(outcomes(one))
             await looked_at(f"SELECT 1 FROM billing_usagerecord WHERE call_id = '{one.call_id}'")  # noqa: S608 - a UUID
-            assert kill()
+            assert kill("ledger committer")
             assert await ending == [Spooled(5)]
             wire.cut("through")
             await comes_true(lambda: ledger.current().away_since is None)
@@ -190,7 +184,7 @@ def test_killed_again_and_again_under_load_it_loses_and_doubles_nothing(make: Ca
             ending = [asyncio.create_task(outcomes(row)) for row in many]
             killed = 0
             while not all(task.done() for task in ending):
-                killed += kill() if killed < 25 else 0
+                killed += kill("ledger committer") if killed < 25 else 0
                 await asyncio.sleep(0.0007)
             found = [task.result()[0] for task in ending]
             own = ledger.current().spool
@@ -234,7 +228,7 @@ def test_while_it_is_dead_no_call_begins_and_rows_of_those_that_run_are_kept(
     async def work() -> None:
         await outcomes(make())
         assert ledger.takes_calls()
-        assert kill()
+        assert kill("ledger committer")
         await asyncio.sleep(0)
         assert not ledger.takes_calls()
         (outcome,) = await outcomes(one)

@@ -20,8 +20,8 @@ from guardrails import leases
 from proxy import background, draining, recording, settling
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
-from tests.billing.test_dying_committer import comes_true, kill
-from tests.coroutines import as_worker
+from tests.billing.test_dying_committer import comes_true
+from tests.coroutines import as_worker, kill
 from tests.house import House
 from tests.proxy.calls import admitted, body
 from tests.proxy.test_pipeline import handled
@@ -77,7 +77,7 @@ def test_while_it_is_dead_a_call_is_refused_before_anything_is_held_or_asked(
     async def work() -> None:
         await handled(house, body())
         upstream.received.clear()
-        kill()
+        kill("ledger committer")
         await asyncio.sleep(0)
 
         with pytest.raises(GuardrailsUnavailable, match="cannot be recorded"):
@@ -110,7 +110,7 @@ def test_a_call_that_the_provider_is_answering_meanwhile_gets_its_answer_and_its
     async def work() -> bytes:
         calling = asyncio.create_task(handled(house, body(stream=streamed)))
         await comes_true(lambda: bool(upstream.received))
-        assert kill()
+        assert kill("ledger committer")
         _, content = await calling
         await drained()
         return content
@@ -162,7 +162,7 @@ def test_without_the_one_that_drains_rows_would_never_come_home(house: House) ->
         closing = asyncio.create_task(settling.close(call, finished(call)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        kill()
+        kill("ledger committer")
         await closing
         await comes_true(lambda: not ledger.current().spool.rows)
 

@@ -18,7 +18,7 @@ from orgs.services.keys import disable_key
 from proxy import callers, open_streams
 from proxy.call import Call
 from proxy.open_streams import OpenStream
-from tests.coroutines import as_worker
+from tests.coroutines import as_worker, kill
 from tests.house import House
 
 KEYS = 120
@@ -81,6 +81,18 @@ def test_two_streams_of_one_key_are_both_cut_while_they_wait(house: House) -> No
             await asyncio.sleep(0)
             await disabled(house, key)
             assert await asyncio.wait_for(waiting, 5) == [True, True]
+
+    as_worker(work())
+
+
+def test_whoever_looks_after_them_is_replaced_when_it_dies(house: House) -> None:
+    key, text = house.new_key()
+
+    async def work() -> None:
+        with open_streams.watched(await streaming(text)) as stream:
+            assert kill("open streams")
+            await disabled(house, key)
+            await until(lambda: stream.call.cut is not None)
 
     as_worker(work())
 
