@@ -4,6 +4,7 @@ Source: https://ai.google.dev/gemini-api/docs/image-generation
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,8 +24,9 @@ __all__ = ["NAME", "SERVES", "path", "read_made", "write_request"]
 
 NAME = "gemini_images"
 SERVES = images.NAME
+READ = ("model", "prompt", "size", "user")
 RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
-_AS_ALWAYS: dict[str, tuple[Any, ...]] = {
+AS_ALWAYS: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "quality": ("auto", "standard"),
     "background": ("auto", "opaque"),
@@ -38,11 +40,18 @@ _AS_ALWAYS: dict[str, tuple[Any, ...]] = {
 def write_request(request: Request, *, model: str) -> bytes:
     """Raises BadRequest for several pictures at once, shapes and qualities that Google does not make, and streams."""
     refuse_stream(request, param="stream")
-    asked = given(request, read=("model", "prompt", "size", "user"), as_always=_AS_ALWAYS)
+    asked = given(request, read=READ, as_always=AS_ALWAYS)
+    return body_of(asked)
+
+
+def body_of(asked: Mapping[str, Any], pictures: Iterable[Image] = ()) -> bytes:
+    """`pictures`: those to begin with. Raises BadRequest for a size of another shape."""
     config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
     if ratio := _ratio(asked.get("size", "auto")):
         config["imageConfig"] = {"aspectRatio": ratio}
-    return msgspec.json.encode({"contents": [{"role": "user", "parts": [{"text": asked["prompt"]}]}], "generationConfig": config})
+    shown = [{"inlineData": {"mimeType": picture.media_type, "data": picture.data}} for picture in pictures]
+    parts = [*shown, {"text": asked["prompt"]}]
+    return msgspec.json.encode({"contents": [{"role": "user", "parts": parts}], "generationConfig": config})
 
 
 def _ratio(size: object) -> str | None:

@@ -8,6 +8,7 @@ from proxy.protocols import (
     embeddings,
     gemini,
     gemini_embeddings,
+    gemini_image_edits,
     gemini_images,
     gemini_speech,
     image_edits,
@@ -85,6 +86,7 @@ PROVIDERS: dict[str, ProviderCodec] = {**PASS_THROUGH, **CHAT_PROVIDERS}
 VIDEOS: dict[str, VideoProviderCodec] = {veo_videos.NAME: veo_videos, xai_videos.NAME: xai_videos}
 MEDIA: dict[str, MediaProviderCodec] = {
     gemini_embeddings.NAME: gemini_embeddings,
+    gemini_image_edits.NAME: gemini_image_edits,
     gemini_images.NAME: gemini_images,
     gemini_speech.NAME: gemini_speech,
     mistral_speech.NAME: mistral_speech,

@@ -151,16 +151,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 def asked_of(request: Request, *, ratios: Collection[str], resolutions: Collection[str]) -> Asked:
     """Raises BadRequest for what only OpenAI's own protocol says, and for a size that is none of these."""
-    read = ("model", "prompt", "seconds", "size")
-    if request.form:
-        form = Form(request.form, request.headers["content-type"])
-        other = next((field.name for field in form.fields if field.name not in read), None)
-        if other is not None:
-            raise BadRequest(f"{other[:60]}: this model's provider cannot be told that.", param=other[:60])
-        prompt, size = form.text("prompt") or "", form.text("size")
-    else:
-        members = given(request, read=read, as_always={})
-        prompt, size = members["prompt"], members.get("size")
+    members = given(request, read=("model", "prompt", "seconds", "size"), as_always={})
+    prompt, size = members["prompt"], members.get("size")
     seconds = request.units["second"]
     if size is None:
         return Asked(prompt, seconds)

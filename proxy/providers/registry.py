@@ -13,6 +13,7 @@ from proxy.protocols import (
     converse,
     gemini,
     gemini_embeddings,
+    gemini_image_edits,
     gemini_images,
     gemini_speech,
     mistral_speech,
@@ -41,8 +42,8 @@ MAX_MOVES = 4
 CHAT_ONLY = ("chat_completions",)
 EMBEDDINGS = (*CHAT_ONLY, "embeddings")
 SOUND = ("speech", "transcriptions", "translations")
-GEMINI = (gemini.NAME, gemini_embeddings.NAME, gemini_images.NAME, gemini_speech.NAME, veo_videos.NAME)
-VERTEX = (gemini.NAME, gemini_images.NAME, gemini_speech.NAME)
+VERTEX = (gemini.NAME, gemini_images.NAME, gemini_image_edits.NAME, gemini_speech.NAME)
+GEMINI = (*VERTEX, gemini_embeddings.NAME, veo_videos.NAME)
 BEDROCK = (converse.NAME, titan_embeddings.NAME)
 ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
 OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses", "videos")

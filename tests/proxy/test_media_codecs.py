@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from django.db import transaction
@@ -24,6 +25,7 @@ from proxy.models import Model, Provider
 from proxy.protocols import (
     embeddings,
     gemini_embeddings,
+    gemini_image_edits,
     gemini_images,
     gemini_speech,
     mistral_speech,
@@ -46,6 +48,7 @@ LEAST: dict[str, Json] = {
     "images": {"prompt": "a gate"},
     "speech": {"input": "Hello", "voice": "Kore"},
     "videos": {"prompt": "a gate opens"},
+    "image_edits": {"prompt": "a gate", "images": [{"image_url": "data:image/png;base64,QUJD"}]},
 }
 TEXTS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5)
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -141,6 +144,50 @@ def test_each_has_its_address(codec: Any, model: str, path: str) -> None:
 )
 def test_a_request_is_said_in_the_providers_words(codec: Any, members: Json, body: Json) -> None:
     assert sent(codec, model="titan-embed" if codec is titan_embeddings else "up", **members) == body
+
+
+def form(*files: tuple[str, bytes], **texts: str) -> Any:
+    """An edit as the SDKs send it."""
+    parts: list[Any] = [(name, (None, text)) for name, text in {"model": "m", "prompt": "bluer", **texts}.items()]
+    built = httpx.Request("POST", "http://x", files=parts + [(name, ("a.png", content)) for name, content in files])
+    return registry.CALLERS["image_edits"].parse(built.read(), {"content-type": built.headers["content-type"]})
+
+
+def test_pictures_to_edit_stand_before_the_prompt() -> None:
+    one, two = b"\x89PNG one", b"\xff\xd8\xff two"
+    request = form(("image[]", one), ("image[]", two), n="1", size="1024x1536", output_format="png")
+    body = json.loads(gemini_image_edits.write_request(request, model="up"))
+    shown = [part.get("inlineData") for part in body["contents"][0]["parts"]]
+    assert shown == [
+        {"mimeType": "image/png", "data": base64.b64encode(one).decode()},
+        {"mimeType": "image/jpeg", "data": base64.b64encode(two).decode()},
+        None,
+    ]
+    assert body["contents"][0]["parts"][2] == {"text": "bluer"}
+    assert body["generationConfig"]["imageConfig"] == {"aspectRatio": "2:3"}
+    assert sent(gemini_image_edits)["contents"][0]["parts"] == [
+        {"inlineData": {"mimeType": "image/png", "data": "QUJD"}},
+        {"text": "a gate"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (lambda: form(("image", b"x"), ("mask", b"y")), "mask"),
+        (lambda: form(("image", b"x"), n="2"), "n"),
+        (lambda: form(("image", b"x"), quality="high"), "quality"),
+        (lambda: form(("image", b"x"), stream="true"), "stream"),
+        (lambda: asked(gemini_image_edits, images=[{"image_url": "https://x/a.png"}]), "images[0]"),
+        (lambda: asked(gemini_image_edits, images=[{"file_id": "f"}]), "images[0]"),
+        (lambda: asked(gemini_image_edits, images=[7]), "images[0]"),
+        (lambda: asked(gemini_image_edits, images=[]), "image"),
+    ],
+)
+def test_an_edit_that_cannot_be_told_is_refused_by_name(request_: Any, param: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        gemini_image_edits.write_request(request_(), model="up")
+    assert refused.value.param == param
 
 
 @pytest.mark.parametrize(
@@ -329,6 +376,7 @@ def test_the_official_sdk_is_served_and_billed_to_the_nano_dollar(
     upstream.then(
         told({"embeddings": [{"values": [0.5, 0.25]}, {"values": [1, 2]}], "usageMetadata": {"promptTokenCount": 6}}),
         told(DRAWN),
+        told(DRAWN),
         told(SPOKEN),
         told({"audio_data": base64.b64encode(b"ID3 sound").decode()}),
     )
@@ -341,6 +389,11 @@ def test_the_official_sdk_is_served_and_billed_to_the_nano_dollar(
     picture = client.images.with_raw_response.generate(model="google-painter", prompt="a gate", size="1024x1024")
     assert picture.parse().data[0].b64_json == PICTURE  # type: ignore[index]
     assert charged(google_house, picture) == (9 * 2_000 + 30 * 12_000 + 1290 * 120_000, False)
+
+    edited = client.images.with_raw_response.edit(model="google-painter", prompt="bluer", image=b"\x89PNG bytes")
+    assert edited.parse().data[0].b64_json == PICTURE  # type: ignore[index]
+    assert upstream.received[-1].json["contents"][0]["parts"][0]["inlineData"]["mimeType"] == "image/png"
+    assert charged(google_house, edited) == (9 * 2_000 + 30 * 12_000 + 1290 * 120_000, False)
 
     speech = client.audio.speech.with_raw_response.create(
         model="google-voice", input="Hello", voice="Kore", response_format="wav"
