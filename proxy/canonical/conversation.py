@@ -42,7 +42,10 @@ class Audio(msgspec.Struct, frozen=True, tag="audio"):
 
 
 class File(msgspec.Struct, frozen=True, tag="file"):
-    """A document: `data` (base64) with its `media_type`, or a `url`, or an id that only its own provider knows."""
+    """A document: `data` (base64) with its `media_type`, or a `url`, or an id that only its own provider knows.
+
+    `cite`: the answer shall say what of it it rests on.
+    """
 
     media_type: str | None = None
     data: str | None = None
@@ -50,6 +53,7 @@ class File(msgspec.Struct, frozen=True, tag="file"):
     file_id: str | None = None
     name: str | None = None
     cache: CacheMark | None = None
+    cite: bool = False
 
 
 # What signatures of OpenAI's thinking begin with: no other provider's do.

@@ -114,7 +114,7 @@ def _set_points(body: Json) -> None:
 
 def _unsaid(conversation: Conversation, own: Own) -> tuple[str, ...]:
     said = set(own.says) if own.samples_itself else {"temperature", "top_p", *own.says}
-    return unsaid_of.unsaid(conversation, said=said, parts=(unsaid_of.CACHE, unsaid_of.STRICT))
+    return unsaid_of.unsaid(conversation, said=said, parts=(unsaid_of.CACHE, unsaid_of.STRICT, unsaid_of.CITE))
 
 
 # --- messages ----------------------------------------------------------------------------------
@@ -196,7 +196,8 @@ def _document(part: File) -> Json:
     if form is None:
         raise BadRequest(f"This model's provider takes no files of type {part.media_type!r}.", param="messages")
     name = _NOT_OF_A_NAME.sub(" ", (part.name or "").rpartition(".")[0] or part.name or "").strip()[:200]
-    return {"document": {"format": form, "name": name or "Document", "source": {"bytes": part.data}}}
+    document: Json = {"format": form, "name": name or "Document", "source": {"bytes": part.data}}
+    return {"document": document | ({"citations": {"enabled": True}} if part.cite else {})}
 
 
 def _id(given: str) -> str:

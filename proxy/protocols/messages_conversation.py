@@ -85,6 +85,12 @@ class _Block(msgspec.Struct):
     tool_use_id: str = ""
     content: "str | list[_Block] | dict[str, Any] | None" = None
     is_error: bool | None = None
+    citations: Any = None
+
+    @property
+    def is_cited(self) -> bool:
+        """Of what is shown to the model: whether its answer shall cite it."""
+        return isinstance(self.citations, dict) and self.citations.get("enabled") is True
 
 
 class _Message(msgspec.Struct):
@@ -174,7 +180,7 @@ def conversation(request: Request) -> Conversation:
         seed=body.seed,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        unsaid=tuple(name for name in _ADVICE if extras.pop(name, None) is not None),
+        unsaid=(*(name for name in _ADVICE if extras.pop(name, None) is not None), *_uncited(request, body.messages)),
         extras=extras,
     )
 
@@ -263,9 +269,9 @@ def _document(block: _Block, source: _Source, path: str) -> Iterator[Text | Imag
     cache = _mark(block.cache_control)
     match source.type:
         case "base64":
-            yield File(source.media_type, source.data, name=block.title, cache=cache)
+            yield File(source.media_type, source.data, name=block.title, cache=cache, cite=block.is_cited)
         case "url":
-            yield File(url=source.url, name=block.title, cache=cache)
+            yield File(url=source.url, name=block.title, cache=cache, cite=block.is_cited)
         case "text":
             head = [line for line in (block.title, block.context) if line]
             yield Text("\n\n".join([*head, source.data or ""]), cache)
@@ -273,6 +279,16 @@ def _document(block: _Block, source: _Source, path: str) -> Iterator[Text | Imag
             yield from _shown(source.content, f"{path}.source.content")
         case _:
             raise BadRequest(f"{path}: a document of type {source.type[:60]!r} is known to Anthropic only.", param=path)
+
+
+def _uncited(request: Request, messages: list[_Message]) -> tuple[str, ...]:
+    """Texts that shall be cited are texts like all others elsewhere; files keep the wish (`File.cite`)."""
+    if b'"citations"' not in bytes(request.fields["messages"]):  # nearly always
+        return ()
+    blocks = [block for message in messages if isinstance(message.content, list) for block in message.content]
+    cited = [block.source for block in blocks if block.citations is not None and block.is_cited]
+    is_lost = any(not isinstance(source, _Source) or source.type not in ("base64", "url") for source in cited)
+    return (unsaid_of.CITE,) if is_lost else ()
 
 
 def _shown(content: str | list[_Block] | dict[str, Any] | None, path: str) -> Iterator[Text | Image | File]:

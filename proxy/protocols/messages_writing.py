@@ -97,7 +97,7 @@ def _unsaid(conversation: Conversation, given: Block, model: str, quirks: Quirks
     if _says_thought(conversation.reasoning, given):
         said.add("reasoning")
     strict = claude_models.takes_strict_tools(model)
-    parts = (unsaid_of.CACHE, unsaid_of.STRICT) if strict else (unsaid_of.CACHE,)
+    parts = {unsaid_of.CACHE, unsaid_of.CITE} | ({unsaid_of.STRICT} if strict else set())
     return unsaid_of.unsaid(conversation, said=said, takes=quirks.takes, parts=parts)
 
 
@@ -237,7 +237,8 @@ def _shown(part: Text | Refusal | Image | File) -> Block | None:
             return _marked({"type": "image", "source": _source(part)}, part.cache)
         case File():
             titled: Block = {"type": "document", "source": _document(part)}
-            return _marked(titled | ({"title": part.name} if part.name else {}), part.cache)
+            titled |= {"title": part.name} if part.name else {}
+            return _marked(titled | ({"citations": {"enabled": True}} if part.cite else {}), part.cache)
 
 
 def _text(part: Text) -> Block | None:

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from msgspec import Raw
 
-from proxy.canonical.conversation import Conversation, Image
+from proxy.canonical.conversation import Conversation, File, Image
 from proxy.errors import BadRequest
 from proxy.protocols.bodies import NULL
 
@@ -23,7 +23,7 @@ SETTINGS = (
     *("reasoning", "verbosity", "user", "prompt_cache_key"),
 )
 # Of parts and tools.
-CACHE, DETAIL, STRICT = "cache_control", "detail", "strict"
+CACHE, DETAIL, STRICT, CITE = "cache_control", "detail", "strict", "citations"
 # What asks for what happens anyway.
 _AS_ALWAYS = {
     "service_tier": (b'"auto"', b'"default"', b'"standard_only"'),
@@ -51,7 +51,7 @@ def unsaid(
     conversation: Conversation, *, said: Container[str], takes: Container[str] = (), parts: Container[str] = ()
 ) -> tuple[str, ...]:
     """What a request leaves out that says the settings in `said`, takes the extras in `takes`, and says of parts and
-    tools those of CACHE, DETAIL and STRICT that are in `parts`. Raises BadRequest where the answer shall hold what none of
+    tools those of CACHE, DETAIL, STRICT and CITE that are in `parts`. Raises BadRequest where the answer shall hold what none of
     the protocol's can."""
     if conversation.modalities and "modalities" not in said:
         beside = " and no ".join(sorted(conversation.modalities))
@@ -82,6 +82,8 @@ def _of_parts(conversation: Conversation) -> set[str]:
         for part in message.parts:
             if type(part) is Image and part.detail is not None:
                 found.add(DETAIL)
+            elif type(part) is File and part.cite:
+                found.add(CITE)
             if getattr(part, "cache", None) is not None:
                 found.add(CACHE)
     for tool in conversation.tools:

@@ -32,6 +32,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Text, Thinking, ToolUse
 from proxy.canonical.joining import choices_of
 from proxy.protocols import citations, messages, registry
+from proxy.protocols.base import Quirks
 from tests.proxy import event_streams
 from tests.proxy.messages_wire import CALL, asked, block, event
 from tests.proxy.responses_wire import assembled, events_in, frames_of, response, said, sound_response
@@ -343,6 +344,30 @@ def test_citations_that_nobody_sealed_do_not_go_back_to_anthropic() -> None:
     assert sent["messages"][1]["content"] == [told["content"][0], {"type": "text", "text": "Zürich"}]
     kept = [{"role": "assistant", "content": [{"type": "text", "text": "x", "citations": [SEARCHED]}]}]
     assert json.loads(messages.pass_through(asked(messages=[*history[:1], *kept]), model="m"))["messages"][1:] == kept
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            {"type": "base64", "media_type": "application/pdf", "data": "QUJD"},
+            {"converse": [], "chat_completions": ["citations"]},
+        ),
+        (
+            {"type": "text", "media_type": "text/plain", "data": "x"},
+            {"converse": ["citations"], "chat_completions": ["citations"]},
+        ),
+    ],
+)
+def test_who_asks_for_citations_of_documents_gets_them_or_is_told(source: Any, told: dict[str, list[str]]) -> None:
+    given: Any = {"model": "anthropic.claude-opus-5-v1:0", "stream": False, "max_tokens": None, "quirks": Quirks()}
+    for provider, names in told.items():
+        write = registry.CHAT_PROVIDERS[provider].write_request
+        blocks = [{"type": "document", "source": source, "citations": {"enabled": enabled}} for enabled in (True, False)]
+        conversations = [messages.conversation(asked(messages=[{"role": "user", "content": [block]}])) for block in blocks]
+        loud, silent = (write(one, **given) for one in conversations)
+        assert (list(loud.unsaid), list(silent.unsaid)) == (names, [])
+        assert (b'"citations":{"enabled":true}' in loud.body) is not bool(names)
 
 
 # --- log probabilities -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from proxy.call import Call
-from proxy.canonical.conversation import CacheMark, Conversation, Image, Message, Reasoning, Text, Tool
+from proxy.canonical.conversation import CacheMark, Conversation, File, Image, Message, Reasoning, Text, Tool
 from proxy.deployments import Deployment
 from proxy.errors import BadRequest
 from proxy.exchange import Exchange
@@ -313,13 +313,13 @@ def test_what_would_be_missed_in_the_answer_is_refused(caller: str, target: str,
 
 
 def test_what_stands_on_parts_and_tools_is_named() -> None:
-    parts = (Text("a", CacheMark()), Image("image/png", "QUJD", detail="low"))
+    parts = (Text("a", CacheMark()), Image("image/png", "QUJD", detail="low"), File("application/pdf", "QUJD", cite=True))
     conversation = Conversation(messages=(Message("user", parts),), tools=(Tool("f", strict=True),))
     assert {target: set(write(conversation, target).unsaid) for target in registry.CHAT_PROVIDERS} == {
-        "chat_completions": {"cache_control"},
-        "responses": {"cache_control"},
+        "chat_completions": {"cache_control", "citations"},
+        "responses": {"cache_control", "citations"},
         "messages": {"detail", "strict"},
-        "gemini": {"cache_control", "detail", "strict"},
+        "gemini": {"cache_control", "detail", "strict", "citations"},
         "converse": {"detail"},
     }
     named: dict[str, Any] = {"messages": [{"role": "user", "name": "ann", "content": "Hi"}]}
