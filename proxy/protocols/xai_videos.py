@@ -28,15 +28,12 @@ class _Film(msgspec.Struct):
     url: str = ""
 
 
-class _Error(msgspec.Struct):
-    code: str = "failed"
-    message: str = "The video could not be made."
-
-
 class _Told(msgspec.Struct):
+    """`error` is an object with `code` and `message`, or a sentence."""
+
     status: str = "pending"
     video: _Film | None = None
-    error: _Error | None = None
+    error: Any = None
 
 
 _accepted = msgspec.json.Decoder(_Accepted).decode
@@ -76,5 +73,10 @@ def read_job(body: bytes) -> Job:
     if told.status == "done" and told.video is not None and told.video.url:
         return Job("completed", film=told.video.url)
     if told.status in ("done", "failed", "expired"):
-        return Job("failed", error=msgspec.to_builtins(told.error or _Error()))
+        return Job("failed", error=_why(told.error))
     return Job("in_progress")
+
+
+def _why(error: Any) -> dict[str, str]:
+    said = error if isinstance(error, dict) else {"message": error}
+    return {"code": str(said.get("code") or "failed"), "message": str(said.get("message") or "The video could not be made.")}

@@ -19,8 +19,9 @@ from proxy.errors import AttemptFailed, BadRequest
 from proxy.models import Model, Provider, VideoJob
 from proxy.protocols import aspect, registry, veo_videos, videos, xai_videos
 from proxy.protocols.base import BrokenReply, Job
+from tests.aimock import Aimock
 from tests.gateways import Gateway
-from tests.house import House
+from tests.house import House, eventually
 from tests.proxy.test_media import told
 from tests.proxy.test_videos import adjustments, aged, job_of
 from tests.upstream import Script, Upstream
@@ -97,6 +98,11 @@ URL = "https://films.example/a.mp4"
         (xai_videos, {"request_id": "r"}, Job("in_progress")),
         (xai_videos, {"status": "pending", "progress": 10}, Job("in_progress")),
         (xai_videos, {"status": "done", "video": {"url": URL, "duration": 8}}, Job("completed", film=URL)),
+        (
+            xai_videos,
+            {"status": "expired", "error": "Too late."},
+            Job("failed", error={"code": "failed", "message": "Too late."}),
+        ),
         (xai_videos, {"status": "done"}, Job("failed", error={"code": "failed", "message": "The video could not be made."})),
         (
             xai_videos,
@@ -258,3 +264,20 @@ def test_a_video_that_fails_is_given_back(studios: House, gateway: Gateway, upst
         tasks.poll_videos()
         assert job_of(video).status == "failed"
     assert [row.charged_nano_usd for row in adjustments(studios)] == [-4 * SECOND] * 2
+
+
+@pytest.mark.parametrize("model", STUDIOS)
+def test_so_does_a_stand_in_that_others_wrote(studios: House, gateway: Gateway, aimock: Aimock, model: str) -> None:
+    provider, kind, _ = STUDIOS[model]
+    base = {"xai": "/v1", "gemini": "/v1beta"}[kind]
+    catalogue.load(
+        {"providers": [{"name": provider, "kind": kind, "base_url": aimock.url + base, "api_key": "key-of-this-test"}]}
+    )
+    client = studios.client(gateway.url)
+    for prompt, ended in (("a gate opens", "completed"), ("a gate breaks", "failed")):
+        video = client.videos.create(model=model, prompt=prompt, seconds="4", size="1280x720")
+        assert video.status == "queued"
+        assert eventually(lambda id=video.id, end=ended: client.videos.retrieve(id).status == end)  # type: ignore[misc]
+        tasks.poll_videos()
+        assert job_of(video).status == ended
+    assert aimock.received()
