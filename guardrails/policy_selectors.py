@@ -11,8 +11,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, prefetch_related_obj
 
 from guardrails import coherence, offered, spending, windows
 from guardrails.coherence import Placed, Shape
-from guardrails.in_force import InForce, placed
+from guardrails.in_force import InForce, bindings_on, placed
 from guardrails.models import Binding, Limit, Override, Policy
+from guardrails.selectors import dedicated_policy
 from guardrails.services.overrides import running
 from guardrails.subjects import Subject, counter_of
 from orgs.actor import ABOVE, LINEAGE, Actor
@@ -259,7 +260,7 @@ def _of_key(bindings: Iterable[Binding], key: ApiKey) -> list[InForce]:
 def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     """By itself, and where the actor sees it bound against the policies above and below that it sees. A handful of statements."""
     known = offered.models()
-    bound = bindings_visible_to(actor).filter(Q(group__isnull=False) | Q(policy=policy)).select_related("policy", *SUBJECTS)
+    bound = _bound_somewhere(actor, policy)
     own = [one for one in bound if one.policy_id == policy.pk]
     elsewhere = [one for one in bound if one.policy_id != policy.pk]
     prefetch_related_objects([policy, *(one.policy for one in elsewhere)], "limits", "rules")
@@ -267,6 +268,36 @@ def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     for binding in own:
         found += _at(binding, shape_of(policy), elsewhere, known)
     return list(dict.fromkeys(found))
+
+
+def warnings_at(binding: Binding, *, actor: Actor) -> list[str]:
+    """Of one binding that the actor sees: the same, of this place alone."""
+    elsewhere = [one for one in _bound_somewhere(actor, binding.policy) if one.policy_id != binding.policy_id]
+    prefetch_related_objects([binding.policy, *(one.policy for one in elsewhere)], "limits", "rules")
+    shape, known = shape_of(binding.policy), offered.models()
+    return list(dict.fromkeys([*coherence.of_itself(shape, known), *_at(binding, shape, elsewhere, known)]))
+
+
+def warnings_about_key(key: ApiKey, *, actor: Actor) -> list[str]:
+    """Of its own limits: by themselves, and against what the actor sees apply to it, its application, member and groups."""
+    policy = dedicated_policy(key)
+    if policy is None:
+        return []
+    path, known, shape = key.group.path(), offered.models(), shape_of(policy)
+    on_path = bindings_on(key.organization, path=path, member=key.member, key=key, application=key.application)
+    seen = set(bindings_visible_to(actor).filter(pk__in=[one.pk for one in on_path]).values_list("pk", flat=True))
+    above = placed([one for one in on_path if one.pk in seen], path, key.member, key)
+    places = [Placed(shape_of(one.policy), str(one.subject)) for one in above]
+    return [
+        *coherence.of_itself(shape, known),
+        *coherence.at_a_place(Placed(shape, str(key)), above=places, below=[], offered=known),
+    ]
+
+
+def _bound_somewhere(actor: Actor, policy: Policy) -> list[Binding]:
+    """Where the actor sees this policy bound, and whatever is bound to groups."""
+    bound = bindings_visible_to(actor).filter(Q(group__isnull=False) | Q(policy=policy))
+    return list(bound.select_related("policy", *SUBJECTS))
 
 
 def _at(binding: Binding, shape: Shape, elsewhere: list[Binding], known: list[offered.OfferedModel]) -> list[str]:

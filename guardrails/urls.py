@@ -12,6 +12,7 @@ urlpatterns = [
     path("several/", bulk_views.bulk, name="bulk"),
     path("<int:key_id>/", views.key, name="key"),
     path("<int:key_id>/limits/", views.limits, name="limits"),
+    path("<int:key_id>/oddities/", views.oddities, name="oddities"),
     path("<int:key_id>/history/", views.history, name="history"),
     path("<int:key_id>/edit/", key_views.edit, name="edit"),
     path("<int:key_id>/rotate/", key_views.rotate, name="rotate"),

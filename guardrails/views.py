@@ -12,6 +12,7 @@ from guardrails import example_call
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.key_lines import events
 from guardrails.pages import key_filters, key_page_parts, key_rows, key_url, page_urls
+from guardrails.policy_selectors import warnings_about_key
 from guardrails.selectors import audit_lines, key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
 from orgs.answers import show_refusal
@@ -100,6 +101,14 @@ def limits(request: OrgRequest, key_id: int) -> HttpResponse:
             return redirect(request.path)
     context = {**key_page_parts(found, actor=request.actor, tab="limits"), "form": form}
     return render(request, "guardrails/key_limits.html", context, status=422 if sent else 200)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def oddities(request: OrgRequest, key_id: int) -> HttpResponse:
+    """What is worth a look about its limits, for their page: they are compared with every policy on its path."""
+    found = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
+    return render(request, "guardrails/partials/_oddities.html", {"warnings": warnings_about_key(found, actor=request.actor)})
 
 
 @require_safe

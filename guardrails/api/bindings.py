@@ -9,10 +9,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from guardrails.api.oddities import Warned
 from guardrails.api.subjects import KINDS, SubjectIn, SubjectOut, described, subject_in
 from guardrails.lookups import access_binding_by_id
 from guardrails.models import Binding
-from guardrails.policy_selectors import bindings_visible_to, policies_visible_to
+from guardrails.policy_selectors import bindings_visible_to, policies_visible_to, warnings_at
 from guardrails.services.bindings import bind, unbind
 from orgs.api.base import OrgApiView, one_of, operation
 from orgs.api.fields import Body, IdField
@@ -32,6 +33,10 @@ class BindingOut(serializers.Serializer[Binding]):
         return described(binding)
 
 
+class BindingWithWarnings(BindingOut, Warned):
+    """Its policy judged at this very place, against the policies above and below that you see."""
+
+
 class BindingIn(Body):
     policy_id = IdField()
     subject = SubjectIn()
@@ -46,30 +51,32 @@ class BindingsQuery(Paging):
     application = IdField(required=False)
 
 
-class Bindings(OrgApiView):
+class BindingView(OrgApiView):
     resource = "policies"
     writes = (Permission.MANAGE_GUARDRAILS,)
 
+    def shown(self, binding: Binding) -> dict[str, Any]:
+        return {**BindingOut(binding).data, "warnings": warnings_at(binding, actor=self.actor)}
+
+
+class Bindings(BindingView):
     @operation("What policies are bound to, as far as you see it", gives=BindingOut, many=True, query=BindingsQuery)
     def get(self, request: Request, org: str) -> Response:
         found = bindings_visible_to(self.actor).select_related(*KINDS)
         return self.page(self.narrowed(found, policy="policy", **{kind: kind for kind in KINDS}), BindingOut)
 
-    @operation("Bind a policy to a group, member, key or application", takes=BindingIn, gives=BindingOut, status=201)
+    @operation("Bind a policy to a group, member, key or application", takes=BindingIn, gives=BindingWithWarnings, status=201)
     def post(self, request: Request, org: str) -> Response:
         given = self.body(BindingIn)
         policy = one_of(policies_visible_to(self.actor), given["policy_id"])
         made = bind(policy, subject=subject_in(given["subject"], actor=self.actor), by=self.actor, reach=given["reach"])
-        return Response(BindingOut(made).data, status=201)
+        return Response(self.shown(made), status=201)
 
 
-class OneBinding(OrgApiView):
-    resource = "policies"
-    writes = (Permission.MANAGE_GUARDRAILS,)
-
-    @operation("One binding", gives=BindingOut)
+class OneBinding(BindingView):
+    @operation("One binding", gives=BindingWithWarnings)
     def get(self, request: Request, org: str, binding_id: int) -> Response:
-        return Response(BindingOut(one_of(bindings_visible_to(self.actor), binding_id)).data)
+        return Response(self.shown(one_of(bindings_visible_to(self.actor), binding_id)))
 
     @operation("Take a policy off", status=204)
     def delete(self, request: Request, org: str, binding_id: int) -> Response:

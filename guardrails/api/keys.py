@@ -10,6 +10,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from guardrails.api.oddities import Warned
+from guardrails.policy_selectors import warnings_about_key
 from guardrails.selectors import (
     MINE,
     SERVICE,
@@ -103,10 +105,14 @@ class KeyOut(serializers.Serializer[ApiKey]):
         return dict(OwnRules(own_of(key)[1]._asdict()).data)
 
 
+class KeyWithWarnings(KeyOut, Warned):
+    """Its own limits judged by themselves, and against what applies above it as far as you see it."""
+
+
 class KeyWithText(serializers.Serializer[Any]):
     """The only answer that ever holds the text of the key."""
 
-    key = KeyOut()
+    key = KeyWithWarnings()
     text = serializers.CharField(allow_null=True, help_text="null: this repeats an answer that held it. Rotate for another.")
 
 
@@ -173,10 +179,13 @@ class KeyView(OrgApiView):
         return given
 
     def shown(self, key: ApiKey) -> Response:
-        return Response(KeyOut(load_own_limits(key)).data)
+        return Response(self._described(key))
 
     def shown_once(self, key: ApiKey, text: str, *, status: int = 200) -> Response:
-        return Response(KeyWithText({"key": load_own_limits(key), "text": text}).data, status=status)
+        return Response({"key": self._described(key), "text": text}, status=status)
+
+    def _described(self, key: ApiKey) -> dict[str, Any]:
+        return {**KeyOut(load_own_limits(key)).data, "warnings": warnings_about_key(key, actor=self.actor)}
 
 
 class Keys(KeyView):
@@ -210,11 +219,11 @@ class ChangedKeys(KeyView):
 
 
 class OneKey(KeyView):
-    @operation("One key", gives=KeyOut)
+    @operation("One key", gives=KeyWithWarnings)
     def get(self, request: Request, org: str, key_id: int) -> Response:
         return self.shown(access_key_by_id(self.actor, key_id, P.VIEW_USAGE))
 
-    @operation("Change a key; what is not given stays", takes=KeyFields, gives=KeyOut)
+    @operation("Change a key; what is not given stays", takes=KeyFields, gives=KeyWithWarnings)
     def patch(self, request: Request, org: str, key_id: int) -> Response:
         given = self.named_in(self.body(KeyFields, partial=True))
         limits, rules = given.pop("limits", {}), given.pop("rules", {})
@@ -235,13 +244,13 @@ class OneKey(KeyView):
 
 
 class DisabledKey(KeyView):
-    @operation("Disable a key: its next call is refused", gives=KeyOut)
+    @operation("Disable a key: its next call is refused", gives=KeyWithWarnings)
     def post(self, request: Request, org: str, key_id: int) -> Response:
         return self.shown(disable_key(self.managed(key_id), by=self.actor))
 
 
 class EnabledKey(KeyView):
-    @operation("Enable a disabled key", gives=KeyOut)
+    @operation("Enable a disabled key", gives=KeyWithWarnings)
     def post(self, request: Request, org: str, key_id: int) -> Response:
         return self.shown(enable_key(self.managed(key_id), by=self.actor))
 
@@ -253,6 +262,6 @@ class RotatedKey(KeyView):
 
 
 class EndedOldText(KeyView):
-    @operation("End what a rotation left working: the old text is refused from the next call on", gives=KeyOut)
+    @operation("End what a rotation left working: the old text is refused from the next call on", gives=KeyWithWarnings)
     def post(self, request: Request, org: str, key_id: int) -> Response:
         return self.shown(end_old_text(self.managed(key_id), by=self.actor))

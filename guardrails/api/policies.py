@@ -8,8 +8,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from guardrails.api.oddities import Warned
 from guardrails.models import Limit, Policy, Rule
-from guardrails.policy_selectors import policies_visible_to
+from guardrails.policy_selectors import policies_visible_to, warnings_about
 from guardrails.services.policies import LimitSpec, change_policy, create_policy, delete_policy
 from orgs.api.base import OrgApiView, one_of, operation
 from orgs.api.fields import BigNumberField, Body
@@ -41,6 +42,10 @@ class PolicyOut(serializers.Serializer[Policy]):
     degrade_percent = serializers.IntegerField(allow_null=True)
     degrade_model = serializers.CharField()
     created_at = serializers.DateTimeField()
+
+
+class PolicyWithWarnings(PolicyOut, Warned):
+    """Judged by itself, and wherever you see it bound against the policies above and below that you see."""
 
 
 class LimitIn(Body):
@@ -90,7 +95,7 @@ class PolicyView(OrgApiView):
         return one_of(policies_visible_to(self.actor), policy_id)
 
     def shown(self, policy: Policy, *, status: int = 200) -> Response:
-        return Response(PolicyOut(policy).data, status=status)
+        return Response({**PolicyOut(policy).data, "warnings": warnings_about(policy, actor=self.actor)}, status=status)
 
 
 class Policies(PolicyView):
@@ -98,18 +103,20 @@ class Policies(PolicyView):
     def get(self, request: Request, org: str) -> Response:
         return self.page(self.narrowed(policies_visible_to(self.actor), name="name__iexact"), PolicyOut)
 
-    @operation("Make a policy, which binds nobody yet", takes=PolicyIn, gives=PolicyOut, status=201)
+    @operation("Make a policy, which binds nobody yet", takes=PolicyIn, gives=PolicyWithWarnings, status=201)
     def post(self, request: Request, org: str) -> Response:
         given = {"limits": [], **_contents(self.body(PolicyIn))}
         return self.shown(create_policy(self.actor.organization, by=self.actor, **given), status=201)
 
 
 class OnePolicy(PolicyView):
-    @operation("One policy", gives=PolicyOut)
+    @operation("One policy", gives=PolicyWithWarnings)
     def get(self, request: Request, org: str, policy_id: int) -> Response:
         return self.shown(self.found(policy_id))
 
-    @operation("Change a policy; limits and rules are given whole, what is not given stays", takes=PolicyIn, gives=PolicyOut)
+    @operation(
+        "Change a policy; limits and rules are given whole, what is not given stays", takes=PolicyIn, gives=PolicyWithWarnings
+    )
     def patch(self, request: Request, org: str, policy_id: int) -> Response:
         wanted = _contents(self.body(PolicyIn, partial=True))
         return self.shown(change_policy(self.found(policy_id), by=self.actor, **wanted))

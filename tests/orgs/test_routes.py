@@ -240,6 +240,7 @@ ROWS = [
     Row("guardrails:key", "302 404 404 200 200 200 200"),
     Row("guardrails:bulk", "302 404 422 422 422 422 422"),
     Row("guardrails:bulk", "302 404 422 422 422 422 422", method="post"),
+    Row("guardrails:oddities", "302 404 404 200 200 200 200"),
     Row("guardrails:history", "302 404 404 200 200 200 200"),
     Row("guardrails:edit", "302 404 404 200 200 200 200"),
     Row("guardrails:edit", "302 404 404 422 422 422 422", method="post"),
