@@ -13,7 +13,6 @@ from guardrails import coherence, offered, spending, windows
 from guardrails.coherence import Placed, Shape
 from guardrails.in_force import InForce, bindings_on, placed
 from guardrails.models import Binding, Limit, Override, Policy
-from guardrails.selectors import dedicated_policy
 from guardrails.services.overrides import running
 from guardrails.subjects import Subject, counter_of
 from orgs.actor import ABOVE, LINEAGE, Actor
@@ -280,18 +279,16 @@ def warnings_at(binding: Binding, *, actor: Actor) -> list[str]:
 
 def warnings_about_key(key: ApiKey, *, actor: Actor) -> list[str]:
     """Of its own limits: by themselves, and against what the actor sees apply to it, its application, member and groups."""
-    policy = dedicated_policy(key)
-    if policy is None:
-        return []
-    path, known, shape = key.group.path(), offered.models(), shape_of(policy)
+    path = key.group.path()
     on_path = bindings_on(key.organization, path=path, member=key.member, key=key, application=key.application)
+    own = next((one.policy for one in on_path if one.policy.dedicated and one.api_key_id == key.pk), None)
+    if own is None:
+        return []
     seen = set(bindings_visible_to(actor).filter(pk__in=[one.pk for one in on_path]).values_list("pk", flat=True))
     above = placed([one for one in on_path if one.pk in seen], path, key.member, key)
-    places = [Placed(shape_of(one.policy), str(one.subject)) for one in above]
-    return [
-        *coherence.of_itself(shape, known),
-        *coherence.at_a_place(Placed(shape, str(key)), above=places, below=[], offered=known),
-    ]
+    places, known = [Placed(shape_of(one.policy), str(one.subject)) for one in above], offered.models()
+    at_its_place = coherence.at_a_place(Placed(shape_of(own), str(key)), above=places, below=[], offered=known)
+    return [*coherence.of_itself(shape_of(own), known), *at_its_place]
 
 
 def _bound_somewhere(actor: Actor, policy: Policy) -> list[Binding]:
