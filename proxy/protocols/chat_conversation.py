@@ -66,8 +66,15 @@ class _InputFile(msgspec.Struct):
     filename: str | None = None
 
 
+class _Breakpoint(msgspec.Struct):
+    """OpenAI's own, of lifetimes (30 minutes, 12 hours) that are longer than the shorter of the two that there are."""
+
+    ttl: str | None = None
+
+
 class _Part(msgspec.Struct):
     type: str = ""
+    prompt_cache_breakpoint: _Breakpoint | None = None
     text: str = ""
     refusal: str = ""
     image_url: _ImageUrl | str | None = None
@@ -279,6 +286,8 @@ def _parts(message: _Message, at: int) -> tuple[Part, ...]:
 
 def _part(part: _Part, path: str) -> Part:
     cache = _cache(part.cache_control)
+    if cache is None and part.prompt_cache_breakpoint is not None:
+        cache = CacheMark("1h" if part.prompt_cache_breakpoint.ttl else "5m")
     match part.type:
         case "text":
             return Text(part.text, cache)

@@ -45,6 +45,7 @@ _ADVICE = (
     "cache_control", "service_tier", "speed", "inference_geo", "context_management", "compaction", "diagnostics", "fallbacks",
     "user_profile_id", "workspace_id", "thread",
 )  # fmt: skip
+_OF_TOOLS = ("input_examples", "defer_loading", "allowed_callers")
 SPELLED: Mapping[str, str] = {
     "reasoning": "thinking",
     "user": "metadata.user_id",
@@ -105,6 +106,9 @@ class _Tool(msgspec.Struct):
     input_schema: Raw = NULL
     strict: bool | None = None
     cache_control: _Cache | None = None
+    input_examples: Any = None
+    defer_loading: Any = None
+    allowed_callers: Any = None
 
 
 class _ToolChoice(msgspec.Struct):
@@ -180,7 +184,11 @@ def conversation(request: Request) -> Conversation:
         seed=body.seed,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        unsaid=(*(name for name in _ADVICE if extras.pop(name, None) is not None), *_uncited(request, body.messages)),
+        unsaid=(
+            *(name for name in _ADVICE if extras.pop(name, None) is not None),
+            *_uncited(body.messages),
+            *unsaid_of.of_tools(body.tools or (), _OF_TOOLS),
+        ),
         extras=extras,
     )
 
@@ -226,15 +234,16 @@ def _parts(content: str | list[_Block], path: str) -> list[Part]:
         return [Text(content)]
     parts: list[Part] = []
     for at, block in enumerate(content):
-        parts.extend(_part(block, f"{path}[{at}]"))
+        if block.type == "text":  # nearly always
+            parts.append(Text(block.text, _mark(block.cache_control)))
+        else:
+            parts.extend(_part(block, f"{path}[{at}]"))
     return parts
 
 
 def _part(block: _Block, path: str) -> Iterator[Part]:
     cache = _mark(block.cache_control)
     match block.type:
-        case "text":
-            yield Text(block.text, cache)
         case "thinking":
             yield Thinking(block.thinking, block.signature or None)
         case "redacted_thinking":
@@ -281,12 +290,10 @@ def _document(block: _Block, source: _Source, path: str) -> Iterator[Text | Imag
             raise BadRequest(f"{path}: a document of type {source.type[:60]!r} is known to Anthropic only.", param=path)
 
 
-def _uncited(request: Request, messages: list[_Message]) -> tuple[str, ...]:
+def _uncited(messages: list[_Message]) -> tuple[str, ...]:
     """Texts that shall be cited are texts like all others elsewhere; files keep the wish (`File.cite`)."""
-    if b'"citations"' not in bytes(request.fields["messages"]):  # nearly always
-        return ()
-    blocks = [block for message in messages if isinstance(message.content, list) for block in message.content]
-    cited = [block.source for block in blocks if block.citations is not None and block.is_cited]
+    contents = [message.content for message in messages if type(message.content) is list]
+    cited = [block.source for blocks in contents for block in blocks if block.citations is not None and block.is_cited]
     is_lost = any(not isinstance(source, _Source) or source.type not in ("base64", "url") for source in cited)
     return (unsaid_of.CITE,) if is_lost else ()
 

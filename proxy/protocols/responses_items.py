@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from proxy.canonical.conversation import (
     Audio,
+    CacheMark,
     Conversation,
     Effort,
     File,
@@ -73,8 +74,13 @@ class _Sound(msgspec.Struct):
     format: str = "wav"
 
 
+class _Breakpoint(msgspec.Struct):
+    ttl: str | None = None
+
+
 class _Part(msgspec.Struct):
     type: str = "input_text"
+    prompt_cache_breakpoint: _Breakpoint | None = None
     text: str | None = None
     refusal: str | None = None
     image_url: str | None = None
@@ -165,7 +171,9 @@ _OURS = _SETTINGS | {
     *("model", "input", "stream", "stream_options", "store", "background", "previous_response_id", "conversation"),
     *("max_output_tokens", "metadata", "user"),
 }
+_OF_TOOLS = ("output_schema", "defer_loading", "allowed_callers")
 SPELLED: Mapping[str, str] = {
+    "cache_control": "prompt_cache_breakpoint",
     "verbosity": "text.verbosity",
     "user": "safety_identifier",
     "parallel_tools": "parallel_tool_calls",
@@ -223,6 +231,7 @@ def conversation(request: Request) -> Conversation:
         frequency_penalty=settings.frequency_penalty,
         presence_penalty=settings.presence_penalty,
         extras=unsaid_of.offered(request.fields, _OURS),
+        unsaid=unsaid_of.of_tools(settings.tools or (), _OF_TOOLS),
     )
 
 
@@ -322,7 +331,7 @@ def _parts(content: str | list[_Part] | None, path: str) -> list[Part]:
 def _part(part: _Part, path: str) -> Part:
     match part.type:
         case "input_text" | "output_text" | "text" | "summary_text":
-            return Text(part.text or "")
+            return Text(part.text or "", _mark(part.prompt_cache_breakpoint))
         case "refusal":
             return Refusal(part.refusal or "")
         case "input_image":
@@ -335,6 +344,11 @@ def _part(part: _Part, path: str) -> Part:
             raise BadRequest(
                 f"Content of the type {part.type[:60]!r} cannot be said to this model's provider.", param=f"{path}.type"
             )
+
+
+def _mark(given: _Breakpoint | None) -> CacheMark | None:
+    """OpenAI's lifetimes (30 minutes, 12 hours) are longer than the shorter of the two that there are."""
+    return None if given is None else CacheMark("1h" if given.ttl else "5m")
 
 
 def _image(part: _Part, path: str) -> Image:

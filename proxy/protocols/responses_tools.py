@@ -36,6 +36,9 @@ class ToolMember(msgspec.Struct):
     parameters: Raw = NULL
     strict: bool | None = None
     format: ToolFormat | None = None
+    output_schema: Any = None
+    defer_loading: Any = None
+    allowed_callers: Any = None
     tools: list["ToolMember"] = []
 
 

@@ -8,12 +8,12 @@ would change the question, or is missed in the answer, is refused with 400 by th
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from operator import attrgetter
 
 from msgspec import Raw
 
-from proxy.canonical.conversation import Conversation, File, Image
+from proxy.canonical.conversation import Conversation, File, Image, Text, ToolResult, ToolUse
 from proxy.errors import BadRequest
 from proxy.protocols.bodies import NULL
 
@@ -33,6 +33,7 @@ _AS_ALWAYS = {
     "speed": (b'"standard"',),
     "inference_geo": (b'"global"',),
 }
+_MARKABLE = frozenset({Text, Image, File, ToolUse, ToolResult})
 _settings = attrgetter(*SETTINGS)
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_NAMED = 24
@@ -69,6 +70,13 @@ def taken(conversation: Conversation, takes: Container[str]) -> dict[str, Raw]:
     return {name: raw for name, raw in conversation.extras.items() if name in takes}
 
 
+def of_tools(tools: Iterable[object], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of these members some tool has: those that no other protocol's tools have."""
+    read = attrgetter(*names)
+    given = [values for tool in tools if any(values := read(tool))]
+    return tuple(f"tools.{name}" for at, name in enumerate(names) if any(values[at] for values in given))
+
+
 def told(names: tuple[str, ...], spelled: Mapping[str, str]) -> tuple[str, ...]:
     """In the caller's words, each once. Names that are no plain words (anything can be one) are counted as `other`."""
     words = (spelled.get(name, name) for name in names)
@@ -80,12 +88,12 @@ def _of_parts(conversation: Conversation) -> set[str]:
     found = set()
     for message in conversation.messages:
         for part in message.parts:
+            if type(part) in _MARKABLE and part.cache is not None:  # type: ignore[union-attr]
+                found.add(CACHE)
             if type(part) is Image and part.detail is not None:
                 found.add(DETAIL)
             elif type(part) is File and part.cite:
                 found.add(CITE)
-            if getattr(part, "cache", None) is not None:
-                found.add(CACHE)
     for tool in conversation.tools:
         if tool.cache is not None:
             found.add(CACHE)

@@ -330,6 +330,37 @@ def test_every_setting_is_tried() -> None:
     assert {*unsaid.SETTINGS, "parallel_tools"} == set(SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("caller", "tool", "named"),
+    [
+        (
+            "messages",
+            {"name": "f", "input_schema": SCHEMA, "input_examples": [{}], "defer_loading": True},
+            {"input_examples", "defer_loading"},
+        ),
+        ("messages", {"name": "f", "input_schema": {"defer_loading": True}, "description": "input_examples"}, set()),
+        ("responses", {"type": "function", "name": "f", "parameters": SCHEMA, "output_schema": SCHEMA}, {"output_schema"}),
+    ],
+)
+def test_what_only_one_protocols_tools_have_is_named(caller: str, tool: dict[str, Any], named: set[str]) -> None:
+    assert set(translated(caller, "gemini", tools=[tool])[1]) == {f"tools.{name}" for name in named}
+
+
+@pytest.mark.parametrize(("breakpoint", "ttl"), [({"mode": "explicit"}, "5m"), ({"mode": "explicit", "ttl": "30m"}, "1h")])
+def test_breakpoints_of_openai_are_claudes_too(breakpoint: dict[str, str], ttl: str) -> None:
+    marked = {"text": "Hi", "prompt_cache_breakpoint": breakpoint}
+    asked: dict[str, dict[str, Any]] = {
+        "chat_completions": {"messages": [{"role": "user", "content": [{"type": "text", **marked}]}]},
+        "responses": {"input": [{"role": "user", "content": [{"type": "input_text", **marked}]}]},
+    }
+    for caller, members in asked.items():
+        body, named = translated(caller, "messages", **members)
+        (block,) = json.loads(body)["messages"][0]["content"]
+        assert block["cache_control"] == {"type": "ephemeral"} | ({"ttl": ttl} if ttl != "5m" else {})
+        assert named == ()
+    assert translated("responses", "gemini", **asked["responses"])[1] == ("prompt_cache_breakpoint",)
+
+
 # --- where it is told --------------------------------------------------------------------------
 def test_what_was_left_out_stands_on_the_call_and_of_the_last_try_only() -> None:
     claude = msgspec.structs.replace(deployment(provider="claude"), provider=providers.provider("anthropic"))
