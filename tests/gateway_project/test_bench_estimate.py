@@ -14,6 +14,7 @@ from gateway_project.bench import estimate, texts, vocabularies
 from gateway_project.bench.estimate import Sample, accuracy
 from gateway_project.bench.texts import KINDS, Prompt
 from gateway_project.bench.vocabularies import FAMILIES, Family
+from proxy import shipped
 from proxy.protocols.chat_completions import parse
 
 pairs = st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)), min_size=1, max_size=50)
@@ -149,18 +150,48 @@ def test_a_table_that_cannot_be_measured_says_what_to_install(monkeypatch: pytes
 
 
 def test_the_table_has_a_line_for_each_family_and_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    present = Family("Somebody's", ("here",), lambda: of_letters)
+    present = Family("Somebody's", ("here",), lambda: of_letters, models=("gpt-5", "gpt-5-mini"))
     monkeypatch.setattr(vocabularies, "FAMILIES", (present, Family("Nobody's", ("gone",), absent)))
     monkeypatch.setattr(estimate, "EACH", 2)
     lines = estimate.report().splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")] == [
         "| vocabulary",
         "| Somebody's",
+        "| model",
+        "| gpt-5, gpt-5-mini",
         "| text",
         *(f"| {kind}" for kind in KINDS),
     ]
-    assert all(line.count("|") == 7 for line in lines if line.startswith("| "))
+    assert {line.count("|") for line in lines if line.startswith("| ")} == {6, 7}
+    (of_model,) = (line for line in lines if line.startswith("| gpt-5"))
+    (of_family,) = (line for line in lines if line.startswith("| Somebody's"))
+    assert of_model.split(" | ")[1:4] == ["Somebody's", *of_family.split(" | ")[1:3]]
+    (others,) = (line for line in lines if line.startswith("No vocabulary"))
+    assert "claude-opus-5-5" in others
+    assert "text-embedding-3-large" not in others
     assert "Not measured: Nobody's" in lines[-1]
+
+
+def test_every_shipped_model_is_measured_by_its_own_vocabulary_an_earlier_one_of_its_maker_or_none() -> None:
+    of_makers = {name: vocabularies.of_model(name) for model in shipped.models() if (name := model.name) and model.kind == "chat"}
+    known = {name: (found.family.name, found.is_own) for name, found in of_makers.items() if found is not None}
+    assert known["gpt-4o-mini"] == known["gpt-5"] == known["o3"] == ("GPT-4o, GPT-4.1, GPT-5 (o200k)", True)
+    assert known["gpt-5.4"] == known["gpt-6-sol"] == ("GPT-4o, GPT-4.1, GPT-5 (o200k)", False)
+    assert known["claude-opus-5-5"] == ("Claude 2 (the last published)", False)
+    assert known["codestral-2508"] == ("Mistral (tekken)", False)
+    assert (known["llama-3.3-70b"], known["llama-4-scout"]) == (("Llama 3", True), ("Llama 3", False))
+    assert {name.partition("-")[0] for name in of_makers.keys() - known.keys()} == {
+        *("gemini", "grok", "kimi", "glm", "minimax", "muse", "nova", "nvidia"),
+    }
+
+
+def test_models_of_one_vocabulary_stand_together() -> None:
+    found = estimate.alike(["gpt-5", "gemini-4", "o3", "gpt-5.9", "grok-9"])
+    assert [(known is not None and known.is_own, names) for known, names in found.items()] == [
+        (True, ["gpt-5", "o3"]),
+        (False, ["gemini-4", "grok-9"]),
+        (False, ["gpt-5.9"]),
+    ]
 
 
 def test_recorded_prompts_read_back_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
