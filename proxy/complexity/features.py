@@ -62,11 +62,31 @@ CLASSES = {
     }.items()
 }
 
+# What tells a problem step by step: each is one more state to keep in mind.
+STEPS = frozenset(
+    {
+        *("then", "after", "before", "later", "next", "first", "second", "finally", "until", "now", "initially", "originally"),
+        *("remaining", "left", "rest", "another"),
+    }
+)
+UNITS = tuple(
+    frozenset(words.split())
+    for words in (
+        "second seconds", "minute minutes", "hour hours", "day days", "week weeks weekly", "month months monthly", "year years",
+        "mile miles", "foot feet", "inch inches", "km kilometers", "pound pounds", "ounce ounces", "gallon gallons",
+        "dollar dollars", "cent cents", "dozen",
+    )
+)  # fmt: skip
+# A text without options in which so many numbers stand is a problem that is told.
+LEAST_NUMBERS = 2
+
 
 def extract(reading: Reading) -> Features:
-    """Every feature by name. Those of options are left out where the text offers none."""
+    """Every feature by name. Those of options are only in a text that offers some, those of a told problem only in one."""
     found = _lengths(reading) | _numbers(reading) | _symbols(reading) | _vocabulary(reading) | _classes(reading) | _form(reading)
-    return found | _options(reading) | _likeness(reading) if reading.options else found
+    if reading.options:
+        return found | _options(reading) | _likeness(reading)
+    return found | _told(reading) if len(_NUMBER.findall(reading.stem)) >= LEAST_NUMBERS else found
 
 
 def _lengths(reading: Reading) -> Features:
@@ -150,6 +170,17 @@ def _form(reading: Reading) -> Features:
         "dated": float("century" in counts or bool(_YEAR.search(stem))),
         "names": len(names) / size,
         "names_again": (len(names) - len(set(names))) / size,
+    }
+
+
+def _told(reading: Reading) -> Features:
+    """Of a problem that is told: its steps, how many things it measures, how many have a name."""
+    counts = reading.counts
+    measured = sum(not counts.keys().isdisjoint(unit) for unit in UNITS) + ("$" in reading.stem)
+    return {
+        "told_steps": log(1 + sum(counts[word] for word in counts.keys() & STEPS)),
+        "told_units": log(1 + measured),
+        "told_names": log(1 + len(set(_NAME.findall(reading.stem)))),
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.complexity.features import CLASSES, Features, extract
+from proxy.complexity.features import CLASSES, STEPS, UNITS, Features, extract
 from proxy.complexity.reading import read
 
 OPTIONS = "\nA. {}\nB. {}\nC. {}\nD. {}\nAnswer:"
@@ -112,6 +112,36 @@ def test_options_are_compared(name: str, plain: tuple[str, ...], marked: tuple[s
 def test_a_text_without_options_tells_nothing_of_them() -> None:
     assert [name for name in features("What is it?") if name.startswith("option_")] == []
     assert len([name for name in with_options("1", "2", "3", "4") if name.startswith("option_")]) == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "marked"),
+    [
+        ("told_steps", "He has 3 pens and 4 cups.", "He has 3 pens, then 4 cups."),
+        ("told_steps", "He has 3, then 4, of the pens.", "He has 3, then 4, then the remaining pens."),
+        ("told_units", "He has 3 pens and 4 cups.", "He has 3 pens for 4 hours."),
+        ("told_units", "It takes 3 hours and 1 hour more.", "It takes 3 hours and 1 day more."),
+        ("told_units", "It costs 3 or 4.", "It costs $3 or $4."),
+        ("told_names", "then she has 3 and he has 4", "then Mary has 3 and he has 4"),
+    ],
+)
+def test_a_problem_is_told_by_its_steps_its_units_and_its_names(name: str, plain: str, marked: str) -> None:
+    assert features(marked)[name] > features(plain)[name]
+
+
+def test_each_step_unit_and_name_is_counted_by_what_it_is() -> None:
+    for word in STEPS:
+        assert features(f"Of 3 and 4 {word} more")["told_steps"] == log(2)
+    for unit in UNITS:
+        assert features(f"Of 3 and 4 {' '.join(unit)} more")["told_units"] == log(2)
+    assert features("so Mary saw 3, and Mary saw 4, and Jane none")["told_names"] == log(3)
+
+
+@pytest.mark.parametrize(
+    "text", ["Then he left before the rest.", "Then 3 of them left.", "Of 3 and 4, then?" + OPTIONS.format(*"1234")]
+)
+def test_what_tells_no_problem_has_nothing_of_one(text: str) -> None:
+    assert [name for name in features(text) if name.startswith("told_")] == []
 
 
 def test_counts_and_lengths_are_logarithms() -> None:
