@@ -92,6 +92,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
 
 def _unsaid(conversation: Conversation, given: Block, model: str, quirks: Quirks) -> tuple[str, ...]:
     said = {"parallel_tools"} | {name for name in ("temperature", "top_p", "top_k") if name in given}
+    if given.get("temperature", conversation.temperature) != conversation.temperature:
+        said.discard("temperature")  # it is sent as 1, the most there is
     if "metadata" in given:
         said.add("user")
     if _says_thought(conversation.reasoning, given):

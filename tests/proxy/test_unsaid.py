@@ -346,6 +346,12 @@ def test_what_only_one_protocols_tools_have_is_named(caller: str, tool: dict[str
     assert set(translated(caller, "gemini", tools=[tool])[1]) == {f"tools.{name}" for name in named}
 
 
+@pytest.mark.parametrize(("asked", "sent", "named"), [(1.5, 1.0, ("temperature",)), (1.0, 1.0, ()), (0, 0.0, ())])
+def test_a_temperature_that_is_lowered_is_named(asked: float, sent: float, named: tuple[str, ...]) -> None:
+    body, told = translated("chat_completions", "messages", temperature=asked)
+    assert (json.loads(body)["temperature"], told) == (sent, named)
+
+
 @pytest.mark.parametrize(("breakpoint", "ttl"), [({"mode": "explicit"}, "5m"), ({"mode": "explicit", "ttl": "30m"}, "1h")])
 def test_breakpoints_of_openai_are_claudes_too(breakpoint: dict[str, str], ttl: str) -> None:
     marked = {"text": "Hi", "prompt_cache_breakpoint": breakpoint}
