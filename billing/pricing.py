@@ -4,8 +4,9 @@ Pure integers. A price is nano-dollars per million tokens, so a part costs token
 half up once; the total is the sum of the rounded parts.
 
 * **Fallbacks, never zero.** A kind without a price of its own costs what its family does: cache reads
-  and writes, audio and image input like input (a 1-hour write like a 5-minute one first), audio and
-  image output like output.
+  and writes, audio and image input like input, audio and image output like output. A 1-hour write costs
+  what a 5-minute one does, but twice the input where that costs more than input: so Anthropic prices Claude,
+  whoever serves it (https://platform.claude.com/docs/en/about-claude/pricing), and lists seldom say it.
 * **Tiers** are cliffs, as genai-prices means them (`TieredPrices`, `calc_unit_price`): where all input
   tokens together (cached ones included) are strictly more than `above`, every token of the call, output
   included, is billed at that tier's price.
@@ -79,7 +80,8 @@ class TokenRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         if own is not None:
             return own
         if kind == "cache_write_1h":
-            return self.of("cache_write_5m")
+            shorter = self.of("cache_write_5m")
+            return max(shorter, 2 * self.input) if shorter > self.input else shorter
         return self.output if kind in OUTPUT_KINDS else self.input
 
 

@@ -97,9 +97,16 @@ def test_cached_tokens_without_a_price_of_their_own_cost_as_much_as_input() -> N
     assert bill(priced(FLAT), usage).parts == dict.fromkeys(("cache_read", "cache_write_5m", "cache_write_1h"), 250_000_000)
 
 
-def test_a_one_hour_write_without_a_price_costs_as_much_as_a_five_minute_one() -> None:
-    rates = Rates(input=100, cache_write_5m=125, output=500)
-    assert bill(priced(rates), Usage(cache_write_1h=1_000_000)).total == 125
+@pytest.mark.parametrize(
+    ("five_minutes", "an_hour"),
+    [(125, 200), (220, 220), (100, 100), (40, 40)],
+    ids=["as Claude is priced", "dearer already", "no dearer than input", "cheaper than input"],
+)
+def test_a_one_hour_write_without_a_price_costs_twice_the_input_where_short_ones_cost_more(
+    five_minutes: int, an_hour: int
+) -> None:
+    rates = Rates(input=100, cache_write_5m=five_minutes, output=500)
+    assert bill(priced(rates), Usage(cache_write_1h=1_000_000)).total == an_hour
 
 
 def test_audio_and_images_without_a_price_cost_as_much_as_their_side() -> None:
