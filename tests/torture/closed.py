@@ -19,12 +19,14 @@ T = TypeVar("T", Call, Row)
 def served(history: History) -> list[Finding]:
     """What was answered, charged or relayed for a key that was closed."""
     calls, rows = _by_key(history.calls), _by_key(history.rows)
+    admitted = {row.call_id: row.admitted for row in history.rows}
     findings = []
     for closing in history.closings:
         late = _cut_by(closing, history)
         findings += [_answered(call, closing) for call in calls[closing.key] if _began_while_closed(call, closing)]
         findings += [_charged(row, closing) for row in rows[closing.key] if _admitted_while_closed(row, closing)]
-        findings += [_relayed(call, closing) for call in calls[closing.key] if _went_on(call, closing, late)]
+        open_then = [call for call in calls[closing.key] if admitted.get(call.call_id, call.began) < closing.acknowledged]
+        findings += [_relayed(call, closing) for call in open_then if _went_on(call, closing, late)]
     return findings
 
 
@@ -45,9 +47,8 @@ def _admitted_while_closed(row: Row, closing: Closing) -> bool:
 
 
 def _went_on(call: Call, closing: Closing, late: float) -> bool:
-    if not call.streamed or call.status != 200 or closing.reopened <= late:
-        return False
-    return call.began < closing.acknowledged and call.ended > late
+    """Of one that was open as its key was closed: a caller may wait for a worker, and be let in once it is open again."""
+    return call.streamed and call.status == 200 and closing.reopened > late and call.ended > late
 
 
 def _cut_by(closing: Closing, history: History) -> float:

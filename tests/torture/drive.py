@@ -27,6 +27,9 @@ from tests.torture.stage import LEASE_SECONDS, Stage
 T = TypeVar("T")
 CHANGE_SECONDS = 0.15
 LOST_WRITES_SECONDS = 3.0
+# After each change workers ask PostgreSQL again: whoever is to do without it must have had the time to.
+CALM_SECONDS = 2.0
+ROOM_PER_SECOND = 4 * NANO  # calls of a second cost two dollars or three
 REST_SECONDS, NAIVE_REST_SECONDS = 45.0, 2.0  # rows that were lost do not come by waiting
 
 
@@ -74,6 +77,7 @@ class Drive:
         self._trying: set[asyncio.Task[Any]] = set()  # calls of keys that have just been closed
         self._random = random.Random(options.seed + 1)  # noqa: S311 - no secret
         self._one_at_a_time = {number: asyncio.Lock() for number in range(options.workers)}
+        self._calm = asyncio.Lock()
         self._one_restart, self._valkey_is_up = asyncio.Lock(), asyncio.Lock()
         # Django's connections belong to threads: one for each kind of work.
         self._managing, self._beating, self._breaking = ThreadPoolExecutor(1), ThreadPoolExecutor(1), stage.threads
@@ -151,8 +155,11 @@ class Drive:
 
     async def _stop(self) -> None:
         at_once = self._random.random() < 0.5
-        began = time.time()
-        await self._in(self._breaking, lambda: self.stage.stop_postgres(at_once=at_once))
+        async with self._calm:
+            await self._in(self._managing, self._make_room)
+            await asyncio.sleep(CALM_SECONDS)
+            began = time.time()
+            await self._in(self._breaking, lambda: self.stage.stop_postgres(at_once=at_once))
         await self._ask_each_second(seconds=self.options.stop_seconds)
         if self._joint_left > 0:  # workers must begin anew while their rows are in spools and nobody has shown that it lives
             self._joint_left -= 1
@@ -175,7 +182,8 @@ class Drive:
     async def _change_things(self) -> None:
         while True:
             await asyncio.sleep(CHANGE_SECONDS)
-            closed = await self._in(self._managing, self._change)
+            async with self._calm:
+                closed = await self._in(self._managing, self._change)
             if closed is not None:  # the very next calls, on every worker, whatever else goes on
                 workers = range(self.options.workers)
                 self._trying |= {asyncio.create_task(self.callers.make_plain(closed, worker=worker)) for worker in workers}
@@ -207,6 +215,17 @@ class Drive:
         before = budget.versions[-1].value
         self.company.set_budget(budget, self._new_value(budget))
         self.changes["limits raised" if budget.versions[-1].value > before else "limits lowered"] += 1
+
+    def _make_room(self) -> None:
+        """For all that can be asked while nobody can raise a budget."""
+        room = int(ROOM_PER_SECOND * self.options.stop_seconds)
+        try:
+            for budget in self.company.budgets:
+                wanted = self.callers.charged[budget.subject] + room
+                self.company.set_budget(budget, max(budget.versions[-1].value, wanted))
+        except Exception as error:  # Valkey is away as well: the budgets stay as they are
+            self.changes[f"changes not made ({type(error).__name__})"] += 1
+            connections.close_all()
 
     def _budget_to_change(self) -> Budget:
         refused = self.callers.room_wanted()

@@ -102,6 +102,14 @@ def test_a_stream_of_a_key_that_was_soon_opened_again_may_go_on() -> None:
     assert names(seen(going_on, reopened=CLOSED + 5)) == SERVED
 
 
+def test_a_stream_that_waited_for_a_worker_until_its_key_was_open_again_was_not_open_before() -> None:
+    waited = stream(CLOSED - 1, CLOSED + 10, outcome="complete")
+    begun = [Row("c0", "k7", waited.subjects, NOON + CLOSED + admitted, waited.ended, "ok", 100) for admitted in (9, -0.5)]
+
+    assert names(seen(waited, rows=[begun[0]], reopened=CLOSED + 5)) == []
+    assert names(seen(waited, rows=[begun[1]], reopened=CLOSED + 5)) == SERVED
+
+
 @pytest.mark.parametrize(
     ("kind", "began", "ended", "allowed_until"),
     [
