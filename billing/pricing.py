@@ -181,10 +181,10 @@ def worst_case(
 ) -> int:
     """The most a call of at most so many tokens and units can cost: every token at the dearest kind and tier it could meet.
 
-    `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_only` says that neither
-    request nor answer holds audio or images, so their prices and roundings need not be feared.
+    `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_only` says that neither what is
+    asked nor what is wanted holds audio or images, so their prices and roundings need not be feared.
     """
-    kinds = TEXT_KINDS if text_only else ALL_KINDS
+    kinds = _kinds(price, text_only=text_only)
     return _fixed(price, units) + max(
         kinds.most_input(rates, tokens) + kinds.most_output(rates, output_tokens * n)
         for rates, tokens in price.rates.reachable(input_tokens)
@@ -204,7 +204,7 @@ def affordable_output(
 
     −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
     """
-    kinds = TEXT_KINDS if text_only else ALL_KINDS
+    kinds = _kinds(price, text_only=text_only)
     left = budget - _fixed(price, units)
     return min(
         kinds.largest_output(rates, left - kinds.most_input(rates, tokens), n)
@@ -254,6 +254,11 @@ class Kinds(msgspec.Struct, frozen=True):
 
 ALL_KINDS = Kinds(INPUT_KINDS, OUTPUT_KINDS)
 TEXT_KINDS = Kinds(TEXT_INPUT_KINDS, OUTPUT_KINDS[:1])
+
+
+def _kinds(price: Price, *, text_only: bool) -> Kinds:
+    """A model whose pictures have a price of their own draws unasked."""
+    return TEXT_KINDS if text_only and price.rates.image_output is None else ALL_KINDS
 
 
 def _most(tokens: int, unit_price: int, parts: int) -> int:

@@ -84,6 +84,8 @@ class _Format(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[str | _Part] | None = None
+    # What a model drew, sent back (`made_media.image_part`).
+    images: list[str | _Part] | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -207,7 +209,9 @@ _TOOLS, _SEARCH, _NONE = frozenset({"tools"}), frozenset({"web_search"}), frozen
 
 
 def _shown(messages: list[_Message]) -> _Shown:
-    parts = [part for message in messages if type(message.content) is list for part in message.content if type(part) is _Part]
+    contents = [message.content for message in messages if type(message.content) is list]
+    contents += [message.images for message in messages if message.images]
+    parts = [part for content in contents for part in content if type(part) is _Part]
     if not parts:  # nearly always
         return _ONLY_TEXT
     pictures = [part.image_url for part in parts if part.image_url]

@@ -39,7 +39,7 @@ def of_annotations(given: Any, *, base: int = 0) -> list[Citation]:
 def of_sources(results: Any, urls: Any, *, length: int) -> list[Citation]:
     """Of Perplexity, which names what it read beside the answer: of its whole text."""
     pages = [(page["url"], _text(page.get("title"))) for page in _objects(results) if isinstance(page.get("url"), str)]
-    pages = pages or [(url, None) for url in urls or () if isinstance(url, str)]
+    pages = pages or [(url, None) for url in _list(urls) if isinstance(url, str)]
     return [Citation(0, length, url, title) for url, title in pages]
 
 
@@ -123,7 +123,7 @@ def of_grounding(grounding: Any, recited: Any, text: str) -> Iterator[Citation]:
     for support in supports:
         segment = support.get("segment")
         start, end = _stretch(segment if isinstance(segment, dict) else {}, encoded)
-        for index in support.get("groundingChunkIndices") or ():
+        for index in _list(support.get("groundingChunkIndices")):
             if type(index) is int and 0 <= index < len(pages) and pages[index][0]:
                 yield Citation(start, end, *pages[index])
     if not supports:
@@ -173,7 +173,11 @@ class OfBlocks:
 
 # --- reading -----------------------------------------------------------------------------------
 def _objects(given: Any) -> list[Members]:
-    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    return [one for one in _list(given) if isinstance(one, dict)]
+
+
+def _list(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else []
 
 
 def _number(value: Any) -> int:

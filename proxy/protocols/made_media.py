@@ -5,6 +5,7 @@ anything else would take an encoder, and is refused before the call.
 """
 
 import base64
+import binascii
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from proxy.canonical.conversation import Audio, Image
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import data_urls
+from proxy.protocols.base import BrokenReply
 from proxy.protocols.bodies import NULL, decoded
 
 RAW, WAV = "pcm16", "wav"
@@ -77,8 +79,11 @@ def wav(raw: bytes) -> bytes:
 
 
 def joined(sounds: Sequence[Audio], *, format: str) -> str:
-    """One sound in base64."""
-    raw = b"".join(base64.b64decode(sound.data) for sound in sounds)
+    """One sound in base64. Raises BrokenReply."""
+    try:
+        raw = b"".join(base64.b64decode(sound.data) for sound in sounds)
+    except binascii.Error as error:
+        raise BrokenReply("broken", "The provider's answer holds a sound that is not in base64.") from error
     return base64.b64encode(wav(raw) if format == WAV and sounds[0].format == RAW else raw).decode()
 
 

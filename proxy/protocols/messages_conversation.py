@@ -164,7 +164,7 @@ def conversation(request: Request) -> Conversation:
     """Raises BadRequest for what cannot be said in other protocols."""
     body = _read(request)
     _refuse(body)
-    if set(decoded(request.fields.get("modalities")) or ()) - {"text"}:
+    if decoded(request.fields.get("modalities")) not in (None, [], ["text"]):
         raise BadRequest("modalities: Messages has no place for pictures or sound; Chat Completions has.", param="modalities")
     choice = body.tool_choice
     extras = unsaid_of.offered(request.fields, _OURS)

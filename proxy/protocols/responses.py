@@ -63,6 +63,8 @@ TOOL_NEEDS = {
 
 
 class _Item(msgspec.Struct):
+    type: Any = None
+    result: Any = None
     content: Any = None
     output: Any = None
     encrypted_content: Any = None
@@ -247,9 +249,10 @@ def _measure(request: Request) -> None:
     files = [part["file_data"] for part in parts if isinstance(part.get("file_data"), str)]
     sounds = [str(part["input_audio"].get("data", "")) for part in parts if isinstance(part.get("input_audio"), dict)]
     sealed = [item.encrypted_content for item in items if isinstance(item.encrypted_content, str)]
-    inline = [text for text in pictures if text.startswith("data:")] + files + sounds + sealed
+    drawn = [item.result for item in items if item.type == "image_generation_call" and isinstance(item.result, str)]
+    inline = [text for text in pictures if text.startswith("data:")] + files + sounds + sealed + drawn
     prompt = b",".join(bytes(request.fields[name]) for name in PROMPT_FIELDS if name in request.fields)
-    images = sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
+    images = len(drawn) + sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
     distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
     run_there = _run_there(request)

@@ -37,6 +37,7 @@ class _Body(msgspec.Struct):
     input: str | None = None
     voice: Any = None
     instructions: str | None = None
+    response_format: str | None = None
     stream_format: str | None = None
 
 

@@ -49,7 +49,10 @@ ALL_OF_OPENAI = (*EMBEDDINGS, "images", "image_edits", *SOUND)
 OPENAI_ITSELF = (*ALL_OF_OPENAI, "responses", "videos")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # What the gateway writes itself, or has checked: nothing that is taken on trust may stand in its place.
-_OURS = frozenset({"model", "messages", "input", "contents", "stream", "stream_options", "n", "max_tokens", "tools", "store"})
+_OURS = frozenset({
+    "model", "messages", "input", "contents", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens",
+    "max_output_tokens", "generationConfig", "generation_config", "modalities", "tools", "store",
+})  # fmt: skip
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -154,10 +157,11 @@ class Provider(msgspec.Struct, frozen=True):
     async def fetch(self, target: Target, *, url: str) -> Upstream:
         """A file whose address this provider has told. Its key goes to its own host only; any other must be a public one, and
         speak TLS. Raises AttemptFailed."""
-        home = self.address(target, "")
+        url, host = _resolved(url)
+        _, home = _resolved(self.address(target, ""))
         for _ in range(MAX_MOVES):
             at, signed = target, {}
-            if urlsplit(url)[:2] == urlsplit(home)[:2]:
+            if host == home:
                 signed = await self.credentials(target, url=url, body=b"")
             elif url.startswith("https://"):
                 at = msgspec.structs.replace(target, headers={}, is_tenants=True)
@@ -168,8 +172,18 @@ class Provider(msgspec.Struct, frozen=True):
             if answer.status == 200:
                 return answer
             await answer.close()
-            url = urljoin(url, answer.headers["location"])
+            url, host = _resolved(answer.headers["location"], base=url)
         raise AttemptFailed("broken", "The provider's file moves from address to address.")
+
+
+def _resolved(url: str, *, base: str = "") -> tuple[str, tuple[str, str]]:
+    """The whole address, and its scheme and host. Raises AttemptFailed for what is none."""
+    try:
+        whole = urljoin(base, url)
+        parts = urlsplit(whole)
+    except ValueError as error:
+        raise AttemptFailed("broken", "The provider named an address that is none.") from error
+    return whole, (parts.scheme, parts.netloc)
 
 
 def _names(given: object) -> frozenset[str]:
@@ -309,7 +323,9 @@ _PROVIDERS = (
     Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
     Anthropic(
-        *("anthropic", "Anthropic", "https://api.anthropic.com"),
+        "anthropic",
+        "Anthropic",
+        "https://api.anthropic.com",
         protocols=("messages",),
         quirks=Quirks(needs_max_tokens=True),
         caches_by_marks=True,
@@ -328,7 +344,9 @@ _PROVIDERS = (
     Provider("xai", "xAI", "https://api.x.ai/v1", protocols=(*CHAT_ONLY, "images", xai_videos.NAME)),
     Provider("groq", "Groq", "https://api.groq.com/openai/v1", quirks=COMPLETION_TOKENS, protocols=(*CHAT_ONLY, *SOUND)),
     Provider(
-        *("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
         protocols=EMBEDDINGS,
         quirks=OPENROUTER,
         caches_by_marks=True,
@@ -337,13 +355,17 @@ _PROVIDERS = (
     Provider("moonshot", "Moonshot AI", "https://api.moonshot.ai/v1", quirks=THOUGHT_RETURNED),
     # Outside China; accounts in China have https://dashscope.aliyuncs.com/compatible-mode/v1.
     Provider(
-        *("qwen", "Alibaba Qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
+        "qwen",
+        "Alibaba Qwen",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
         protocols=EMBEDDINGS,
         quirks=Quirks(takes=frozenset({"top_k", "enable_thinking", "thinking_budget"})),
     ),
     # Outside China; accounts in China have https://open.bigmodel.cn/api/paas/v4.
     Provider(
-        *("zhipu", "Z.ai (Zhipu)", "https://api.z.ai/api/paas/v4"),
+        "zhipu",
+        "Z.ai (Zhipu)",
+        "https://api.z.ai/api/paas/v4",
         protocols=EMBEDDINGS,
         quirks=Quirks(takes=frozenset({"do_sample", "thinking"})),
     ),
@@ -360,7 +382,9 @@ _PROVIDERS = (
     Provider("ollama", "Ollama", "http://127.0.0.1:11434/v1", key_required=False, protocols=EMBEDDINGS),
     Provider("vllm", "vLLM", "http://127.0.0.1:8000/v1", key_required=False, quirks=VLLM, protocols=(*EMBEDDINGS, *SOUND[1:])),
     Provider(
-        *("lmstudio", "LM Studio", "http://127.0.0.1:1234/v1"),
+        "lmstudio",
+        "LM Studio",
+        "http://127.0.0.1:1234/v1",
         key_required=False,
         quirks=Quirks(takes=frozenset({"top_k", "repeat_penalty"})),
         protocols=EMBEDDINGS,

@@ -149,6 +149,14 @@ def test_the_worst_case_of_text_does_not_fear_the_price_of_audio() -> None:
     assert worst_case(price, input_tokens=1_000, output_tokens=0, text_only=True) == 1_002
 
 
+def test_the_worst_case_of_text_fears_the_pictures_of_a_model_that_draws_unasked() -> None:
+    price = priced(Rates(input=300_000, output=2_500_000, image_output=30_000_000))
+    drawn = bill(price, Usage(output=10, image_output=1_290)).total
+    held = worst_case(price, input_tokens=0, output_tokens=1_300, text_only=True)
+    assert drawn <= held == 39_000 + 1
+    assert affordable_output(price, budget=held, input_tokens=0, text_only=True) == 1_300
+
+
 def test_a_cheaper_upper_tier_does_not_lower_the_worst_case() -> None:
     price = priced(Rates(input=10_000_000, output=0, tiers=(Tier(above=100, input=1_000_000, output=0),)))
     assert worst_case(price, input_tokens=150, output_tokens=0) == 1_003
@@ -198,7 +206,9 @@ def test_no_call_costs_more_than_its_worst_case(rates: Rates, usage: Usage, spar
 
 @given(rates=all_rates, usage=usages)
 def test_no_text_call_costs_more_than_the_worst_case_of_text(rates: Rates, usage: Usage) -> None:
-    text = msgspec.structs.replace(usage, audio_input=0, image_input=0, audio_output=0, image_output=0)
+    text = msgspec.structs.replace(usage, audio_input=0, image_input=0, audio_output=0)
+    if rates.image_output is None:
+        text = msgspec.structs.replace(text, image_output=0)
     bound = worst_case(priced(rates), input_tokens=text.input_total, output_tokens=text.output_total, text_only=True)
     assert bill(priced(rates), text).total <= bound
 

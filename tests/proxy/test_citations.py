@@ -230,12 +230,14 @@ def test_a_stream_cites_what_the_whole_answer_does_wherever_it_is_cut(name: str)
 
 
 @pytest.mark.parametrize(
-    "given", [None, 7, "x", [7, None, {}], [{"type": "url_citation"}], [{"type": "url_citation", "url_citation": 3}]]
+    "given", [None, 7, True, "x", [7, None, {}], [{"type": "url_citation"}], [{"type": "url_citation", "url_citation": 3}]]
 )
 def test_what_is_no_citation_costs_nothing(given: Any) -> None:
     assert citations.of_annotations(given) == []
     assert citations.of_block(given, start=0, end=1) == citations.of_converse(given, start=0, end=1) == []
     assert [*citations.of_grounding(given, given, "x")] == []
+    assert citations.of_sources(given, given and 7, length=1) == []
+    assert [*citations.of_grounding({"groundingSupports": [{"groundingChunkIndices": given}]}, given, "x")] == []
     assert [*citations.of_grounding({"groundingChunks": given, "groundingSupports": given}, {"citations": given}, "x")] == []
 
 

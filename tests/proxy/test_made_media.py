@@ -19,7 +19,7 @@ from openai.types.responses import Response
 from proxy.canonical.conversation import Audio, Image
 from proxy.errors import BadRequest
 from proxy.protocols import gemini, made_media, registry
-from proxy.protocols.base import Quirks
+from proxy.protocols.base import BrokenReply, Quirks
 from proxy.protocols.sse import FrameSplitter, data_of
 from proxy.protocols.translating import TranslatingReader
 from tests.gateways import Gateway
@@ -131,6 +131,18 @@ def test_a_picture_of_an_earlier_turn_is_shown_again() -> None:
     assert shown in [part for turn in sent("responses", input=items)["contents"] for part in turn["parts"]]
 
 
+def test_a_picture_of_an_earlier_turn_weighs_as_a_picture() -> None:
+    """Not as the text that it is in JSON: a call would be refused for money or length that it never takes."""
+    drawn = base64.b64encode(bytes(300_000)).decode()
+    images = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{drawn}"}}, "of another client's"]
+    shown = request("chat_completions", messages=[{"role": "assistant", "content": "Here.", "images": images}])
+    item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": drawn}
+    kept = request("responses", input=[{"role": "user", "content": "Draw."}, item])
+    for asked in (shown, kept):
+        assert (asked.image_parts, asked.text_only, asked.needs) == (1, False, {"vision"})
+        assert 3_000 < asked.input_tokens_estimate < 3_200
+
+
 # --- delivered ---------------------------------------------------------------------------------
 def test_chat_completions_has_pictures_beside_its_text() -> None:
     url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}, "index": 0}
@@ -211,6 +223,11 @@ def test_what_is_only_thought_of_and_what_is_neither_picture_nor_sound_is_left_o
     film = {"inlineData": {"mimeType": "video/mp4", "data": "AAAA"}}
     message = whole("chat_completions", [thought, film, {"text": "done."}])["choices"][0]["message"]
     assert (message["content"], "images" in message) == ("done.", False)
+
+
+def test_sound_that_cannot_be_read_is_a_broken_answer() -> None:
+    with pytest.raises(BrokenReply):
+        whole("chat_completions", [{"inlineData": {"mimeType": "audio/L16;rate=24000", "data": "AAA"}}], **SPEECH)
 
 
 @given(st.binary(max_size=400).map(lambda raw: raw[: len(raw) // 2 * 2]))

@@ -287,7 +287,9 @@ def test_an_installation_says_what_else_its_server_takes() -> None:
     assert (json.loads(body)["top_k"], json.loads(body)["mirostat"], named) == (5, 2, ("min_p",))
 
 
-@pytest.mark.parametrize("given", ["top_k", 7, [1], ["max_tokens"], ["a b"], ["messages"]])
+@pytest.mark.parametrize(
+    "given", ["top_k", 7, [1], ["max_tokens"], ["max_completion_tokens"], ["generationConfig"], ["a b"], ["messages"]]
+)
 def test_what_the_gateway_writes_itself_is_not_taken_on_trust(given: Any) -> None:
     with pytest.raises(providers.BadOptions, match=r"options\.takes"):
         providers.provider("vllm").configured({"takes": given})

@@ -237,7 +237,9 @@ def test_veo_makes_a_video_whose_file_moves_and_its_key_stays_at_home(
     assert job_of(video).status == "completed"
 
 
-@pytest.mark.parametrize("elsewhere", ["http://127.0.0.1:9/film", "https://127.0.0.1:9/film", "file:///etc/passwd", "nowhere"])
+@pytest.mark.parametrize(
+    "elsewhere", ["http://127.0.0.1:9/film", "https://127.0.0.1:9/film", "file:///etc/passwd", "nowhere", "https://[films"]
+)
 def test_no_address_but_the_providers_own_or_a_public_one_is_fetched(
     studios: House, gateway: Gateway, upstream: Upstream, elsewhere: str
 ) -> None:

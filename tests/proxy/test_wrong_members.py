@@ -20,6 +20,7 @@ PICTURE, FILE = "data:image/png;base64,AA", "data:application/pdf;base64,AA"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
 FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA, "strict": True}
 TEXT = {"type": "text", "text": "x"}
+DRAWN = {"type": "image_url", "image_url": {"url": PICTURE}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 # By protocol one request that uses all that the gateway reads.
@@ -38,6 +39,7 @@ RICH: dict[str, dict[str, Any]] = {
                 ],
             },
             {"role": "assistant", "content": "y", "refusal": "n", "reasoning_content": "r", "tool_calls": [CALL]},
+            {"role": "assistant", "content": "y", "images": [DRAWN]},
             {"role": "tool", "tool_call_id": "c", "content": "z"},
         ],
         "tools": [{"type": "function", "function": FUNCTION}], "tool_choice": {"type": "function", "function": {"name": "f"}},
@@ -56,6 +58,7 @@ RICH: dict[str, dict[str, Any]] = {
                 ],
             },
             {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "t"}], "encrypted_content": "e"},
+            {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "AA", "output_format": "png"},
             {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c", "output": "o"},
             {"role": "assistant", "content": [{"type": "output_text", "text": "t"}, {"type": "refusal", "refusal": "n"}]},
@@ -87,13 +90,16 @@ RICH: dict[str, dict[str, Any]] = {
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": [TEXT]}]},
         ],
         "tools": [{"name": "f", "input_schema": SCHEMA}], "tool_choice": {"type": "tool", "name": "f"}, "container": None,
-        "thinking": {"type": "enabled", "budget_tokens": 1024}, "mcp_servers": [],
+        "thinking": {"type": "enabled", "budget_tokens": 1024}, "mcp_servers": [], "modalities": ["text"],
         "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
     },
     "embeddings": {"model": "m", "input": ["x", 1, [2]], "user": "u", "dimensions": 3, "encoding_format": "float"},
-    "images": {"model": "m", "prompt": "x", "n": 1, "stream": False, "size": "1x1", "user": "u"},
+    "images": {"model": "m", "prompt": "x", "n": 1, "stream": False, "size": "1x1", "user": "u", "quality": "auto"},
     "image_edits": {"model": "m", "prompt": "x", "n": 1, "images": [{"file_id": "f"}], "mask": {"file_id": "f"}},
-    "speech": {"model": "m", "input": "x", "voice": {"id": "v"}, "instructions": "i", "stream_format": "audio"},
+    "speech": {
+        "model": "m", "input": "x", "voice": {"id": "v"}, "instructions": "i", "stream_format": "audio",
+        "response_format": "wav", "speed": 1,
+    },
     "videos": {"model": "m", "prompt": "x", "seconds": "4", "size": "1x1"},
 }  # fmt: skip
 WRONG: tuple[Any, ...] = (
@@ -134,6 +140,10 @@ def asked(protocol: str, body: bytes) -> bool:
         with suppress(BadRequest):
             told = registry.CHAT_CALLERS[protocol].conversation(request)
             codec.write_request(told, model="up", stream=request.stream, max_tokens=7, quirks=Quirks())
+    for media in registry.MEDIA.values():
+        if protocol == media.SERVES:
+            with suppress(BadRequest):
+                media.write_request(request, model="titan-embed")
     return True
 
 
