@@ -170,7 +170,7 @@ def _block(part: Part) -> Json | None:
         case Audio():
             return {"audio": {"format": part.format, "source": {"bytes": part.data}}}
         case ToolUse():
-            return {"toolUse": {"toolUseId": _id(part.id), "name": part.name, "input": tool_arguments.as_object(part)}}
+            return {"toolUse": {"toolUseId": _id(part.id), "name": part.name, "input": tool_arguments.as_object(part.arguments)}}
         case ToolResult():
             content = [block for shown in part.parts if (block := _block(shown)) is not None]
             result: Json = {"toolUseId": _id(part.tool_use_id), "content": content}

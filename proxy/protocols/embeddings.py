@@ -15,6 +15,7 @@ from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
+from proxy.protocols import whole_bodies
 from proxy.protocols.base import BrokenReply, Made, Quirks, Reply
 from proxy.protocols.bodies import BodyReader, decoded
 from proxy.protocols.counts import count
@@ -89,10 +90,7 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks
 
 def read_reply(body: bytes) -> Reply:
     """Raises BrokenReply, AttemptFailed."""
-    try:
-        answer = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no list of embeddings.") from error
+    answer = whole_bodies.read(_decode, body, expected="list of embeddings")
     if answer.error:
         raise read_failure(body, status=None)
     if answer.data is None:

@@ -143,7 +143,7 @@ def _parts(message: Message, names: dict[str, str]) -> list[Json]:
 def _part(part: Part) -> Json:
     match part:  # the most frequent first: each pattern is a step
         case ToolUse():
-            call = {"id": part.id, "name": part.name, "args": tool_arguments.as_object(part)}
+            call = {"id": part.id, "name": part.name, "args": tool_arguments.as_object(part.arguments)}
             return {"functionCall": call} | ({"thoughtSignature": part.signature} if part.signature else {})
         case Text() | Refusal():
             return {"text": part.text}

@@ -11,7 +11,7 @@ import msgspec
 
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import embeddings
+from proxy.protocols import embeddings, whole_bodies
 from proxy.protocols.base import BrokenReply, Made, Reply
 from proxy.protocols.counts import count
 from proxy.protocols.failures import read_failure
@@ -50,10 +50,7 @@ def write_request(request: Request, *, model: str) -> bytes:
 
 
 def read_made(body: bytes, *, request: Request) -> Made:
-    try:
-        answer = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no list of embeddings.") from error
+    answer = whole_bodies.read(_decode, body, expected="list of embeddings")
     if answer.error:
         raise read_failure(body, status=None)
     if answer.embeddings is None:

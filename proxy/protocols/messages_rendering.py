@@ -34,7 +34,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import Audio, Image, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.protocols import citations, made_media, tool_json
+from proxy.protocols import citations, made_media, tool_arguments
 
 _write = msgspec.json.Encoder().encode
 _THINKING = {"type": "thinking", "thinking": "", "signature": ""}
@@ -101,7 +101,7 @@ def _block(part: Written, call_id: str, number: int) -> Iterable[dict[str, Any]]
         case Thinking():
             return [{"type": "thinking", "thinking": part.text, "signature": part.signature or ""}]
         case ToolUse():
-            name, given = part.name, tool_json.as_object(part.arguments)
+            name, given = part.name, tool_arguments.as_object(part.arguments)
             return [{"type": "tool_use", "id": part.id or tool_id(call_id, number), "name": name, "input": given}]
 
 
@@ -148,7 +148,7 @@ class _Block:
     @property
     def is_complete(self) -> bool:
         """Whether what comes next may begin a block of its own. Texts end where something else begins."""
-        return self.key[0] != "tool" or tool_json.is_complete(self.arguments)
+        return self.key[0] != "tool" or tool_arguments.is_complete(self.arguments)
 
 
 class Renderer:

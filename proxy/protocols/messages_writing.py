@@ -33,7 +33,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, tool_json
+from proxy.protocols import cache_marks, claude_models, tool_arguments
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 
@@ -173,7 +173,7 @@ class _Turns:
             case Text():
                 return _text(part)
             case ToolUse():
-                given = tool_json.as_object(part.arguments)
+                given = tool_arguments.as_object(part.arguments)
                 return _marked({"type": "tool_use", "id": self._ids.new(part.id), "name": part.name, "input": given}, part.cache)
             case ToolResult():
                 return self._result(part)

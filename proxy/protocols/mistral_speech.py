@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import speech
+from proxy.protocols import speech, whole_bodies
 from proxy.protocols.base import BrokenReply, Made, Reply
 from proxy.protocols.bodies import decoded
 from proxy.protocols.members import given, refuse_stream
@@ -48,9 +48,10 @@ def write_request(request: Request, *, model: str) -> bytes:
 
 
 def read_made(body: bytes, *, request: Request) -> Made:
+    answer = whole_bodies.read(_decode, body, expected="speech")
     try:
-        sound = base64.b64decode(_decode(body).audio_data, validate=True)
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
+        sound = base64.b64decode(answer.audio_data, validate=True)
+    except binascii.Error as error:
         raise BrokenReply("broken", "The provider's answer is no speech.") from error
     if not sound:
         raise BrokenReply("broken", "The provider's answer holds no sound.")

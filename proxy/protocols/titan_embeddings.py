@@ -11,8 +11,8 @@ import msgspec
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import embeddings
-from proxy.protocols.base import BrokenReply, Made, Reply
+from proxy.protocols import embeddings, whole_bodies
+from proxy.protocols.base import Made, Reply
 from proxy.protocols.counts import count
 
 NAME = "titan_embeddings"
@@ -44,10 +44,7 @@ def write_request(request: Request, *, model: str) -> bytes:
 
 
 def read_made(body: bytes, *, request: Request) -> Made:
-    try:
-        answer = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no embedding.") from error
+    answer = whole_bodies.read(_decode, body, expected="embedding")
     tokens = count(answer.input_text_token_count)
     usage = None if tokens is None else Usage(input_uncached=tokens)
     return embeddings.made([answer.embedding], request=request, reply=Reply(usage))

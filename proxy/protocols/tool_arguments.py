@@ -1,9 +1,8 @@
-"""A tool call's arguments for protocols in which they are an object, not text."""
+"""A tool call's arguments: JSON text with some protocols, an object with others."""
 
 import msgspec
 from msgspec import Raw
 
-from proxy.canonical.conversation import ToolUse
 from proxy.protocols import surrogates
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -13,13 +12,18 @@ EMPTY = Raw(b"{}")
 UNREADABLE = "unreadable_arguments"
 
 
-def as_object(call: ToolUse) -> Raw:
-    """The arguments as they are; what is no JSON object, as one that quotes it."""
-    text = call.arguments.strip()
+def as_object(arguments: str) -> Raw:
+    """The same bytes, where they are a JSON object. What is none is not lost: it becomes a member of one."""
+    text = arguments.strip()
     if not text:
         return EMPTY
     sound = surrogates.sound(_members, text)
-    return Raw(_encode({UNREADABLE: call.arguments})) if sound is None else Raw(sound)
+    return Raw(_encode({UNREADABLE: arguments})) if sound is None else Raw(sound)
+
+
+def is_complete(arguments: str) -> bool:
+    """Whether nothing can follow."""
+    return surrogates.sound(_members, arguments) is not None
 
 
 def as_text(given: Raw) -> str:

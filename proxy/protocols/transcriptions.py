@@ -16,7 +16,7 @@ from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import sounds
+from proxy.protocols import sounds, whole_bodies
 from proxy.protocols.base import BrokenReply, Quirks, Reply
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.event_taps import EventTap
@@ -98,10 +98,7 @@ def read_reply(body: bytes) -> Reply:
     """JSON of any of the formats, or plain text and subtitles, which tell no usage. Raises BrokenReply, AttemptFailed."""
     if not body.lstrip().startswith(b"{"):
         return Reply(None, text_length=len(body), has_output=bool(body.strip()))
-    try:
-        answer = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no transcription.") from error
+    answer = whole_bodies.read(_decode, body, expected="transcription")
     if answer.error:
         raise read_failure(body, status=None)
     if answer.text is None:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.canonical.request import Request
-from proxy.protocols import videos
-from proxy.protocols.base import BrokenReply, Job, Made
+from proxy.protocols import videos, whole_bodies
+from proxy.protocols.base import Job, Made
 from proxy.protocols.failures import read_failure
 
 NAME = "veo_videos"
@@ -71,10 +71,7 @@ def read_made(body: bytes, *, request: Request) -> Made:
 
 
 def _read(body: bytes) -> _Operation:
-    try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no operation.") from error
+    return whole_bodies.read(_decode, body, expected="operation")
 
 
 def place(id: str) -> str:

@@ -15,7 +15,7 @@ from msgspec import Raw
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import aspect
+from proxy.protocols import aspect, whole_bodies
 from proxy.protocols.base import BrokenReply, Made, Quirks, Reply
 from proxy.protocols.bodies import NULL, BodyReader, decoded
 from proxy.protocols.event_taps import EventTap
@@ -113,10 +113,7 @@ def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks
 
 def read_told(body: bytes) -> Told:
     """Raises BrokenReply, AttemptFailed."""
-    try:
-        told = _told(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no video job.") from error
+    told = whole_bodies.read(_told, body, expected="video job")
     if not told.id:
         if told.error:
             raise read_failure(body, status=None)

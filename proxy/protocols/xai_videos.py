@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.canonical.request import Request
-from proxy.protocols import videos
-from proxy.protocols.base import BrokenReply, Job, Made
+from proxy.protocols import videos, whole_bodies
+from proxy.protocols.base import Job, Made
 from proxy.protocols.failures import read_failure
 
 NAME = "xai_videos"
@@ -52,10 +52,7 @@ def write_request(request: Request, *, model: str) -> bytes:
 
 
 def read_made(body: bytes, *, request: Request) -> Made:
-    try:
-        accepted = _accepted(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no video job.") from error
+    accepted = whole_bodies.read(_accepted, body, expected="video job")
     if accepted.error:
         raise read_failure(body, status=None)
     return videos.begun(accepted.request_id, request=request)
@@ -66,10 +63,7 @@ def place(id: str) -> str:
 
 
 def read_job(body: bytes) -> Job:
-    try:
-        told = _told(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BrokenReply("broken", "The provider's answer is no video job.") from error
+    told = whole_bodies.read(_told, body, expected="video job")
     if told.status == "done" and told.video is not None and told.video.url:
         return Job("completed", film=told.video.url)
     if told.status in ("done", "failed", "expired"):

@@ -52,6 +52,8 @@ LEAST: dict[str, Json] = {
 }
 TEXTS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=5)
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+# An error that nests deeper than anybody reads.
+DEEP = b'{"error":' + b'{"a":' * 100_000
 
 
 def asked(codec: Any, **members: Any) -> Any:
@@ -294,10 +296,17 @@ def test_speech_comes_as_sound_of_the_format_asked_for() -> None:
 
 
 @pytest.mark.parametrize("codec", list(registry.MEDIA.values()), ids=list(registry.MEDIA))
-@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{}", b"\xff", b'{"audio_data":"*"}', b'{"embedding":"x"}'])
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{}", b"\xff", b'{"audio_data":"*"}', b'{"embedding":"x"}', DEEP])
 def test_what_is_no_answer_is_broken(codec: Any, answer: bytes) -> None:
     with pytest.raises(BrokenReply):
         made(codec, answer)
+
+
+@pytest.mark.parametrize("protocol", ["embeddings", "image_edits", "images", "transcriptions", "videos"])
+@pytest.mark.parametrize("answer", [b"{]", DEEP])
+def test_so_it_is_where_the_provider_speaks_as_the_caller(protocol: str, answer: bytes) -> None:
+    with pytest.raises(BrokenReply):
+        registry.PASS_THROUGH[protocol].read_reply(answer)
 
 
 @pytest.mark.parametrize("codec", [gemini_images, gemini_speech])

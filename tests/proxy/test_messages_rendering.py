@@ -149,7 +149,7 @@ def test_no_arguments_are_an_empty_object(arguments: str) -> None:
 def test_arguments_that_are_no_object_are_not_lost() -> None:
     choice = Choice((ToolUse("", "f", '{"a": '), Refusal("no"), Text("")), "tool_calls")
     first, second = json.loads(messages.render_answer(Answer((choice,)), request=REQUEST, call_id=CALL))["content"]
-    assert first["input"] == {"raw_arguments": '{"a": '}
+    assert first["input"] == {"unreadable_arguments": '{"a": '}
     assert first["id"].startswith("toolu_")
     assert second == {"type": "text", "text": "no"}
 

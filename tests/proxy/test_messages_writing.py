@@ -161,7 +161,7 @@ def test_ids_are_made_valid_and_each_is_used_once() -> None:
 
 def test_arguments_that_are_no_object_become_one() -> None:
     sent = written(USER, Message("assistant", (ToolUse("c", "f", '{"a":'),)), Message("tool", (ToolResult("c"),)))
-    assert sent["messages"][1]["content"][0]["input"] == {"raw_arguments": '{"a":'}
+    assert sent["messages"][1]["content"][0]["input"] == {"unreadable_arguments": '{"a":'}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from proxy.canonical.answer import Delta
-from proxy.canonical.conversation import ToolUse
 from proxy.canonical.joining import choices_of
 from proxy.errors import BadRequest
-from proxy.protocols import registry, tool_arguments, tool_json
+from proxy.protocols import registry, tool_arguments
 from proxy.protocols.base import Quirks
 from tests.proxy import event_streams
 from tests.proxy.messages_wire import CALL
@@ -146,11 +145,10 @@ def test_a_stream_says_them_so_wherever_it_is_cut(target: str) -> None:
 
 
 def test_arguments_with_a_half_are_still_the_arguments() -> None:
-    assert json.loads(bytes(tool_json.as_object(ARGUMENTS))) == {"city": f"Z{SHOWN}"}
-    assert json.loads(bytes(tool_arguments.as_object(ToolUse("c", "f", ARGUMENTS)))) == {"city": f"Z{SHOWN}"}
-    assert tool_json.is_complete(ARGUMENTS)
+    assert json.loads(bytes(tool_arguments.as_object(ARGUMENTS))) == {"city": f"Z{SHOWN}"}
+    assert tool_arguments.is_complete(ARGUMENTS)
     for cut in range(1, len(ARGUMENTS)):
-        assert not tool_json.is_complete(ARGUMENTS[:cut])
+        assert not tool_arguments.is_complete(ARGUMENTS[:cut])
 
 
 def test_what_the_gateway_reads_of_a_request_holds_no_mark_of_its_own() -> None:
