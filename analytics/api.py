@@ -167,14 +167,14 @@ class CallOut(serializers.ModelSerializer[UsageRecord]):
     class Meta:
         model = UsageRecord
         fields = (
-            *("call_id", "admitted_at", "recorded_at", "organization_id", "group_ids", "member_id", "api_key_id"),
-            *("application_id", "feature", "environment", "protocol", "streamed", "requested_model", "served_model"),
-            *("provider", "preset", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
-            *("output_tokens", "reasoning_tokens", "usage_estimated", "charged_nano_usd", "list_nano_usd", "byok"),
-            *("absorbed_nano_usd", "reserved_nano_usd", "baseline_nano_usd", "cache_saving_nano_usd", "cache_hit_rate"),
-            *("route", "latency_ms", "first_token_ms", "status"),
-            *("http_status", "error_code", "finish_reason", "attempt_count", "call_count", "clamp", "degrade"),
-        )
+            "call_id", "admitted_at", "recorded_at", "organization_id", "group_ids", "member_id", "api_key_id",
+            "application_id", "feature", "environment", "protocol", "streamed", "requested_model", "served_model",
+            "provider", "preset", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+            "output_tokens", "reasoning_tokens", "usage_estimated", "charged_nano_usd", "list_nano_usd", "byok",
+            "absorbed_nano_usd", "reserved_nano_usd", "baseline_nano_usd", "cache_saving_nano_usd", "cache_hit_rate",
+            "route", "latency_ms", "first_token_ms", "status",
+            "http_status", "error_code", "finish_reason", "attempt_count", "call_count", "clamp", "degrade",
+        )  # fmt: skip
 
     @extend_schema_field(ClampOut(allow_null=True, help_text="How a budget shortened the answer; null where none did."))
     def get_clamp(self, call: UsageRecord) -> Any:

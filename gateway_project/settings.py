@@ -15,9 +15,9 @@ GATEHOUSE_HOME = environment.home(ENV)
 
 # Commands that must work on a fresh clone, before there is a server or a secret.
 OFFLINE_COMMANDS = {
-    *("up", "bench", "check", "makemigrations", "collectstatic", "help", "spectacular"),
-    *("score_routing", "train_routing"),
-}
+    "up", "bench", "check", "makemigrations", "collectstatic", "help", "spectacular",
+    "score_routing", "train_routing",
+}  # fmt: skip
 OFFLINE = len(sys.argv) > 1 and Path(sys.argv[0]).name == "manage.py" and sys.argv[1] in OFFLINE_COMMANDS
 
 

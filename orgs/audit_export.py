@@ -18,9 +18,9 @@ from orgs.models import AuditEvent
 
 BATCH = 500
 COLUMNS = (
-    *("sequence", "at", "actor", "actor_email", "action", "action_words", "object_type", "object_id", "object_label"),
-    *("group", "ip", "agent", "before", "after", "hash"),
-)
+    "sequence", "at", "actor", "actor_email", "action", "action_words", "object_type", "object_id", "object_label",
+    "group", "ip", "agent", "before", "after", "hash",
+)  # fmt: skip
 # How a cell begins that a spreadsheet takes for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 

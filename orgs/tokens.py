@@ -14,9 +14,9 @@ from orgs.keys import KeyText, new_key_text
 PREFIX = "gh_pat"
 TEXT = re.compile(r"gh_pat_([a-z0-9]{12})_[A-Za-z0-9]{43}")
 RESOURCES = (
-    *("organizations", "groups", "members", "invites", "roles", "keys", "applications"),
-    *("policies", "requests", "simulations", "usage", "ledger", "credit", "audit"),
-)
+    "organizations", "groups", "members", "invites", "roles", "keys", "applications",
+    "policies", "requests", "simulations", "usage", "ledger", "credit", "audit",
+)  # fmt: skip
 # What nothing can be written to.
 READ_ONLY = frozenset({"usage", "ledger", "credit", "audit"})
 SCOPES = tuple(

@@ -20,7 +20,7 @@ class OrganizationOut(serializers.ModelSerializer[Organization]):
     class Meta:
         model = Organization
         fields = (
-            *("id", "slug", "name", "kind", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required"),
+            "id", "slug", "name", "kind", "time_zone", "week_start", "fiscal_month", "reset_hour", "attribution_required",
             *(
                 "approval_since",
                 "admit_unguarded",
@@ -30,7 +30,7 @@ class OrganizationOut(serializers.ModelSerializer[Organization]):
                 "second_factor_required",
             ),
             "created_at",
-        )
+        )  # fmt: skip
 
 
 class NewOrganization(Body):

@@ -40,8 +40,8 @@ REPLAY_SECONDS = 24 * 3600
 EMAIL = (
     "urn:oid:0.9.2342.19200300.100.1.3",
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
-    *("email", "mail", "Email", "emailAddress", "emailaddress"),
-)
+    "email", "mail", "Email", "emailAddress", "emailaddress",
+)  # fmt: skip
 NAME = ("urn:oid:2.16.840.1.113730.3.1.241", "http://schemas.microsoft.com/identity/claims/displayname", "displayName", "name")
 GIVEN = ("urn:oid:2.5.4.42", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/givenname", "givenName", "firstName")
 FAMILY = ("urn:oid:2.5.4.4", "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/surname", "sn", "surname", "lastName")

@@ -65,10 +65,10 @@ CLASSES = {
 # What tells a problem step by step: each is one more state to keep in mind.
 STEPS = frozenset(
     {
-        *("then", "after", "before", "later", "next", "first", "second", "finally", "until", "now", "initially", "originally"),
-        *("remaining", "left", "rest", "another"),
+        "then", "after", "before", "later", "next", "first", "second", "finally", "until", "now", "initially", "originally",
+        "remaining", "left", "rest", "another",
     }
-)
+)  # fmt: skip
 UNITS = tuple(
     frozenset(words.split())
     for words in (

@@ -3,8 +3,11 @@
 from math import gcd
 from typing import NamedTuple
 
-# Sizes that are not quite of the shape that they stand for: DALL·E's, Sora's.
-_NEARLY = {"1792x1024": "16:9", "1024x1792": "9:16"}
+# Sizes that are not quite of the shape that they stand for: DALL·E's, Sora's; 480p, whose longer side is no whole number.
+_NEARLY = {
+    **dict.fromkeys(("1792x1024", "854x480", "848x480"), "16:9"),
+    **dict.fromkeys(("1024x1792", "480x854", "480x848"), "9:16"),
+}
 
 
 class Shape(NamedTuple):

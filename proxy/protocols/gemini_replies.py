@@ -41,9 +41,9 @@ from proxy.protocols.failures import read_failure
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
 _FILTERED = (
-    *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
-    *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
-)
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR",
+    "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+)  # fmt: skip
 _FINISH = {"MAX_TOKENS": LENGTH, **dict.fromkeys(_FILTERED, CONTENT_FILTER)}
 
 

@@ -168,9 +168,9 @@ _read_settings = msgspec.json.Decoder(_Settings).decode
 _SETTINGS = frozenset(_Settings.__struct_fields__)
 # What the gateway itself does with a call, whoever answers it.
 _OURS = _SETTINGS | {
-    *("model", "input", "stream", "stream_options", "store", "background", "previous_response_id", "conversation"),
-    *("max_output_tokens", "metadata", "user"),
-}
+    "model", "input", "stream", "stream_options", "store", "background", "previous_response_id", "conversation",
+    "max_output_tokens", "metadata", "user",
+}  # fmt: skip
 _OF_TOOLS = ("output_schema", "defer_loading", "allowed_callers")
 SPELLED: Mapping[str, str] = {
     "cache_control": "prompt_cache_breakpoint",

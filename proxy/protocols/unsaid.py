@@ -19,9 +19,9 @@ from proxy.protocols.bodies import NULL
 
 # Settings that a writer may leave out, if it says so.
 SETTINGS = (
-    *("temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "logit_bias"),
-    *("reasoning", "verbosity", "user", "prompt_cache_key"),
-)
+    "temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "logit_bias",
+    "reasoning", "verbosity", "user", "prompt_cache_key",
+)  # fmt: skip
 # Of parts and tools.
 CACHE, DETAIL, STRICT, CITE = "cache_control", "detail", "strict", "citations"
 # What asks for what happens anyway.

@@ -57,6 +57,9 @@ def test_a_job_is_asked_for_in_the_providers_words(form: bool) -> None:
         "instances": [{"prompt": "a gate opens"}],
         "parameters": {"durationSeconds": 4, "sampleCount": 1, "aspectRatio": "9:16", "resolution": "720p"},
     }
+    assert sent(xai_videos, form, size="480x854") == {
+        "model": "up", "prompt": "a gate opens", "duration": 4, "aspect_ratio": "9:16", "resolution": "480p",
+    }  # fmt: skip
     assert sent(xai_videos, form) == {"model": "up", "prompt": "a gate opens", "duration": 4}
     assert xai_videos.path("up", stream=False) == "/videos/generations"
     assert veo_videos.path("veo-3.1", stream=False) == "/models/veo-3.1:predictLongRunning"
@@ -82,7 +85,15 @@ def test_what_it_does_not_make_is_refused_by_name(form: bool, members: Json, par
 
 @pytest.mark.parametrize(
     ("size", "shape"),
-    [("1280x720", ("16:9", 720)), ("848x480", ("53:30", 480)), ("1x1", ("1:1", 1)), ("0x1", None), ("x", None), ("1x1x1", None)],
+    [
+        ("1280x720", ("16:9", 720)),
+        ("848x480", ("16:9", 480)),
+        ("850x480", ("85:48", 480)),
+        ("1x1", ("1:1", 1)),
+        ("0x1", None),
+        ("x", None),
+        ("1x1x1", None),
+    ],
 )
 def test_a_size_is_a_shape(size: str, shape: tuple[str, int] | None) -> None:
     assert aspect.of_size(size) == shape

@@ -16,7 +16,7 @@ PARTS = 5
 FIELDS = {
     "mathematics": ("abstract_algebra", "college_mathematics", "formal_logic"),
     "physical sciences": (
-        *("astronomy", "college_chemistry", "college_physics", "conceptual_physics", "electrical_engineering"),
+        "astronomy", "college_chemistry", "college_physics", "conceptual_physics", "electrical_engineering",
         "high_school_computer_science",
     ),
     "medicine and biology": ("clinical_knowledge", "high_school_biology", "human_aging", "medical_genetics", "nutrition"),
@@ -24,11 +24,11 @@ FIELDS = {
     "psychology": ("high_school_psychology", "professional_psychology"),
     "law": ("international_law", "professional_law"),
     "history and society": (
-        *("high_school_geography", "high_school_us_history", "prehistory", "security_studies", "us_foreign_policy"),
+        "high_school_geography", "high_school_us_history", "prehistory", "security_studies", "us_foreign_policy",
         "world_religions",
     ),
     "philosophy": ("logical_fallacies", "moral_disputes"),
-}
+}  # fmt: skip
 _FIELD_OF = {task: field for field, tasks in FIELDS.items() for task in tasks}
 
 Group = Callable[[int, Question], Hashable]
