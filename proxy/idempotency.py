@@ -56,10 +56,11 @@ MAX_WAITING = 32
 GRACE_SECONDS = 120.0
 RELEASE_TRIES, RETRY_SECONDS = 60, 0.5
 # What of an answer's headers is still true when it is given out again.
-LASTING = frozenset(
-    {"x-request-id", "request-id", "x-gatehouse-model", "x-gatehouse-route", "x-gatehouse-cost-usd", "content-type"}
-    | {"x-gatehouse-own-key-cost-usd", "cache-control", "x-accel-buffering"}
-)
+LASTING = frozenset({
+    "x-request-id", "request-id", "x-gatehouse-model", "x-gatehouse-route", "x-gatehouse-cost-usd",
+    "x-gatehouse-own-key-cost-usd", "x-gatehouse-max-tokens", "x-gatehouse-degraded-from", "x-gatehouse-ignored",
+    "content-type", "cache-control", "x-accel-buffering",
+})  # fmt: skip
 
 FREE = f"""(
     claim.claimed_at < now() - interval '{HOURS} hours' OR EXISTS (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.ledger import Attempt
-from proxy import headers
+from proxy import headers, idempotency
 from proxy.call import Call
 from tests.proxy.calls import deployment, held, limit, planned_call
 
@@ -62,6 +62,20 @@ def test_a_stream_and_a_whole_answer_tell_the_same_of_their_limits() -> None:
     assert {name: value for name, value in whole.items() if name.startswith("x-") and "cost" not in name} == {
         name: value for name, value in stream.items() if name.startswith("x-") and name != "x-accel-buffering"
     }
+
+
+def test_what_was_changed_of_a_call_is_true_whenever_its_answer_is_given_out() -> None:
+    call = served(planned_call())
+    call.held = held(tightest=limit(), rate=limit(kind="rpm", window="minute", value=60), rate_left=59)
+    limits = headers.of_whole(call, charged=1, content_type="application/json").keys() - idempotency.LASTING
+    call.held = held(tightest=limit(), rate=limit(kind="rpm", window="minute", value=60), rate_left=59, clamped=True)
+    call.max_tokens, call.degraded, call.ignored = 50, limit(degrade_model="m"), ("seed",)
+    changed = headers.of_whole(call, charged=1, own=1, content_type="application/json")
+    assert {"x-gatehouse-max-tokens", "x-gatehouse-degraded-from", "x-gatehouse-ignored"} < changed.keys()
+    assert changed.keys() - idempotency.LASTING == limits
+    assert {name.rpartition("-")[0] for name in limits} == {
+        "x-gatehouse", "x-gatehouse-budget-left", "x-ratelimit-limit", "x-ratelimit-remaining",
+    }  # fmt: skip
 
 
 def test_the_tightest_budget_is_named_with_what_is_left() -> None:
