@@ -4,13 +4,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 import msgspec
-from django.core.management.base import BaseCommand
 
 from billing import prices
+from gateway_project.lib.commands import ServedCommand
 from gateway_project.lib.money import exact_usd
 
 
-class Command(BaseCommand):
+class Command(ServedCommand):
     help = "Appends new and changed list prices of the installed genai-prices package; never rewrites one."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
-from redis.exceptions import RedisError
+from django.core.management.base import CommandError
 
+from gateway_project.lib.commands import ServedCommand
 from gateway_project.management.files import text_of
 from proxy import catalogue
 from proxy.catalogue_file import BadCatalogue
 from proxy.models import Provider
 
 
-class Command(BaseCommand):
+class Command(ServedCommand):
     help = "Declares providers, models, deployments and prices from a YAML file; declaring twice changes nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -36,12 +35,7 @@ class Command(BaseCommand):
             parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            report = self._load(options) if options["action"] == "load" else _add(options)
-        except OperationalError as error:
-            raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
-        except RedisError as error:
-            raise CommandError("Redis or Valkey cannot be reached: is Gatehouse running? `make run` starts it.") from error
+        report = self._load(options) if options["action"] == "load" else _add(options)
         if options["json"]:
             self.stdout.write(msgspec.json.encode({**msgspec.to_builtins(report), "counts": report.counts()}).decode())
             return

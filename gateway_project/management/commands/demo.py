@@ -6,12 +6,11 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
-from redis.exceptions import RedisError
+from django.core.management.base import CommandError, CommandParser
 
 from gateway_project.demo import history, organization
 from gateway_project.demo.organization import Demo
+from gateway_project.lib.commands import ServedCommand
 from orgs.errors import Refused
 
 DAYS, CALLS = 30, 20_000
@@ -20,7 +19,7 @@ MOST_DAYS, MOST_CALLS = 370, 200_000
 DAYS_PER_LINE = 5
 
 
-class Command(BaseCommand):
+class Command(ServedCommand):
     help = "Makes the demo organisation if it is missing, and tells how to use it; --history also gives it a past."
     requires_system_checks = ()
 
@@ -41,10 +40,6 @@ class Command(BaseCommand):
                 return
         except (organization.NotADemo, history.Busy, Refused) as error:
             raise CommandError(str(error)) from error
-        except OperationalError as error:
-            raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
-        except RedisError as error:
-            raise CommandError("Redis or Valkey cannot be reached: is Gatehouse running? `make run` starts it.") from error
         self.stdout.write(as_json(demo) if options["json"] else as_text(demo))
 
     def _write_history(self, *, days: int, calls: int) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
-from redis.exceptions import RedisError
+from django.core.management.base import CommandError
 
+from gateway_project.lib.commands import ServedCommand
 from gateway_project.management.files import text_of
 from guardrails.as_code import applying
 from guardrails.as_code.files import BadFile
@@ -18,7 +17,7 @@ from orgs.models import Organization
 WOULD_CHANGE = 3
 
 
-class Command(BaseCommand):
+class Command(ServedCommand):
     help = "Sets up an organisation as a YAML file says, and writes such a file; applying twice changes nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,15 +33,10 @@ class Command(BaseCommand):
         export.add_argument("slug", metavar="SLUG", help="the organisation, as in the address of its pages: /o/SLUG/")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            if options["action"] == "export":
-                self.stdout.write(_export(options["slug"]), ending="")
-                return
-            report = self._apply(options)
-        except OperationalError as error:
-            raise CommandError("PostgreSQL cannot be reached: is Gatehouse running? `make run` starts it.") from error
-        except RedisError as error:
-            raise CommandError("Redis or Valkey cannot be reached: is Gatehouse running? `make run` starts it.") from error
+        if options["action"] == "export":
+            self.stdout.write(_export(options["slug"]), ending="")
+            return
+        report = self._apply(options)
         if options["json"]:
             self.stdout.write(msgspec.json.encode({**msgspec.to_builtins(report), "counts": report.counts()}).decode())
         else:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from redis.exceptions import RedisError
+from django.core.management.base import CommandError, CommandParser
 
+from gateway_project.lib.commands import NOT_DONE, ServedCommand
 from gateway_project.lib.money import exact_usd
 from orgs.models import Organization
 from proxy import proving
@@ -13,8 +13,11 @@ from proxy.proving import Difference
 COLUMNS = "{:<28} {:<12} {:<28} {:>22} {:>22} {:>18}"
 
 
-class Command(BaseCommand):
-    help = "Compares every counter in Redis with the ledger. Exit 1, with a table, where any figure differs."
+class Command(ServedCommand):
+    help = (
+        "Compares every counter in Redis with the ledger. "
+        "Exit 1, with a table, where any figure differs; 2 where it could not compare."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,16 +29,13 @@ class Command(BaseCommand):
         if options["organization"]:
             organizations = organizations.filter(slug=options["organization"])
             if not organizations:
-                raise CommandError(f"There is no organisation {options['organization']!r}.")
+                raise CommandError(f"There is no organisation {options['organization']!r}.", returncode=NOT_DONE)
         counted = busy = 0
         differences: list[Difference] = []
         for organization in organizations.iterator():
-            try:
-                proof = proving.prove(organization)
-                if options["correct"]:
-                    proving.correct(organization, proof.differences)
-            except RedisError as error:
-                raise CommandError(f"Redis did not answer: {error}") from error
+            proof = proving.prove(organization)
+            if options["correct"]:
+                proving.correct(organization, proof.differences)
             counted, busy = counted + proof.counters, busy + proof.busy
             differences += proof.differences
         self._print(differences)

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from gateway_project.lib.commands import ServedCommand
 from proxy import rotating
 
 
-class Command(BaseCommand):
+class Command(ServedCommand):
     help = (
         "Encrypts every stored secret with the first key of GATEHOUSE_KEYS. Give all processes the new ring first; "
-        "the old key may leave it once this reports nothing left. Exit 1 where a secret does not open."
+        "the old key may leave it once this reports nothing left. "
+        "Exit 1 where a secret does not open; 2 where the database cannot be reached."
     )
     requires_system_checks = ()
 

@@ -8,8 +8,9 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from gateway_project.lib.commands import NOT_DONE, ServedCommand
 from orgs.models import Organization
 from orgs.verification import Verdict, verify_all, verify_organization
 
@@ -21,8 +22,11 @@ def noted_head(text: str) -> tuple[int, str]:
     return int(place), digest
 
 
-class Command(BaseCommand):
-    help = "Verifies the hash chains of the audit trail. Exit 1 where an event was changed, removed, added or moved."
+class Command(ServedCommand):
+    help = (
+        "Verifies the hash chains of the audit trail. "
+        "Exit 1 where an event was changed, removed, added or moved; 2 where it could not verify."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--org", metavar="SLUG", help="one organisation; without it all, and the events of none")
@@ -30,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["org"] is None and options["head"]:
-            raise CommandError("--head is of one organisation: name it with --org")
+            raise CommandError("--head is of one organisation: name it with --org", returncode=NOT_DONE)
         verdicts = list(verify_all()) if options["org"] is None else [self._of_one(options["org"], options["head"])]
         width = max(len(verdict.name) for verdict in verdicts)
         for verdict in verdicts:
@@ -45,5 +49,5 @@ class Command(BaseCommand):
     def _of_one(slug: str, noted: tuple[int, str] | None) -> Verdict:
         organization = Organization.objects.filter(slug=slug).first()
         if organization is None:
-            raise CommandError(f"there is no organisation {slug!r}")
+            raise CommandError(f"there is no organisation {slug!r}", returncode=NOT_DONE)
         return verify_organization(organization, noted=noted)
