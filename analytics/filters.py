@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django.http import QueryDict
 
+from billing.models import UsageRecord
 from gateway_project.lib.queries import id_in, text_in
 from guardrails.windows import Calendar, Kind, containing, day_begins, starts_between
 from orgs.actor import Actor
@@ -21,6 +22,9 @@ PERIODS = {"24h": "24 h", "7d": "7 d", "30d": "30 d", "month": "Month"}
 DEFAULT_PERIOD = "30d"
 # Of what is filtered by a name, in characters.
 LENGTHS = {"model": 200, "status": 12, "preset": 60}
+
+# Calls can be narrowed to, with their names; an adjustment is no call.
+STATUSES = {status.value: status.label for status in UsageRecord.Status if status != UsageRecord.Status.ADJUSTMENT}
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ class Filters(NamedTuple):
     def of(cls, query: QueryDict) -> Filters:
         ids = {name: id_in(query.get(name)) for name in ("group", "member", "key", "application")}
         words = {name: text_in(query.get(name), length) for name, length in LENGTHS.items()}
-        return cls(**ids, model=words["model"], status=words["status"], preset=words["preset"])
+        status = words["status"] if words["status"] in STATUSES else ""
+        return cls(**ids, model=words["model"], status=status, preset=words["preset"])
 
     def sql(self) -> tuple[str, dict[str, Any]]:
         """Conditions on a row of rollups.USAGE_SQL."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 from django.http import QueryDict
 
-from analytics.filters import PERIODS, Filters, Period, url_with
+from analytics.filters import PERIODS, STATUSES, Filters, Period, url_with
 from analytics.savings import Savings
 from analytics.usage import MOST_OFFERED, TOP_NAMES, Share, Sums, Usage
 from billing.models import UsageRecord
@@ -171,7 +171,7 @@ def overview_filters(
             query,
             period,
             selects,
-            chips={"application": application, "key": "", "status": filters.status, "preset": filters.preset},
+            chips={"application": application, "key": "", "status": filters.status or None, "preset": filters.preset},
         ),
         "narrowed": any(value not in (None, "") for value in filters),
     }
@@ -192,9 +192,8 @@ def call_filters(
     shown = keys.select_related(None).select_related("member").only("name", "last_four", "member__name", "member__email")
     offered_keys = list(shown[:MOST_OFFERED])
     people = {str(key.member_id): str(key.member) for key in offered_keys if key.member is not None}
-    statuses = [(value, label) for value, label in UsageRecord.Status.choices if value != UsageRecord.Status.ADJUSTMENT]
     selects = [
-        _select("status", "Status", statuses, chosen=filters.status, everything="Any status"),
+        _select("status", "Status", STATUSES.items(), chosen=filters.status, everything="Any status"),
         _select("model", "Model", [(name, name) for name in models], chosen=filters.model),
         _select("key", "Key", [(str(key.pk), f"{key.name} …{key.last_four}") for key in offered_keys], chosen=filters.key),
     ]
@@ -208,12 +207,12 @@ def call_filters(
     }
 
 
-def _bar(query: QueryDict, period: Period, selects: list[Option], *, chips: dict[str, str]) -> Option:
-    """`chips`: filters without a control of their own, by name, with what they stand for."""
+def _bar(query: QueryDict, period: Period, selects: list[Option], *, chips: dict[str, str | None]) -> Option:
+    """`chips`: filters without a control of their own, by name, with what they stand for; None: nothing that is known."""
     shown = [
         {"label": f"{name.capitalize()}: {words}" if words else f"One {name}", "remove_url": url_with(query, {name: None})}
         for name, words in chips.items()
-        if query.get(name)
+        if words is not None and query.get(name)
     ]
     return {"periods": _periods(query, period), "selects": selects, "chips": shown, "keep": _keep(query, "period", "q", *chips)}
 

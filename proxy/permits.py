@@ -12,6 +12,7 @@ from proxy.call import Call
 from proxy.callers import Caller
 from proxy.deployments import Deployment, Model
 from proxy.errors import (
+    BadRequest,
     IpNotAllowed,
     MaxTokensExceeded,
     MemberNotAllowed,
@@ -22,12 +23,23 @@ from proxy.errors import (
     ZdrUnavailable,
 )
 
-# `true` on a request: nothing of it may be retained by the provider.
+# On a request: nothing of it may be retained by the provider. Said as the switches of the environment are.
 ZDR_HEADER = "x-gatehouse-zdr"
+_SAYS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
 
 ASK = "an admin above this level can change the policy"
 ASK_ZDR = "a Super Admin can change it in the organisation's settings"
 ASK_APPROVAL = "any member can request it in the console; an admin approves it"
+
+
+def asks_zdr(text: str | None) -> bool:
+    """What the header says, None where there is none. Raises BadRequest for anything else: a promise is not guessed at."""
+    if text is None:
+        return False
+    said = _SAYS.get(text.strip().lower())
+    if said is None:
+        raise BadRequest(f"The header {ZDR_HEADER} must say true or false, not {text[:40]!r}.", param=ZDR_HEADER)
+    return said
 
 
 def check_caller(call: Call) -> None:

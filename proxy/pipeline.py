@@ -66,6 +66,7 @@ class Answer(NamedTuple):
 class Incoming(NamedTuple):
     """What a caller sent. `headers`: those that the route's codec reads (`HEADERS`), by name in lower case.
 
+    `zdr`: what the header `permits.ZDR_HEADER` says; None: there is none.
     `key_id`: of the key to call with in place of `authorization`, where the console has judged that its member asks.
     """
 
@@ -75,7 +76,7 @@ class Incoming(NamedTuple):
     address: str
     headers: dict[str, str]
     session: str = ""
-    zdr: bool = False
+    zdr: str | None = None
     idempotency_key: str | None = None
     key_id: int | None = None
 
@@ -83,7 +84,7 @@ class Incoming(NamedTuple):
 async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
     """One call of a protocol. Raises ProxyError, with `request_id` set once the call has one."""
     caller = await authenticate(incoming.authorization, key_id=incoming.key_id)
-    call = Call(codec.NAME, caller, incoming.feature, incoming.address, incoming.session, incoming.zdr)
+    call = Call(codec.NAME, caller, incoming.feature, incoming.address, incoming.session)
     try:
         await _read(call, incoming, codec)
         if incoming.idempotency_key is None:
@@ -99,6 +100,7 @@ async def handle(incoming: Incoming, *, codec: CallerCodec) -> Answer:
 async def _read(call: Call, incoming: Incoming, codec: CallerCodec) -> None:
     """Raises BadRequest, or what has become of the key since it was cached."""
     try:
+        call.zdr_asked = permits.asks_zdr(incoming.zdr)
         call.request = codec.parse(incoming.body, incoming.headers)
         await histories.go_on(call)
     except ProxyError as error:

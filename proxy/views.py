@@ -43,7 +43,7 @@ class Calls(ProxyView):
                 feature=header(request, attribution.HEADER),
                 address=address_of(request),
                 session=header(request, sessions.HEADER),
-                zdr=asks_zdr(request),
+                zdr=zdr_of(request),
                 headers=headers_of(request, self.codec),
                 idempotency_key=request._request.META.get("HTTP_IDEMPOTENCY_KEY"),
                 key_id=key_id,
@@ -61,7 +61,7 @@ class CountTokens(ProxyView):
     async def post(self, request: Request) -> HttpResponseBase:
         caller = await asking(request)
         asked = messages.parse_count(request._request.body, headers_of(request, messages))
-        tokens = await counting.input_tokens(caller, asked, zdr=asks_zdr(request))
+        tokens = await counting.input_tokens(caller, asked, zdr=permits.asks_zdr(zdr_of(request)))
         return HttpResponse(messages.render_count(tokens), headers=headers.of_a_question())
 
 
@@ -72,8 +72,10 @@ class PlaygroundCalls(Calls):
         return await self.answer(request, key_id=key_id)
 
 
-def asks_zdr(request: Request) -> bool:
-    return header(request, permits.ZDR_HEADER).lower() == "true"
+def zdr_of(request: Request) -> str | None:
+    """An empty one is one, too."""
+    said: str | None = request._request.META.get(_meta_name(permits.ZDR_HEADER))
+    return said
 
 
 def header(request: Request, name: str) -> str:

@@ -1,6 +1,7 @@
 """OpenAI's Images: `POST /v1/images/edits`, a form or the same as JSON."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -9,6 +10,7 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import images
 from proxy.protocols.base import Quirks
+from proxy.protocols.bodies import BodyReader
 from proxy.protocols.forms import Form
 from proxy.protocols.images import Body, read_reply, reader
 from proxy.protocols.openai_errors import render_error, render_stream_error
@@ -20,22 +22,48 @@ HEADERS: tuple[str, ...] = ("content-type",)
 _FIELDS = ("model", "prompt", "n", "stream", "user")
 
 
+class _Edit(Body):
+    """OpenAI names pictures in `images`, others that take JSON in `image`."""
+
+    image: Any = None
+    mask: Any = None
+
+
+_body = BodyReader(_Edit, used=("model", "user", "prompt"))
+
+
 def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """Raises BadRequest, with the name of the offending field as `param`."""
     content_type = (headers or {}).get("content-type", "")
     if not content_type.lower().startswith("multipart/"):
-        request = images.parse(body)
-        request.protocol = NAME
-        return request
+        return _of_json(body)
     form = Form(body, content_type)
     values = {name: form.text(name) for name in _FIELDS}
-    given = form.count("image") + form.count("image[]") + form.count("mask")
-    if not given:
-        raise BadRequest("`image` must hold the image to edit.", param="image")
+    given = _with_mask(form.count("image") + form.count("image[]"), form.count("mask"))
     fields = {name: Raw(msgspec.json.encode(value)) for name, value in values.items() if value is not None}
     request = images.request_for(_read(values), fields, prompt=(values["prompt"] or "").encode(), given=given)
     request.protocol, request.form, request.headers = NAME, body, {"content-type": content_type}
     return request
+
+
+def _of_json(body: bytes) -> Request:
+    read, fields = _body.read(body)
+    given = _with_mask(_count(read.images) + _count(read.image), _count(read.mask))
+    request = images.request_for(read, fields, prompt=bytes(fields.get("prompt", b"")), given=given)
+    request.protocol = NAME
+    return request
+
+
+def _count(given: object) -> int:
+    """One, or several in a list; what is empty is no picture."""
+    return sum(map(bool, given)) if isinstance(given, list) else int(bool(given))
+
+
+def _with_mask(pictures: int, masks: int) -> int:
+    """How many there are to read; a mask is one, but nothing to edit. Raises BadRequest."""
+    if not pictures:
+        raise BadRequest("`image` must hold the image to edit.", param="image")
+    return pictures + masks
 
 
 def _read(values: Mapping[str, str | None]) -> Body:

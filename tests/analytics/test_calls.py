@@ -23,7 +23,7 @@ from orgs.models import ApiKey
 from orgs.services.keys import create_api_key
 from proxy.models import Model
 from proxy.naming_services import PresetWords, create_preset
-from tests.actors import World, make_world
+from tests.actors import World, make_world, signed_in
 from tests.ledger_rows import a_call, call_row, insert_attempts, insert_calls, refused_row
 
 
@@ -118,7 +118,9 @@ def test_no_page_skips_or_repeats_a_call(db: None, milliseconds: list[int], size
         ("", 4),
         ("?status=ok", 2),
         ("?status=refused", 1),
-        ("?status=nonsense", 0),
+        ("?status=nonsense", 4),
+        ("?status=adjustment", 4),
+        ("?status=zz&model=large", 1),
         ("?model=large", 1),
         ("?key={world.key.pk}", 3),
         ("?member={world.noah.pk}", 1),
@@ -142,6 +144,16 @@ def test_filters_stand_in_the_address(world: World, query: str, count: int) -> N
     response = open_as(world, "alice", query.format(world=world))
     assert response.status_code == 200
     assert len(ids(response)) == count
+
+
+@pytest.mark.parametrize(("page", "status"), [("calls/", "zz"), ("calls/", "adjustment"), ("", "zz"), ("", "failed")])
+def test_a_status_that_is_none_is_nowhere_on_the_page(world: World, page: str, status: str) -> None:
+    response = signed_in(world, "alice").get(f"/o/{world.acme.slug}/{page}", {"status": status})
+    selects = {select["name"]: select for select in response.context["selects"]}
+    offered = [option["value"] for option in selects["status"]["options"]] if page else []
+    assert status not in offered
+    assert response.context["narrowed"] is (status == "failed")
+    assert [chip["label"] for chip in response.context["chips"]] == (["Status: failed"] if status == "failed" else [])
 
 
 def test_what_was_asked_for_and_what_answered_are_both_shown_and_found(world: World) -> None:

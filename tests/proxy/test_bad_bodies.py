@@ -124,7 +124,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "/v1/messages/count_tokens": [{"messages": [{"role": "king", "content": "x"}]}, {"tools": 5}],
     "/v1/embeddings": [{"input": [[], [], {}]}, {"input": [1.5]}],
     "/v1/images/generations": [{"n": 0}, {"n": 11}, {"stream": 1}],
-    "/v1/images/edits": [{"images": "one"}],
+    "/v1/images/edits": [{"images": "one"}, {"images": []}, {"images": "absent"}],
     "/v1/audio/speech": [{"input": "x" * 100_001}, {"stream_format": "mp4"}],
     "/v1/videos": [{"seconds": "4.5"}, {"seconds": 601}, {"seconds": [4]}],
 }  # fmt: skip

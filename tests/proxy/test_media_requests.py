@@ -68,6 +68,37 @@ def test_pictures_count_by_number_and_by_what_is_given() -> None:
     assert image_edits.parse(json_of(prompt="x", images=[{"file_id": "f"}]), {}).protocol == "image_edits"
 
 
+@pytest.mark.parametrize(
+    ("members", "count"),
+    [
+        ({"images": [{"file_id": "f"}, {"image_url": "https://a.example/a.png"}]}, 2),
+        ({"images": [{"file_id": "f"}], "mask": {"file_id": "m"}}, 2),
+        ({"images": [{"file_id": "f"}, None, {}]}, 1),
+        ({"image": "data:image/png;base64,QUJD"}, 1),
+        ({"image": ["data:image/png;base64,QUJD", {"file_id": "f"}]}, 2),
+    ],
+)
+def test_pictures_of_json_count_as_those_of_a_form_do(members: dict[str, Any], count: int) -> None:
+    request = image_edits.parse(json_of(prompt="a gate", **members), {})
+    as_form = form(image_edits, {"image": b"png", **({"mask": b"png"} if count == 2 else {})}, model="m", prompt="a gate")
+    assert (request.image_parts, request.units, request.protocol) == (count, {"image": 1}, "image_edits")
+    assert abs(request.input_tokens_estimate - as_form.input_tokens_estimate) < 9
+    assert set(members) <= set(request.fields)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{}, {"images": []}, {"images": None}, {"images": [None, {}, ""]}, {"image": ""}, {"image": []}, {"mask": {"file_id": "m"}}],
+)
+def test_json_without_a_picture_is_refused_as_a_form_without_one_is(members: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as of_json:
+        image_edits.parse(json_of(prompt="a gate", **members), {"content-type": "application/json"})
+    with pytest.raises(BadRequest) as of_form:
+        form(image_edits, {"mask": b"png"}, model="m", prompt="a gate")
+    assert (of_json.value.param, of_json.value.message) == (of_form.value.param, of_form.value.message)
+    assert of_json.value.param == "image"
+
+
 def test_speech_counts_characters() -> None:
     request = speech.parse(json_of(input="Grüße", voice="alloy"))
     assert (request.units, request.stream) == ({"character": 5}, False)

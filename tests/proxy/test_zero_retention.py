@@ -22,7 +22,7 @@ from orgs.services.organizations import change_settings
 from proxy import catalogue, listed, permits
 from proxy.call import Call
 from proxy.deployments import Model as Offered
-from proxy.errors import PermissionRefused
+from proxy.errors import BadRequest, PermissionRefused
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World
 from tests.apis import api
@@ -60,6 +60,21 @@ def test_the_switch_is_a_header_on_every_call_and_asking_takes_nothing_back(
     there: Offered = model(*offered)
     assert [one.id for one in permits.usable_deployments(call, there)] == left
     assert permits.permits(call.caller, there) is bool(left)
+
+
+SAID = {True: ("1", "true", "TRUE", "Yes", "on", " true "), False: (None, "0", "false", "False", "NO", "off")}
+
+
+@pytest.mark.parametrize(("text", "asked"), [(text, asked) for asked, texts in SAID.items() for text in texts])
+def test_the_header_says_yes_and_no_as_switches_of_the_environment_do(text: str | None, asked: bool) -> None:
+    assert permits.asks_zdr(text) is asked
+
+
+@pytest.mark.parametrize("text", ["", " ", "maybe", "2", "true, true", "tru\u0435", "y" * 500])
+def test_what_the_header_says_is_never_guessed_at(text: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        permits.asks_zdr(text)
+    assert (caught.value.param, len(caught.value.message) < 150) == ("x-gatehouse-zdr", True)
 
 
 def test_a_refusal_names_the_organisation_where_it_is_its_switch_and_the_rule_where_it_is_a_rule() -> None:
@@ -117,6 +132,31 @@ def ask(gateway: Gateway, house: House, asked: tuple[str, dict[str, Any]], *, na
 
 def sent_to(upstream: Upstream) -> list[str]:
     return [received.json["model"] for received in upstream.received]
+
+
+def test_the_header_counts_in_every_spelling_and_anything_else_is_refused_in_the_callers_shape(
+    gateway: Gateway, house: House, upstream: Upstream, two: str
+) -> None:
+    def said(asked: tuple[str, dict[str, Any]], text: str) -> httpx.Response:
+        body = json.dumps({"model": two, **asked[1]}).encode()
+        return raw(gateway.url, house.key_text, body, path=asked[0], **{"x-gatehouse-zdr": text})
+
+    assert {said(CHAT, text).status_code for text in ("1", "Yes", "on", "TRUE")} == {200}
+    assert set(sent_to(upstream)) == {"two-zdr"}
+    upstream.forget()
+    assert {said(CHAT, text).status_code for text in ("0", "no", "OFF", "false")} == {200}
+    assert set(sent_to(upstream)) == {"two-keeps"}
+    upstream.forget()
+    for text in ("", "maybe"):
+        for asked in (CHAT, RESPONSES, ANTHROPIC, COUNTING):
+            got = said(asked, text)
+            told = got.json()["error"]
+            assert (got.status_code, told["type"]) == (400, "invalid_request_error"), asked
+            assert "x-gatehouse-zdr" in told["message"]
+            if asked in (CHAT, RESPONSES):
+                assert (told["code"], told["param"]) == ("invalid_request", "x-gatehouse-zdr")
+    assert sent_to(upstream) == []
+    assert house.nothing_held()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
