@@ -39,6 +39,11 @@ class Route(NamedTuple):
     refusal: ProxyError | None = None
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the next such call may begin elsewhere, though nothing has changed."""
+        return self.call.plan is not None and sum(reason in route_words.DRAWN for reason in self.call.plan.reasons) > 1
+
+    @property
     def preset_model(self) -> str:
         """What the preset goes to, where one was asked for: a model, an alias or `auto`."""
         preset = self.call.caller.names.presets.get(self.call.preset.lower())

@@ -18,6 +18,8 @@ ROUTES = {
     "fallback model": "the model asked for could not be tried, its circuits are open",
     "circuit open": "it had failed lately, but nothing else was left",
 }
+# Where several have these, the next call may draw another first.
+DRAWN = {"weight", "cheapest", "fastest", "slower", "measuring", "not measured"}
 # The same of a place in the order in which deployments are tried, before any was.
 PLACES = ROUTES | {
     "order": "by the order of its deployments",

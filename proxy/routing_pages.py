@@ -109,6 +109,8 @@ def _shown(deployments: Iterable[Deployment], known: Mapping[str, Availability],
         pill, tone = CIRCUITS[found.circuit if breaks else "closed"]
         if tone == "ok" and not found.attempts:
             pill, tone = "idle", "muted"
+        elif tone == "ok" and (found.error_rate or 0) > 0.5:
+            pill, tone = "failing", "warn"
         yield Shown(
             one,
             found,

@@ -214,9 +214,11 @@
   // --- code -------------------------------------------------------------------------------------
   function writeCode() {
     const draft = message.value.trim();
-    const messages = [...history, ...(draft ? [{ role: "user", content: draft }] : [])];
-    const asked = { ...settings(), messages: messages.length ? messages : [{ role: "user", content: "Hello" }] };
-    document.getElementById("play-snippet").textContent = window.gatehouseCode[part("language").value](asked);
+    // Up to the last question: a call that ended with the answer to it would ask for more of that answer.
+    const asked = history.slice(0, history.findLastIndex(({ role }) => role === "user") + 1);
+    const messages = draft ? [...history, { role: "user", content: draft }] : asked;
+    const call = { ...settings(), messages: messages.length ? messages : [{ role: "user", content: "Hello" }] };
+    document.getElementById("play-snippet").textContent = window.gatehouseCode[part("language").value](call);
   }
 
   // --- wiring -----------------------------------------------------------------------------------

@@ -312,6 +312,8 @@ def test_a_conversation_streams_stops_goes_on_and_becomes_code(
         page.get_by_label("Language").select_option(language)
         expect(snippet).to_contain_text(words)
         expect(snippet).to_contain_text("Be brief.")
+        expect(snippet).to_contain_text("How long?")
+        expect(snippet).not_to_contain_text("All day.")  # the answer is no part of the call it came from
 
     # A refusal says what stands in the way, and gives the question back.
     house.limit("budget", 1)

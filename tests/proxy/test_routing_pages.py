@@ -11,6 +11,7 @@ from gateway_project.lib import redis
 from orgs.models import AuditEvent
 from proxy.choice_services import choice_of
 from proxy.health import keys
+from proxy.health.reports import BUCKET_MS
 from proxy.models import Alias, Deployment, Model, Preset, Provider
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from tests.actors import World, signed_in
@@ -73,6 +74,23 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
     assert ">83<" in page
     assert "12 of 60 requests" in page
     assert "3,400 of 90,000 tokens" in page
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "pill"),
+    [(0, 1, "failing"), (1, 3, "failing"), (2, 2, "healthy"), (9, 1, "healthy"), (1, 0, "healthy")],
+)
+def test_what_mostly_fails_does_not_look_healthy(
+    world: World, deployments: list[Deployment], succeeded: int, failed: int, pill: str
+) -> None:
+    first, bucket = str(deployments[0].pk), time.time_ns() // 10**6 // BUCKET_MS
+    redis.client().hset(keys.state(first), mapping={f"s{bucket}": succeeded, f"f{bucket}": failed})
+    try:
+        page = shown(signed_in(world, "sam").get(url(world, "deployments/")))
+    finally:
+        redis.client().delete(keys.state(first))
+    assert {word for word in ("failing", "healthy") if word in page} == {pill}
+    assert f"{failed} of {succeeded + failed}" in page
 
 
 @pytest.mark.usefixtures("empty_catalogue")
@@ -216,7 +234,7 @@ def test_a_preset_is_shared_with_those_below(world: World, deployments: list[Dep
     listed = shown(signed_in(world, "mia").get(presets_url(world)))
     assert "preset:polite" in listed
     assert "at most 500 output tokens" in listed
-    assert f"{world.acme.name} / engineering / platform" in listed
+    assert f"For keys in {world.acme.name} / engineering / platform and below" in listed
     assert "shared by Sam" in listed
     assert "Archive" not in listed
     one = shown(signed_in(world, "mia").get(presets_url(world, f"{preset.pk}/"), headers=HTMX))
@@ -285,7 +303,9 @@ def test_an_archived_one_whose_name_was_taken_stays_archived(world: World, deplo
 def test_a_preset_from_above_is_used_and_left_alone(world: World, deployments: list[Deployment]) -> None:
     preset = create_preset(world.root, name="polite", words=PresetWords("large"), by=world.actor("alice"))
     client = signed_in(world, "sam")
-    assert "preset:polite" in shown(client.get(presets_url(world)))
+    listed = shown(client.get(presets_url(world)))
+    assert "preset:polite" in listed
+    assert "For every key" in listed
     for path in ("edit/", "archive/", "restore/"):
         assert client.post(presets_url(world, f"{preset.pk}/{path}")).status_code == 403
         assert signed_in(world, "charlie").post(presets_url(world, f"{preset.pk}/{path}")).status_code == 404

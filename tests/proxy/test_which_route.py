@@ -61,6 +61,7 @@ def test_a_prompt_and_a_model_are_enough(gateway: Gateway, house: House) -> None
     assert "pair at scripted" in text
     assert text.index("scripted pair") < text.index("second pair-second")
     assert "Costs at worst" in text
+    assert "by lot" not in text, "they stand in an order"
     assert "4,096 tokens" in text
 
 
