@@ -79,7 +79,10 @@ def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[T
 
 
 def compared_with(usage: Usage, *, period: Period) -> str:
-    return f"compared with {period.before}" if usage.is_comparable else f"next to nothing to compare with in {period.before}"
+    """Empty where there was nothing."""
+    if not usage.before.calls:
+        return ""
+    return f"compared with {period.before}" if usage.is_comparable else f"too little in {period.before} to compare with"
 
 
 def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:

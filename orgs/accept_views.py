@@ -65,7 +65,8 @@ def _remember(request: HttpRequest, found: Found, token: str) -> None:
 def _welcome(request: HttpRequest, membership: Membership) -> HttpResponse:
     request.session.pop(INVITATION, None)
     request.session[LAST_ORGANIZATION] = membership.organization.slug
-    messages.success(request, f"Welcome to {membership.organization}. You belong to {membership.group}.")
+    place = f" You belong to {membership.group}." if membership.group.parent_id else ""
+    messages.success(request, f"Welcome to {membership.organization}.{place}")
     return redirect(membership.organization)
 
 

@@ -16,9 +16,21 @@ class OrgsConfig(AppConfig):
             Entry("Settings", "orgs:settings", "settings", Permission.MANAGE_SETTINGS, position=90, shortcut="s", everywhere=True)
         )
         register(Entry("Audit log", "audit:list", "history", Permission.VIEW_AUDIT, position=80, shortcut="a"))
-        sso = Entry("Single sign-on", "sso_console:connections", "fingerprint", Permission.MANAGE_SETTINGS, 86, everywhere=True)
+        sso = Entry(
+            "Single sign-on",
+            "sso_console:connections",
+            "fingerprint",
+            Permission.MANAGE_SETTINGS,
+            86,
+            everywhere=True,
+            shortcut="l",
+        )
         register(sso)
-        register(Entry("Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True))
+        register(
+            Entry(
+                "Domains", "sso_console:domains", "world", Permission.MANAGE_SETTINGS, position=87, everywhere=True, shortcut="d"
+            )
+        )
         sees, manages = Permission.VIEW_USAGE, Permission.MANAGE_MEMBERS
         of_groups, grants, of_applications = SEES_GROUPS[1:], (Permission.GRANT_ROLES,), SEES_APPLICATIONS[1:]
         TABS[:] = [
@@ -34,6 +46,14 @@ class OrgsConfig(AppConfig):
         from orgs.services.provisioning import refuse_deactivated
 
         register(
-            Entry("Provisioning", "provisioning:page", "users-group", Permission.MANAGE_SETTINGS, position=89, everywhere=True)
+            Entry(
+                "Provisioning",
+                "provisioning:page",
+                "users-group",
+                Permission.MANAGE_SETTINGS,
+                position=89,
+                everywhere=True,
+                shortcut="n",
+            )
         )
         checks.before_seat(refuse_deactivated)

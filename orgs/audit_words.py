@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
+
+from django.utils import timezone
+from django.utils.formats import date_format
 
 from gateway_project.lib.money import display_usd
 from orgs.models import AuditEvent, Group, User
@@ -23,6 +28,8 @@ THINGS = {
 }
 # Facts whose name would not be read as what it means.
 LABELS = {"zdr_only": "Zero data retention only"}
+# How facts write a moment: always aware, mostly in UTC.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 GROUPS, PEOPLE = ("group", "parent", "groups"), ("user", "member", "owner", "members")
 
 
@@ -70,9 +77,19 @@ def _value(name: str, value: Any, names: Mapping[tuple[str, int], str]) -> str:
             return ", ".join(_value(name, one, names) for one in value)
         case int() if name.endswith("nano_usd"):
             return display_usd(value)
+        case str() if MOMENT.fullmatch(value):
+            return _moment(value)
         case int() if (named := names.get((_kind(name), value))) is not None:
             return named
     return str(value)
+
+
+def _moment(written: str) -> str:
+    """By the clock of the organisation. What only looks like a moment stays as it is."""
+    try:
+        return date_format(timezone.localtime(datetime.fromisoformat(written)), "M j, Y, H:i:s T")
+    except ValueError:
+        return written
 
 
 def _names_in(facts: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], str]:

@@ -6,6 +6,7 @@ Only names and figures stand here; `organization` makes them through the service
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from proxy.canonical.preset import Parameters
 
 NAME = "Northwind Health"
 TIME_ZONE = "Europe/Berlin"
+# It had people and keys before the calls of its past, which go back for a month.
+AGE = timedelta(days=45)
 TOP_UP_NANO_USD = parse_usd("5000")
 QUICKSTART = "Quickstart"
 # What `auto` chooses from, weakest first, and what savings are told against.

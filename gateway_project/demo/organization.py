@@ -15,6 +15,7 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from billing import credits
@@ -22,12 +23,13 @@ from gateway_project.demo import catalogue, company, credentials
 from gateway_project.demo.company import FOUNDER, PEOPLE, QUICKSTART
 from gateway_project.demo.credentials import Credentials
 from gateway_project.lib.crypto import digest
+from guardrails.models import Binding, Policy
 from guardrails.services.bindings import bind
 from guardrails.services.key_limits import create_limited_key
 from guardrails.services.policies import create_policy
 from guardrails.subjects import Subject
 from orgs.actor import Actor
-from orgs.models import ApiKey, Application, Group, Invitation, Organization, User
+from orgs.models import ApiKey, Application, Group, Invitation, Membership, Organization, Role, RoleGrant, User
 from orgs.permissions import RoleName
 from orgs.services.applications import create_application
 from orgs.services.groups import create_group
@@ -37,10 +39,14 @@ from orgs.services.members import add_member, grant_role
 from orgs.services.organizations import create_organization, create_personal_account
 from orgs.services.roles import create_role
 from proxy.choice_services import add_candidate, set_baseline
+from proxy.models import Alias, Preset
 from proxy.naming_services import PresetWords, create_alias, create_preset
 
 # Two commands at once make one organisation: this number is theirs among PostgreSQL's advisory locks.
 _LOCK = 0x64656D6F
+AGED: tuple[type[Model], ...] = (
+    Group, Membership, Role, RoleGrant, Application, ApiKey, Policy, Binding, Alias, Preset,
+)  # fmt: skip
 
 
 class NotADemo(Exception):
@@ -137,7 +143,19 @@ def _create() -> Credentials:
     for person in users.values():
         create_personal_account(person)
     credits.top_up(organization, amount_nano_usd=company.TOP_UP_NANO_USD, reference="demo", by=founder, note="Demo credit")
+    _age(users)
     return Credentials(organization.pk, text, password)
+
+
+def _age(users: Mapping[str, User]) -> None:
+    """What they made is as old as if they had made it then. The audit trail and the credit say when it was in truth."""
+    began = timezone.now() - company.AGE
+    people = User.objects.filter(pk__in=[user.pk for user in users.values()])
+    people.update(date_joined=began)
+    theirs = list(Organization.objects.filter(memberships__user__in=people).distinct())
+    Organization.objects.filter(pk__in=[one.pk for one in theirs]).update(created_at=began)
+    for model in AGED:
+        model._default_manager.filter(organization__in=theirs).update(created_at=began)
 
 
 def _create_people(password: str) -> dict[str, User]:

@@ -15,12 +15,14 @@ def _rounded(amount: Decimal, places: int) -> Decimal:
 
 
 def compact(number: int) -> str:
-    """Three significant digits and a unit from 10,000 up: 9,999 → "9,999", 2909000000 → "2.91 B"."""
+    """Three significant digits and a unit from 10,000 up: 9,999 → "9,999", 2909000000 → "2.91 B"; 32,000 is just "32 K"."""
     if abs(number) < 10_000:
         return f"{number:,}"
     for index, (size, unit) in enumerate(STEPS):
         if abs(number) < size:
             continue
+        if number % size == 0 and abs(number) < 1000 * size:
+            return f"{number // size}{NBSP}{unit}"
         amount = Decimal(number) / size
         text = _rounded(amount, max(0, 3 - len(str(abs(int(amount))))))
         # 999,950 rounds up into the next unit: "1.00 M", never "1000 K".

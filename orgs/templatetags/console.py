@@ -160,10 +160,11 @@ def limit_meter(
     where: str = "",
     url: str = "",
 ) -> dict[str, Any]:
-    """One limit: spent, held, limit, resets when, and which node decides (`where`)."""
+    """One limit: spent, held, limit, resets when, and which node decides (`where`). `shown`: spent, not rounded to the whole."""
     return {
         "label": label,
         "spent": spent,
+        "shown": usd_exact(spent) if unit == "usd" and limit - spent > 0 and usd(spent) == usd(limit) else figure(spent, unit),
         "held": held,
         "limit": limit,
         "unit": unit,

@@ -108,6 +108,7 @@ def test_what_nobody_is_called_is_said_without_markup(world: World) -> None:
 def test_no_two_pages_have_the_same_shortcut(world: World) -> None:
     letters = Counter(entry.shortcut for entry in navigation.ENTRIES if entry.shortcut)
     assert [letter for letter, count in letters.items() if count > 1] == []
+    assert {entry.label for entry in navigation.ENTRIES if not entry.shortcut} == set(), "the list of shortcuts would lack them"
     assert all(len(letter) == 1 and letter.isascii() and letter.islower() for letter in letters)
     page = Client()
     page.force_login(world.mia)

@@ -81,7 +81,13 @@ def test_a_period_that_was_hardly_covered_is_nothing_to_compare_with(before: int
     tiles = shown(now, then)
     assert {bool(tile.delta) for tile in tiles.values()} == {comparable}
     words = compared_with(usage(now, then), period=PERIOD)
-    assert words.startswith("compared with" if comparable else "next to nothing to compare with in")
+    too_little = f"too little in {PERIOD.before} to compare with" if before else ""
+    assert words == (f"compared with {PERIOD.before}" if comparable else too_little)
+
+
+def test_a_period_before_without_any_call_is_not_spoken_of() -> None:
+    assert compared_with(usage(Sums(calls=100, charged=100), Sums()), period=PERIOD) == ""
+    assert compared_with(usage(Sums(), Sums()), period=PERIOD) == ""
 
 
 def test_a_tile_keeps_the_filters_in_its_link_and_names_the_period() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.contrib.messages import get_messages
 from django.test import Client
 
 from orgs.models import Invitation, Membership, User
@@ -46,6 +47,15 @@ def test_one_click_for_who_is_signed_in(world: World) -> None:
     again = client.post(address)
     assert (again.status_code, "accepted already" in words(again)) == (422, True)
     assert f"/o/{world.acme.slug}/" in words(again)
+
+
+@pytest.mark.parametrize("at_the_root", [True, False])
+def test_the_welcome_names_the_group_where_it_is_not_the_whole(world: World, at_the_root: bool) -> None:
+    invitation = invite(world.root if at_the_root else world.gateway, by=world.actor("alice"))
+    client = signed_in(make_user(ADDRESS))
+    answer = client.post(link(invitation))
+    said = [str(message) for message in get_messages(answer.wsgi_request)]
+    assert said == [f"Welcome to {world.acme}." + ("" if at_the_root else " You belong to gateway.")]
 
 
 def test_who_has_no_account_signs_up_and_comes_back(world: World, settings: Any) -> None:

@@ -18,7 +18,7 @@ from orgs.audit_export import COLUMNS
 from orgs.audit_selectors import events_visible_to
 from orgs.audit_words import action_words, changes_of
 from orgs.chain import link
-from orgs.models import AuditEvent
+from orgs.models import AuditEvent, Organization
 from orgs.permissions import RoleName
 from orgs.services.groups import create_group
 from orgs.services.members import grant_role
@@ -129,6 +129,25 @@ def test_one_event_tells_before_and_after_and_its_place(world: World) -> None:
     assert "<html" not in drawer.content.decode()
     assert f'<a href="{url(world)}">Audit log</a>' in page.content.decode()
     assert "Audit log" not in drawer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-10-31T23:00:00+00:00", "Nov 1, 2026, 00:00:00 CET"),
+        ("2026-07-01T12:30:05.123456+00:00", "Jul 1, 2026, 14:30:05 CEST"),
+        ("2026-07-01T12:30:05+02:00", "Jul 1, 2026, 12:30:05 CEST"),
+        ("2026-10-31", "2026-10-31"),
+        ("2026-10-31T23:00:00", "2026-10-31T23:00:00"),
+        ("2026-10-31T23:00:00+00:00 and more", "2026-10-31T23:00:00+00:00 and more"),
+        ("2026-99-31T23:00:00+00:00", "2026-99-31T23:00:00+00:00"),
+    ],
+)
+def test_moments_are_told_by_the_clock_of_the_organisation(world: World, written: str, read: str) -> None:
+    Organization.objects.filter(pk=world.acme.pk).update(time_zone="Europe/Berlin")
+    event = audit("key.changed", by=world.actor("sam"), target=world.key, before={}, after={"until": written, "all": [written]})
+    page = signed_in(world, "sam").get(url(world, "event", sequence=event.sequence)).content.decode()
+    assert page.count(f"<ins>{read}</ins>") == 2
 
 
 def test_an_event_out_of_reach_is_absent(world: World) -> None:

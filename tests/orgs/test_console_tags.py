@@ -175,6 +175,24 @@ def test_a_full_meter_says_so() -> None:
     assert "resets" not in shown
 
 
+@pytest.mark.parametrize(
+    ("spent", "limit", "said"),
+    [
+        (NANO // 100 - 1_500, NANO // 100, "$0.0099985"),
+        (NANO // 100, NANO // 100, "$0.0100"),
+        (NANO // 100 + 1_500, NANO // 100, "$0.0100"),
+        (3 * NANO - 1, 3 * NANO, "$2.999999999"),
+        (NANO, 3 * NANO, "$1.00"),
+        (0, 0, "$0.00"),
+    ],
+)
+def test_what_is_not_spent_whole_does_not_look_so(spent: int, limit: int, said: str) -> None:
+    shown = render(METER, spent=spent, held=0, limit=limit, resets=None)
+    assert f">{said}</strong>" in shown
+    assert f'aria-valuetext="{said} spent' in shown
+    assert ("used up" in shown) == (spent >= limit)
+
+
 def test_figures_in_a_meters_attributes_have_no_separators() -> None:
     shown = meter(1000, 0, 4000)
     assert 'style="width: 25.00%"' in shown
