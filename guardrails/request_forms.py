@@ -28,7 +28,7 @@ class AskForm(forms.Form):
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, models: Iterable[NewModel], chosen: str = "") -> None:
         super().__init__(data)
         offer(self.fields["group"], key_homes(actor))
-        self.fields["model"].choices = [(one.name, one.name) for one in models]  # type: ignore[attr-defined]
+        self.fields["model"].choices = [("", "Choose a model"), *((one.name, one.name) for one in models)]  # type: ignore[attr-defined]
         own = [membership.group for membership in actor.memberships]
         self.initial.update(model=chosen, group=own[0] if own else None)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from guardrails.models import Request
 from guardrails.new_models import NewModel
+from guardrails.requests import approved_everywhere
 from orgs.actor import Actor
 from orgs.permissions import Permission
 
@@ -26,12 +27,13 @@ class RequestRow(NamedTuple):
 
 
 class ModelRow(NamedTuple):
-    """`waiting`: how many of the requests that the viewer sees are open."""
+    """`waiting`: how many of the requests that the viewer sees are open. `everywhere`: nobody needs to ask any more."""
 
     name: str
     first_offered_at: datetime
     approved_for: list[str]
     waiting: int
+    everywhere: bool
 
 
 def request_rows(found: Iterable[Request], *, actor: Actor) -> list[RequestRow]:
@@ -41,7 +43,13 @@ def request_rows(found: Iterable[Request], *, actor: Actor) -> list[RequestRow]:
 def model_rows(models: Iterable[NewModel], approvals: Mapping[str, list[Request]], rows: Sequence[RequestRow]) -> list[ModelRow]:
     waiting = Counter(row.request.model for row in rows if row.request.status == Request.Status.OPEN)
     return [
-        ModelRow(one.name, one.first_offered_at, [found.group.name for found in approvals.get(one.name, [])], waiting[one.name])
+        ModelRow(
+            name=one.name,
+            first_offered_at=one.first_offered_at,
+            approved_for=[found.group.name for found in approvals.get(one.name, [])],
+            waiting=waiting[one.name],
+            everywhere=approved_everywhere(one.name, approvals),
+        )
         for one in models
     ]
 

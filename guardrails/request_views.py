@@ -19,6 +19,9 @@ from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
 
+# Characters of a model's name.
+MOST_NAME = 200
+
 
 @require_safe
 @org_view(Permission.VIEW_OWN, Permission.MANAGE_GUARDRAILS)
@@ -26,15 +29,15 @@ def page(request: OrgRequest) -> HttpResponse:
     actor = request.actor
     rows = request_rows(requests.requests_visible_to(actor)[: requests.SHOWN], actor=actor)
     decides = actor.can_anywhere(Permission.MANAGE_GUARDRAILS)
-    models = requests.models_to_approve(actor)
+    models = model_rows(requests.models_to_approve(actor), requests.approvals_of(actor), rows)
     context = {
         "since": request.organization.approval_since,
         "decides": decides,
         "may_set": actor.can_everywhere(Permission.MANAGE_SETTINGS),
-        "may_ask": bool(models) and actor.can_anywhere(Permission.MANAGE_OWN_KEYS),
+        "may_ask": not all(row.everywhere for row in models) and actor.can_anywhere(Permission.MANAGE_OWN_KEYS),
         "waiting": [row for row in rows if row.may_decide],
         "others": [row for row in rows if not row.may_decide],
-        "models": model_rows(models, requests.approvals_of(actor), rows),
+        "models": models,
     }
     return render(request, "guardrails/requests.html", context)
 
@@ -50,8 +53,10 @@ def waiting(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.MANAGE_OWN_KEYS)
 def new(request: OrgRequest) -> HttpResponse:
     posted = request.POST if request.method == "POST" else None
-    chosen = (posted or request.GET).get("model", "")
-    models = requests.models_to_approve(request.actor, naming=chosen)
+    chosen = (posted or request.GET).get("model", "")[:MOST_NAME]
+    offered, approvals = requests.models_to_approve(request.actor, naming=chosen), requests.approvals_of(request.actor)
+    models = [one for one in offered if not requests.approved_everywhere(one.name, approvals)]
+    why_not = requests.why_not_to_ask(chosen, models=models, approvals=approvals) if chosen else ""
     form = AskForm(posted, actor=request.actor, models=models, chosen=chosen)
     if form.is_valid():
         typed = form.cleaned_data
@@ -61,7 +66,7 @@ def new(request: OrgRequest) -> HttpResponse:
             show_refusal(form, refused)
         else:
             return _done(request, f"You have asked for {typed['model']}. Whoever may approve it sees it now.")
-    return _form(request, form, "guardrails/request_new.html", models=models)
+    return _form(request, form, "guardrails/request_new.html", models=models, why_not=why_not)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -86,7 +91,7 @@ def approve(request: OrgRequest, request_id: int) -> HttpResponse:
 def approve_model(request: OrgRequest) -> HttpResponse:
     """Without a request: from the list of models that wait."""
     posted = request.POST if request.method == "POST" else None
-    form = DirectForm(posted, actor=request.actor, chosen=request.GET.get("model", "")[:200])
+    form = DirectForm(posted, actor=request.actor, chosen=request.GET.get("model", "")[:MOST_NAME])
     if form.is_valid():
         typed = form.cleaned_data
         try:

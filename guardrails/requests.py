@@ -6,7 +6,7 @@ for approved. A kind that grants something else (more budget, say) makes it in `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import or_
 
@@ -91,6 +91,18 @@ def approvals_of(actor: Actor) -> dict[str, list[Request]]:
     for request in approved.select_related("decided_by", LINEAGE).order_by("group__level", "pk"):
         found.setdefault(request.model, []).append(request)
     return found
+
+
+def approved_everywhere(model: str, approvals: Mapping[str, list[Request]]) -> bool:
+    """For the root, so that nobody needs to ask any more."""
+    return any(request.group.level == 0 for request in approvals.get(model, []))
+
+
+def why_not_to_ask(model: str, *, models: Iterable[NewModel], approvals: Mapping[str, list[Request]]) -> str:
+    """In words, for people; empty where the model waits for an approval."""
+    if approved_everywhere(model, approvals):
+        return f"{model} is approved for the whole organisation."
+    return "" if model in {one.name for one in models} else f"{model} needs no approval here."
 
 
 def nodes_to_approve_for(request: Request, *, actor: Actor) -> list[Group]:

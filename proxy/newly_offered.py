@@ -12,8 +12,8 @@ from proxy.models import Model, Provider
 
 
 def newly_offered(since: datetime) -> list[NewModel]:
-    """Chat models that somebody serves, the newest first; one statement."""
-    found = Model.objects.filter(kind=Model.Kind.CHAT, enabled=True, deployments__provider__enabled=True, created_at__gt=since)
+    """Models of every kind that somebody serves, the newest first; one statement."""
+    found = Model.objects.filter(enabled=True, deployments__provider__enabled=True, created_at__gt=since)
     return [NewModel(*row) for row in found.distinct().order_by("-created_at", "name").values_list("name", "created_at")]
 
 

@@ -57,6 +57,17 @@ def test_a_model_by_its_providers_own_name_can_be_asked_for_though_it_is_not_lis
     assert ask(asking, model="account-of-requests/unpriced").status_code == 422
 
 
+@pytest.mark.parametrize("kind", Model.Kind.values)
+def test_a_model_of_any_kind_can_be_asked_for_and_approved(asking: World, kind: str) -> None:
+    Model.objects.filter(name=MODEL).update(kind=kind)
+    assert MODEL in shown(asking, "mia")
+    page = signed_in(asking, "mia").get(url(asking, "new/")).content.decode()
+    assert f'<option value="{MODEL}">' in page
+    assert ask(asking).status_code == 302
+    assert decide(asking, "sam", "approve", asked(asking), group=asking.gateway.pk).status_code == 302
+    assert approve_model(MODEL, group=asking.platform, by=asking.actor("lena")).status == APPROVED
+
+
 def test_a_member_asks_and_the_admins_above_see_it(asking: World) -> None:
     assert ask(asking).status_code == 302
     request = asked(asking)
@@ -110,6 +121,46 @@ def test_an_old_model_and_one_that_nobody_serves_need_no_approval(asking: World)
 def test_the_dialog_takes_the_model_from_the_address(asking: World) -> None:
     page = signed_in(asking, "mia").get(url(asking, "new/"), {"model": MODEL}, headers=HTMX).content.decode()
     assert f'<option value="{MODEL}" selected>' in page
+
+
+@pytest.mark.parametrize("name", ["gpt-old", "BRAND-NEW-MODEL", "x" * 300, "<i>&quot;"])
+def test_a_model_that_needs_no_approval_is_named_and_no_other_is_chosen_for_it(asking: World, name: str) -> None:
+    response = signed_in(asking, "mia").get(url(asking, "new/"), {"model": name}, headers=HTMX)
+    assert response.context["why_not"] == f"{name[:200]} needs no approval here."
+    page = response.content.decode()
+    assert ("needs no approval here." in page, "<i>" in page) == (True, False)
+    assert f'<option value="{MODEL}">' in page
+    assert f'<option value="{MODEL}" selected>' not in page
+    assert page.index('<option value=""') < page.index(f'<option value="{MODEL}">')
+
+
+def test_a_model_that_waits_is_chosen_without_a_word(asking: World) -> None:
+    for typed in ({"model": MODEL}, {}):
+        assert signed_in(asking, "mia").get(url(asking, "new/"), typed).context["why_not"] == ""
+
+
+def test_where_nothing_needs_an_approval_the_dialog_says_so_of_the_model(world: World) -> None:
+    page = signed_in(world, "mia").get(url(world, "new/"), {"model": "gpt-old"}).content.decode()
+    assert "gpt-old needs no approval here." in page
+    assert "<select" not in page
+
+
+@pytest.mark.parametrize(("name", "button"), [("alice", "Approve"), ("lena", "Approve"), ("mia", "Ask for")])
+def test_what_is_approved_for_the_whole_organisation_is_shown_as_approved(asking: World, name: str, button: str) -> None:
+    approve_model(MODEL, group=asking.platform, by=asking.actor("alice"))
+    assert f'aria-label="{button} {MODEL}"' in shown(asking, name)
+
+    approve_model(MODEL, group=asking.root, by=asking.actor("alice"))
+    response = signed_in(asking, name).get(url(asking))
+    (row,) = response.context["models"]
+    assert (row.everywhere, row.approved_for[0]) == (True, asking.root.name)
+    assert f'aria-label="{button} {MODEL}"' not in response.content.decode()
+    assert 'data-tone="ok">Approved</span>' in response.content.decode()
+    assert not response.context["may_ask"]
+
+    dialog = signed_in(asking, name).get(url(asking, "new/"), {"model": MODEL}).content.decode()
+    assert f"{MODEL} is approved for the whole organisation." in dialog
+    assert "<select" not in dialog
 
 
 def test_whoever_asked_may_withdraw_until_it_is_decided(asking: World) -> None:
