@@ -253,7 +253,11 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "What the console can do, by the same functions and with the same rights.",
     "VERSION": "v1",
     "SERVERS": [{"url": PUBLIC_URL}],
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key: `gh_sk_…`"}},
+    },
     "ENUM_NAME_OVERRIDES": {
+        "ExplainedVerdict": "proxy.explain_shapes.VERDICTS",
         "LimitKind": "guardrails.models.Limit.Kind",
         "LimitWindow": "guardrails.models.Limit.Window",
         "RuleKind": "guardrails.models.Rule.Kind",

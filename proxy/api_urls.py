@@ -9,7 +9,7 @@ ONE = f"{ORG}/simulations/<int:simulation_id>"
 
 app_name = "api"
 urlpatterns = [
-    path("explain", explain_api.explain, name="explain"),
+    path("explain", explain_api.Explain.as_view(), name="explain"),
     path(f"{ORG}/simulations", simulation_api.Simulations.as_view(), name="simulations"),
     path(ONE, simulation_api.OneSimulation.as_view(), name="simulation"),
     path(f"{ONE}/cancel", simulation_api.CancelledSimulation.as_view(), name="cancel_simulation"),

@@ -7,18 +7,22 @@ Errors are JSON: `{"error": {"code", "message", "param"}}`.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from gateway_project.lib.addresses import client_address
-from orgs.access import bearer
+from orgs.access import KeyRefused, bearer
 from orgs.actor import LINEAGE, Actor
-from orgs.doors import public_view
+from orgs.api import errors as refusals
+from orgs.api.authentication import ConsoleSession
+from orgs.doors import Door, with_door
 from orgs.models import ApiKey, User
 from orgs.permissions import Permission
 from orgs.second_factor import keeps_out
@@ -26,7 +30,11 @@ from proxy import errors, explained, explaining, permits, pipeline, startup
 from proxy.call import Call
 from proxy.errors import BadRequest, ProxyError
 from proxy.explain_forms import QuestionForm
+from proxy.explain_shapes import documented
 from proxy.explained import Explanation, Question
+
+if TYPE_CHECKING:
+    from rest_framework.views import AsView, GenericView
 
 PUBLIC_ID = re.compile(r"[a-z0-9]{6,16}")
 
@@ -35,9 +43,27 @@ class KeyNotFound(Exception):
     """No such key, or none that this person may see."""
 
 
-@require_safe
-@public_view
-def explain(request: HttpRequest) -> HttpResponse:
+class Explain(APIView):
+    """A bearer is an API key and judged by the proxy, so nothing of the framework's looks at it."""
+
+    authentication_classes = (ConsoleSession,)
+    permission_classes = ()
+    throttle_classes = ()
+    renderer_classes = (JSONRenderer,)
+
+    @classmethod
+    def as_view(cls, **options: Any) -> AsView[GenericView]:
+        return with_door(super().as_view(**options), Door("public"))
+
+    def get_exception_handler(self) -> Any:
+        return refusals.answer
+
+    @documented
+    def get(self, request: Request) -> HttpResponse:
+        return _explained(cast(HttpRequest, request))
+
+
+def _explained(request: HttpRequest) -> HttpResponse:
     form = QuestionForm(request.GET)
     try:
         authorization, address = request.headers.get("authorization"), address_of(request)
@@ -45,6 +71,7 @@ def explain(request: HttpRequest) -> HttpResponse:
             key = _key_of_session(request)
             explanation = explanation_of(key, _question(form, address=address))
         else:
+            _require_key(authorization)
             question = _question(form, address=address)
             explanation = async_to_sync(_of_bearer)(authorization, question, request.GET.get("key", ""), address)
     except KeyNotFound:
@@ -63,6 +90,14 @@ def address_of(request: HttpRequest) -> str:
     """From where this request comes: the address a call is taken to come from where none is named."""
     peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
     return client_address(peer, forwarded_for=forwarded, trusted=settings.TRUSTED_PROXIES)
+
+
+def _require_key(authorization: str) -> None:
+    """What cannot be a key, such as an access token, need not be looked for. Raises InvalidApiKey."""
+    try:
+        bearer(authorization)
+    except KeyRefused as refusal:
+        raise errors.CODES[refusal.code](str(refusal)) from refusal
 
 
 async def _of_key(key_id: int, organization_id: int, question: Question) -> Explanation:

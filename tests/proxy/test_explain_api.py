@@ -8,12 +8,15 @@ import httpx
 import pytest
 from django.db import transaction
 from django.test import Client
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from gateway_project.api_document import document
 from gateway_project.lib.money import NANO
 from guardrails.models import Binding, Limit, Policy, Rule
 from orgs import epoch
 from orgs.models import User
 from orgs.services.keys import disable_key
+from proxy.explain_forms import QuestionForm
 from tests.gateways import Gateway
 from tests.house import House
 
@@ -102,6 +105,50 @@ def test_what_is_not_given_is_a_page_of_prompt_from_here(gateway: Gateway, house
     }  # fmt: skip
     assert told["reserves_usd"] == "0.017384002"
     assert told["reserves_tokens"] == 1000 + 1024
+
+
+def assert_documented(found: httpx.Response) -> None:
+    """By the document of the API, which names every member of an answer."""
+    described = document()["paths"]["/api/v1/explain"]["get"]["responses"][str(found.status_code)]
+    schema = described["content"]["application/json"]["schema"]
+    whole = {**schema, "components": document()["components"]}
+    Draft202012Validator(whole).validate(found.json())
+    assert_all_named(found.json(), schema)
+
+
+def assert_all_named(told: Any, schema: dict[str, Any]) -> None:
+    for reference in (schema, *schema.get("oneOf", []), *schema.get("allOf", []), *schema.get("anyOf", [])):
+        if "$ref" in reference and told is not None:
+            schema = document()["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
+    for one in told if isinstance(told, list) else []:
+        assert_all_named(one, schema["items"])
+    for name, value in told.items() if isinstance(told, dict) else []:
+        assert name in schema["properties"], name
+        assert_all_named(value, schema["properties"][name])
+
+
+def test_every_answer_is_as_the_document_of_the_api_says(gateway: Gateway, house: House) -> None:
+    passes, unknown = ask(gateway, bearer=house.key_text), ask(gateway, bearer=house.key_text, model="nothing")
+    rule(house, "models", ["other-*"])
+    refused = ask(gateway, user=house.world.mia, key=house.key.public_id, stream="true", max_tokens=5)
+    assert [one.json()["verdict"] for one in (passes, unknown, refused)] == ["passes", "refuses", "refuses"]
+    assert any("resets_at" in line for line in passes.json()["lines"])
+    wrong = ask(gateway, bearer=house.key_text, max_tokens="many")
+    nobody = ask(gateway, key=house.key.public_id)
+    elsewhere = ask(gateway, user=house.world.noah, key=house.key.public_id)
+    assert [one.status_code for one in (wrong, nobody, elsewhere)] == [400, 401, 404]
+    for found in (passes, unknown, refused, wrong, nobody, elsewhere):
+        assert_documented(found)
+
+
+def test_the_document_names_what_a_question_may_say(client: Client) -> None:
+    described = document()["paths"]["/api/v1/explain"]["get"]
+    named = {one["name"]: one for one in described["parameters"]}
+    assert set(named) == {"key", *QuestionForm().fields}
+    assert [name for name, one in named.items() if one.get("required")] == ["model"]
+    assert {scheme for one in described["security"] for scheme in one} == {"key", "session"}
+    assert set(document()["components"]["securitySchemes"]) >= {"key", "session"}
+    assert "/api/v1/explain" in client.get("/api/v1/docs").content.decode()
 
 
 def test_a_disabled_key_can_still_be_explained_in_the_console(gateway: Gateway, house: House) -> None:
