@@ -6,6 +6,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.contrib.messages import get_messages
 from django.test import Client
+from django.utils.html import escape
 
 from orgs.models import Invitation, Membership, User
 from orgs.services.invitations import fresh_mail_token, invite, link_token, revoke_invitation
@@ -72,6 +73,14 @@ def test_who_has_no_account_signs_up_and_comes_back(world: World, settings: Any)
     ada = User.objects.get(email=ADDRESS)
     assert belongs(ada, world)
     assert not EmailAddress.objects.get(user=ada).verified
+
+
+def test_each_thing_that_is_wrong_with_a_field_stands_on_a_line_of_its_own(world: World) -> None:
+    form = {"email": ADDRESS, "password1": "12345", "password2": "12345"}
+    page = Client().post("/accounts/signup/", form)
+    errors = page.context["form"].errors["password1"]
+    assert len(errors) > 1
+    assert "".join(f"<div>{escape(error)}</div>" for error in errors) in words(page)
 
 
 def test_an_invitation_for_one_address_signs_up_no_other_where_strangers_may_not(world: World, settings: Any) -> None:
