@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from proxy.attribution import feature_of
+from proxy.attribution import ASK, feature_of
 from proxy.errors import AttributionRequired, BadRequest
 from tests.proxy.calls import principal
 
@@ -51,7 +51,13 @@ def test_where_attribution_is_required_each_part_that_lacks_is_named(
         return
     with pytest.raises(AttributionRequired) as raised:
         feature_of(asking, "")
-    assert raised.value.detail == {"level": "organization", "node": "Acme", "missing": lacks}
+    assert raised.value.detail == {
+        "level": "organization",
+        "node": "Acme",
+        "kind": "attribution",
+        "missing": lacks,
+        "ask": ASK,
+    }
     assert ("header" in raised.value.message) == (len(features) > 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,12 +16,13 @@ PATH = "/v1/chat/completions"
 class Leave:
     """When the caller hangs up: never; `seconds` after it has sent; with the headers; after so many `deltas` of a stream.
 
-    `seconds` pass before it does, in every case.
+    `seconds` pass before it does, in every case, and `after` is true.
     """
 
     when: Literal["never", "sent", "headers", "deltas"] = "never"
     deltas: int = 0
     seconds: float = 0.0
+    after: Callable[[], bool] = lambda: True
 
 
 STAY = Leave()
@@ -76,6 +78,8 @@ async def _read(reader: asyncio.StreamReader, seen: Seen, leave: Leave) -> None:
     while not seen.ended:
         if _is_time(seen, leave):
             await _linger(reader, received, seen, leave.seconds)
+            while not leave.after():
+                await asyncio.sleep(0.01)
             seen.left = not seen.complete
             return
         part = await reader.read(65536)

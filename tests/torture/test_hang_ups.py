@@ -79,9 +79,11 @@ def assert_the_rest_is_free(worker: Gateway, house: House, *, charged: int) -> N
 def test_before_the_first_byte_nothing_is_charged(
     worker: Gateway, house: House, stand_in: Provider, model: str, stream: bool
 ) -> None:
-    told = script(wait=1.0)
+    told = script(wait=20.0)
 
-    seen, _ = ask(worker, house, told, model=model, stream=stream, leave=Leave("sent", seconds=0.3))
+    seen, _ = ask(
+        worker, house, told, model=model, stream=stream, leave=Leave("sent", after=lambda: told.number in stand_in.begun)
+    )
 
     assert seen.left
     assert eventually(lambda: told.number in stand_in.left)
