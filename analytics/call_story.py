@@ -255,7 +255,7 @@ def _limit(decision: dict[str, Any]) -> str:
     if "limit" not in decision:
         return _rule(decision)
     kind = _kind(decision)
-    figure = {name: _figure(decision[name], kind) for name in ("limit", "left", "spent", "held") if name in decision}
+    figure = {name: _figure(decision[name], kind) for name in ("limit", "left", "spent", "held", "needed") if name in decision}
     window, where = WINDOWS.get(str(decision.get("window")), ""), _where(decision)
     if "left" in figure:
         return f"Tightest limit: {figure['limit']} on the {where}, {figure['left']} left {window} after this call's hold."
@@ -263,7 +263,8 @@ def _limit(decision: dict[str, Any]) -> str:
         return f"The {where} allows {figure['limit']} {window or 'per call'}."
     if kind != "budget":
         return f"The {where} has used {figure['spent']} of {figure['limit']} {window}."
-    return f"The {where} has used {figure['spent']}, with {figure.get('held')} held, of {figure['limit']} {window}."
+    used = f"The {where} has used {figure['spent']}, with {figure.get('held')} held, of {figure['limit']} {window}."
+    return f"{used} The call could cost up to {figure['needed']}." if "needed" in figure else used
 
 
 def _rule(decision: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 
+from orgs import tokens
 from orgs.doors import public_view
 
 METHODS = ("get", "post", "patch", "put", "delete")
@@ -57,7 +58,7 @@ def sections() -> list[dict[str, Any]]:
 def _about(path: str) -> str:
     """ "/api/v1/organizations/{org}/audit-events/{sequence}" → "Audit events"."""
     parts = [part for part in path.split("/")[3:] if not part.startswith("{")]
-    return (parts[1] if len(parts) > 1 else parts[0]).replace("-", " ").capitalize()
+    return tokens.label((parts[1] if len(parts) > 1 else parts[0]).replace("-", " "))
 
 
 def _shown(method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:

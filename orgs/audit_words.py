@@ -20,6 +20,7 @@ THINGS = {
     "scim": "SCIM",
     "sso": "SSO",
     "mfa": "Second factor",
+    "organization": "organisation",
     "apikey": "API key",
     "rolegrant": "role",
     "membership": "member",
@@ -27,7 +28,7 @@ THINGS = {
     "providerkey": "provider key",
 }
 # Facts whose name would not be read as what it means.
-LABELS = {"zdr_only": "Zero data retention only"}
+LABELS = {"zdr_only": "Zero data retention only", "organization": "organisation"}
 # How facts write a moment: always aware, mostly in UTC.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 GROUPS, PEOPLE = ("group", "parent", "groups"), ("user", "member", "owner", "members")

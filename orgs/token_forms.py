@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django import forms
 from django.utils import timezone
 
-from orgs.tokens import READ_ONLY, RESOURCES
+from orgs.tokens import READ_ONLY, RESOURCES, label
 
 DAYS = {7: "7 days", 30: "30 days", 90: "90 days", 365: "a year"}
 
@@ -17,13 +17,13 @@ class TokenForm(forms.Form):
     days = forms.TypedChoiceField(label="It works for", choices=list(DAYS.items()), coerce=int, initial=30)
     read = forms.MultipleChoiceField(
         label="It may read",
-        choices=[(name, name.capitalize()) for name in RESOURCES],
+        choices=[(name, label(name)) for name in RESOURCES],
         widget=forms.CheckboxSelectMultiple,
         required=False,
     )
     write = forms.MultipleChoiceField(
         label="It may read and change",
-        choices=[(name, name.capitalize()) for name in RESOURCES if name not in READ_ONLY],
+        choices=[(name, label(name)) for name in RESOURCES if name not in READ_ONLY],
         widget=forms.CheckboxSelectMultiple,
         required=False,
     )

@@ -17,6 +17,8 @@ RESOURCES = (
     "organizations", "groups", "members", "invites", "roles", "keys", "applications",
     "policies", "requests", "simulations", "usage", "ledger", "credit", "audit",
 )  # fmt: skip
+# Where people call a resource otherwise than programs do.
+LABELS = {"organizations": "Organisations"}
 # What nothing can be written to.
 READ_ONLY = frozenset({"usage", "ledger", "credit", "audit"})
 SCOPES = tuple(
@@ -25,6 +27,10 @@ SCOPES = tuple(
     for access in ("read", "write")
     if access == "read" or resource not in READ_ONLY
 )
+
+
+def label(resource: str) -> str:
+    return LABELS.get(resource, resource.capitalize())
 
 
 class TokenText(NamedTuple):

@@ -50,7 +50,7 @@ TOO_LONG = "context_length_exceeded"
 
 
 class ProxyError(Exception):
-    """What a caller is told. `detail` (level, node, limit, spent, held, resets_at, ask) goes into `error.gatehouse`."""
+    """What a caller is told. `detail` (level, node, limit, spent, held, needed, resets_at, ask) goes into `error.gatehouse`."""
 
     status: ClassVar[int] = 500
     code: str = ""
@@ -151,7 +151,7 @@ class PermissionRefused(ProxyError):
 
 class AttributionRequired(PermissionRefused):
     code = "attribution_required"
-    sentence = "This organization takes only calls that name their application, feature and environment."
+    sentence = "This organisation takes only calls that name their application, feature and environment."
 
 
 class ModelNotAllowed(PermissionRefused):
@@ -176,12 +176,12 @@ class MemberNotAllowed(PermissionRefused):
 
 class ModelNotApproved(PermissionRefused):
     code = "model_not_approved"
-    sentence = "The organization has not approved this model yet."
+    sentence = "The organisation has not approved this model yet."
 
 
 class NotInPlan(PermissionRefused):
     code = "not_in_plan"
-    sentence = "The organization's plan does not include this."
+    sentence = "The organisation's plan does not include this."
 
 
 class ZdrUnavailable(PermissionRefused):
@@ -210,7 +210,7 @@ class BudgetExceeded(MoneyRefused):
 
 class InsufficientCredits(MoneyRefused):
     status, code = 402, "insufficient_credits"
-    sentence = "The organization's credit does not cover this call."
+    sentence = "The organisation's credit does not cover this call."
 
 
 class RateRefused(ProxyError):

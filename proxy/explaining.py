@@ -206,7 +206,7 @@ def _refused(judged: list[Judged], call: Call) -> ProxyError | None:
         return None
     now, ends = _now_ms(), found.limit.ends_ms
     outcome = Refused(found.limit, found.entry.used, found.entry.held, now, ends - now if ends else refusals.PATIENCE_MS)
-    return refusals.error_of(outcome, tokens=0 if call.plan is None else call.plan.tokens, bound=call.asked.max_tokens_field)
+    return refusals.error_of(outcome, refusals.needs_of(call.plan), bound=call.asked.max_tokens_field)
 
 
 def _now_ms() -> int:

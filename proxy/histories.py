@@ -101,7 +101,7 @@ def check(call: Call) -> None:
     if call.asked.store and not call.principal.content_retention_hours:
         raise BadRequest(
             f"{call.principal.organization_name} keeps no contents of calls, so `store: true` is not possible. A Super Admin can "
-            "allow it in the organization's settings.",
+            "allow it in the organisation's settings.",
             param="store",
         )
 

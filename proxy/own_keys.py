@@ -92,7 +92,7 @@ def applied(
         usable = (_reached(deployment, key) for deployment, key in own if key.secret is not None)
         reached.append((*usable, *(_after(deployment) if own else deployment for deployment in rest)))
     if not any(reached):
-        raise ProviderFailed("The organization's own provider key cannot be opened.")
+        raise ProviderFailed("The organisation's own provider key cannot be opened.")
     return reached
 
 

@@ -166,7 +166,7 @@ async def admit(call: Call) -> None:
                 refusals.record(call, error)
                 raise
             call.caller = await _reload(call, None)
-    raise GuardrailsUnavailable("The organization's settings change faster than they can be read.")
+    raise GuardrailsUnavailable("The organisation's settings change faster than they can be read.")
 
 
 async def _judge(call: Call) -> None:
@@ -190,7 +190,7 @@ async def _plan_and_reserve(call: Call) -> None:
         await without_fallback(call)
         outcome = await _reserve(call, may_degrade=False)
     if isinstance(outcome, Refused):
-        raise refusals.error_of(outcome, tokens=call.planned.tokens, bound=call.asked.max_tokens_field)
+        raise refusals.error_of(outcome, refusals.needs_of(call.planned), bound=call.asked.max_tokens_field)
     if isinstance(outcome, Degrade):
         raise GuardrailsUnavailable
     call.held, plan = outcome, call.planned

@@ -28,6 +28,7 @@ from proxy.errors import (
     RateRefused,
     TokenRateLimitExceeded,
 )
+from proxy.routing import Plan
 
 ROWS_PER_MINUTE = 60
 # What SDKs wait at most before they try again.
@@ -39,18 +40,37 @@ _counts: dict[tuple[int, str, int], int] = {}
 _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
 
 
-def error_of(outcome: Refused, *, tokens: int = 0, bound: str = "") -> ProxyError:
+class Needs(NamedTuple):
+    """What did not fit. `tokens`: what the call counts in rates of tokens; more than the limit, and waiting is of no use.
+
+    `nano_usd`: what it could cost at most; `shortened`: with the shortest answer that a budget may bound it to.
+    """
+
+    tokens: int = 0
+    nano_usd: int = 0
+    shortened: bool = False
+
+
+def needs_of(plan: Plan | None) -> Needs:
+    """None: the call was refused before it got a plan, which no limit of tokens or money does."""
+    if plan is None:
+        return Needs()
+    if plan.least is None:
+        return Needs(plan.tokens, plan.worst_case)
+    return Needs(plan.tokens, plan.least, shortened=True)
+
+
+def error_of(outcome: Refused, needs: Needs, *, bound: str = "") -> ProxyError:
     """The limit, its figures and when it resets, in words and as `error.gatehouse`.
 
-    `tokens`: what the call counts in rates of tokens. More than the limit, and waiting is of no use.
     `bound`: the member with which the caller can ask for less, if its protocol has one.
     """
     limit = outcome.limit
     if limit.kind == "budget":
-        return _money(outcome)
+        return _money(outcome, needs)
     error = _rate(outcome, RATES[limit.kind])
-    if limit.kind == "tpm" and tokens > limit.value:
-        error.message = f"{error.message} It may need {tokens}: ask for less{bound and f', with {bound}'}."
+    if limit.kind == "tpm" and needs.tokens > limit.value:
+        error.message = f"{error.message} It may need {needs.tokens}: ask for less{bound and f', with {bound}'}."
         error.should_retry = False
     return error
 
@@ -82,18 +102,20 @@ def _rate(outcome: Refused, rate: Rate) -> ProxyError:
     )
 
 
-def _money(outcome: Refused) -> ProxyError:
+def _money(outcome: Refused, needs: Needs) -> ProxyError:
     limit = outcome.limit
     spent = max(0, outcome.used - limit.forgiven)
     money = {"limit": exact_usd(limit.shown_value), "spent": exact_usd(spent), "held": exact_usd(outcome.held)}
+    money["needed"] = exact_usd(needs.nano_usd)
+    call = f"this call, which could cost up to ${money['needed']}{' even if shortened' if needs.shortened else ''}"
     figures = f"${money['spent']} spent and ${money['held']} held of ${money['limit']}"
     detail = _detail(outcome, money, resets_ms=limit.ends_ms)
     if limit.is_pool:
         return InsufficientCredits(
-            f"The prepaid credit of {limit.node} does not cover this call: {figures}. It has to be topped up.", detail=detail
+            f"The prepaid credit of {limit.node} does not cover {call}: {figures}. It has to be topped up.", detail=detail
         )
     return BudgetExceeded(
-        f"The budget of {_where(limit)} does not cover this call: {figures} {WINDOW_WORDS[limit.window]}.", detail=detail
+        f"The budget of {_where(limit)} does not cover {call}: {figures} {WINDOW_WORDS[limit.window]}.", detail=detail
     )
 
 

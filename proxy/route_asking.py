@@ -20,7 +20,7 @@ from proxy.deployments import Deployment
 from proxy.errors import BadRequest, GuardrailsUnavailable, ProxyError
 from proxy.health import board
 from proxy.health.state import Circuit
-from proxy.protocols import chat_completions
+from proxy.protocols import bodies, chat_completions
 
 
 class Stop(NamedTuple):
@@ -64,7 +64,7 @@ def body_of(text: str, *, model: str) -> bytes:
         try:
             members = dict(msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
         except msgspec.DecodeError as error:
-            raise BadRequest(f"This is not valid JSON: {error}.") from error
+            raise BadRequest(bodies.no_json(text.encode(errors="replace"), error)) from error
     if model:
         members["model"] = model
     elif "model" not in members:

@@ -24,7 +24,7 @@ FAILURES: dict[str, str] = {
     "timeout": "too slow",
     "overloaded": "overloaded",
     "rate_limited": "rate limited",
-    "status": "refused the request",
+    "status": "answered with an error",
     "broken": "answer broken off",
     "auth": "refused our key",
     "quota": "its minute is used up",

@@ -193,7 +193,7 @@ async def _maker_of(job: Job) -> _Maker:
         found = await database.rows(OWN_KEY_SQL, (job.provider_key_id, job.organization_id))
         key = own_keys.opened(own_keys.Stored(**found[0])) if found else None
         if key is None or key.secret is None:
-            raise AttemptFailed("auth", "The organization's own provider key that makes this video is gone.")
+            raise AttemptFailed("auth", "The organisation's own provider key that makes this video is gone.")
         target = own_keys.targeted(target, key)
     codec = registry.VIDEOS.get(deployment.provider.protocol_for(videos.NAME))
     return _Maker(deployment.provider, target, codec)

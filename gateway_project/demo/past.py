@@ -76,8 +76,8 @@ class Room:
         self.policy = policy
         self.spent = 0
 
-    def refusal(self) -> dict[str, Any]:
-        money = {"limit": exact_usd(self.limit), "spent": exact_usd(self.spent), "held": "0"}
+    def refusal(self, needed: int) -> dict[str, Any]:
+        money = {"limit": exact_usd(self.limit), "spent": exact_usd(self.spent), "held": "0", "needed": exact_usd(needed)}
         return {**money, **_refused_by("application", self.node, self.policy, "total")}
 
 
@@ -183,7 +183,7 @@ class Day:
         )
         room = self.rooms.get(row.application_id or 0)
         if room is not None and room.spent + row.reserved_nano_usd > room.limit:
-            return self._refused(call, 403, "budget_exceeded", room.refusal())
+            return self._refused(call, 403, "budget_exceeded", room.refusal(row.reserved_nano_usd))
         row.provider, row.served_model, row.deployment_id = PROVIDER, served.upstream_model, served.deployment_id
         if self.random.random() < self._failing(row, served.model):
             return self._failed(call)

@@ -17,6 +17,12 @@ from proxy.protocols import surrogates
 T = TypeVar("T")
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
 NULL = Raw(b"null")
+# Read as if they could be null, so that their absence is told in a sentence of its own.
+NEEDED = ("model", "messages", "input", "prompt")
+# What msgspec calls types, as JSON does; "object" and "null" it calls so itself.
+_WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "array": "list"}
+_TYPES = re.compile("`([^`]*)`")
+_COMPLAINTS = {"Input data was truncated": "it ends in the middle"}
 
 
 class BodyReader(Generic[T]):
@@ -37,7 +43,7 @@ class BodyReader(Generic[T]):
         except msgspec.DecodeError as error:
             if surrogates.suspected(body):
                 return self._read_with_surrogates(body)
-            raise BadRequest(f"The request body is not valid JSON: {error}.") from error
+            raise BadRequest(no_json(body, error)) from error
         except UnicodeDecodeError as error:
             raise BadRequest("The request body is not valid UTF-8.") from error
         except RecursionError as error:
@@ -69,8 +75,23 @@ def decoded(raw: Raw | None) -> Any:
         return msgspec.json.decode(surrogates.readable(bytes(raw)))
 
 
+def no_json(body: bytes, error: msgspec.DecodeError) -> str:
+    if not body.strip():
+        return "The request body is empty: JSON is expected."
+    return f"The request body is not valid JSON: {_COMPLAINTS.get(str(error), str(error).removeprefix('JSON is malformed: '))}."
+
+
 def wrong_type(error: msgspec.ValidationError, *, within: str = "") -> BadRequest:
     """`within`: the path of the member that was read by itself."""
     sentence, _, path = str(error).partition(" - at `$")
     param = (within + path.rstrip("`")).lstrip(".") or None
+    if sentence.startswith("Expected "):
+        sentence = _TYPES.sub(lambda types: _in_words(types[1], may_be_null=param not in NEEDED), sentence)
     return BadRequest(f"{param or 'The request body'}: {sentence}.", param=param)
+
+
+def _in_words(types: str, *, may_be_null: bool) -> str:
+    """ "str | array | null" → "string or list"."""
+    named = types.split(" | ")
+    kept = named if may_be_null or len(named) == 1 else [name for name in named if name != "null"]
+    return " or ".join(_WORDS.get(name, name) for name in kept)

@@ -93,7 +93,7 @@ def _model(request: Request) -> SandboxModel:
     if model.kind != request.kind:
         raise Refused(400, f"The model `{model.name}` is of the kind {model.kind}.", param="model")
     if model.behaviour == "error":
-        raise Refused(model.status, f"{model.description}, as its name says.", code=model.code)
+        raise Refused(model.status, f"{model.name} {model.description[:1].lower()}{model.description[1:]}.", code=model.code)
     return model
 
 

@@ -58,7 +58,7 @@ _MODELS = (
     SandboxModel("sandbox-error-400", "Refuses the request", "error", status=400, code="context_length_exceeded"),
     SandboxModel("sandbox-error-401", "Refuses the gateway's key", "error", status=401, code="invalid_api_key"),
     SandboxModel(
-        "sandbox-error-429", "Is rate limited, retry after two seconds", "error", status=429, code="rate_limit_exceeded"
+        "sandbox-error-429", "Is rate limited: retry after two seconds", "error", status=429, code="rate_limit_exceeded"
     ),
     SandboxModel("sandbox-error-500", "Fails", "error", status=500, code="internal_error"),
     SandboxModel("sandbox-embedding", "Vectors of texts", kind="embedding", unit_prices={"input": "0.02"}),

@@ -24,6 +24,7 @@ from proxy.call import Call
 from proxy.errors import CODES, ProxyError
 from proxy.idempotency import Completed, already_completed
 from proxy.protocols import chat_completions, messages, responses
+from proxy.refusals import Needs
 from tests.proxy.calls import body, caller, deployment, limit, model
 
 FOLDER = Path(__file__).with_name("contract")
@@ -35,13 +36,14 @@ REQUEST_ID = "01a1f9eb-0000-7184-97ad-1a1e75ffc990"
 
 def budget(window: str, **fields: Any) -> ProxyError:
     ends = 0 if window == "total" else RESETS
-    return refusals.error_of(Refused(limit(window=window, value=2 * NANO, ends_ms=ends, **fields), NANO, NANO // 4, AT, 0))
+    refused = Refused(limit(window=window, value=2 * NANO, ends_ms=ends, **fields), NANO, NANO // 4, AT, 0)
+    return refusals.error_of(refused, Needs(nano_usd=NANO + 1, shortened=window == "year"))
 
 
 def rate(kind: str, window: str, *, retry_ms: int, tokens: int = 0) -> ProxyError:
     ends = AT + retry_ms if kind == "rpd" else 0
     return refusals.error_of(
-        Refused(limit(kind=kind, window=window, value=60, ends_ms=ends), 60, 0, AT, retry_ms), tokens=tokens, bound="max_tokens"
+        Refused(limit(kind=kind, window=window, value=60, ends_ms=ends), 60, 0, AT, retry_ms), Needs(tokens), bound="max_tokens"
     )
 
 
@@ -70,7 +72,8 @@ def cases() -> dict[str, ProxyError]:
         **{f"budget {window}": budget(window) for window in windows},
         "budget after a reset": budget("month", forgiven=NANO // 2),
         "pool": refusals.error_of(
-            Refused(limit(level="credit pool", node="Acme", policy="prepaid credit", window="total", value=NANO), NANO, 0, AT, 0)
+            Refused(limit(level="credit pool", node="Acme", policy="prepaid credit", window="total", value=NANO), NANO, 0, AT, 0),
+            Needs(nano_usd=1),
         ),
         "rpm": rate("rpm", "minute", retry_ms=1_200),
         "tpm": rate("tpm", "minute", retry_ms=30_000),
@@ -136,6 +139,7 @@ def test_a_limit_says_which_it_is_and_whom_to_ask(name: str) -> None:
     assert "policy" in detail or name == "approval"
     if name.partition(" ")[0] in ("budget", "pool", "rpm", "tpm,", "tpm", "rpd", "rpd,", "parallel"):
         assert {"kind", "window", "limit", "spent", "held", "resets_at"} <= detail.keys()
+    assert ("needed" in detail) == name.startswith(("budget", "pool"))
 
 
 def draw() -> None:

@@ -26,7 +26,7 @@ def sent(entry: Headroom) -> dict[str, Any]:
 def test_a_window_ends_at_the_same_moment_on_the_card_and_in_an_error(ends_ms: int) -> None:
     budget = limit(ends_ms=ends_ms)
     card = sent(Headroom(budget, 0, 0, datetime.fromtimestamp(ends_ms / 1000, tz=UTC)))
-    error = refusals.error_of(Refused(budget, budget.value, 0, AT, 0))
+    error = refusals.error_of(Refused(budget, budget.value, 0, AT, 0), refusals.Needs())
     assert card["resets_at"] == (error.detail or {})["resets_at"]
 
 

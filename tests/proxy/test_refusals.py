@@ -15,25 +15,28 @@ from guardrails.limits import Limit
 from proxy import callers, errors, refusals
 from proxy.call import Call
 from proxy.errors import BudgetExceeded, InsufficientCredits, ProxyError, RateLimitExceeded
+from proxy.refusals import Needs
 from tests.coroutines import as_worker
 from tests.house import House
-from tests.proxy.calls import limit
+from tests.proxy.calls import limit, plan
 
 AT = 1_795_000_000_000
 RESETS = 1_795_100_000_000
+NOTHING = Needs()
 
 
-def told(of: Limit, *, used: int = 3 * NANO // 2, held: int = 0, retry_after_ms: int = 0) -> ProxyError:
-    return refusals.error_of(Refused(of, used, held, AT, retry_after_ms))
+def told(of: Limit, *, used: int = 3 * NANO // 2, held: int = 0, retry_after_ms: int = 0, needs: Needs = NOTHING) -> ProxyError:
+    return refusals.error_of(Refused(of, used, held, AT, retry_after_ms), needs)
 
 
 @pytest.mark.parametrize(("window", "words"), [("day", "today"), ("month", "this month"), ("total", "in total")])
 def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> None:
-    error = told(limit(window=window, value=2 * NANO + 1, ends_ms=RESETS), held=NANO // 4)
+    error = told(limit(window=window, value=2 * NANO + 1, ends_ms=RESETS), held=NANO // 4, needs=Needs(nano_usd=NANO // 3))
 
     assert isinstance(error, BudgetExceeded)
     assert error.message == (
-        f'The budget of the key "Mia\'s key" does not cover this call: $1.5 spent and $0.25 held of $2.000000001 {words}.'
+        'The budget of the key "Mia\'s key" does not cover this call, which could cost up to $0.333333333: '
+        f"$1.5 spent and $0.25 held of $2.000000001 {words}."
     )
     assert error.detail == {
         "level": "key",
@@ -44,6 +47,7 @@ def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> 
         "limit": "2.000000001",
         "spent": "1.5",
         "held": "0.25",
+        "needed": "0.333333333",
         "resets_at": "2026-11-19T14:53:20Z",
         "ask": "an admin above this level can raise the limit",
     }
@@ -58,14 +62,31 @@ def test_a_budget_in_total_never_resets() -> None:
 
 
 def test_the_pool_is_a_matter_of_payment() -> None:
-    error = told(limit(level="credit pool", node="Acme", window="total", value=NANO))
+    error = told(limit(level="credit pool", node="Acme", window="total", value=NANO), needs=Needs(nano_usd=1))
     assert isinstance(error, InsufficientCredits)
     assert (error.status, error.message) == (
         402,
-        "The prepaid credit of Acme does not cover this call: $1.5 spent and $0 held of $1. It has to be topped up.",
+        "The prepaid credit of Acme does not cover this call, which could cost up to $0.000000001: "
+        "$1.5 spent and $0 held of $1. It has to be topped up.",
     )
     assert error.detail is not None
     assert error.detail["ask"] == "a Super Admin or L1 Admin can top up the credit"
+
+
+@pytest.mark.parametrize(
+    ("least", "needed", "words"),
+    [
+        (None, "1", "this call, which could cost up to $1: "),
+        (NANO // 10, "0.1", "this call, which could cost up to $0.1 even if shortened: "),
+    ],
+)
+def test_what_did_not_fit_is_the_least_that_admission_asked_for(least: int | None, needed: str, words: str) -> None:
+    needs = refusals.needs_of(plan(worst_case=NANO, least=least, tokens=7))
+    error = told(limit(window="day", value=2 * NANO, ends_ms=RESETS), used=2 * NANO, needs=needs)
+    assert error.detail is not None
+    assert error.detail["needed"] == needed
+    assert words in error.message
+    assert needs.tokens == 7
 
 
 def test_a_rate_says_when_to_come_again() -> None:

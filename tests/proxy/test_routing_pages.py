@@ -57,19 +57,22 @@ def test_every_model_is_shown_with_its_deployments_and_what_they_promise(world: 
 def test_health_is_what_the_workers_know_together(world: World, deployments: list[Deployment]) -> None:
     now = time.time_ns() // 10**6
     bucket = now // 1000
-    first, second, _ = (str(one.pk) for one in deployments)
+    first, second, third = (str(one.pk) for one in deployments)
     state: dict[Any, Any] = {"opened": 1, "till": now + 60_000, "why": "rate_limited", "error": "rate_limited", "error_at": now}
     redis.client().hset(keys.state(first), mapping={**state, "first_token": "412.4", "speed": "83.2"})
     redis.client().hset(keys.state(second), mapping={"opened": 1, "till": now - 1, "error": "timeout", "error_at": now})
+    redis.client().hset(keys.state(third), mapping={"opened": 1, "till": now - 1, "error": "status", "error_at": now})
     redis.client().hset(keys.quota(first), mapping={f"r{bucket}": 12, f"t{bucket}": 3400})
     try:
         page = shown(signed_in(world, "sam").get(url(world, "deployments/")))
     finally:
-        redis.client().delete(keys.state(first), keys.state(second), keys.quota(first))
+        redis.client().delete(*map(keys.state, (first, second, third)), keys.quota(first))
     assert "circuit open" in page
     assert "probing" in page
     assert "rate limited" in page
     assert "too slow" in page
+    assert "answered with an error" in page
+    assert "refused the request" not in page
     assert "412\N{NO-BREAK SPACE}ms" in page
     assert ">83<" in page
     assert "12 of 60 requests" in page

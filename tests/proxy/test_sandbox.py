@@ -226,6 +226,19 @@ def test_each_failing_model_fails_as_its_name_says(run: Run, model: str, kind: s
     assert (failed.kind, failed.status, failed.code) == (kind, status, code)
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("sandbox-error-400", "sandbox-error-400 refuses the request."),
+        ("sandbox-error-401", "The provider refused the gateway's credentials."),
+        ("sandbox-error-429", "The provider answered 429: sandbox-error-429 is rate limited: retry after two seconds."),
+        ("sandbox-error-500", "The provider answered 500: sandbox-error-500 fails."),
+    ],
+)
+def test_a_failing_model_says_so_in_a_sentence(run: Run, model: str, message: str) -> None:
+    assert failure(run, model).message == message
+
+
 def test_a_rate_limit_says_when_to_come_back(run: Run) -> None:
     assert failure(run, "sandbox-error-429").retry_after == 2.0
 
