@@ -180,7 +180,7 @@ def test_a_calls_own_page_leads_back_to_the_log(world: World) -> None:
     client = Client()
     client.force_login(world.mia)
     log = f"/o/{world.acme.slug}/calls/"
-    assert f'<p><a href="{log}">' in client.get(f"{log}{row.call_id}/").content.decode()
+    assert f'<a class="gh-back" href="{log}">' in client.get(f"{log}{row.call_id}/").content.decode()
 
 
 def test_the_group_looked_at_is_named_only_to_those_who_see_it(world: World) -> None:
