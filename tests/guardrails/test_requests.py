@@ -145,6 +145,7 @@ def test_where_nothing_needs_an_approval_the_dialog_says_so_of_the_model(world: 
     assert "<select" not in page
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 @pytest.mark.parametrize(("name", "button"), [("alice", "Approve"), ("lena", "Approve"), ("mia", "Ask for")])
 def test_what_is_approved_for_the_whole_organisation_is_shown_as_approved(asking: World, name: str, button: str) -> None:
     approve_model(MODEL, group=asking.platform, by=asking.actor("alice"))
