@@ -34,7 +34,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Measured:
-    """`per_cpu_second` is not a number where the process is unknown."""
+    """`per_cpu_second` is not a number where the process is unknown, or has not used one tick of the system's clock."""
 
     per_second: float
     per_cpu_second: float
@@ -68,8 +68,8 @@ def _sides(stage: Stage, peer: Peer) -> tuple[_Side, _Side]:
 def _measured(side: _Side, *, connections: int, seconds: float) -> _Measured:
     before = cpu_seconds(side.pid) if side.pid else 0.0
     done = answered(side.url, side.request, connections=connections, seconds=seconds)
-    spent = cpu_seconds(side.pid) - before if side.pid else float("nan")
-    return _Measured(done.calls / seconds, done.calls / spent)
+    spent = cpu_seconds(side.pid) - before if side.pid else 0.0
+    return _Measured(done.calls / seconds, done.calls / spent if spent else float("nan"))
 
 
 def _compared(told: str, unit: str, pairs: list[tuple[float, float]]) -> list[Figure]:
