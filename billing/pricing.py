@@ -12,14 +12,14 @@ half up once; the total is the sum of the rounded parts.
   included, is billed at that tier's price.
 * **Units.** What is not a token (image, second, character) costs count × its price; a price per minute serves for seconds,
   rounded half up once.
-* **Bounds.** `worst_case` is never below `bill` for any split of at most that many tokens over the kinds,
-  rounding of every part included.
+* **Bounds.** `worst_case` is never below `bill` for any split of at most that many tokens over the kinds that the
+  call can have, rounding of every part included.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -32,6 +32,9 @@ NO_UNITS: Mapping[str, int] = MappingProxyType({})
 INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 TEXT_INPUT_KINDS = INPUT_KINDS[:4]
 OUTPUT_KINDS = ("output", "audio_output", "image_output")
+
+# What a provider may bill as written to its prompt cache: nothing, for minutes only, or also for an hour.
+CacheWrites = Literal["none", "short", "any"]
 
 
 class Usage(Protocol):
@@ -102,6 +105,13 @@ class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_un
     tiers: tuple[Tier, ...] = ()
     units: dict[str, int] = {}
 
+    @property
+    def prices_writes(self) -> bool:
+        """Whether anything written to a cache may have another price than input."""
+        if self.cache_write_5m is not None or self.cache_write_1h is not None:
+            return True
+        return bool(self.tiers) and any(tier.cache_write_5m or tier.cache_write_1h for tier in self.tiers)
+
     def for_input(self, tokens: int) -> TokenRates:
         """The rates of a call with so many input tokens."""
         applicable: TokenRates = self
@@ -122,6 +132,8 @@ class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 
     def reachable(self, tokens: int) -> list[tuple[TokenRates, int]]:
         """Each set of rates a call of at most so many input tokens may meet, with the most tokens it may have there."""
+        if not self.tiers:
+            return [(self, tokens)]
         levels: list[TokenRates] = [self]
         ends: list[int] = []
         for tier in self.tiers:
@@ -177,14 +189,16 @@ def worst_case(
     output_tokens: int,
     n: int = 1,
     text_only: bool = False,
+    writes: CacheWrites = "any",
     units: Mapping[str, int] = NO_UNITS,
 ) -> int:
     """The most a call of at most so many tokens and units can cost: every token at the dearest kind and tier it could meet.
 
     `output_tokens` is the cap of each of `n` choices; the input is billed once. `text_only` says that neither what is
-    asked nor what is wanted holds audio or images, so their prices and roundings need not be feared.
+    asked nor what is wanted holds audio or images, so their prices and roundings need not be feared; `writes`, which of the
+    prices of cache writes must be.
     """
-    kinds = _kinds(price, text_only=text_only)
+    kinds = _kinds(price, text_only=text_only, writes=writes)
     return _fixed(price, units) + max(
         kinds.most_input(rates, tokens) + kinds.most_output(rates, output_tokens * n)
         for rates, tokens in price.rates.reachable(input_tokens)
@@ -198,13 +212,14 @@ def affordable_output(
     input_tokens: int,
     n: int = 1,
     text_only: bool = False,
+    writes: CacheWrites = "any",
     units: Mapping[str, int] = NO_UNITS,
 ) -> int:
     """The largest output cap whose worst case fits the budget: the exact inverse of `worst_case`.
 
     −1 where not even the input is affordable; UNBOUNDED where output costs nothing.
     """
-    kinds = _kinds(price, text_only=text_only)
+    kinds = _kinds(price, text_only=text_only, writes=writes)
     left = budget - _fixed(price, units)
     return min(
         kinds.largest_output(rates, left - kinds.most_input(rates, tokens), n)
@@ -252,13 +267,27 @@ class Kinds(msgspec.Struct, frozen=True):
         return max(0, min(room // (unit_price * n), UNBOUNDED))
 
 
-ALL_KINDS = Kinds(INPUT_KINDS, OUTPUT_KINDS)
-TEXT_KINDS = Kinds(TEXT_INPUT_KINDS, OUTPUT_KINDS[:1])
+_UNWRITTEN: dict[CacheWrites, tuple[str, ...]] = {
+    "none": ("cache_write_5m", "cache_write_1h"),
+    "short": ("cache_write_1h",),
+    "any": (),
+}
 
 
-def _kinds(price: Price, *, text_only: bool) -> Kinds:
+def _by_writes(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> dict[CacheWrites, Kinds]:
+    return {
+        writes: Kinds(tuple(kind for kind in inputs if kind not in unwritten), outputs)
+        for writes, unwritten in _UNWRITTEN.items()
+    }
+
+
+ALL_KINDS = _by_writes(INPUT_KINDS, OUTPUT_KINDS)
+TEXT_KINDS = _by_writes(TEXT_INPUT_KINDS, OUTPUT_KINDS[:1])
+
+
+def _kinds(price: Price, *, text_only: bool, writes: CacheWrites) -> Kinds:
     """A model whose pictures have a price of their own draws unasked."""
-    return TEXT_KINDS if text_only and price.rates.image_output is None else ALL_KINDS
+    return (TEXT_KINDS if text_only and price.rates.image_output is None else ALL_KINDS)[writes]
 
 
 def _most(tokens: int, unit_price: int, parts: int) -> int:

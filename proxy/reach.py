@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from billing import pricing
-from proxy import capabilities, choosing, own_keys, permits, routing, sessions
+from proxy import cache_writes, capabilities, choosing, own_keys, permits, routing, sessions
 from proxy.call import Call
 from proxy.canonical.request import Request
 from proxy.choosing import Choice, Lots, Stage
@@ -64,15 +64,19 @@ def check_degraded(call: Call, model: Model) -> None:
 
 
 def _cost(deployment: Deployment, request: Request) -> int:
-    return sys.maxsize if deployment.price is None else usual_cost(deployment.price, request)
+    cost = usual_cost(deployment, request)
+    return sys.maxsize if cost is None else cost
 
 
-def usual_cost(price: pricing.Price, request: Request) -> int:
-    """What the call would cost at this price if its answer were of usual length, in nano-dollars."""
+def usual_cost(deployment: Deployment, request: Request) -> int | None:
+    """What the call would cost there if its answer were of usual length, in nano-dollars; None where nothing has a price."""
+    if deployment.price is None:
+        return None
     return pricing.worst_case(
-        price,
+        deployment.price,
         input_tokens=request.input_tokens_estimate,
         output_tokens=request.max_tokens or routing.USUAL_OUTPUT,
         n=request.n,
         text_only=request.text_only,
+        writes=cache_writes.possible(deployment, request),
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from billing import pricing
+from proxy import cache_writes
 from proxy.canonical.request import Request
 from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
@@ -146,6 +147,7 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
             output_tokens=output,
             n=request.n,
             text_only=request.text_only,
+            writes=cache_writes.possible(deployment, request),
             units=request.units,
         )
         for deployment in deployments
@@ -162,6 +164,7 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
             input_tokens=request.input_tokens_estimate,
             n=request.n,
             text_only=request.text_only,
+            writes=cache_writes.possible(deployment, request),
             units=request.units,
         )
         for deployment in plan.deployments

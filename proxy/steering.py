@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
-from billing.pricing import Price
 from proxy import capabilities, complexity_of, permits, reach
 from proxy.auto import LEANINGS, Candidate, Decision, Leaning, choose, few
 from proxy.call import Call
 from proxy.canonical.preset import Preset
 from proxy.canonical.request import Request
-from proxy.deployments import Catalogue, Model
+from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import TOO_LONG, BadRequest, ModelNotFound, ProxyError
 from proxy.names import PRESET
 from proxy.protocols import messages, presets, registry
@@ -50,7 +49,8 @@ def decide(call: Call, catalogue: Catalogue) -> None:
     """Chooses a model where `auto` was asked for. Raises BadRequest, ModelNotFound where none can serve the call."""
     call.decision = None
     names = call.caller.names
-    call.baseline = _price_of(catalogue.models.get(names.baseline)) if call.asked.kind == "chat" else None
+    baseline = _priced(catalogue.models.get(names.baseline)) if call.asked.kind == "chat" else None
+    call.baseline = None if baseline is None else baseline.price
     leaning = next((one for one in LEANINGS if one == call.target.lower()), None)
     if leaning is None or leaning in catalogue.models or call.asked.kind != "chat":
         return
@@ -96,9 +96,9 @@ def _asks_too_much(call: Call, leaning: Leaning, models: list[Model]) -> BadRequ
 def _candidate(call: Call, model: Model | str, needs: frozenset[str]) -> Candidate:
     if isinstance(model, str):
         return Candidate(model, 0, "is not offered")
-    price = _price_of(model)
-    cost = 0 if price is None else reach.usual_cost(price, call.asked)
-    return Candidate(model.name, cost, _unfit(call, model, needs) or _closed(call, model))
+    priced = _priced(model)
+    cost = None if priced is None else reach.usual_cost(priced, call.asked)
+    return Candidate(model.name, cost or 0, _unfit(call, model, needs) or _closed(call, model))
 
 
 def _unfit(call: Call, model: Model, needs: frozenset[str]) -> str:
@@ -124,7 +124,6 @@ def _closed(call: Call, model: Model) -> str:
     return "" if usable else "no provider of it can take the call"
 
 
-def _price_of(model: Model | None) -> Price | None:
-    if model is None:
-        return None
-    return next((one.price for one in model.deployments if one.price is not None), None)
+def _priced(model: Model | None) -> Deployment | None:
+    """The first of its deployments that has a price."""
+    return None if model is None else next((one for one in model.deployments if one.price is not None), None)

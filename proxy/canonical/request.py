@@ -4,9 +4,14 @@ So what the gateway does not read goes to a provider of the same protocol byte f
 of another protocol is read further, into a `conversation.Conversation`.
 """
 
+from typing import Literal
+
 import msgspec
 
 from proxy.canonical.usage import Usage
+
+# What of the prompt the caller asks to be written to a provider's cache: nothing, for minutes only, or also for an hour.
+CacheMarks = Literal["none", "short", "any"]
 
 
 class Request(msgspec.Struct):
@@ -22,7 +27,7 @@ class Request(msgspec.Struct):
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
     `told` are members that the answer must say whatever its provider says. `max_tokens_field`: the caller's name for the
-    bound on its answer, '' in protocols without one.
+    bound on its answer, '' in protocols without one. `cache_marks` is found when it is first needed (`protocols.cache_marks`).
     """
 
     protocol: str
@@ -55,6 +60,7 @@ class Request(msgspec.Struct):
     store: bool = False
     previous: str | None = None
     told: dict[str, msgspec.Raw] = {}
+    cache_marks: CacheMarks | None = None
 
     @property
     def needs(self) -> frozenset[str]:

@@ -14,12 +14,21 @@ from collections.abc import Container
 import msgspec
 from msgspec import Raw
 
+from proxy.canonical.request import CacheMarks, Request
 from proxy.protocols.bodies import NULL
 
 # Shorter prompts are never cached by the models that cache least readily (4,096 tokens of about four bytes).
 LEAST_BYTES = 16_384
+PROMPT = ("tools", "system", "messages")
 _MARK = b'"cache_control":{"type":"ephemeral"}'
 _HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
+# OpenAI's own breakpoint: every lifetime of it is said as an hour elsewhere.
+_BREAKPOINT = b'_cache_breakpoint"'
+_ANY_MARK = re.compile(rb'cache_(?:control|breakpoint)"\s*:')
+# A letter, `_` or 1 written as an escape may spell any of these.
+_ESCAPED = re.compile(rb"\\u00(?:31|[567])")
+# A request of another protocol is at most so many times as long in the words of one that takes marks.
+_GROWTH = 8
 _MARKABLE = frozenset({"text", "image", "document", "tool_use", "tool_result", "search_result"})
 
 
@@ -67,13 +76,39 @@ def marked_chat(fields: dict[str, Raw]) -> dict[str, Raw]:
         return fields
 
 
+def asked_for(request: Request) -> CacheMarks:
+    """What of its prompt the caller asks to be cached, in whatever protocol: never less, though it may be more, than a
+    provider will be told."""
+    if request.cache_marks is None:
+        request.cache_marks = _asked_for(request.fields)
+    return request.cache_marks
+
+
+def _asked_for(fields: dict[str, Raw]) -> CacheMarks:
+    text = b"\n".join(fields.values())
+    is_marked = "cache_control" in fields or _ANY_MARK.search(text) is not None
+    if is_marked and (_HOUR.search(text) or (_BREAKPOINT in text and b'"ttl"' in text)):
+        return "any"
+    if _ESCAPED.search(text):
+        return "any"
+    return "short" if is_marked else "none"
+
+
+def may_be_set(request: Request, *, translated: bool) -> bool:
+    """Whether a request without marks is long enough to get automatic ones. `translated`: by a provider of another protocol."""
+    fields = request.fields
+    if translated:
+        return sum(map(len, fields.values())) * _GROWTH >= LEAST_BYTES
+    return sum(len(fields[name]) for name in PROMPT if name in fields) >= LEAST_BYTES
+
+
 def last_an_hour(body: bytes) -> bool:
     """Whether a request asks for what it caches to be kept an hour, for providers that do not say how long they do."""
     return b'"cache_control"' in body and _HOUR.search(body) is not None
 
 
 def _wants_marks(fields: dict[str, Raw]) -> bool:
-    prompt = [bytes(fields[name]) for name in ("tools", "system", "messages") if name in fields]
+    prompt = [bytes(fields[name]) for name in PROMPT if name in fields]
     has_none = "cache_control" not in fields and not any(b'"cache_control"' in part for part in prompt)
     return has_none and sum(map(len, prompt)) >= LEAST_BYTES
 

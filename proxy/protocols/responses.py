@@ -164,7 +164,7 @@ def continued(request: Request, earlier: list[Raw]) -> Request:
     """The same request with the items of earlier turns before its own."""
     items = [*earlier, *input_items(request.fields["input"])]
     fields = {**request.fields, "input": Raw(b"[" + b",".join(bytes(item) for item in items) + b"]")}
-    whole = msgspec.structs.replace(request, fields=fields)
+    whole = msgspec.structs.replace(request, fields=fields, cache_marks=None)
     _measure(whole)
     return whole
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import UNBOUNDED, Price, Rates, Tier, affordable_output, bill, cache_saving, worst_case
+from billing.pricing import UNBOUNDED, CacheWrites, Price, Rates, Tier, affordable_output, bill, cache_saving, worst_case
 from proxy.canonical.usage import Usage
 
 SONNET = Rates(
@@ -27,6 +27,7 @@ SONNET = Rates(
         ),
     ),
 )
+WRITES: tuple[CacheWrites, ...] = ("none", "short", "any")
 FLAT = Rates(input=250_000_000, output=2_000_000_000)
 
 tokens = st.one_of(st.integers(0, 40), st.integers(0, 3_000_000))
@@ -213,6 +214,34 @@ def test_no_text_call_costs_more_than_the_worst_case_of_text(rates: Rates, usage
     assert bill(priced(rates), text).total <= bound
 
 
+@given(rates=all_rates, usage=usages, text_only=st.booleans())
+def test_what_cannot_be_written_to_a_cache_is_not_feared_and_nothing_else_is_less(
+    rates: Rates, usage: Usage, text_only: bool
+) -> None:
+    price, bounds = priced(rates), []
+    if text_only:
+        usage = msgspec.structs.replace(usage, audio_input=0, image_input=0, audio_output=0, image_output=0)
+    unwritten: list[tuple[CacheWrites, dict[str, int]]] = [
+        ("any", {}),
+        ("short", {"cache_write_1h": 0}),
+        ("none", {"cache_write_1h": 0, "cache_write_5m": 0}),
+    ]
+    for writes, none_of in unwritten:
+        left = msgspec.structs.replace(usage, input_uncached=usage.input_uncached + usage.input_total, **none_of)
+        bounds.append(
+            worst_case(price, input_tokens=left.input_total, output_tokens=left.output_total, text_only=text_only, writes=writes)
+        )
+        assert bill(price, left).total <= bounds[-1]
+    assert bounds == sorted(bounds, reverse=True) or usage.cache_write_5m + usage.cache_write_1h
+
+
+def test_a_call_that_writes_no_cache_holds_no_more_than_fresh_input_costs() -> None:
+    held = {writes: worst_case(priced(SONNET), input_tokens=1_000, output_tokens=0, writes=writes) for writes in WRITES}
+    assert held == {"none": 3_000_000 + 2, "short": 3_750_000 + 2, "any": 6_000_000 + 3}
+    for writes in WRITES:
+        assert affordable_output(priced(SONNET), budget=held[writes] + 1, input_tokens=1_000, writes=writes) == 0
+
+
 @given(rates=all_rates, low=tokens, more=tokens, cap=tokens, more_cap=tokens)
 def test_the_worst_case_never_falls_as_tokens_rise(rates: Rates, low: int, more: int, cap: int, more_cap: int) -> None:
     small = worst_case(priced(rates), input_tokens=low, output_tokens=cap)
@@ -225,16 +254,17 @@ def test_the_worst_case_never_falls_as_tokens_rise(rates: Rates, low: int, more:
     input_tokens=tokens,
     n=st.integers(1, 8),
     text_only=st.booleans(),
+    writes=st.sampled_from(WRITES),
 )
 def test_the_affordable_output_is_the_exact_inverse_of_the_worst_case(
-    rates: Rates, budget: int, input_tokens: int, n: int, text_only: bool
+    rates: Rates, budget: int, input_tokens: int, n: int, text_only: bool, writes: CacheWrites
 ) -> None:
     price = priced(rates)
 
     def worst(cap: int) -> int:
-        return worst_case(price, input_tokens=input_tokens, output_tokens=cap, n=n, text_only=text_only)
+        return worst_case(price, input_tokens=input_tokens, output_tokens=cap, n=n, text_only=text_only, writes=writes)
 
-    cap = affordable_output(price, budget=budget, input_tokens=input_tokens, n=n, text_only=text_only)
+    cap = affordable_output(price, budget=budget, input_tokens=input_tokens, n=n, text_only=text_only, writes=writes)
     if cap >= 0:
         assert worst(cap) <= budget
     if cap < UNBOUNDED:
