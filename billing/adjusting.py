@@ -27,9 +27,12 @@ async def row_of(call_id: UUID) -> Row | None:
     return msgspec.convert(found[0], Row) if found else None
 
 
-def taken_back(row: Row) -> Row:
-    """The row that cancels this one: who, what and where are the same, amounts and units are negative."""
-    return Row(
+def taken_back(row: Row, *, absorbed: bool = False) -> Row:
+    """The row that cancels this one: who, what and where are the same, amounts and units are negative.
+
+    `absorbed`: its provider is paid all the same, so what it costs by the list is the operator's now.
+    """
+    back = Row(
         call_id=adjusting_id(row.call_id),
         adjusts=row.call_id,
         status=ADJUSTMENT,
@@ -40,11 +43,14 @@ def taken_back(row: Row) -> Row:
         cost_parts={part: -cost for part, cost in row.cost_parts.items()},
         baseline_nano_usd=None if row.baseline_nano_usd is None else -row.baseline_nano_usd,
     )
+    if absorbed and not row.byok:
+        back.absorbed_nano_usd += row.list_nano_usd
+    return back
 
 
-async def take_back(row: Row) -> Recorded:
+async def take_back(row: Row, *, absorbed: bool = False) -> Recorded:
     """Books it, unless it has been → the booking that stands. Raises RowRefused, DatabaseUnavailable."""
-    adjusting = taken_back(row)
+    adjusting = taken_back(row, absorbed=absorbed)
     standing = (await replaying.write([(adjusting, [])])).get(adjusting.call_id)
     if standing is None:
         raise RowRefused("the ledger takes no row for this adjustment")

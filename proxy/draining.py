@@ -4,6 +4,7 @@ Each worker drains its own spool once PostgreSQL is back, and those that dead wo
 repeated after a crash, by anybody: a call id takes one row, a hold is settled once.
 * A row whose answer was withheld is written as failed and free.
 * A dead worker's row whose hold was never marked (guardrails.shrinking) belongs to an answer that never went out: likewise.
+* A row whose answer was withheld, but which an earlier try has written with its charge, is taken back (proxy/giving_back.py).
 * A row that was written by an earlier try is settled with what stands there. Where that was so long ago that a settlement
   may have been forgotten, nothing is added: the counters are read from the ledger anew.
 """
@@ -20,6 +21,7 @@ import structlog
 from prometheus_client import Gauge
 
 from billing import ledger, replaying, spool, writers
+from billing.ledger import RowRefused
 from billing.replaying import Standing
 from billing.spool import Entry, Leftover, Lines
 from gateway_project.lib import lifespan
@@ -27,7 +29,7 @@ from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from gateway_project.lib.tended import Tended
 from guardrails import admission, loading, shrinking
-from proxy import recording
+from proxy import giving_back, recording
 
 log = structlog.get_logger(__name__)
 
@@ -177,13 +179,16 @@ async def _settle(entry: Entry, standing: Standing | None) -> None:
     if standing.age > CERTAIN:
         await admission.settle_hold(row.organization_id, row.call_id, entry.subjects)
         await loading.unload(row.organization_id, entry.subjects)
-        return
-    await admission.settle_hold(
-        row.organization_id,
-        row.call_id,
-        entry.subjects,
-        charged=recorded.charged_nano_usd,
-        own=recorded.own_nano_usd,
-        transaction_id=recorded.transaction_id,
-        recorded_at=recorded.recorded_at,
-    )
+    else:
+        await admission.settle_hold(
+            row.organization_id,
+            row.call_id,
+            entry.subjects,
+            charged=recorded.charged_nano_usd,
+            own=recorded.own_nano_usd,
+            transaction_id=recorded.transaction_id,
+            recorded_at=recorded.recorded_at,
+        )
+    if not row.counts and (recorded.charged_nano_usd or recorded.own_nano_usd):
+        with contextlib.suppress(RowRefused):  # told in the log: the others must not wait for it
+            await giving_back.give_back(row.call_id, absorbed=True)

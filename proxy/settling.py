@@ -17,9 +17,10 @@ import structlog
 
 from billing import ledger
 from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
+from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission, loading, shrinking
-from proxy import background, measuring, metrics, recording
+from proxy import background, giving_back, measuring, metrics, recording
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
 
@@ -58,7 +59,7 @@ async def close(call: Call, row: Row) -> None:
     except AlreadyRecorded as error:
         raise GuardrailsUnavailable("This call took so long that it was closed as abandoned; nothing was charged.") from error
     except LedgerUnavailable as error:
-        # The row stays queued. Unless it is being committed at this very moment, it is written as what this became.
+        # The row stays queued, and is written as what this became. What is committed by now is taken back behind us.
         recording.withhold(row)
         background.run(_settle_after(call, row, done), of="settle a late row")
         raise GuardrailsUnavailable("The ledger cannot be reached, so the answer is withheld.") from error
@@ -157,6 +158,8 @@ async def _settle_after(call: Call, row: Row, done: asyncio.Future[Outcome]) -> 
     else:
         recorded = outcome
         await _insist(call, lambda: _settle(call, row, recorded))
+        if not row.counts and (recorded.charged_nano_usd or recorded.own_nano_usd):  # withheld while it was committed
+            await _again_and_again(lambda: giving_back.give_back(call.id, absorbed=True))
 
 
 async def _insist(call: Call, settle: Callable[[], Awaitable[object]]) -> None:
@@ -178,7 +181,7 @@ async def _again_and_again(step: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await step()
-        except RedisUnavailable:
+        except (RedisUnavailable, DatabaseUnavailable):
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return

@@ -20,12 +20,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing import adjusting
 from gateway_project.lib import database
 from gateway_project.lib.database import DatabaseUnavailable
-from guardrails import loading
 from orgs.access import Principal
-from proxy import deployments, listed, own_keys
+from proxy import deployments, giving_back, listed, own_keys
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, GuardrailsUnavailable
@@ -320,13 +318,8 @@ def known(status: str, job: Job) -> str:
 
 async def _give_back(job: Job) -> None:
     """Counters are read anew after the row is there; the job is finished when both is done."""
-    row = await adjusting.row_of(job.call_id)
-    if row is None and job.age <= MOST_AGE:
+    if not await giving_back.give_back(job.call_id, absorbed=False) and job.age <= MOST_AGE:
         return  # its row is on its way still, in a spool perhaps: the next round finds it
-    if row is not None and row.counts:
-        await adjusting.take_back(row)
-        await loading.unload(row.organization_id, adjusting.subjects_of(row))
-        log.info("video.taken_back", call_id=str(job.call_id), charged=row.charged_nano_usd, own=row.own_nano_usd)
     await database.rows(FINISH_SQL, (job.call_id,))
 
 

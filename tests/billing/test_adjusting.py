@@ -43,6 +43,15 @@ def test_the_two_cancel_each_other_out(charged: int, listed: int, baseline: int 
     assert (back.member_id, back.group1_id, back.feature, back.byok) == (3, 2, "chat", byok)
 
 
+@pytest.mark.parametrize(("byok", "absorbed"), [(False, 7), (True, 0)])
+def test_what_the_provider_is_paid_all_the_same_is_the_operators(byok: bool, absorbed: int) -> None:
+    """Own provider keys are paid by the organisation, whoever is told what."""
+    call = row(charged_nano_usd=0 if byok else 5, list_nano_usd=7, absorbed_nano_usd=0 if byok else 2, byok=byok)
+    back = adjusting.taken_back(call, absorbed=True)
+    assert call.charged_nano_usd + back.charged_nano_usd == call.list_nano_usd + back.list_nano_usd == 0
+    assert call.absorbed_nano_usd + back.absorbed_nano_usd == absorbed
+
+
 @given(milliseconds=st.integers(0, 253_402_300_799_999), low=st.integers(0, 2**62 - 1), high=st.integers(0, 2**12 - 1))
 def test_its_id_follows_from_the_calls_and_lies_in_the_same_moment(milliseconds: int, low: int, high: int) -> None:
     call_id = UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,18 +12,21 @@ from pytest_django import Settings
 
 from billing import ledger
 from billing.ledger import Row
-from gateway_project.lib import redis
+from gateway_project.lib import redis, tended
 from guardrails import admission
 from guardrails.admission import Admitted
-from proxy import background, recording, settling
+from proxy import background, draining, recording, settling
 from proxy.call import Call
 from proxy.errors import BudgetExceeded, GuardrailsUnavailable
-from tests.coroutines import as_wired_worker, as_worker
+from tests.billing import rows
+from tests.billing.test_dying_committer import WAITS_FOR_A_LOCK, comes_true
+from tests.coroutines import as_wired_worker, as_worker, kill
 from tests.house import House, eventually
 from tests.proxy.calls import admitted
 from tests.wire import Wire
 
 CHARGED = 1234
+Look = Callable[[str], Awaitable[None]]
 
 
 def finished(call: Call) -> Row:
@@ -286,3 +290,87 @@ def test_an_answer_that_had_to_be_withheld_is_free_though_its_row_is_written_lat
     row = house.row_of(str(call.id))
     assert (row.status, row.http_status, row.charged_nano_usd, row.absorbed_nano_usd) == ("failed", 503, 0, CHARGED)
     assert house.counter("org") == {"spent": 0, "held": 0}
+
+
+# --- told 503, and committed all the same --------------------------------------------------------
+@pytest.fixture
+def looked_at(house: House) -> Iterator[Look]:
+    """Waits until a query finds something, in a session of its own."""
+    with rows.other_connection() as watching:
+        watching.autocommit = True
+
+        async def until(query: str) -> None:
+            async with asyncio.timeout(10):
+                while not await asyncio.to_thread(lambda: watching.execute(query.encode()).fetchone()):
+                    await asyncio.sleep(0.01)
+
+        yield until
+
+
+async def told_too_early(call: Call, settings: Settings) -> asyncio.Task[None]:
+    """Its caller soon loses patience; the committer, which reads the settings a moment later, has all the time there is."""
+    settings.LEDGER_TIMEOUT_SECONDS = 0.2
+    closing = asyncio.create_task(settling.close(call, finished(call)))
+    await asyncio.sleep(0)
+    settings.LEDGER_TIMEOUT_SECONDS = 60
+    return closing
+
+
+async def is_withheld(closing: asyncio.Task[None]) -> None:
+    with pytest.raises(GuardrailsUnavailable, match="withheld"):
+        await closing
+
+
+def assert_taken_back(house: House, call: Call) -> None:
+    of_call = [row for row in house.rows() if call.id in (row.call_id, row.adjusts)]
+    assert sorted(row.status for row in of_call) == ["adjustment", "cancelled"]
+    assert sorted(row.charged_nano_usd for row in of_call) == [-CHARGED, CHARGED]
+    assert (sum(row.list_nano_usd for row in of_call), sum(row.absorbed_nano_usd for row in of_call)) == (0, CHARGED)
+    assert house.nothing_held()
+    assert eventually(lambda: house.counter("org")["spent"] == 0)
+
+
+def test_a_row_that_was_being_committed_as_its_caller_was_told_503_is_taken_back(
+    house: House, settings: Settings, looked_at: Look
+) -> None:
+    """Another session holds its id, so that the statement is sent, and commits only when the caller has gone."""
+
+    async def work() -> Call:
+        before, call = await admitted(house), await admitted(house)
+        await settling.close(before, recording.failed(before, error=GuardrailsUnavailable()))
+        with rows.other_connection() as other:
+            rows.insert(house.organization.pk, into=other, call_id=call.id, status="abandoned")
+            closing = await told_too_early(call, settings)
+            await looked_at(WAITS_FOR_A_LOCK)
+            await is_withheld(closing)
+            await asyncio.to_thread(other.rollback)
+        await background.drain()
+        return call
+
+    assert_taken_back(house, as_worker(work()))
+
+
+def test_a_row_whose_committer_died_between_its_commit_and_the_word_of_it_is_taken_back(
+    house: House, settings: Settings, tmp_path: Path, looked_at: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next committer finds the row withheld meanwhile, and spools it as free; what stands in the ledger is not."""
+    settings.SPOOL_FOLDER = tmp_path / "spool"
+    monkeypatch.setattr(tended, "FIRST_SECONDS", 1.0)
+
+    async def work(wire: Wire) -> Call:
+        before, call = await admitted(house), await admitted(house)
+        await settling.close(before, recording.failed(before, error=GuardrailsUnavailable()))
+        wire.mode = "silent"
+        closing = await told_too_early(call, settings)
+        await looked_at(f"SELECT 1 FROM billing_usagerecord WHERE call_id = '{call.id}'")  # noqa: S608 - a UUID
+        assert kill("ledger committer")
+        await is_withheld(closing)
+        wire.cut("through")
+        await comes_true(lambda: ledger.current().spool.rows == 1)
+        await comes_true(lambda: ledger.current().away_since is None)
+        await comes_true(lambda: not ledger.current().spool.rows)
+        await draining.drain_own()
+        await background.drain()
+        return call
+
+    assert_taken_back(house, as_wired_worker(work))
