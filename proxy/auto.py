@@ -18,6 +18,8 @@ LEANINGS: tuple[Leaning, ...] = ("auto", "auto:cheap", "auto:best")
 _EXPONENTS: dict[str, float] = {"auto": 1.0, "auto:cheap": 3.0, "auto:best": 1 / 3}
 # How many candidates stand for all models where an organisation has named none.
 FEW = 3
+# Why not, of models that the key may not use: its caller is not told their names.
+NOT_ALLOWED = "not allowed to this key"
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ A List of RFC 9651 (Structured Fields), whose members are Tokens, or Strings whe
    the request needs a strong one (`need`, a Decimal from 0 to 1);
 2. the call's other deployments in the order in which they are tried: the provider; `alternative=deployment`, `model` (its
    name there), `reason`, and of those that were tried before, how it `ended`;
-3. the models that `auto` did not choose: the model; `alternative=model`, `reason`.
+3. the models that `auto` did not choose, but for those that the key may not use: the model; `alternative=model`, `reason`.
 
 At most MOST_BYTES long, whatever the names are: what does not fit is counted by the first member's `more`.
 """
@@ -16,6 +16,7 @@ import functools
 import re
 from collections.abc import Iterator
 
+from proxy.auto import NOT_ALLOWED
 from proxy.call import Call
 
 MOST_BYTES = 1024
@@ -61,7 +62,8 @@ def _deployments(call: Call) -> Iterator[str]:
 
 def _models(call: Call) -> Iterator[str]:
     for model, why in call.decision.alternatives if call.decision is not None else ():
-        yield f"{_item(model)}; alternative=model; reason={_item(why)}"
+        if why != NOT_ALLOWED:
+            yield f"{_item(model)}; alternative=model; reason={_item(why)}"
 
 
 @functools.lru_cache(1024)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from proxy import capabilities, complexity_of, permits, reach
-from proxy.auto import LEANINGS, Candidate, Decision, Leaning, choose, few
+from proxy.auto import LEANINGS, NOT_ALLOWED, Candidate, Decision, Leaning, choose, few
 from proxy.call import Call
 from proxy.canonical.preset import Preset
 from proxy.canonical.request import Request
@@ -64,11 +64,19 @@ def _chosen(call: Call, catalogue: Catalogue, leaning: Leaning) -> Decision:
     decision = choose(leaning, complexity_of.need(call.asked), candidates if named else few(candidates))
     if decision is None:
         asks_too_much = _asks_too_much(call, leaning, [one for one in among if isinstance(one, Model)])
-        reasons = "; ".join(f"{one.model}: {one.why_not}" for one in candidates if named) or "none is offered"
+        reasons = _reasons(candidates if named else []) or "none is offered"
         raise asks_too_much or ModelNotFound(
             f"No model that {leaning} may choose can serve this call ({reasons[:400]}).", param="model"
         )
     return decision
+
+
+def _reasons(candidates: list[Candidate]) -> str:
+    """Why none of them can serve the call; those that the key may not use are counted, not named."""
+    told = [f"{one.model}: {one.why_not}" for one in candidates if one.why_not != NOT_ALLOWED]
+    if hidden := len(candidates) - len(told):
+        told.append(f"{hidden} {'is' if hidden == 1 else 'are'} {NOT_ALLOWED}")
+    return "; ".join(told)
 
 
 def _chat_models(catalogue: Catalogue) -> list[Model | str]:
@@ -95,10 +103,11 @@ def _asks_too_much(call: Call, leaning: Leaning, models: list[Model]) -> BadRequ
 
 def _candidate(call: Call, model: Model | str, needs: frozenset[str]) -> Candidate:
     if isinstance(model, str):
-        return Candidate(model, 0, "is not offered")
+        blocked = call.caller.limits.rules.against_model(model) is not None
+        return Candidate(model, 0, NOT_ALLOWED if blocked else "is not offered")
     priced = _priced(model)
     cost = None if priced is None else reach.usual_cost(priced, call.asked)
-    return Candidate(model.name, cost or 0, _unfit(call, model, needs) or _closed(call, model))
+    return Candidate(model.name, cost or 0, _closed(call, model) or _unfit(call, model, needs))
 
 
 def _unfit(call: Call, model: Model, needs: frozenset[str]) -> str:
@@ -115,11 +124,11 @@ def _unfit(call: Call, model: Model, needs: frozenset[str]) -> str:
 def _closed(call: Call, model: Model) -> str:
     """Why the call may not or cannot go there, whatever it asks; empty where it can."""
     if not permits.permits(call.caller, model):
-        return "not allowed to this key"
+        return NOT_ALLOWED
     try:
         deployments = permits.allowed_deployments(call, model)
     except ProxyError:
-        return "not allowed to this key"
+        return NOT_ALLOWED
     usable = [one for one in deployments if one.price is not None and one.provider.serves(call.asked.protocol)]
     return "" if usable else "no provider of it can take the call"
 

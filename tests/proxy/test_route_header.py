@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.ledger import Attempt
-from proxy.auto import Decision
+from proxy.auto import NOT_ALLOWED, Decision
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.protocols import chat_completions
@@ -95,6 +95,13 @@ def test_what_auto_scored_and_passed_over_is_told_even_where_it_had_one_place_to
         ("large", {"alternative": "model", "reason": "dearer than the request needs"}),
         ("3-mini", {"alternative": "model", "reason": "has no vision"}),
     ]
+
+
+def test_models_that_the_key_may_not_use_are_not_named() -> None:
+    passed_over = (("secret", NOT_ALLOWED), ("large", "dearer than the request needs"))
+    made = call(at(1), reasons=("only",), decision=Decision("auto", "small", 0.312, passed_over))
+    assert "secret" not in route_of(made)
+    assert [member for member, _ in parsed(route_of(made))] == ["p1", "large"]
 
 
 def test_an_own_key_that_failed_is_told_apart_from_the_operators_that_answered() -> None:

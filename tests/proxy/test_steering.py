@@ -146,12 +146,15 @@ def test_auto_sends_simple_requests_to_the_weak_model_and_hard_ones_to_the_stron
 
 
 def test_auto_knows_what_the_key_may_call(gateway: Gateway, house: House, upstream: Upstream) -> None:
-    auto(house, "small", "large")
-    house.policy(rules={"blocked_models": ["large"]})
-    ask(gateway, house, "auto:best", HARD)
+    auto(house, "small", "large", "not-made-yet")
+    house.policy(rules={"blocked_models": ["large", "not-*"]})
+    got = ask(gateway, house, "auto:best", HARD)
     assert upstream.received[-1].json["model"] == "small"
+    assert "alternative" not in got.headers["x-gatehouse-route"], "names of models that this key may not use"
+    others = house.row_of(got.headers["x-request-id"]).decision["auto"]["others"]
+    assert others == [["large", "not allowed to this key"], ["not-made-yet", "not allowed to this key"]]
     house.policy(rules={"blocked_models": ["small"]})
-    with pytest.raises(openai.NotFoundError, match="not allowed"):
+    with pytest.raises(openai.NotFoundError, match=r"\(3 are not allowed to this key\)"):
         ask(gateway, house, "auto")
 
 
