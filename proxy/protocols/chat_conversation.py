@@ -32,7 +32,7 @@ from proxy.canonical.conversation import (
 )
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls, made_media, surrogates
+from proxy.protocols import data_urls, made_media, surrogates, unread
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 
@@ -43,36 +43,39 @@ _NAMED = ("system", "developer", "user", "assistant")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
+# Members that no type has are named (`unread.Known`); those of type Raw that nobody reads say nothing to another provider.
 # msgspec reads a union with Raw as the other half always: what is absent is a null instead.
 
 
-class _CacheControl(msgspec.Struct):
+class _CacheControl(msgspec.Struct, forbid_unknown_fields=True):
     ttl: str | None = None
+    type: Raw = NULL
 
 
-class _ImageUrl(msgspec.Struct):
+class _ImageUrl(msgspec.Struct, forbid_unknown_fields=True):
     url: str = ""
     detail: str | None = None
 
 
-class _InputAudio(msgspec.Struct):
+class _InputAudio(msgspec.Struct, forbid_unknown_fields=True):
     data: str = ""
     format: str = ""
 
 
-class _InputFile(msgspec.Struct):
+class _InputFile(msgspec.Struct, forbid_unknown_fields=True):
     file_data: str | None = None
     file_id: str | None = None
     filename: str | None = None
 
 
-class _Breakpoint(msgspec.Struct):
+class _Breakpoint(msgspec.Struct, forbid_unknown_fields=True):
     """OpenAI's own, of lifetimes (30 minutes, 12 hours) that are longer than the shorter of the two that there are."""
 
     ttl: str | None = None
+    mode: Raw = NULL
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
     prompt_cache_breakpoint: _Breakpoint | None = None
     text: str = ""
@@ -83,32 +86,35 @@ class _Part(msgspec.Struct):
     cache_control: _CacheControl | None = None
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     arguments: str = ""
 
 
-class _Google(msgspec.Struct):
+class _Google(msgspec.Struct, forbid_unknown_fields=True):
     thought_signature: str | None = None
 
 
-class _Extra(msgspec.Struct):
+class _Extra(msgspec.Struct, forbid_unknown_fields=True):
     google: _Google | None = None
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     id: str = ""
     function: _Function | None = None
     extra_content: _Extra | None = None
+    type: Raw = NULL
+    index: Raw = NULL
 
 
-class _ThinkingBlock(msgspec.Struct):
+class _ThinkingBlock(msgspec.Struct, forbid_unknown_fields=True):
     thinking: str = ""
     signature: str | None = None
     data: str | None = None
+    type: Raw = NULL
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
     role: str
     content: str | list[_Part | str] | None = None
     name: str | None = None
@@ -119,39 +125,40 @@ class _Message(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     tool_call_id: str | None = None
+    annotations: Raw = NULL
 
 
-class _Declared(msgspec.Struct):
+class _Declared(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     description: str | None = None
     parameters: Raw = NULL
     strict: bool | None = None
 
 
-class _Tool(msgspec.Struct):
+class _Tool(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "function"
     function: _Declared | None = None
     cache_control: _CacheControl | None = None
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "function"
     function: _Named | None = None
     name: str | None = None
 
 
-class _Schema(msgspec.Struct):
+class _Schema(msgspec.Struct, forbid_unknown_fields=True):
     name: str | None = None
     description: str | None = None
     schema: Raw = NULL
     strict: bool | None = None
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "text"
     json_schema: _Schema | None = None
 
@@ -187,13 +194,13 @@ SPELLED: Mapping[str, str] = {
     "format": "response_format",
     "parallel_tools": "parallel_tool_calls",
 }
-_decode = msgspec.json.Decoder(_Body).decode
+_known = unread.Known[_Body](_Body)
 _encode = msgspec.json.Encoder().encode
 
 
 def conversation(request: Request) -> Conversation:
     """Raises BadRequest, with the path of the offending member as `param`."""
-    body = _read(request)
+    body, unknown = _read(request)
     extras = unsaid_of.offered(request.fields, _OURS)
     _refuse(extras)
     if "audio" in request.modalities:
@@ -223,7 +230,7 @@ def conversation(request: Request) -> Conversation:
         user=request.user,
         prompt_cache_key=body.prompt_cache_key,
         extras=extras,
-        unsaid=("messages.name",) if _names(body.messages) else (),
+        unsaid=("messages.name", *unknown) if _names(body.messages) else unknown,
     )
 
 
@@ -237,10 +244,11 @@ def _refuse(extras: Container[str]) -> None:
         raise BadRequest("web_search_options: this model's provider searches nothing.", param="web_search_options")
 
 
-def _read(request: Request) -> _Body:
+def _read(request: Request) -> tuple[_Body, tuple[str, ...]]:
+    """And the paths of what is not read."""
     members = {name: request.fields[name] for name in _READ if name in request.fields}
     try:
-        return surrogates.decoded(_decode, _encode(members))
+        return surrogates.decoded(_known.read, _encode(members))
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
 

@@ -30,7 +30,7 @@ from proxy.canonical.conversation import (
 )
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import surrogates
+from proxy.protocols import surrogates, unread
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, decoded, wrong_type
 
@@ -54,14 +54,16 @@ SPELLED: Mapping[str, str] = {
 }
 
 
+# Members that no type has are named (`unread.Known`); those of type Raw that nobody reads say nothing to another provider.
 # msgspec reads a union with Raw as the other half always: what is absent is a null instead.
 
 
-class _Cache(msgspec.Struct):
+class _Cache(msgspec.Struct, forbid_unknown_fields=True):
     ttl: str | None = None
+    type: Raw = NULL
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
     media_type: str | None = None
     data: str | None = None
@@ -70,7 +72,7 @@ class _Source(msgspec.Struct):
     content: "str | list[_Block] | None" = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "text"
     text: str = ""
     cache_control: _Cache | None = None
@@ -87,6 +89,7 @@ class _Block(msgspec.Struct):
     content: "str | list[_Block] | dict[str, Any] | None" = None
     is_error: bool | None = None
     citations: Any = None
+    caller: Raw = NULL
 
     @property
     def is_cited(self) -> bool:
@@ -94,12 +97,12 @@ class _Block(msgspec.Struct):
         return isinstance(self.citations, dict) and self.citations.get("enabled") is True
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
     role: Literal["user", "assistant", "system"]
     content: str | list[_Block]
 
 
-class _Tool(msgspec.Struct):
+class _Tool(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
     type: str | None = None
     description: str | None = None
@@ -111,24 +114,24 @@ class _Tool(msgspec.Struct):
     allowed_callers: Any = None
 
 
-class _ToolChoice(msgspec.Struct):
+class _ToolChoice(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
-class _Thinking(msgspec.Struct):
+class _Thinking(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
     budget_tokens: int | None = None
     display: str | None = None
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
     schema: Raw = NULL
 
 
-class _OutputConfig(msgspec.Struct):
+class _OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     effort: Effort | None = None
     format: _Format | None = None
 
@@ -153,7 +156,7 @@ class _Body(msgspec.Struct):
     container: Raw = NULL
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_known = unread.Known[_Body](_Body)
 _write = msgspec.json.Encoder().encode
 _MODES: dict[str, Literal["auto", "required", "none", "tool"]] = {
     "auto": "auto", "any": "required", "none": "none", "tool": "tool",
@@ -162,7 +165,7 @@ _MODES: dict[str, Literal["auto", "required", "none", "tool"]] = {
 
 def conversation(request: Request) -> Conversation:
     """Raises BadRequest for what cannot be said in other protocols."""
-    body = _read(request)
+    body, unknown = _read(request)
     _refuse(body)
     if decoded(request.fields.get("modalities")) not in (None, [], ["text"]):
         raise BadRequest("modalities: Messages has no place for pictures or sound; Chat Completions has.", param="modalities")
@@ -188,16 +191,17 @@ def conversation(request: Request) -> Conversation:
             *(name for name in _ADVICE if extras.pop(name, None) is not None),
             *_uncited(body.messages),
             *unsaid_of.of_tools(body.tools or (), _OF_TOOLS),
+            *unknown,
         ),
         extras=extras,
     )
 
 
-def _read(request: Request) -> _Body:
-    """Halves of surrogates are told to other protocols as U+FFFD."""
+def _read(request: Request) -> tuple[_Body, tuple[str, ...]]:
+    """And the paths of what is not read. Halves of surrogates are told to other protocols as U+FFFD."""
     members = _write({name: request.fields[name] for name in _READ if name in request.fields})
     try:
-        return surrogates.decoded(_decode, members)
+        return surrogates.decoded(_known.read, members)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
 

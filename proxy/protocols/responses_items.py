@@ -35,7 +35,7 @@ from proxy.canonical.conversation import (
 )
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls, surrogates
+from proxy.protocols import data_urls, surrogates, unread
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.bodies import NULL, wrong_type
 from proxy.protocols.responses_tools import ToolMember, custom_arguments, functions, joined
@@ -69,16 +69,20 @@ def unseal(text: str | None) -> Sealed | None:
         return None
 
 
-class _Sound(msgspec.Struct):
+# Members that no type has are named (`unread.Known`); those of type Raw that nobody reads say nothing to another provider.
+
+
+class _Sound(msgspec.Struct, forbid_unknown_fields=True):
     data: str = ""
     format: str = "wav"
 
 
-class _Breakpoint(msgspec.Struct):
+class _Breakpoint(msgspec.Struct, forbid_unknown_fields=True):
     ttl: str | None = None
+    mode: Raw = NULL
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "input_text"
     prompt_cache_breakpoint: _Breakpoint | None = None
     text: str | None = None
@@ -90,9 +94,11 @@ class _Part(msgspec.Struct):
     file_url: str | None = None
     filename: str | None = None
     input_audio: _Sound | None = None
+    annotations: Raw = NULL
+    logprobs: Raw = NULL
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
     content: str | list[_Part] | None = None
@@ -106,13 +112,20 @@ class _Item(msgspec.Struct):
     output: str | list[_Part] | None = None
     result: str | None = None
     output_format: str | None = None
+    id: Raw = NULL
+    status: Raw = NULL
+    action: Raw = NULL
+    background: Raw = NULL
+    quality: Raw = NULL
+    revised_prompt: Raw = NULL
+    size: Raw = NULL
 
 
 class _MaybeSealed(msgspec.Struct):
     encrypted_content: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
     name: str | None = None
     namespace: str | None = None
@@ -120,7 +133,7 @@ class _Choice(msgspec.Struct):
     tools: list[ToolMember] = []
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = None
     schema: Raw = NULL
@@ -128,12 +141,12 @@ class _Format(msgspec.Struct):
     description: str | None = None
 
 
-class _TextOptions(msgspec.Struct):
+class _TextOptions(msgspec.Struct, forbid_unknown_fields=True):
     format: _Format | None = None
     verbosity: str | None = None
 
 
-class _Reasoning(msgspec.Struct):
+class _Reasoning(msgspec.Struct, forbid_unknown_fields=True):
     effort: Effort | None = None
     summary: str | None = None
     generate_summary: str | None = None
@@ -161,10 +174,10 @@ class _Settings(msgspec.Struct):
     presence_penalty: float | None = None
 
 
-_read_items = msgspec.json.Decoder(str | list[_Item]).decode
+_known_items = unread.Known[str | list[_Item]](str | list[_Item], within="input")
 _split = msgspec.json.Decoder(list[Raw]).decode
 _read_sealed = msgspec.json.Decoder(_MaybeSealed).decode
-_read_settings = msgspec.json.Decoder(_Settings).decode
+_known_settings = unread.Known[_Settings](_Settings)
 _SETTINGS = frozenset(_Settings.__struct_fields__)
 # What the gateway itself does with a call, whoever answers it.
 _OURS = _SETTINGS | {
@@ -203,15 +216,16 @@ def is_foreign(item: Raw) -> bool:
 
 def conversation(request: Request) -> Conversation:
     """Raises BadRequest for what cannot be said in other protocols."""
-    settings = _settings(request)
+    settings, unknown = _settings(request)
     if settings.prompt != NULL:
         raise BadRequest("Stored prompts belong to OpenAI; this model is served by another provider.", param="prompt")
     draws = any(tool.type == DRAWING for tool in settings.tools or ())
     tools = functions([tool for tool in settings.tools or () if tool.type != DRAWING])
     tools, choice = _chosen(tools, settings.tool_choice)
     text = settings.text or _TextOptions()
+    items, unknown_of_items = _items(request)
     return Conversation(
-        messages=_messages(request, settings.instructions),
+        messages=_messages(items, settings.instructions),
         tools=tools,
         tool_choice=choice,
         parallel_tools=settings.parallel_tool_calls,
@@ -231,24 +245,29 @@ def conversation(request: Request) -> Conversation:
         frequency_penalty=settings.frequency_penalty,
         presence_penalty=settings.presence_penalty,
         extras=unsaid_of.offered(request.fields, _OURS),
-        unsaid=unsaid_of.of_tools(settings.tools or (), _OF_TOOLS),
+        unsaid=(*unsaid_of.of_tools(settings.tools or (), _OF_TOOLS), *unknown, *unknown_of_items),
     )
 
 
-def _settings(request: Request) -> _Settings:
+def _settings(request: Request) -> tuple[_Settings, tuple[str, ...]]:
+    """And the paths of what is not read."""
     members = (b"%b:%b" % (msgspec.json.encode(name), bytes(raw)) for name, raw in request.fields.items() if name in _SETTINGS)
     try:
-        return _read_settings(surrogates.readable(b"{" + b",".join(members) + b"}"))
+        return _known_settings.read(surrogates.readable(b"{" + b",".join(members) + b"}"))
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
 
 
 # --- items -------------------------------------------------------------------------------------
-def _messages(request: Request, instructions: str | None) -> tuple[Message, ...]:
+def _items(request: Request) -> tuple[str | list[_Item], tuple[str, ...]]:
+    """And the paths of what is not read."""
     try:
-        read = _read_items(surrogates.readable(bytes(request.fields["input"])))
+        return _known_items.read(surrogates.readable(bytes(request.fields["input"])))
     except msgspec.ValidationError as error:
         raise wrong_type(error, within="input") from error
+
+
+def _messages(read: str | list[_Item], instructions: str | None) -> tuple[Message, ...]:
     messages = [Message("system", (Text(instructions),))] if instructions else []
     if isinstance(read, str):
         return (*messages, Message("user", (Text(read),)))

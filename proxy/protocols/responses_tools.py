@@ -21,12 +21,13 @@ CUSTOM_PARAMETERS = Raw(
 BETWEEN = "__"
 
 
-class ToolFormat(msgspec.Struct):
+class ToolFormat(msgspec.Struct, forbid_unknown_fields=True):
     definition: str | None = None
     syntax: str | None = None
+    type: Raw = NULL
 
 
-class ToolMember(msgspec.Struct):
+class ToolMember(msgspec.Struct, forbid_unknown_fields=True):
     """One of `tools`; a namespace has tools of its own. In a choice of tools `namespace` says where one belongs."""
 
     type: str = ""
@@ -46,8 +47,14 @@ class _CustomInput(msgspec.Struct):
     input: str
 
 
+class _Tool(msgspec.Struct):
+    type: str = ""
+    name: str | None = None
+    tools: list["_Tool"] = []
+
+
 class _Declared(msgspec.Struct):
-    tools: list[ToolMember] | None = None
+    tools: list[_Tool] | None = None
 
 
 class Names(msgspec.Struct, frozen=True):
