@@ -121,7 +121,16 @@ def asked_of(request: Request) -> Asked:
 
 
 def made(vectors: list[list[float]], *, request: Request, reply: Reply) -> Made:
-    """Tokens that the provider did not count are told as they are billed: by estimate."""
+    """Tokens that the provider did not count are told as they are billed: by estimate.
+
+    Raises BrokenReply where not every text has its vector: whoever relies on their order would take one for another.
+    """
+    texts = len(asked_of(request).texts)
+    if len(vectors) != texts or not all(vectors):
+        found = sum(map(bool, vectors))
+        raise BrokenReply(
+            "broken", f"The number of vectors in the provider's answer ({found}) is not that of the texts ({texts})."
+        )
     tokens = request.input_tokens_estimate * 3 // 5 if reply.usage is None else reply.usage.input_total
     packed = decoded(request.fields.get("encoding_format")) == "base64"
     entries = [
@@ -130,7 +139,7 @@ def made(vectors: list[list[float]], *, request: Request, reply: Reply) -> Made:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     body = _write({"object": "list", "data": entries, "model": request.model, "usage": usage})
-    return Made(body, msgspec.structs.replace(reply, has_output=bool(vectors)))
+    return Made(body, msgspec.structs.replace(reply, has_output=True))
 
 
 def _packed(vector: list[float]) -> str:

@@ -156,7 +156,7 @@ class Provider(msgspec.Struct, frozen=True):
 
     async def fetch(self, target: Target, *, url: str) -> Upstream:
         """A file whose address this provider has told. Its key goes to its own host only; any other must be a public one, and
-        speak TLS. Raises AttemptFailed."""
+        speak TLS. Raises AttemptFailed, without a word of such another one."""
         url, host = _resolved(url)
         _, home = _resolved(self.address(target, ""))
         for _ in range(MAX_MOVES):
@@ -168,12 +168,24 @@ class Provider(msgspec.Struct, frozen=True):
             else:
                 raise AttemptFailed("broken", "The provider named an address that is not fetched from.")
             headers = {"accept": "*/*", **signed}
-            answer = await http.open(at, method="GET", url=url, headers=headers, body=b"", stream=False, may_move=True)
+            try:
+                answer = await http.open(at, method="GET", url=url, headers=headers, body=b"", stream=False, may_move=True)
+            except AttemptFailed as failure:
+                if host == home:
+                    raise
+                raise said_elsewhere(failure) from failure
             if answer.status == 200:
                 return answer
             await answer.close()
             url, host = _resolved(answer.headers["location"], base=url)
         raise AttemptFailed("broken", "The provider's file moves from address to address.")
+
+
+def said_elsewhere(failure: AttemptFailed) -> AttemptFailed:
+    """What a host that is not the provider's says of a file is told in a sentence of ours: nobody knows whose words its are."""
+    if failure.status is None:
+        return failure  # said by the gateway: nobody answered
+    return AttemptFailed("broken", f"Where the provider keeps the file, {failure.status} is answered.", status=failure.status)
 
 
 def _resolved(url: str, *, base: str = "") -> tuple[str, tuple[str, str]]:

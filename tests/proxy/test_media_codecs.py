@@ -32,7 +32,7 @@ from proxy.protocols import (
     registry,
     titan_embeddings,
 )
-from proxy.protocols.base import BrokenReply, Made
+from proxy.protocols.base import BrokenReply, Made, Reply
 from proxy.protocols.made_media import wav
 from tests.gateways import Gateway
 from tests.house import House
@@ -259,6 +259,19 @@ def test_vectors_come_in_order_and_packed_as_asked(texts: list[str], size: int, 
     assert plain.reply.usage == Usage(input_uncached=7)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "given"),
+    [([], 0), ([[1.0]], 1), ([[1.0], []], 1), ([[1.0], [2.0], [3.0]], 3)],
+    ids=["none", "fewer", "an empty one", "more"],
+)
+def test_an_answer_without_a_vector_for_each_text_is_broken(vectors: list[list[float]], given: int) -> None:
+    """Whoever sent several texts takes the second vector for the second text."""
+    with pytest.raises(BrokenReply, match=rf"\({given}\) is not that of the texts \(2\)"):
+        made(gemini_embeddings, {"embeddings": [{"values": vector} for vector in vectors]}, input=["a", "b"])
+    with pytest.raises(BrokenReply, match=r"\(0\) is not"):
+        made(titan_embeddings, {"embedding": []})
+
+
 def test_tokens_that_were_not_counted_are_estimated() -> None:
     found = made(gemini_embeddings, {"embeddings": [{"values": [1.0]}]}, input="word " * 100)
     assert found.reply.usage is None
@@ -431,5 +444,5 @@ def test_what_cannot_be_said_there_is_a_400_and_nothing_is_sent(
 def test_the_bill_of_an_estimate_is_what_the_answer_says() -> None:
     """`embeddings.made` and `recording.estimated_usage` count alike."""
     request = asked(gemini_embeddings, input="word " * 50)
-    body = embeddings.made([[1.0]], request=request, reply=made(gemini_embeddings, {"embeddings": []}).reply).body
+    body = embeddings.made([[1.0]], request=request, reply=Reply(None)).body
     assert json.loads(body)["usage"]["total_tokens"] == request.input_tokens_estimate * 3 // 5
