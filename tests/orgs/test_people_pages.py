@@ -225,6 +225,17 @@ def test_what_is_wrong_with_a_role_is_said_and_nothing_made(world: World, wrong:
     assert not Role.objects.filter(organization=world.acme).exists()
 
 
+@pytest.mark.parametrize(("chosen", "error"), [([], "Choose at least one permission."), (["fly"], "Select a valid choice. fly")])
+def test_what_is_wrong_with_a_roles_permissions_stands_above_them(world: World, chosen: list[str], error: str) -> None:
+    typed = {"name": "Lead", "description": "", "permissions": chosen, "group": world.platform.pk}
+    response = signed_in(world, "alice").post(url(world, "roles/new/"), typed)
+    assert response.status_code == 422
+    page = response.content.decode()
+    assert f'id="id_permissions_error"><div>{error}' in page
+    assert 'aria-describedby="id_permissions_error"' in page
+    assert page.count(error) == 1
+
+
 def test_a_role_of_more_than_one_may_do_is_refused_beside_the_permissions(world: World) -> None:
     typed = {"name": "Lead", "permissions": ["top_up"], "group": world.gateway.pk}
     response = signed_in(world, "sam").post(url(world, "roles/new/"), typed)

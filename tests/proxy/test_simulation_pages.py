@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import escape
 
 from gateway_project.celery import app
 from gateway_project.demo import history
@@ -205,6 +207,20 @@ def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field:
     assert not Simulation.objects.filter(organization=world.acme).exists()
     if field != "budget_month" and "budget_month" not in wrong:
         assert 'value="5"' in shown(response)
+
+
+def test_what_is_wrong_with_a_choice_stands_beside_it_on_a_line_of_its_own(world: World) -> None:
+    wrong = {name: ["999999999"] for name in ("group", "members", "keys", "application")}
+    response = sent(world, **wrong, source="dream", span="decade")
+    assert response.status_code == 422
+    form = response.context["form"]
+    labels = {"group": "Itself: ", "members": "Each member below: ", "keys": "Each key below: ", "application": "Applications: "}
+    for name in (*wrong, "source", "span"):
+        [error] = form.errors[name]
+        lines = re.search(rf'id="{form[name].auto_id}_error">(.*?)</div></div>', shown(response))
+        assert lines, name
+        assert lines[1] == f"<div>{labels.get(name, '')}{escape(error)}", name
+    assert shown(response).count(f'aria-describedby="{form["span"].auto_id}_error"') >= 1
 
 
 def test_another_organisations_policy_or_one_of_a_single_key_cannot_be_tried(world: World) -> None:
