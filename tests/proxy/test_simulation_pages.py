@@ -210,7 +210,7 @@ def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field:
 
 
 def test_what_is_wrong_with_a_choice_stands_beside_it_on_a_line_of_its_own(world: World) -> None:
-    wrong = {name: ["999999999"] for name in ("group", "members", "keys", "application")}
+    wrong: dict[str, Any] = {name: ["999999999"] for name in ("group", "members", "keys", "application")}
     response = sent(world, **wrong, source="dream", span="decade")
     assert response.status_code == 422
     form = response.context["form"]
