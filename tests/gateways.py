@@ -1,6 +1,7 @@
 """Real web processes for tests: uvicorn with gateway_project.asgi on a free port, on the test database."""
 
 import contextlib
+import functools
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from gateway_project.embedded.child import Child
+from tests.forks import ForkedChild, Forks
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
@@ -20,12 +22,16 @@ START_SECONDS = 30
 class Gateway:
     """A web process that a test can talk to, kill and start again on the same port (`url` stays)."""
 
-    def __init__(self, *, name: str, log: Path, database_url: str, variables: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, name: str, log: Path, database_url: str, variables: dict[str, str] | None = None, forks: Forks | None = None
+    ) -> None:
+        """With `forks` it is forked instead of started, where that can be."""
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self.listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        self.child = Child(
+        child = functools.partial(ForkedChild, forks) if forks and sys.platform == "linux" else Child
+        self.child: Child = child(
             name,
             argv=[sys.executable, "-m", "gateway_project.embedded.web", "--fd", str(self.listening.fileno())],
             ready=lambda _: self.answers(),
@@ -79,13 +85,23 @@ def database_url_of_tests() -> str:
 
 
 @pytest.fixture(scope="session")
-def start_gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Gateway]]:
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def start_gateway(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks
+) -> Iterator[Callable[..., Gateway]]:
     """`start_gateway("name", SETTING="value", …)`: one more web process, with settings of its own; the run's end stops it."""
     started: list[Gateway] = []
 
     def start(name: str, **variables: str) -> Gateway:
         log = tmp_path_factory.mktemp(name) / "log.txt"
-        started.append(Gateway(name=name, log=log, database_url=database_url_of_tests(), variables=variables))
+        address = database_url_of_tests()
+        started.append(Gateway(name=name, log=log, database_url=address, variables=variables, forks=forks))
         return started[-1].start()
 
     yield start

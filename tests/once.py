@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from django.core.handlers.base import BaseHandler
 
+# Python's own 700 looks for garbage several times in every test, and nearly all that is new there still lives.
+GARBAGE_THRESHOLD = (20_000, 20, 50)
 # What `load_middleware` sets.
 CHAIN = ("_view_middleware", "_template_response_middleware", "_exception_middleware", "_middleware_chain")
 
@@ -27,6 +29,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLD)
         gc.enable()
 
 

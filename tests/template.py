@@ -19,6 +19,7 @@ from gateway_project.embedded.postgres import Postgres
 # Variables of the run, inherited by its processes: the folder of the template, and the password of its database.
 FOLDER, PASSWORD = "GATEHOUSE_TEST_TEMPLATE", "GATEHOUSE_TEST_PASSWORD"
 DONE = "done"
+DATABASE = "test_gatehouse"  # as Django names it
 WAIT_SECONDS = 300
 ROOT = Path(__file__).resolve().parent.parent
 

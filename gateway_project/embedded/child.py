@@ -66,8 +66,13 @@ class Child:
 
     def start(self, write: Write) -> None:
         self.was_ready = False
+        self.process = self._begin()
+        self.drain = threading.Thread(target=self._drain, args=(self.process, write), name=f"log-{self.name}", daemon=True)
+        self.drain.start()
+
+    def _begin(self) -> subprocess.Popen[bytes]:
         switch = self.account if self.account and self.account.switch else None
-        self.process = subprocess.Popen(  # noqa: S603 - our own programs
+        return subprocess.Popen(  # noqa: S603 - our own programs
             self.argv,
             stdin=subprocess.PIPE if self.gated else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,8 +86,6 @@ class Child:
             pass_fds=self.descriptors,
             preexec_fn=self._end_with_parent,
         )
-        self.drain = threading.Thread(target=self._drain, args=(self.process, write), name=f"log-{self.name}", daemon=True)
-        self.drain.start()
 
     def open_gate(self) -> None:
         """Lets a gated child, which has loaded everything meanwhile, go on to serve."""

@@ -19,6 +19,8 @@ from gateway_project.embedded.child import Child, Write
 from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
+from tests import template
+from tests.forks import Forks
 from tests.gateways import ROOT, Gateway
 
 LEASE_SECONDS = 4
@@ -37,9 +39,11 @@ class Stage:
         self.variables: dict[str, str] = {}
         place = places.choose(home)
         self.valkey = Valkey(place)
-        self.postgres = Postgres(place, password="torture", fast=True)
+        self.postgres = Postgres(place, password=os.environ.get(template.PASSWORD, "torture"), fast=True)
         self.valkey_child = self.valkey.child()
         self.postgres_child: Child | None = None
+        self.database_url = self.postgres.url(template.DATABASE) if template.present() else self.postgres.url()
+        self.forks = Forks()
         # A child ends with the thread that started it (embedded/child.py), so these live as long as the servers do.
         self.threads = ThreadPoolExecutor(8)
         self._copy = place.data / "valkey.copy"
@@ -47,7 +51,10 @@ class Stage:
     def start(self) -> None:
         """Both servers, and the environment in which this process and all others find them."""
         self.valkey_child.start(self._write)
-        self.postgres.prepare()
+        if template.present():
+            template.copy(self.postgres)
+        else:
+            self.postgres.prepare()
         self.postgres_child = self.postgres.child()
         self.postgres_child.argv += DURABLE
         self.postgres_child.start(self._write)
@@ -56,7 +63,7 @@ class Stage:
         self.variables = {
             **environment.generate_secrets(),
             "GATEHOUSE_HOME": str(self.home),
-            "DATABASE_URL": self.postgres.url(),
+            "DATABASE_URL": self.database_url,
             "REDIS_URL": self.valkey.url(),
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "LOG_LEVEL": "WARNING",
@@ -72,7 +79,11 @@ class Stage:
         for number in range(count):
             log = self.home / f"worker-{number}.log"
             gateway = Gateway(
-                name=f"worker-{number}", log=log, database_url=self.postgres.url(), variables={**self.variables, **(naive or {})}
+                name=f"worker-{number}",
+                log=log,
+                database_url=self.database_url,
+                variables={**self.variables, **(naive or {})},
+                forks=self.forks,
             )
             if naive is not None:
                 descriptor = str(gateway.listening.fileno())
@@ -86,6 +97,7 @@ class Stage:
         for worker in self.workers:
             worker.child.stop(at_once=True)
             worker.listening.close()
+        self.forks.close()
         for child in (self.postgres_child, self.valkey_child):
             if child is not None:
                 child.stop(at_once=True)
@@ -161,4 +173,5 @@ def set_up_django() -> None:
     from django.core.management import call_command
 
     django.setup()
-    call_command("migrate", verbosity=0, interactive=False)
+    if not template.present():
+        call_command("migrate", verbosity=0, interactive=False)
