@@ -46,9 +46,9 @@ def keys(scope: int | str) -> tuple[str, str]:
     return f"gh:{{{scope}}}:epoch", f"gh:{{{scope}}}:dirty"
 
 
-def changing(organization_id: int) -> None:
-    """Announces a change of this organisation. Call it inside the transaction that makes the change."""
-    _mark([organization_id])
+def changing(*organization_ids: int) -> None:
+    """Announces a change of these organisations. Call it inside the transaction that makes the change."""
+    _mark(list(organization_ids))
 
 
 def catalogue_changing(organization_ids: list[int]) -> None:

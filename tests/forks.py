@@ -207,8 +207,9 @@ def become(*, argv: list[str], variables: dict[str, str], descriptors: list[int]
 
 def read_settings() -> None:
     """From the environment as it is now; what Django has made of those that it had."""
-    from django.conf import empty, settings
+    from django.conf import settings
     from django.db import connections
+    from django.utils.functional import empty
 
     importlib.reload(importlib.import_module("gateway_project.settings"))
     vars(connections).clear()

@@ -95,7 +95,7 @@ def waiting(forks: Forks) -> Iterator[ForkedChild]:
 
 def started_waiting(forks: Forks) -> ForkedChild:
     """It does nothing until a signal comes."""
-    child = ForkedChild(
+    child: ForkedChild = ForkedChild(
         forks,
         "waiting",
         argv=[sys.executable, "-m", "tests.gateway_project.process_told", "-"],

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.db.models import Model
 
-from orgs.models import ApiKey, Application, Group, Membership, RoleGrant
+from orgs.models import ApiKey, Application, AuditEvent, Group, Membership, RoleGrant
+from orgs.verification import verify_organization
 from tests.actors import World, make_world, make_world_by_services
 
 pytestmark = pytest.mark.django_db
@@ -65,3 +66,17 @@ def test_it_hands_out_what_is_stored() -> None:
         assert (given.lft, given.rght, given.level, given.parent_id) == (stored.lft, stored.rght, stored.level, stored.parent_id)
     assert world.key.prefix == ApiKey.objects.get(pk=world.key.pk).prefix
     assert world.key_text.startswith(f"gh_sk_{world.key.public_id}_")
+
+
+def test_its_trail_is_whole() -> None:
+    """One event, of the key, as the services write it but for what it says of the new key."""
+    written, made = make_world(), make_world_by_services()
+
+    for world in (written, made):
+        assert not verify_organization(world.acme).faults
+    assert verify_organization(written.acme).event_count == 1
+    event = AuditEvent.objects.get(organization=written.acme)
+    other = AuditEvent.objects.get(organization=made.acme, action="key.created")
+    names = ("action", "object_type", "object_label", "before", "ip", "agent")
+    assert [getattr(event, name) for name in names] == [getattr(other, name) for name in names]
+    assert (event.actor, event.group, event.object_id) == (written.mia, written.gateway, str(written.key.pk))
