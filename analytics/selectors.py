@@ -19,6 +19,7 @@ from analytics.rollups import USAGE_SQL
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import keyset
 from gateway_project.lib.ids import first_id_at, time_of
+from gateway_project.lib.rows import sole
 from orgs.actor import Actor
 from orgs.models import ApiKey, Group
 from proxy.auto import LEANINGS
@@ -67,7 +68,7 @@ def calls_visible_to(actor: Actor) -> QuerySet[UsageRecord]:
 
 def access_call_by_id(actor: Actor, call_id: UUID) -> UsageRecord:
     """Raises Http404: absent, another organisation's and out of reach are the same."""
-    call = _with_names(calls_visible_to(actor)).filter(pk=call_id).first()
+    call = sole(_with_names(calls_visible_to(actor)).filter(pk=call_id))
     if call is None:
         raise Http404("no such call")
     return call

@@ -27,7 +27,7 @@ from orgs.actor import Actor
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to, own_keys
+from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_to, own_keys, tree_visible_to
 from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
@@ -39,7 +39,7 @@ OWN_KEYS = 5
 def overview(request: OrgRequest) -> HttpResponse:
     now, organization, actor = timezone.now(), request.organization, request.actor
     period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
-    filters, scope, groups = Filters.of(request.GET), Scope.of(actor), list(groups_visible_to(actor))
+    filters, scope, groups = Filters.of(request.GET), Scope.of(actor), tree_visible_to(actor, Permission.VIEW_USAGE)
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
     pool = [budgets.pool_of(organization)] if sees_credit(actor) else []
     limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)

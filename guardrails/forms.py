@@ -17,10 +17,10 @@ from guardrails import entries
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
 from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
-from orgs.group_fields import PathField
+from orgs.group_fields import PathField, offer
 from orgs.models import Application, Group, User
 from orgs.permissions import Permission
-from orgs.selectors import bindable_applications, key_homes, members_to_key
+from orgs.selectors import bindable_applications, members_to_key, open_tree
 
 LAST_YEAR = 2100
 MOST_SUGGESTED = 100
@@ -166,14 +166,14 @@ class NewKeyForm(AttributionForm):
         self.actor = actor
         self.chosen = self.data if self.is_bound else chosen or QueryDict()
         # Read once: the same list serves the default, the choices and the check.
-        self.homes = list(key_homes(actor))
+        self.homes = open_tree(actor, Permission.MANAGE_KEYS)
         own = [membership.group_id for membership in actor.memberships]
         nearest = next((home for home in reversed(self.homes) if home.pk in own), next(iter(self.homes), None))
         home = next((home for home in self.homes if str(home.pk) == self.typed("group")), nearest)
         self.initial["owner"] = owner if (owner := self.typed("owner")) in ("member", "service") else "me"
         self.initial["group"], self.initial["email"] = home, self.typed("email")
         self.others: list[User] = []
-        _choose_from(self.fields["group"], self.homes, key_homes(actor))
+        offer(self.fields["group"], self.homes)
         self.follow(home)
         if not actor.can_anywhere(Permission.MANAGE_KEYS):
             del self.fields["owner"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import Http404
 
+from gateway_project.lib.rows import sole
 from guardrails.models import Binding, Override
 from orgs.actor import Actor
 
@@ -11,7 +12,7 @@ from orgs.actor import Actor
 def access_binding_by_id(actor: Actor, binding_id: int) -> Binding:
     """Of a policy that is not one object's own; whoever acts on it asks for the permission there. Raises Http404."""
     found = Binding.objects.filter(pk=binding_id, organization=actor.organization, policy__dedicated=False)
-    binding = found.select_related("policy", "group", "member", "api_key__group", "application__group").first()
+    binding = sole(found.select_related("policy", "group", "member", "api_key__group", "application__group"))
     if binding is None:
         raise Http404("no such binding")
     return binding
@@ -20,7 +21,7 @@ def access_binding_by_id(actor: Actor, binding_id: int) -> Binding:
 def access_override_by_id(actor: Actor, override_id: int) -> Override:
     """As above. Raises Http404."""
     found = Override.objects.filter(pk=override_id, organization=actor.organization, limit__policy__dedicated=False)
-    override = found.select_related("limit__policy", "group", "member", "api_key", "application").first()
+    override = sole(found.select_related("limit__policy", "group", "member", "api_key", "application"))
     if override is None:
         raise Http404("no such exception")
     return override

@@ -26,7 +26,7 @@ from guardrails.selectors import (
 from orgs.actor import Actor
 from orgs.models import ApiKey
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to
+from orgs.selectors import tree_visible_to
 
 STATUS_WORDS = {"active": "Active", "disabled": "Disabled", "expired": "Expired", "revoked": "Deleted"}
 WATCH_WORDS = {
@@ -94,7 +94,7 @@ def _choices(narrowed: Narrowed, *, actor: Actor) -> list[Choice]:
     plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
     if not actor.can_anywhere(Permission.VIEW_USAGE):
         return plain
-    groups = [(str(group.pk), "\u2003" * group.level + group.name) for group in groups_visible_to(actor)]
+    groups = [(str(group.pk), "\u2003" * group.level + group.name) for group in tree_visible_to(actor, Permission.VIEW_USAGE)]
     found = offered(actor)
     people = [(str(member), name) for member, name in found.members if member != actor.user.pk]
     whose = [("", "Everyone's"), (MINE, "My keys"), (SERVICE, "Service keys"), *people]

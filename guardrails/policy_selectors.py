@@ -23,8 +23,7 @@ from orgs.selectors import within
 MOST_EVENTS = 12
 # So many are looked at for those that may be shown.
 MOST_READ = 300
-PLAIN_SUBJECTS = ("group", "member", "api_key", "application")
-SUBJECTS = ("member", f"group__{ABOVE}", f"api_key__{LINEAGE}", f"application__{LINEAGE}")
+SUBJECTS = ("group", "member", "api_key", "application")
 
 
 # (limit, counter's name) → nano-dollars.
@@ -55,7 +54,7 @@ def _shared(actor: Actor, bound: Q) -> QuerySet[Policy]:
 
 def listed_policies(actor: Actor) -> tuple[list[Policy], list[Binding]]:
     """All that the actor may see, with the kinds of their rules as `rule_kinds`, and what it may see them bound to."""
-    bindings = list(bindings_visible_to(actor).select_related(*PLAIN_SUBJECTS))
+    bindings = list(bindings_visible_to(actor).select_related(*SUBJECTS))
     kinds = ArrayAgg("rules__kind", distinct=True, filter=Q(rules__isnull=False), default=[])
     policies = _shared(actor, Q(pk__in={binding.policy_id for binding in bindings})).prefetch_related("limits")
     found: list[Policy] = list(policies.annotate(rule_kinds=kinds))
@@ -72,11 +71,13 @@ def about_seen(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) 
     """Bindings and exceptions: below the nodes where the actor has the permission, and on the way up from where it belongs."""
     scope = actor.scope(permission)
     seen = Q(group__in=_own_path(actor)) | Q(member=actor.user) | Q(api_key__member=actor.user)
-    if scope:
-        members = Membership.objects.filter(within(scope, field="group"), organization=actor.organization)
-        seen |= within(scope, field="group") | within(scope, field="application__group") | within(scope, field="api_key__group")
-        seen |= Q(member__in=members.values("user"))
-    return seen
+    if not scope:
+        return seen
+    members = Membership.objects.filter(within(scope, field="group"), organization=actor.organization)
+    seen |= Q(member__in=members.values("user"))
+    if any(group.parent_id is None for group in scope):  # all groups, keys and applications that there are
+        return seen | Q(member=None, organization=actor.organization)
+    return seen | within(scope, field="group") | within(scope, field="application__group") | within(scope, field="api_key__group")
 
 
 def _own_path(actor: Actor) -> set[int]:
@@ -84,8 +85,20 @@ def _own_path(actor: Actor) -> set[int]:
 
 
 def bindings_of(policy: Policy, *, actor: Actor) -> list[Binding]:
-    """With their subjects' paths."""
-    return _of_policies(bindings_visible_to(actor).filter(policy=policy).select_related(*SUBJECTS), [policy])
+    """Groups and their paths are for `with_paths` to read."""
+    return _of_policies(bindings_visible_to(actor).filter(policy=policy).select_related(*SUBJECTS[1:]), [policy])
+
+
+def with_paths(rows: Iterable[Binding | Override]) -> None:
+    """Reads the groups of their subjects, with their paths, by one statement: joined to each row they are fifteen tables."""
+    subjects = [row if row.group_id is not None else row.api_key or row.application for row in rows]
+    placed = [subject for subject in subjects if subject is not None]
+    if not placed:
+        return
+    ids = {subject.group_id for subject in placed}
+    groups = {group.pk: group for group in Group.objects.filter(pk__in=ids).select_related(ABOVE).order_by()}
+    for subject in placed:
+        subject.group = groups[subject.group_id]
 
 
 def _of_policies(bindings: Iterable[Binding], policies: Iterable[Policy]) -> list[Binding]:
@@ -113,7 +126,7 @@ def uses_of(
     ]
     if overrides is None:
         limits = [limit.pk for _, limit, _ in wanted]
-        overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*PLAIN_SUBJECTS)
+        overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*SUBJECTS)
     more, forgiven = _exceptions(overrides, now=now)
     return budgets_used(wanted, more, forgiven, organization=organization, now=now)
 
@@ -163,9 +176,9 @@ def homes_of(rows: Iterable[Binding | Override], *, organization: Organization) 
 
 
 def overrides_of(policy: Policy, *, actor: Actor, now: datetime) -> list[Override]:
-    """Those that count or are still to begin, of subjects that the actor may see; the first to end first."""
+    """Those that count or are still to begin, of subjects that the actor may see; the first to end first. As `bindings_of`."""
     found = Override.objects.filter(running(now), about_seen(actor), limit__policy=policy)
-    rows = found.select_related("limit", "created_by", *SUBJECTS)
+    rows = found.select_related("limit", "created_by", *SUBJECTS[1:])
     return sorted(rows, key=lambda one: (one.until is None, one.until or now, one.pk))
 
 
@@ -173,7 +186,7 @@ def overrides_visible_to(actor: Actor) -> QuerySet[Override]:
     """Of shared policies, those that are over included."""
     policies = policies_visible_to(actor).order_by().values("pk")
     found = Override.objects.filter(about_seen(actor), organization=actor.organization, limit__policy__in=policies)
-    return found.select_related("limit", *PLAIN_SUBJECTS)
+    return found.select_related("limit", *SUBJECTS)
 
 
 def history_of(policy: Policy, *, actor: Actor) -> list[AuditEvent]:
@@ -263,9 +276,9 @@ def warnings_about(policy: Policy, *, actor: Actor) -> list[str]:
     own = [one for one in bound if one.policy_id == policy.pk]
     elsewhere = [one for one in bound if one.policy_id != policy.pk]
     prefetch_related_objects([policy, *(one.policy for one in elsewhere)], "limits", "rules")
-    found = coherence.of_itself(shape_of(policy), known)
+    found, homes = coherence.of_itself(shape_of(policy), known), homes_of(own, organization=actor.organization)
     for binding in own:
-        found += _at(binding, shape_of(policy), elsewhere, known)
+        found += _at(binding, _home(binding, homes), shape_of(policy), elsewhere, known)
     return list(dict.fromkeys(found))
 
 
@@ -274,7 +287,8 @@ def warnings_at(binding: Binding, *, actor: Actor) -> list[str]:
     elsewhere = [one for one in _bound_somewhere(actor, binding.policy) if one.policy_id != binding.policy_id]
     prefetch_related_objects([binding.policy, *(one.policy for one in elsewhere)], "limits", "rules")
     shape, known = shape_of(binding.policy), offered.models()
-    return list(dict.fromkeys([*coherence.of_itself(shape, known), *_at(binding, shape, elsewhere, known)]))
+    home = _home(binding, homes_of([binding], organization=actor.organization))
+    return list(dict.fromkeys([*coherence.of_itself(shape, known), *_at(binding, home, shape, elsewhere, known)]))
 
 
 def warnings_about_key(key: ApiKey, *, actor: Actor) -> list[str]:
@@ -294,12 +308,15 @@ def warnings_about_key(key: ApiKey, *, actor: Actor) -> list[str]:
 def _bound_somewhere(actor: Actor, policy: Policy) -> list[Binding]:
     """Where the actor sees this policy bound, and whatever is bound to groups."""
     bound = bindings_visible_to(actor).filter(Q(group__isnull=False) | Q(policy=policy))
-    return list(bound.select_related("policy", *SUBJECTS))
+    found = list(bound.select_related("policy", *SUBJECTS[1:]))
+    with_paths(found)
+    return found
 
 
-def _at(binding: Binding, shape: Shape, elsewhere: list[Binding], known: list[offered.OfferedModel]) -> list[str]:
+def _at(
+    binding: Binding, home: Group | None, shape: Shape, elsewhere: list[Binding], known: list[offered.OfferedModel]
+) -> list[str]:
     subject = binding.subject
-    home = _home(binding)
     lineage = home.lineage() if home else []
     # What stands on its own group is above a member, key or application, and beside a group.
     above_ids = lineage[:-1] if isinstance(subject, Group) and binding.reach == Binding.Reach.SELF else lineage
@@ -328,14 +345,13 @@ def _around(bindings: Iterable[Binding], above: Iterable[int], home: Group | Non
     )
 
 
-def _home(binding: Binding) -> Group | None:
-    """A member has one where it belongs to one group only: else no path is its own."""
+def _home(binding: Binding, homes: Mapping[int, list[Group]]) -> Group | None:
+    """A member has one where it belongs to one group only: else no path is its own. `homes`: of members, by their ids."""
     if binding.member_id is None:
         thing = binding.api_key or binding.application
         return thing.group if thing else binding.group
-    members = Membership.objects.filter(user=binding.member_id, organization=binding.organization_id).select_related(LINEAGE)
-    homes = [membership.group for membership in members[:2]]
-    return homes[0] if len(homes) == 1 else None
+    groups = homes.get(binding.member_id, [])
+    return groups[0] if len(groups) == 1 else None
 
 
 def shape_of(policy: Policy) -> Shape:

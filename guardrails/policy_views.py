@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from gateway_project.lib.rows import sole
 from guardrails import offered
 from guardrails.limit_rows import CHOICES, Row
 from guardrails.models import Policy
@@ -36,6 +37,7 @@ from guardrails.policy_selectors import (
     policies_visible_to,
     uses_of,
     warnings_about,
+    with_paths,
 )
 from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
 from orgs.answers import confirmed, go_to, show_refusal
@@ -83,6 +85,7 @@ def policy(request: OrgRequest, policy_id: int) -> HttpResponse:
     found, now = visible(request, policy_id), timezone.now()
     bindings = bindings_of(found, actor=request.actor)
     overrides = overrides_of(found, actor=request.actor, now=now)
+    with_paths([*bindings, *overrides])
     homes = homes_of([*bindings, *overrides], organization=request.organization)
     uses = uses_of(bindings, organization=request.organization, now=now, overrides=overrides)
     rows = binding_rows(bindings, uses, homes, actor=request.actor)
@@ -196,7 +199,7 @@ def delete(request: OrgRequest, policy_id: int) -> HttpResponse:
 def visible(request: OrgRequest, policy_id: int, *, whole: bool = True) -> Policy:
     """The same 404 for absent, another organisation's and out of reach; `whole`: with limits and rules. Raises Http404."""
     policies = policies_visible_to(request.actor)
-    found = (policies if whole else policies.prefetch_related(None)).filter(pk=policy_id).first()
+    found = sole((policies if whole else policies.prefetch_related(None)).filter(pk=policy_id))
     if found is None:
         raise Http404("no such policy")
     return found

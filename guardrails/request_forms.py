@@ -13,7 +13,7 @@ from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, key_homes, unarchived
+from orgs.selectors import open_tree
 
 
 class AskForm(forms.Form):
@@ -27,23 +27,22 @@ class AskForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, models: Iterable[NewModel], chosen: str = "") -> None:
         super().__init__(data)
-        offer(self.fields["group"], key_homes(actor))
+        offer(self.fields["group"], open_tree(actor, Permission.MANAGE_KEYS))
         self.fields["model"].choices = [("", "Choose a model"), *((one.name, one.name) for one in models)]  # type: ignore[attr-defined]
         own = [membership.group for membership in actor.memberships]
         self.initial.update(model=chosen, group=own[0] if own else None)
 
 
 class ApproveForm(forms.Form):
-    """For the group that asked, or a wider one."""
+    """For the group that asked, or a wider one: `nodes`, that group first."""
 
     group = PathField(queryset=None, label="Approve for", empty_label=None, help_text="It reaches everything below.")
     answer = forms.CharField(required=False, max_length=WORDS, widget=forms.Textarea(attrs={"rows": 2}))
 
     def __init__(self, data: QueryDict | None = None, *, nodes: list[Group]) -> None:
         super().__init__(data)
-        ids = [node.pk for node in nodes]
-        offer(self.fields["group"], Group.objects.filter(pk__in=ids).order_by("-level"))
-        self.initial["group"] = ids[0] if ids else None
+        offer(self.fields["group"], nodes)
+        self.initial["group"] = nodes[0].pk if nodes else None
 
 
 class AnswerForm(forms.Form):
@@ -58,5 +57,5 @@ class DirectForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, chosen: str = "") -> None:
         super().__init__(data)
-        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS).filter(unarchived()))
+        offer(self.fields["group"], open_tree(actor, Permission.MANAGE_GUARDRAILS))
         self.initial["model"] = chosen

@@ -14,6 +14,7 @@ from django.db.models import Q, QuerySet
 from django.http import Http404
 from django.utils import timezone
 
+from gateway_project.lib.rows import sole
 from guardrails import new_models
 from guardrails.models import Request
 from guardrails.new_models import NewModel
@@ -63,7 +64,7 @@ def _decided_by(actor: Actor) -> Q:
 
 def access_request_by_id(actor: Actor, request_id: int) -> Request:
     """Raises Http404: absent, another organisation's and out of reach are the same."""
-    found = requests_visible_to(actor).filter(pk=request_id).first()
+    found = sole(requests_visible_to(actor).filter(pk=request_id))
     if found is None:
         raise Http404("no such request")
     return found

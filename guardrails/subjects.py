@@ -87,7 +87,7 @@ def search(actor: Actor, words: str) -> list[Found]:
     """Groups, members, keys and applications whose guardrails the actor may manage, by any part of their names."""
     found: list[Subject] = []
     for column in LETTERS.values():
-        found += _rows(column, actor, pk=_matching(column, words))[:MOST_FOUND]
+        found += _rows(column, actor, pk=_matching(column, words), home="group")[:MOST_FOUND]
     homes = _homes([subject for subject in found if isinstance(subject, User)], actor.organization)
     return [described(subject, homes) for subject in found]
 
@@ -111,8 +111,8 @@ def _homes(users: Iterable[User], organization: Organization) -> dict[int, list[
     return homes
 
 
-def _rows(column: str, actor: Actor, *, pk: Q) -> list[Subject]:
-    """Rows of one kind that the actor may set guardrails on, the first ones that match."""
+def _rows(column: str, actor: Actor, *, pk: Q, home: str = LINEAGE) -> list[Subject]:
+    """Rows of one kind that the actor may set guardrails on, the first ones that match; `home`: of keys and applications."""
     scope, organization = actor.scope(Permission.MANAGE_GUARDRAILS), actor.organization
     if not scope:
         return []
@@ -120,15 +120,15 @@ def _rows(column: str, actor: Actor, *, pk: Q) -> list[Subject]:
         groups = Group.objects.filter(pk, within(scope), organization=organization).filter(unarchived())
         return list(groups.select_related(ABOVE).order_by("lft")[:MOST_FOUND])
     if column == "member":
-        below = Membership.objects.filter(within(scope, field="group"), organization=organization)
-        above = Membership.objects.filter(organization=organization).exclude(pk__in=below.values("pk"))
-        users = User.objects.filter(pk, memberships__in=below).exclude(pk__in=above.values("user"))
-        return list(users.distinct().order_by("name", "email")[:MOST_FOUND])
+        here, members = within(scope, field="group"), Membership.objects.filter(organization=organization)
+        users = User.objects.filter(pk, pk__in=members.filter(here).values("user"))
+        users = users.exclude(pk__in=members.filter(~here).values("user"))
+        return list(users.order_by("name", "email")[:MOST_FOUND])
     if column == "api_key":
         keys = ApiKey.objects.filter(pk, within(scope, field="group"), organization=organization, revoked_at=None)
-        return list(keys.select_related("member", LINEAGE).order_by("name", "pk")[:MOST_FOUND])
+        return list(keys.select_related("member", home).order_by("name", "pk")[:MOST_FOUND])
     applications = Application.objects.filter(pk, within(scope, field="group"), organization=organization, archived_at=None)
-    return list(applications.select_related(LINEAGE).order_by("name", "pk")[:MOST_FOUND])
+    return list(applications.select_related(home).order_by("name", "pk")[:MOST_FOUND])
 
 
 def _matching(column: str, words: str) -> Q:

@@ -10,6 +10,7 @@ from django.http import Http404, QueryDict
 
 from gateway_project.lib import keyset
 from gateway_project.lib.queries import id_in, search_in
+from gateway_project.lib.rows import sole
 from orgs.actor import Actor
 from orgs.models import AuditCheck, AuditEvent, AuditHead, Group, Organization
 from orgs.permissions import Permission
@@ -89,7 +90,7 @@ def page_of(events: QuerySet[AuditEvent], *, before: int | None, after: int | No
 
 def access_event_by_place(actor: Actor, sequence: int) -> AuditEvent:
     """Raises Http404."""
-    event = events_visible_to(actor).filter(sequence=sequence).first()
+    event = sole(events_visible_to(actor).filter(sequence=sequence))
     if event is None:
         raise Http404("no such event")
     return event

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.db.models import QuerySet
 
 from orgs.actor import ABOVE
 from orgs.models import Group
@@ -46,7 +45,9 @@ def indented(group: Group, top: int = 0) -> str:
     return INDENT * max(group.level - top, 0) + group.name
 
 
-def offer(field: forms.Field, groups: QuerySet[Group]) -> None:
-    """The choices of a field that a class declares, for the actor of one form."""
+def offer(field: forms.Field, groups: Sequence[Group]) -> None:
+    """The choices of a field that a class declares, for the actor of one form: groups with their paths, read once."""
     if isinstance(field, forms.ModelChoiceField):
-        field.queryset = groups.select_related(ABOVE)
+        field.queryset = Group.objects.filter(pk__in=[group.pk for group in groups]).select_related(ABOVE)
+        empty = [] if field.empty_label is None else [("", field.empty_label)]
+        field.choices = [*empty, *((group.pk, field.label_from_instance(group)) for group in groups)]

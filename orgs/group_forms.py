@@ -10,7 +10,7 @@ from orgs.actor import Actor
 from orgs.group_fields import IndentedField, indented
 from orgs.models import MAX_LEVEL, Application, Group, User
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, unarchived
+from orgs.selectors import open_tree
 from orgs.services.changes import COST_CENTER_LENGTH, KIND_LENGTH, NAME_LENGTH
 from orgs.tree import MOST_PEOPLE, open_to, people_seen
 
@@ -103,8 +103,8 @@ class ApplicationForm(Owned):
         super().__init__(data, actor=actor, about=about)
         field = self.fields["group"]
         if isinstance(field, forms.ModelChoiceField):
-            field.queryset = groups_visible_to(actor, permission=Permission.MANAGE_APPLICATIONS).filter(unarchived())
-            groups = [one for one in field.queryset if actor.can(Permission.MANAGE_APPLICATIONS, one)]
+            homes = open_tree(actor, Permission.MANAGE_APPLICATIONS)
+            groups = [one for one in homes if actor.can(Permission.MANAGE_APPLICATIONS, one)]
             field.queryset = Group.objects.filter(pk__in=[one.pk for one in groups] + ([about.group_id] if about else []))
             top = min((one.level for one in groups), default=0)
             field.choices = [(one.pk, indented(one, top)) for one in groups]

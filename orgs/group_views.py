@@ -99,7 +99,7 @@ def edit(request: OrgRequest, group_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GROUPS)
 def move(request: OrgRequest, group_id: int) -> HttpResponse:
     """Asked first: the answer says what changes. It moves when that answer, for the same place, is sent back."""
-    seen = list(tree.groups_seen(request.actor))
+    seen = tree.whole_tree(request.actor)
     found = _managed(request, group_id, among=seen)
     asked = request.POST if request.method == "POST" else request.GET
     open_groups = tree.open_to(request.actor, seen)

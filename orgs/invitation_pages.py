@@ -10,6 +10,7 @@ from django.http import Http404, QueryDict
 from django.utils import timezone
 
 from gateway_project.lib.queries import id_in
+from gateway_project.lib.rows import sole
 from orgs.actor import LINEAGE, Actor
 from orgs.invitation_words import invited_as, sent_words, uses_words
 from orgs.models import Invitation, MemberImport
@@ -39,7 +40,7 @@ def invitations_visible_to(actor: Actor) -> QuerySet[Invitation]:
 
 def access_invitation_by_id(actor: Actor, invitation_id: int) -> Invitation:
     """Raises Http404."""
-    found: Invitation | None = invitations_visible_to(actor).filter(pk=invitation_id).first()
+    found = sole(invitations_visible_to(actor).filter(pk=invitation_id))
     if found is None:
         raise Http404("no such invitation")
     return found

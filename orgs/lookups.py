@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from django.http import Http404
 
+from gateway_project.lib.rows import sole
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
 from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
 from orgs.origin import NOWHERE, Origin
@@ -18,7 +19,7 @@ def access_organization_by_slug(
 ) -> Actor:
     """Acting there. `among`: all its memberships, where they have been read. Raises Http404 where it does not belong."""
     found = memberships_of(user).filter(organization__slug=slug) if among is None else among
-    own = [membership for membership in found if membership.organization.slug == slug]
+    own = sorted((one for one in found if one.organization.slug == slug), key=lambda membership: membership.pk)
     if not own:
         raise Http404("no such organisation")
     return Actor.of(user, own, organization=own[0].organization, ip=origin.ip, agent=origin.agent)
@@ -26,7 +27,7 @@ def access_organization_by_slug(
 
 def access_group_by_id(actor: Actor, group_id: int, *permissions: Permission) -> Group:
     """Any one of the permissions is enough. Raises Http404."""
-    group: Group | None = Group.objects.filter(organization=actor.organization, pk=group_id).select_related(ABOVE).first()
+    group: Group | None = sole(Group.objects.filter(organization=actor.organization, pk=group_id).select_related(ABOVE))
     if group is None or not any(actor.can(permission, group) for permission in permissions):
         raise Http404("no such group")
     return group
@@ -35,7 +36,7 @@ def access_group_by_id(actor: Actor, group_id: int, *permissions: Permission) ->
 def access_member_by_id(actor: Actor, membership_id: int, permission: Permission) -> Membership:
     """One membership. A member may always see its own. Raises Http404."""
     members = Membership.objects.filter(organization=actor.organization, pk=membership_id)
-    membership = members.select_related("user", LINEAGE).first()
+    membership = sole(members.select_related("user", LINEAGE))
     if membership is None:
         raise Http404("no such member")
     own = OWN.get(permission) is Permission.VIEW_OWN and membership in actor.memberships
@@ -47,7 +48,7 @@ def access_member_by_id(actor: Actor, membership_id: int, permission: Permission
 def access_application_by_id(actor: Actor, application_id: int, *permissions: Permission) -> Application:
     """Any one of the permissions is enough. Raises Http404."""
     applications = Application.objects.filter(organization=actor.organization, pk=application_id)
-    application = applications.select_related(LINEAGE).first()
+    application = sole(applications.select_related(LINEAGE))
     if application is None or not any(actor.can(permission, application.group) for permission in permissions):
         raise Http404("no such application")
     return application
@@ -56,7 +57,7 @@ def access_application_by_id(actor: Actor, application_id: int, *permissions: Pe
 def access_key_by_id(actor: Actor, key_id: int, permission: Permission) -> ApiKey:
     """A member may always see and manage its own. Raises Http404."""
     keys = ApiKey.objects.filter(organization=actor.organization, pk=key_id)
-    key = keys.select_related("member", "application", "created_by", LINEAGE).first()
+    key = sole(keys.select_related("member", "application", "created_by", LINEAGE))
     if key is None or not actor.can_with_key(permission, key):
         raise Http404("no such key")
     return key
@@ -64,7 +65,7 @@ def access_key_by_id(actor: Actor, key_id: int, permission: Permission) -> ApiKe
 
 def access_own_key_by_id(actor: Actor, key_id: int) -> ApiKey:
     """One to call with in its member's name, so nobody else's, whatever the actor may manage. Raises Http404."""
-    key: ApiKey | None = own_keys(actor).filter(pk=key_id).first()
+    key = sole(own_keys(actor).filter(pk=key_id))
     if key is None:
         raise Http404("no such key")
     return key
@@ -72,7 +73,7 @@ def access_own_key_by_id(actor: Actor, key_id: int) -> ApiKey:
 
 def access_role_by_id(actor: Actor, role_id: int) -> Role:
     """One that the actor may see; what it may do with it is the service's to say. Raises Http404."""
-    role: Role | None = roles_visible_to(actor).filter(pk=role_id).first()
+    role = sole(roles_visible_to(actor).filter(pk=role_id))
     if role is None:
         raise Http404("no such role")
     return role
@@ -81,7 +82,7 @@ def access_role_by_id(actor: Actor, role_id: int) -> Role:
 def access_grant_by_id(actor: Actor, grant_id: int) -> RoleGrant:
     """One at a node whose members the actor manages. Raises Http404."""
     grants = RoleGrant.objects.filter(organization=actor.organization, pk=grant_id)
-    grant = grants.select_related("user", "custom_role", LINEAGE).first()
+    grant = sole(grants.select_related("user", "custom_role", LINEAGE))
     if grant is None or not actor.can(Permission.MANAGE_MEMBERS, grant.group):
         raise Http404("no such role")
     return grant

@@ -12,7 +12,7 @@ from orgs.actor import Actor
 from orgs.group_fields import GroupField
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, unarchived
+from orgs.selectors import open_tree
 
 ACTIONS = {"suspend": "Suspend", "resume": "Resume", "move": "Move", "remove": "Remove"}
 MOST_AT_ONCE = 100
@@ -20,9 +20,8 @@ MOST_AT_ONCE = 100
 
 def member_homes(actor: Actor) -> list[Group]:
     """Groups the actor may put members in."""
-    homes = groups_visible_to(actor, permission=Permission.MANAGE_MEMBERS).filter(unarchived())
     scope = {group.pk for group in actor.scope(Permission.MANAGE_MEMBERS)}
-    return [group for group in homes if scope.intersection(group.lineage())]
+    return [group for group in open_tree(actor, Permission.MANAGE_MEMBERS) if scope.intersection(group.lineage())]
 
 
 class MoveForm(forms.Form):

@@ -27,7 +27,7 @@ from orgs.models import ApiKey, Membership, RoleGrant, User
 from orgs.people import history_of, keys_of, people_of, people_page
 from orgs.permissions import Permission
 from orgs.role_forms import GrantForm
-from orgs.selectors import groups_visible_to, roles_visible_to
+from orgs.selectors import roles_visible_to, tree_visible_to
 from orgs.services.departures import leave_organization, move_member, remove_member, what_ends
 from orgs.services.members import grant_role, resume_member, revoke_role, suspend_member
 from orgs.viewing import may_view_as
@@ -41,7 +41,7 @@ MOST_NAMED = 3
 @org_view(Permission.MANAGE_MEMBERS)
 def members(request: OrgRequest) -> HttpResponse:
     actor = request.actor
-    groups = list(groups_visible_to(actor, permission=Permission.MANAGE_MEMBERS))
+    groups = tree_visible_to(actor, Permission.MANAGE_MEMBERS)
     roles = list(roles_visible_to(actor))
     wanted = members_wanted(request.GET, groups=groups, roles=roles)
     page = people_page(actor, wanted)

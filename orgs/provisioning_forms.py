@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.db.models import QuerySet
 from django.http import QueryDict
 
 from orgs.actor import Actor
@@ -12,7 +11,7 @@ from orgs.models import Group
 from orgs.permissions import Permission
 from orgs.role_forms import role_words, roles_by_token
 from orgs.scim_models import DirectoryGroup, Provisioning
-from orgs.selectors import groups_visible_to, unarchived
+from orgs.selectors import open_tree
 
 
 class TokenForm(forms.Form):
@@ -49,5 +48,5 @@ class LinkForm(forms.Form):
         return {"group": self.cleaned_data["group"], "role": self.roles.get(self.cleaned_data["role"])}
 
 
-def _open_groups(actor: Actor) -> QuerySet[Group]:
-    return groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived())
+def _open_groups(actor: Actor) -> list[Group]:
+    return open_tree(actor, Permission.MANAGE_SETTINGS)

@@ -12,14 +12,13 @@ from orgs.models import Group, Role, User
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give
 from orgs.role_words import areas
-from orgs.selectors import groups_visible_to, roles_visible_to, unarchived
+from orgs.selectors import open_tree, roles_visible_to
 from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH
 
 
 def role_homes(actor: Actor) -> list[Group]:
     """Groups the actor may grant roles at."""
-    homes = groups_visible_to(actor, permission=Permission.GRANT_ROLES).filter(unarchived())
-    return [group for group in homes if actor.can(Permission.GRANT_ROLES, group)]
+    return [group for group in open_tree(actor, Permission.GRANT_ROLES) if actor.can(Permission.GRANT_ROLES, group)]
 
 
 class RoleForm(forms.Form):

@@ -16,7 +16,14 @@ from orgs.permissions import Permission, RoleName
 
 def within(groups: Iterable[Group], *, field: str = "") -> Q:
     """Rows whose group is one of `groups` or lies below one; `field` leads to the group, empty for groups themselves."""
-    return within_ids([group.pk for group in groups], field=field)
+    found = list(groups)
+    whole = {group.organization_id for group in found if group.parent_id is None}
+    below = within_ids([group.pk for group in found if group.parent_id is not None], field=field)
+    if not whole:
+        return below
+    # Below a root lies all of its organisation: that needs no walk up the tree.
+    all_of = Q(**{f"{field}__organization__in" if field else "organization__in": whole})
+    return all_of | below if len(whole) < len(found) else all_of
 
 
 def within_ids(ids: list[int], *, field: str = "") -> Q:
@@ -38,14 +45,17 @@ def organizations_of(user: User) -> QuerySet[Organization]:
 
 
 def memberships_of(user: User) -> QuerySet[Membership]:
-    """Everywhere, in the order of `organizations_of`, with what an Actor needs."""
-    order = ("organization__kind", "organization__name", "organization", "pk")
-    return Membership.objects.filter(user=user).select_related("organization", LINEAGE).order_by(*order)
+    """Everywhere, in no order (`organizations_among` brings one), with what an Actor needs."""
+    return Membership.objects.filter(user=user).select_related("organization", LINEAGE)
 
 
 def organizations_among(memberships: Iterable[Membership]) -> list[Organization]:
-    """The same as `organizations_of`, of all memberships of a person that have been read."""
-    return list(dict.fromkeys(membership.organization for membership in memberships if membership.suspended_at is None))
+    """The same as `organizations_of`, of all memberships of a person that have been read.
+
+    Sorted here: a statement with an ORDER BY compares all its columns with it first, and these are read for every page.
+    """
+    live = dict.fromkeys(membership.organization for membership in memberships if membership.suspended_at is None)
+    return sorted(live, key=lambda organization: (organization.kind, organization.name, organization.pk))
 
 
 def home_organization(user: User, *, last_slug: str | None) -> Organization | None:
@@ -60,6 +70,31 @@ def groups_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_
     visible = within(actor.scope(permission)) | own
     groups: QuerySet[Group] = Group.objects.filter(visible, organization=actor.organization)
     return groups.select_related(ABOVE).order_by("lft")
+
+
+def tree_visible_to(actor: Actor, *permissions: Permission) -> list[Group]:
+    """`groups_visible_to` of any of the permissions, read as a whole."""
+    scope, own = actor.scope(*permissions), [membership.group for membership in actor.memberships]
+    visible = within(scope) | Q(pk__in=[group.pk for group in own])
+    return linked(Group.objects.filter(visible, organization=actor.organization).order_by("lft"), below=[*scope, *own])
+
+
+def linked(groups: QuerySet[Group], *, below: Iterable[Group]) -> list[Group]:
+    """With their paths: a parent is the row of the list itself, or stands above one of those `below` which all of it lies.
+
+    So the statement joins nothing, and no row is read once for each row under it.
+    """
+    found = list(groups)
+    known = {above.pk: above for group in below for above in group.path()} | {group.pk: group for group in found}
+    for group in found:
+        if group.parent_id in known:
+            group.parent = known[group.parent_id]
+    return found
+
+
+def open_tree(actor: Actor, *permissions: Permission) -> list[Group]:
+    """Those of `tree_visible_to` that take anything new."""
+    return [group for group in tree_visible_to(actor, *permissions) if group.closed_by is None]
 
 
 def keys_visible_to(actor: Actor, *, permission: Permission = Permission.VIEW_USAGE) -> QuerySet[ApiKey]:

@@ -10,7 +10,7 @@ from django.http import QueryDict
 from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, unarchived
+from orgs.selectors import open_tree
 from orgs.services.changes import NAME_LENGTH
 from orgs.services.sso import MOST_METADATA, MOST_SECRET, Use
 from orgs.sso_models import URL_LENGTH, SsoConnection
@@ -58,7 +58,7 @@ class UseForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, connection: SsoConnection | None = None) -> None:
         super().__init__(data)
-        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_SETTINGS).filter(unarchived()))
+        offer(self.fields["group"], open_tree(actor, Permission.MANAGE_SETTINGS))
         if connection is not None:
             self.initial = {name: getattr(connection, name) for name in ("name", "group", "admits_new", "idp_initiated")}
         if connection is None or connection.kind != SsoConnection.Kind.SAML:

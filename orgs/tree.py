@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.models import MAX_LEVEL, Application, Group, Membership, Organization, User
 from orgs.permissions import Permission
-from orgs.selectors import within
+from orgs.selectors import linked, within
 
 MOST_PEOPLE = 300
 # Any of these lets see what stands in a subtree; what it costs only the first.
@@ -71,7 +71,7 @@ def counts_of(organization: Organization) -> dict[int, Counts]:
 
 def tree_of(actor: Actor, *, archived: bool = False) -> list[Node]:
     """The subtrees that the actor sees, from the top down; `archived`: with what is archived."""
-    groups = list(groups_seen(actor))
+    groups = whole_tree(actor)
     shown = [group for group in groups if archived or group.closed_by is None]
     counts = counts_of(actor.organization)
     parents = {group.parent_id for group in shown}
@@ -97,6 +97,12 @@ def groups_seen(actor: Actor, permissions: Iterable[Permission] = SEES_GROUPS) -
     return found
 
 
+def whole_tree(actor: Actor) -> list[Group]:
+    """`groups_seen`, read as a whole."""
+    groups = groups_seen(actor).select_related(None).select_related("owner")
+    return linked(groups, below=actor.scope(*SEES_GROUPS))
+
+
 def may_take(actor: Actor, group: Group) -> bool:
     """Whether the actor may put groups below it. Load its path."""
     return group.closed_by is None and actor.can_below(Permission.MANAGE_GROUPS, group)
@@ -104,7 +110,7 @@ def may_take(actor: Actor, group: Group) -> bool:
 
 def open_to(actor: Actor, groups: Iterable[Group] | None = None) -> list[Group]:
     """Where the actor may put groups, level or not; of `groups`, where those it sees are loaded already."""
-    return [group for group in (groups_seen(actor) if groups is None else groups) if may_take(actor, group)]
+    return [group for group in (whole_tree(actor) if groups is None else groups) if may_take(actor, group)]
 
 
 def applications_seen(actor: Actor, permissions: Iterable[Permission] = SEES_APPLICATIONS) -> QuerySet[Application]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.db.models import Q, QuerySet
 from django.http import Http404
 
+from gateway_project.lib.rows import sole
 from orgs.actor import LINEAGE, Actor
 from orgs.models import Group
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, unarchived, within
+from orgs.selectors import open_tree, within
 from proxy.models import Alias, Preset
 
 
@@ -26,7 +27,7 @@ def presets_visible_to(actor: Actor) -> QuerySet[Preset]:
 
 def access_alias_by_id(actor: Actor, alias_id: int) -> Alias:
     """Raises Http404."""
-    found: Alias | None = aliases_visible_to(actor).filter(pk=alias_id).first()
+    found = sole(aliases_visible_to(actor).filter(pk=alias_id))
     if found is None:
         raise Http404("no such alias")
     return found
@@ -34,7 +35,7 @@ def access_alias_by_id(actor: Actor, alias_id: int) -> Alias:
 
 def access_preset_by_id(actor: Actor, preset_id: int) -> Preset:
     """Archived ones only where it may be brought back. Raises Http404."""
-    found: Preset | None = presets_visible_to(actor).filter(pk=preset_id).first()
+    found = sole(presets_visible_to(actor).filter(pk=preset_id))
     if found is None or (found.archived_at and not actor.can(Permission.MANAGE_ROUTING, found.group)):
         raise Http404("no such preset")
     return found
@@ -42,8 +43,7 @@ def access_preset_by_id(actor: Actor, preset_id: int) -> Preset:
 
 def homes_of_names(actor: Actor) -> list[Group]:
     """Where the actor may give names, in the order of the tree."""
-    groups = groups_visible_to(actor, permission=Permission.MANAGE_ROUTING).filter(unarchived())
-    return [group for group in groups if actor.can(Permission.MANAGE_ROUTING, group)]
+    return [group for group in open_tree(actor, Permission.MANAGE_ROUTING) if actor.can(Permission.MANAGE_ROUTING, group)]
 
 
 def _visible(actor: Actor) -> Q:

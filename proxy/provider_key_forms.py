@@ -8,7 +8,7 @@ from django.http import QueryDict
 from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to, unarchived
+from orgs.selectors import open_tree
 from orgs.services.changes import NAME_LENGTH
 from proxy.models import ProviderKey
 from proxy.provider_keys import MOST_SECRET, MOST_URL, Place, places
@@ -58,7 +58,7 @@ class ProviderKeyForm(forms.Form):
         single = [(token, place.title) for token, place in self.places.items() if place.provider is not None]
         choices = [*kinds, ("A single provider", single)] if kinds and single else [*kinds, *single]
         self.fields["place"].choices = choices  # type: ignore[attr-defined]
-        offer(self.fields["group"], groups_visible_to(actor, permission=Permission.MANAGE_PROVIDER_KEYS).filter(unarchived()))
+        offer(self.fields["group"], open_tree(actor, Permission.MANAGE_PROVIDER_KEYS))
         if not any(place.takes_url for place in self.places.values()):
             del self.fields["base_url"]
 

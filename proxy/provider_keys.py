@@ -12,6 +12,7 @@ from django.http import Http404
 from django.utils import timezone
 
 from gateway_project.lib import crypto, outbound
+from gateway_project.lib.rows import sole
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
@@ -69,7 +70,7 @@ def visible_to(actor: Actor) -> QuerySet[ProviderKey]:
 
 def access_provider_key_by_id(actor: Actor, key_id: int) -> ProviderKey:
     """Raises Http404."""
-    found = ProviderKey.objects.filter(organization=actor.organization, pk=key_id).select_related("provider", LINEAGE).first()
+    found = sole(ProviderKey.objects.filter(organization=actor.organization, pk=key_id).select_related("provider", LINEAGE))
     if found is None or not actor.can(Permission.MANAGE_PROVIDER_KEYS, found.group):
         raise Http404("no such provider key")
     return found

@@ -116,6 +116,8 @@ class SimulationForm(forms.Form):
         field = self.fields["policy"]
         if isinstance(field, forms.ModelChoiceField):
             field.queryset = policies_visible_to(actor)
+            named = field.queryset.prefetch_related(None).values_list("pk", "name")
+            field.choices = [("", field.empty_label), *named]
         self._begin_with(asked or QueryDict())
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:

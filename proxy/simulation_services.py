@@ -23,7 +23,7 @@ from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
 from orgs.models import Application, Group, Organization
 from orgs.permissions import Permission
-from orgs.selectors import groups_visible_to
+from orgs.selectors import tree_visible_to
 from orgs.services.changes import clean_name
 from proxy import tasks
 from proxy.models import Simulation
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 
 def guarded_groups(actor: Actor) -> list[Group]:
     """The groups whose limits the actor may set, in the order of the tree."""
-    groups = groups_visible_to(actor, permission=Permission.MANAGE_GUARDRAILS)
+    groups = tree_visible_to(actor, Permission.MANAGE_GUARDRAILS)
     return [group for group in groups if actor.can(Permission.MANAGE_GUARDRAILS, group)]
 
 

@@ -40,6 +40,15 @@ def _input(widget: Widget) -> str:
     return f'<input type="{kind}" name="{name}"{value}{_attributes(widget)}>'
 
 
+def _choice(widget: Widget) -> str:
+    """One radio button or checkbox of a list, in its label or without."""
+    if not widget.get("wrap_label"):
+        return _input(widget)
+    name = widget["attrs"].get("id")
+    opening = f'<label for="{conditional_escape(localize(name))}">' if name else "<label>"
+    return f"{opening}{_input(widget)}\n {conditional_escape(localize(widget['label']))}</label>"
+
+
 def _textarea(widget: Widget) -> str:
     text = conditional_escape(localize(widget["value"])) if widget["value"] else ""
     return f'<textarea name="{conditional_escape(widget["name"])}"{_attributes(widget)}>\n{text}</textarea>'
@@ -66,5 +75,6 @@ def _option(option: Widget) -> str:
 DRAWN: dict[str, Callable[[Widget], str | None]] = {
     **{f"{FOLDER}/{kind}.html": _input for kind in ("input", *INPUTS)},
     **{f"{FOLDER}/{kind}.html": _select for kind in ("select", "select_multiple")},
+    **{f"{FOLDER}/{kind}_option.html": _choice for kind in ("radio", "checkbox")},
     f"{FOLDER}/textarea.html": _textarea,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import Http404
 
+from gateway_project.lib.rows import sole
 from orgs.actor import LINEAGE, Actor
 from orgs.permissions import Permission
 from orgs.sso_models import Domain, SsoConnection, SsoIdentity
@@ -21,7 +22,7 @@ def access_connection_by_id(actor: Actor, connection_id: int) -> SsoConnection:
     """Raises Http404."""
     actor.require_everywhere(Permission.MANAGE_SETTINGS)
     found = SsoConnection.objects.filter(organization=actor.organization, pk=connection_id)
-    connection = found.select_related("organization", "created_by", LINEAGE).first()
+    connection = sole(found.select_related("organization", "created_by", LINEAGE))
     if connection is None:
         raise Http404("no such connection")
     return connection

@@ -53,6 +53,23 @@ def test_a_list_to_choose_from(
     assert ours == theirs
 
 
+@pytest.mark.parametrize("made", [forms.RadioSelect, forms.CheckboxSelectMultiple])
+@settings(max_examples=50)
+@given(value=WORDS | st.none() | st.lists(WORDS, max_size=2), choices=CHOICES, attributes=ATTRIBUTES)
+def test_a_button_or_box_of_a_list(
+    made: type[forms.RadioSelect], value: object, choices: list[Any], attributes: dict[str, Any]
+) -> None:
+    """As a page asks for each, and as the list draws them all."""
+    widget = made(attrs=attributes, choices=choices)
+    for option in widget.subwidgets("na<me", value, {"id": "id_<name", "class": "x"}):
+        for wrap_label in (True, False):
+            context = {"widget": {**option, "wrap_label": wrap_label}}
+            ours, theirs = (one.render(widget.option_template_name, context) for one in (OURS, DJANGOS))
+            assert ours == theirs
+    ours, theirs = drawn(widget, value)
+    assert ours == theirs
+
+
 def test_options_with_a_template_of_their_own_keep_it() -> None:
     class Marked(forms.Select):
         option_template_name = "django/forms/widgets/radio_option.html"

@@ -1,7 +1,9 @@
+from collections.abc import Iterable
+
 import pytest
-from django.db.models import QuerySet
 from pytest_django import DjangoAssertNumQueries
 
+from orgs.actor import Actor
 from orgs.models import ApiKey, Group, Membership, Organization
 from orgs.permissions import Permission, RoleName
 from orgs.selectors import (
@@ -11,22 +13,25 @@ from orgs.selectors import (
     home_organization,
     key_homes,
     keys_visible_to,
+    linked,
     members_visible_to,
     memberships_of,
+    open_tree,
     organizations_among,
     organizations_of,
     roles_at,
+    tree_visible_to,
     within,
 )
 from orgs.services.applications import create_application
-from orgs.services.groups import create_group
+from orgs.services.groups import archive_group, create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.organizations import create_organization
 from tests.actors import World
 
 
-def names(groups: QuerySet[Group]) -> list[str]:
+def names(groups: Iterable[Group]) -> list[str]:
     return ["root" if group.parent is None else group.name for group in groups]
 
 
@@ -61,6 +66,55 @@ def test_within_reaches_every_level_and_nothing_beside(world: World) -> None:
     assert Group.objects.filter(within([world.root])).count() == 8
     assert not Group.objects.filter(within([])).exists()
     assert list(ApiKey.objects.filter(within([world.engineering], field="group"))) == [world.key]
+
+
+def test_within_a_root_is_all_of_its_organisation_and_nothing_of_another(world: World) -> None:
+    """Which takes no walk up the tree; with a group of another tree beside it both ways are one."""
+    both = [world.root, world.other.root]
+    assert set(Group.objects.filter(within(both))) == {*world.acme.groups.all(), *world.other.groups.all()}
+    assert set(Group.objects.filter(within([world.other.root, world.platform]))) == {
+        *world.other.groups.all(),
+        *Group.objects.filter(within([world.platform])),
+    }
+    assert list(ApiKey.objects.filter(within([world.root], field="group"))) == [world.key]
+    assert not ApiKey.objects.filter(within([world.other.root], field="group")).exists()
+    assert not ApiKey.objects.filter(within([world.root], field="application__group")).exists(), "a key without an application"
+    assert list(ApiKey.objects.filter(~within([world.root], field="application__group"))) == [world.key]
+
+
+@pytest.mark.parametrize("name", ["alice", "lena", "sam", "mia", "noah", "charlie"])
+@pytest.mark.parametrize("permission", [Permission.VIEW_USAGE, Permission.MANAGE_KEYS, Permission.MANAGE_GUARDRAILS])
+def test_the_tree_is_what_is_visible_with_its_paths_in_one_statement(
+    world: World, name: str, permission: Permission, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    actor = world.actor(name)
+    expected = groups_visible_to(actor, permission=permission)
+    paths = [[node.pk for node in group.path()] for group in expected]
+    actor.scope(permission)
+    with django_assert_num_queries(1 + _statements_of_scope(actor, permission)):
+        found = tree_visible_to(actor, permission)
+        assert [group.lineage() for group in found] == paths
+        assert [group.path()[0].organization_id for group in found] == [actor.organization.pk] * len(found)
+
+
+def _statements_of_scope(actor: Actor, permission: Permission) -> int:
+    """Where a grant reaches the nodes below its own only, these are read."""
+    return int(any(permission in grant.allows(distance=1) - grant.allows(distance=0) for grant in actor.grants))
+
+
+def test_a_tree_that_moved_between_two_statements_still_has_its_paths(world: World) -> None:
+    """A parent that is on no path known here is read when it is asked for."""
+    only = Group.objects.filter(pk=world.core.pk)
+    [core] = linked(only, below=[])
+    assert core.lineage() == Group.objects.get(pk=world.core.pk).lineage()
+
+
+def test_an_archived_group_takes_what_lies_below_it_out_of_the_open_tree(world: World) -> None:
+    archive_group(world.platform, by=world.actor("alice"))
+    actor = world.actor("alice")
+    assert names(open_tree(actor, Permission.MANAGE_KEYS)) == ["root", "engineering", "sales", "field"]
+    assert [group.pk for group in open_tree(actor, Permission.MANAGE_KEYS)] == [group.pk for group in key_homes(actor)]
+    assert names(open_tree(world.actor("sam"), Permission.MANAGE_KEYS)) == []
 
 
 def test_keys_are_seen_by_subtree_and_ones_own_always(world: World) -> None:
