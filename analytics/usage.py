@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import add
 from typing import Any, NamedTuple
 
 from django.db import connection
 
 from analytics.filters import Filters, Period, Scope
-from analytics.rollups import USAGE_SQL
+from analytics.rollups import FRESH_SQL, ROLLED_UP_SQL
 
 OTHERS = "Others"
 TOP_MODELS = 7
@@ -28,7 +29,7 @@ class Sums(NamedTuple):
     refused: int = 0
 
     def plus(self, other: Sums) -> Sums:
-        return Sums(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return Sums(*map(add, self, other))
 
 
 class Share(NamedTuple):
@@ -70,28 +71,24 @@ _SUMS = {
     "refused": "coalesce(sum(calls) FILTER (WHERE status = 'refused'), 0)",
 }
 
-# Rows: (what, now, slot, model, id, name, *Sums); the period before is one row of what = 'model' with now = false.
-# In two steps: the many rows are summed once, by hash; the four groupings then sort only what is left of them.
-_USAGE_SQL = """
-WITH used AS MATERIALIZED (
-    SELECT at >= %(starts_at)s AS now,
-           CASE WHEN at >= %(starts_at)s THEN width_bucket(at, %(slots)s::timestamptz[]) END AS slot,
-           CASE WHEN at >= %(starts_at)s THEN model END AS model,
-           CASE WHEN at >= %(starts_at)s THEN member_id END AS member_id,
-           CASE WHEN at >= %(starts_at)s THEN {group} END AS group_id,
-           CASE WHEN at >= %(starts_at)s THEN application_id END AS application_id,
-           {sums}
+# The slots of the period are 1 and up; the period before is slot 0.
+_PART_SQL = """
+    SELECT width_bucket(at, %(slots)s::timestamptz[]) AS slot, model, member_id, {group} AS group_id, application_id, {sums}
     FROM {usage} AS usage
     WHERE (at >= %(starts_at)s OR at < %(before_ends_at)s) AND {scope} AND {filters}
-    GROUP BY 1, 2, 3, 4, 5, 6
-), summed AS (
-    SELECT now, GROUPING(slot, model) AS no_slot, GROUPING(member_id) AS no_member, GROUPING(group_id) AS no_group,
-           slot, model, member_id, group_id, application_id, {sums_of_sums}
+    GROUP BY 1, 2, 3, 4, 5
+"""
+# Rows: (what, slot, model, id, name, *Sums); of the period before only those of what = 'model'.
+# In two steps: the many rows are summed once, by hash; the four groupings then sort only what is left of them.
+_USAGE_SQL = """
+WITH used AS MATERIALIZED ({rolled_up} UNION ALL {fresh}), summed AS (
+    SELECT GROUPING(slot, model) AS no_slot, GROUPING(member_id) AS no_member, GROUPING(group_id) AS no_group,
+           slot > 0 AS now, slot, model, member_id, group_id, application_id, {sums_of_sums}
     FROM used
-    GROUP BY GROUPING SETS ((now, slot, model), (now, member_id), (now, group_id), (now, application_id))
+    GROUP BY GROUPING SETS ((slot > 0, slot, model), (slot > 0, member_id), (slot > 0, group_id), (slot > 0, application_id))
 )
 SELECT CASE WHEN no_slot = 0 THEN 'model' WHEN no_member = 0 THEN 'member' WHEN no_group = 0 THEN 'group' ELSE 'application' END,
-       summed.now, slot, model, coalesce(u.id, g.id, a.id), coalesce(nullif(u.name, ''), u.email, g.name, a.name),
+       slot, model, coalesce(u.id, g.id, a.id), coalesce(nullif(u.name, ''), u.email, g.name, a.name),
        {columns}
 FROM summed
 LEFT JOIN orgs_user u ON u.id = summed.member_id
@@ -105,12 +102,14 @@ def usage_of(scope: Scope, *, period: Period, filters: Filters, level: int) -> U
     """`level`: of the groups that are compared, 1 to 4."""
     scope_sql, scope_values = scope.sql()
     filter_sql, filter_values = filters.sql()
+    sums = ", ".join(f"{expression}::bigint AS {name}" for name, expression in _SUMS.items())
+    rolled_up, fresh = (
+        _PART_SQL.format(group=f"group{level}_id", usage=usage, scope=scope_sql, filters=filter_sql, sums=sums)
+        for usage in (ROLLED_UP_SQL, FRESH_SQL)
+    )
     statement = _USAGE_SQL.format(
-        group=f"group{level}_id",
-        usage=USAGE_SQL,
-        scope=scope_sql,
-        filters=filter_sql,
-        sums=", ".join(f"{expression}::bigint AS {name}" for name, expression in _SUMS.items()),
+        rolled_up=rolled_up,
+        fresh=fresh,
         sums_of_sums=", ".join(f"sum({name})::bigint AS {name}" for name in _SUMS),
         columns=", ".join(_SUMS),
     )
@@ -122,7 +121,7 @@ def usage_of(scope: Scope, *, period: Period, filters: Filters, level: int) -> U
         "until": period.ends_at,
         "starts_at": period.starts_at,
         "before_ends_at": period.before_ends_at,
-        "slots": list(period.slots),
+        "slots": [period.starts_at, *period.slots[1:]],
     }
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -130,21 +129,21 @@ def usage_of(scope: Scope, *, period: Period, filters: Filters, level: int) -> U
 
 
 def _usage(rows: Iterable[tuple[Any, ...]], *, slots: int) -> Usage:
-    total, before, by_slot = Sums(), Sums(), [Sums()] * slots
+    before, by_slot = Sums(), [Sums()] * slots
     by_model: dict[str, list[Sums]] = {}
     shares: dict[str, list[Share]] = {"member": [], "group": [], "application": []}
-    for what, now, slot, model, row_id, name, *figures in rows:
+    for what, slot, model, row_id, name, *figures in rows:
         sums = Sums(*figures)
-        if not now:
-            before = before.plus(sums)
-        elif what != "model":
+        if what != "model":
             shares[what].append(Share(row_id, name or "", sums))
+        elif slot == 0:
+            before = before.plus(sums)
         else:
-            total, by_slot[slot - 1] = total.plus(sums), by_slot[slot - 1].plus(sums)
-            series = by_model.setdefault(model, [Sums()] * slots)
-            series[slot - 1] = series[slot - 1].plus(sums)
+            by_slot[slot - 1] = by_slot[slot - 1].plus(sums)
+            by_model.setdefault(model, [Sums()] * slots)[slot - 1] = sums
     models = [Share(name, name, _sum(series)) for name, series in by_model.items()]
     found = {what: _most_first(share for share in found if share.id is not None) for what, found in shares.items()}
+    total = _sum(by_slot)
     return Usage(total, before, by_slot, by_model, _most_first(models), found["member"], found["group"], found["application"])
 
 
@@ -153,10 +152,7 @@ def _most_first(shares: Iterable[Share]) -> list[Share]:
 
 
 def _sum(series: Iterable[Sums]) -> Sums:
-    total = Sums()
-    for sums in series:
-        total = total.plus(sums)
-    return total
+    return Sums(*map(sum, zip(*series, strict=True)))
 
 
 def spend_chart(usage: Usage, *, period: Period) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from analytics import budgets, palette, selectors
+from analytics.call_rows import call_rows
 from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
@@ -81,7 +82,7 @@ def calls(request: OrgRequest) -> HttpResponse:
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
     offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
-        "calls": page.calls,
+        "rows": call_rows(page.calls, org=request.organization.slug),
         "search": text_in(query.get("q"), 40),
         "clear_url": request.path,
         "older_url": page.older and url_with(query, {"before": str(page.older)}),
@@ -158,7 +159,8 @@ def key_limits(request: OrgRequest, key_id: int) -> HttpResponse:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def key_calls(request: OrgRequest, key_id: int) -> HttpResponse:
     key = access_key_by_id(request.actor, key_id, Permission.VIEW_USAGE)
-    return render(request, "analytics/partials/_key_calls.html", {"calls": selectors.recent_calls(key), "key": key})
+    rows = call_rows(selectors.recent_calls(key), org=request.organization.slug)
+    return render(request, "analytics/partials/_key_calls.html", {"rows": rows, "key": key})
 
 
 @require_safe

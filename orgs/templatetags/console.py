@@ -112,6 +112,18 @@ def tone_of(status: object) -> str:
     return TONE_OF.get(text, "muted")
 
 
+@register.simple_tag
+def pill(text: str, tone: str = "", title: str = "", plain: bool = False) -> SafeString:
+    """What components/status.html shows; rows of long tables draw it without the include."""
+    return format_html(
+        '<span class="gh-pill{}" data-tone="{}"{}>{}</span>',
+        " is-plain" if plain else "",
+        tone or tone_of(text),
+        format_html(' title="{}"', title) if title else "",
+        text,
+    )
+
+
 @register.filter
 def message_tone(level_tag: str) -> str:
     """Django's message level → the tone of its toast."""

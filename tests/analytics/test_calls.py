@@ -34,7 +34,7 @@ def open_as(world: World, name: str, path: str = "", **extra: Any) -> Any:
 
 
 def ids(response: Any) -> list[UUID]:
-    return [call.call_id for call in response.context["calls"]]
+    return [UUID(row.url.rstrip("/").rpartition("/")[2]) for row in response.context["rows"]]
 
 
 def key_of(world: World, group: str, name: str) -> ApiKey:
