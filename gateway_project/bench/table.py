@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from gateway_project.bench.figures import Figure
 
-VERSIONS = ("django", "uvicorn", "httpx-aiohttp", "aiohttp", "redis", "psycopg")
+VERSIONS = ("django", "uvicorn", "httptools", "redis", "psycopg")
 
 
 def render(rows: list[Figure], *, machine: str) -> str:

@@ -6,20 +6,24 @@ Guarantees: no retry, no redirect; each wait is bounded (connect, first byte, id
 
 import functools
 import math
+import ssl
 import time
-from collections.abc import AsyncIterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import cast
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
-import aiohttp
 import httpx
 
-from gateway_project.lib.patience import Patience
+from gateway_project.lib.patience import Patience, within
 from proxy.errors import AttemptFailed
 from proxy.protocols.failures import read_failure
 from proxy.providers import transport
 from proxy.providers.base import Target, Timeouts
+from proxy.providers.connection import Broken, Connection
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -27,7 +31,7 @@ MAX_RETRY_AFTER = 86_400.0
 USER_AGENT = "gatehouse"
 _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/html"
 _MOVES = (301, 302, 303, 307, 308)
-_NETWORK_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
+NOT_VALID = "The provider's base URL is not valid."
 
 
 async def open(
@@ -39,20 +43,25 @@ async def open(
     """
     started = time.monotonic()
     patience = Patience()
+    connection: Connection | None = None
     try:
-        request = _request(
-            method, url, headers=_headers(target, headers, stream=stream), body=body, connect=target.timeouts.connect
-        )
+        place = _place(url, target.is_tenants)
+        head = _head(method, place.path, _headers(target, place, headers, stream=stream), length=len(body))
         with patience.within(target.timeouts.first_byte):
-            response = await transport.shared(public_only=target.is_tenants).handle_async_request(request)
+            pool = transport.shared()
+            connection = pool.kept(place.origin) or await _connected(pool, place.origin, target.timeouts)
+            connection.ask(head, body)
+            await connection.answered()
     except BaseException as error:
         patience.close()
+        if connection is not None:
+            connection.close()
         if isinstance(error, TimeoutError):
             raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
-        if isinstance(error, _NETWORK_ERRORS):
-            raise _unreachable(error, target.timeouts) from error
+        if isinstance(error, OSError):
+            raise AttemptFailed("broken", "The provider closed the connection without an answer.") from error
         raise
-    answer = OpenAnswer(response, target.timeouts, patience=patience, waited=time.monotonic() - started)
+    answer = OpenAnswer(connection, target.timeouts, patience=patience, waited=time.monotonic() - started)
     try:
         if not (may_move and answer.status in _MOVES and answer.headers.get("location")):
             await _require_success(answer, target, stream=stream)
@@ -62,20 +71,37 @@ async def open(
     return answer
 
 
+async def _connected(pool: transport.Pool, origin: transport.Origin, timeouts: Timeouts) -> Connection:
+    """Raises AttemptFailed; TimeoutError where that takes even longer than an answer may."""
+    try:
+        with within(timeouts.connect):
+            return await pool.connected(origin)
+    except TimeoutError as error:
+        raise AttemptFailed("timeout", f"No connection to the provider within {timeouts.connect:g} seconds.") from error
+    except ssl.SSLCertVerificationError as error:
+        raise AttemptFailed("connect", "The provider's TLS certificate could not be verified.") from error
+    except ssl.SSLError as error:
+        raise AttemptFailed("connect", "The provider's address does not speak TLS as it should.") from error
+    except (OSError, ValueError) as error:
+        raise AttemptFailed("connect", "The provider cannot be reached.") from error
+
+
 class OpenAnswer:
     """An open HTTP answer (`providers.base.Upstream`)."""
 
-    def __init__(self, response: httpx.Response, timeouts: Timeouts, *, patience: Patience, waited: float) -> None:
-        self.status = response.status_code
-        # Decoded here: httpx guesses an encoding for every header it is asked for.
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+    def __init__(self, connection: Connection, timeouts: Timeouts, *, patience: Patience, waited: float) -> None:
+        self.status = connection.status
+        self.headers = connection.headers
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._response = response
-        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._connection = connection
+        self._is_closed = False
         self._patience = patience
         self._idle = timeouts.idle
         # Some providers send headers at once and think afterwards: that wait is the first byte's.
-        self._first = max(timeouts.idle, timeouts.first_byte - waited)
+        self._wait = max(timeouts.idle, timeouts.first_byte - waited)
+        # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
+        encoded = self.headers.get("content-encoding", "identity") != "identity"
+        self._next: Callable[[], Awaitable[bytes]] = partial(anext, self._decoded(), b"") if encoded else self._arriving
 
     async def body(self) -> bytes:
         """At most 64 MB. Raises AttemptFailed; an empty answer is a broken one."""
@@ -92,39 +118,54 @@ class OpenAnswer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises AttemptFailed: timeout when no byte came for `idle` seconds, broken when the connection did."""
-        encoded = self.headers.get("content-encoding", "identity") != "identity"
-        # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
-        parts = aiter(self._response.aiter_bytes() if encoded else self._stream)
-        wait = self._first
-        while True:
-            try:
-                with self._patience.within(wait):
-                    chunk = await anext(parts, None)
-            except TimeoutError as error:
-                raise AttemptFailed("timeout", f"The provider's answer stood still for {wait:g} seconds.") from error
-            except _NETWORK_ERRORS as error:
-                raise AttemptFailed("broken", "The provider broke off its answer.") from error
-            if chunk is None:
-                return
-            wait = self._idle
+        while chunk := await self._next():
             yield chunk
 
     async def close(self) -> None:
         """Idempotent. An answer that was not read to its end takes the connection with it, so the provider notices."""
         self._patience.close()
+        if not self._is_closed:
+            self._is_closed = True
+            transport.shared().give_back(self._connection)
+
+    async def _arriving(self) -> bytes:
+        """What has arrived since the last time, or arrives next; b"" at the end. Raises AttemptFailed."""
         try:
-            await self._stream.aclose()
-        except _NETWORK_ERRORS:
-            # Already broken: there is nothing left to close.
-            return
+            if not self._connection.has_news:
+                with self._patience.within(self._wait):
+                    await self._connection.news()
+            self._wait = self._idle
+            return self._connection.take()
+        except TimeoutError as error:
+            raise AttemptFailed("timeout", f"The provider's answer stood still for {self._wait:g} seconds.") from error
+        except Broken as error:
+            raise AttemptFailed("broken", "The provider broke off its answer.") from error
+
+    async def _decoded(self) -> AsyncIterator[bytes]:
+        parts = _Parts(self._arriving)
+        try:
+            async for chunk in httpx.Response(self.status, headers=self.headers, stream=parts).aiter_bytes():
+                yield chunk
+        except httpx.HTTPError as error:
+            raise AttemptFailed("broken", "The provider broke off its answer.") from error
 
     async def _read(self, limit: int) -> bytes:
-        content = bytearray()
-        async for chunk in self.chunks():
-            content += chunk
-            if len(content) >= limit:
-                break
-        return bytes(content)
+        parts, size = [], 0
+        while size < limit and (part := await self._next()):
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
+
+class _Parts(httpx.AsyncByteStream):
+    """What a function gives, until it gives nothing."""
+
+    def __init__(self, give: Callable[[], Awaitable[bytes]]) -> None:
+        self._give = give
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while part := await self._give():
+            yield part
 
 
 async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool) -> None:
@@ -147,20 +188,6 @@ async def _refused(answer: OpenAnswer, target: Target) -> AttemptFailed:
     return read_failure(body, status=answer.status, retry_after=wait, secrets=target.secrets)
 
 
-def _unreachable(error: Exception, timeouts: Timeouts) -> AttemptFailed:
-    """The transport maps some of aiohttp's errors to misleading ones of httpx, so the original decides."""
-    cause = error.__cause__ or error
-    if isinstance(cause, aiohttp.ServerTimeoutError | TimeoutError):
-        return AttemptFailed("timeout", f"No connection to the provider within {timeouts.connect:g} seconds.")
-    if isinstance(cause, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return AttemptFailed("connect", "The provider's TLS certificate could not be verified.")
-    if isinstance(cause, aiohttp.ClientConnectorError):
-        return AttemptFailed("connect", "The provider cannot be reached.")
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol) or isinstance(cause, aiohttp.InvalidURL):
-        return AttemptFailed("connect", "The provider's base URL is not valid.")
-    return AttemptFailed("broken", "The provider closed the connection without an answer.")
-
-
 def retry_after(headers: dict[str, str]) -> float | None:
     """Seconds, from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where it says nothing sane."""
     try:
@@ -181,28 +208,55 @@ def _seconds(text: str) -> float:
         return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
+class _Place(NamedTuple):
+    origin: transport.Origin
+    path: str
+    host: str
+    authorization: str
+
+
 @functools.lru_cache(maxsize=1024)
-def _url(url: str) -> httpx.URL:
-    return httpx.URL(url)
+def _place(url: str, is_tenants: bool) -> _Place:
+    """Raises AttemptFailed."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise AttemptFailed("connect", NOT_VALID) from error
+    port = parsed.port or {"http": 80, "https": 443}.get(parsed.scheme, 0)
+    if not port or not parsed.host:
+        raise AttemptFailed("connect", NOT_VALID)
+    return _Place(
+        transport.Origin(parsed.scheme, parsed.raw_host.decode("ascii"), port, is_tenants),
+        path=parsed.raw_path.decode("ascii"),
+        host=parsed.netloc.decode("ascii"),
+        authorization=f"Basic {b64encode(unquote_to_bytes(parsed.userinfo)).decode()}" if parsed.userinfo else "",
+    )
 
 
-def _headers(target: Target, headers: dict[str, str], *, stream: bool) -> dict[str, str]:
-    return {
+def _headers(target: Target, place: _Place, headers: dict[str, str], *, stream: bool) -> dict[str, str]:
+    own = {
+        "host": place.host,
         "content-type": _JSON,
         "accept": _EVENT_STREAM if stream else _JSON,
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
-        **headers,
-        **{name.lower(): value for name, value in target.headers.items()},
     }
+    if place.authorization:
+        own["authorization"] = place.authorization
+    own.update(headers)
+    for name, value in target.headers.items():
+        own[name.lower()] = value
+    return own
 
 
-def _request(method: str, url: str, *, headers: dict[str, str], body: bytes, connect: float) -> httpx.Request:
-    """The body as a stream that has been read, its length and the host left to the transport: encoding a content, httpx
-    looks at every header again, which takes as long as all the rest.
-    """
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    timeouts = {"connect": connect, "pool": connect}
-    request = httpx.Request(method, _url(url), headers=raw, stream=httpx.ByteStream(body), extensions={"timeout": timeouts})
-    request.read()
-    return request
+def _head(method: str, path: str, headers: dict[str, str], *, length: int) -> bytes:
+    """Of a request (RFC 9112, section 3). Raises AttemptFailed for what would end a header before its end."""
+    lines = [f"{method} {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if length or method != "GET":
+        lines.append(f"content-length: {length}")
+    head = "\r\n".join(lines)
+    breaks = len(lines) - 1
+    if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head or not head.isascii():
+        raise AttemptFailed("broken", "A header for the provider has a character that no header can have.")
+    return f"{head}\r\n\r\n".encode("ascii")
