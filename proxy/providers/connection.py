@@ -14,6 +14,7 @@ import httptools
 
 # What waits here unread, before the provider is asked to wait.
 MOST_UNREAD_BYTES = 256 * 1024
+# Of one head; and of what an answer may bring between two pieces of its body, or behind the last: names, not content.
 MAX_HEAD_BYTES = 128 * 1024
 # A head and a small body leave as one write.
 JOINED_BYTES = 64 * 1024
@@ -33,21 +34,25 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.complete = True
-        self.is_open = False
         self._loop, self._ended = loop, ended
         self._transport = cast("asyncio.Transport", None)
         self._parser = cast("httptools.HttpResponseParser", None)
         self._read: list[tuple[bytes, bytes]] = []
-        self._head_bytes = self._unread = 0
+        self._bare_bytes = self._unread = 0
         self._parts: list[bytes] = []
         self._is_interim = self._is_paused = self._keeps = False
         self._broken = ""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
+
+    @property
     def can_be_used_again(self) -> bool:
-        """The answer is complete, both sides mean to go on, and nothing of the request is still on its way."""
-        return self.complete and self._keeps and self.is_open and not self._transport.get_write_buffer_size()
+        """The answer is complete, both sides mean to go on, nobody waits here and nothing of the request is still on its way."""
+        is_over = self.complete and self._keeps and self._waiter is None
+        return is_over and self.is_open and not self._transport.get_write_buffer_size()
 
     @property
     def has_news(self) -> bool:
@@ -55,9 +60,15 @@ class Connection(asyncio.Protocol):
         return bool(self._parts or self.complete or self._broken)
 
     def ask(self, head: bytes, body: bytes) -> None:
-        """Sends a request. `head`: with its empty line."""
+        """Sends a request. `head`: with its empty line. What nobody took of the last answer is forgotten."""
+        if self._parts:
+            self.take()
         self.status, self.headers, self.complete = 0, {}, False
-        self._head_bytes, self._keeps, self._parser = 0, False, httptools.HttpResponseParser(self)
+        self._bare_bytes, self._keeps, self._parser = 0, False, httptools.HttpResponseParser(self)
+        # As forgiving as other clients: folded header lines, lines that end without CR, blanks behind the size of a chunk.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         if not self.is_open:
             self._break("It was closed before it was used.")
         elif len(body) < JOINED_BYTES:
@@ -93,9 +104,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """At once, so that the provider notices: what was not sent yet is not sent. Idempotent."""
-        self.is_open = False
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
@@ -116,12 +125,13 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport, self.is_open = cast("asyncio.Transport", transport), True
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self.complete:  # nothing was asked: whoever speaks all the same is not to be asked again
             self.close()
             return
+        self._bare_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -129,19 +139,17 @@ class Connection(asyncio.Protocol):
             if not self.complete:
                 self._break("What it brought is no HTTP.")
                 return
-        if not self.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._break("The head of the answer has no end.")
-                return
+        if self._bare_bytes > MAX_HEAD_BYTES and not self.complete:
+            self._break("The head of the answer has no end.")
+            return
         self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.is_open = False
-        if not self.complete and self.status and error is None and _ends_with_connection(self.headers) and not self._broken:
-            self.complete = True
-        elif not self.complete and not self._broken:
-            self._broken = "It was closed in the middle of an answer."
+        if not self.complete and not self._broken:
+            if self.status and error is None and _ends_with_connection(self.headers):
+                self.complete = True
+            else:
+                self._broken = "It was closed in the middle of an answer."
         self._parser = cast("httptools.HttpResponseParser", None)  # each holds the other
         self._ended(self)
         self._wake()
@@ -159,13 +167,16 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         read, self._read = self._read, []
+        if status < 100:
+            raise Broken("no status")
         self._is_interim = status < 200
         if not self._is_interim:
-            self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in read}
+            self.headers = {name.decode("latin-1").lower(): value.decode("latin-1").rstrip(" \t") for name, value in read}
             self.status = status
 
     def on_body(self, part: bytes) -> None:
         self._parts.append(part)
+        self._bare_bytes = 0
         self._unread += len(part)
         if self._unread > MOST_UNREAD_BYTES and not self._is_paused:
             self._is_paused = True

@@ -1,6 +1,7 @@
 """The HTTP client of every provider: a request, mostly a POST, and an answer that is read whole or as a stream.
 
-Guarantees: no retry, no redirect; each wait is bounded (connect, first byte, idle); whatever goes wrong is an
+Guarantees: nothing is sent twice but what may be (a GET, a DELETE) where a kept connection turns out to be closed; no
+redirect is followed; each wait is bounded (connect, first byte, idle); whatever goes wrong is an
 `AttemptFailed` whose message holds no credential; a request cancelled at any point closes its connection.
 """
 
@@ -27,10 +28,16 @@ from proxy.providers.connection import Broken, Connection
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+# Of what arrives compressed, at a time.
+DECODED_BYTES = 16 * 1024
 MAX_RETRY_AFTER = 86_400.0
 USER_AGENT = "gatehouse"
 _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/html"
 _MOVES = (301, 302, 303, 307, 308)
+# Not twice, and not by what makes a gigabyte of a kilobyte.
+_UNDONE = ("gzip", "deflate")
+_PORTS = {"http": 80, "https": 443}
+MAX_PORT = 65_535
 NOT_VALID = "The provider's base URL is not valid."
 
 
@@ -43,25 +50,20 @@ async def open(
     """
     started = time.monotonic()
     patience = Patience()
-    connection: Connection | None = None
+    pool = transport.shared()
     try:
         place = _place(url, target.is_tenants)
         head = _head(method, place.path, _headers(target, place, headers, stream=stream), length=len(body))
         with patience.within(target.timeouts.first_byte):
-            pool = transport.shared()
-            connection = pool.kept(place.origin) or await _connected(pool, place.origin, target.timeouts)
-            connection.ask(head, body)
-            await connection.answered()
+            connection = await _asked(pool, place.origin, head, body, target.timeouts, may_repeat=method != "POST")
     except BaseException as error:
         patience.close()
-        if connection is not None:
-            connection.close()
         if isinstance(error, TimeoutError):
             raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
-        if isinstance(error, OSError):
+        if isinstance(error, Broken):
             raise AttemptFailed("broken", "The provider closed the connection without an answer.") from error
         raise
-    answer = OpenAnswer(connection, target.timeouts, patience=patience, waited=time.monotonic() - started)
+    answer = OpenAnswer(pool, connection, target.timeouts, patience=patience, waited=time.monotonic() - started)
     try:
         if not (may_move and answer.status in _MOVES and answer.headers.get("location")):
             await _require_success(answer, target, stream=stream)
@@ -69,6 +71,29 @@ async def open(
         await answer.close()
         raise
     return answer
+
+
+async def _asked(
+    pool: transport.Pool, origin: transport.Origin, head: bytes, body: bytes, timeouts: Timeouts, *, may_repeat: bool
+) -> Connection:
+    """One whose answer has begun. Raises AttemptFailed, Broken."""
+    if (kept := pool.kept(origin)) is not None:
+        try:
+            return await _answering(kept, head, body)
+        except Broken:  # as a rule it was being closed just now
+            if not may_repeat:
+                raise
+    return await _answering(await _connected(pool, origin, timeouts), head, body)
+
+
+async def _answering(connection: Connection, head: bytes, body: bytes) -> Connection:
+    try:
+        connection.ask(head, body)
+        await connection.answered()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 async def _connected(pool: transport.Pool, origin: transport.Origin, timeouts: Timeouts) -> Connection:
@@ -89,18 +114,21 @@ async def _connected(pool: transport.Pool, origin: transport.Origin, timeouts: T
 class OpenAnswer:
     """An open HTTP answer (`providers.base.Upstream`)."""
 
-    def __init__(self, connection: Connection, timeouts: Timeouts, *, patience: Patience, waited: float) -> None:
+    def __init__(
+        self, pool: transport.Pool, connection: Connection, timeouts: Timeouts, *, patience: Patience, waited: float
+    ) -> None:
         self.status = connection.status
         self.headers = connection.headers
         self.content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._connection = connection
+        self._pool, self._connection = pool, connection
         self._is_closed = False
         self._patience = patience
         self._idle = timeouts.idle
         # Some providers send headers at once and think afterwards: that wait is the first byte's.
         self._wait = max(timeouts.idle, timeouts.first_byte - waited)
+        self.encoding = self.headers.get("content-encoding", "identity").strip().lower()
         # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
-        encoded = self.headers.get("content-encoding", "identity") != "identity"
+        encoded = self.encoding in _UNDONE
         self._next: Callable[[], Awaitable[bytes]] = partial(anext, self._decoded(), b"") if encoded else self._arriving
 
     async def body(self) -> bytes:
@@ -126,10 +154,12 @@ class OpenAnswer:
         self._patience.close()
         if not self._is_closed:
             self._is_closed = True
-            transport.shared().give_back(self._connection)
+            self._pool.give_back(self._connection)
 
     async def _arriving(self) -> bytes:
         """What has arrived since the last time, or arrives next; b"" at the end. Raises AttemptFailed."""
+        if self._is_closed:  # what arrives there now may be the answer to somebody else
+            raise AttemptFailed("broken", "The provider's answer was given up.")
         try:
             if not self._connection.has_news:
                 with self._patience.within(self._wait):
@@ -158,19 +188,23 @@ class OpenAnswer:
 
 
 class _Parts(httpx.AsyncByteStream):
-    """What a function gives, until it gives nothing."""
+    """What a function gives, until it gives nothing; in small pieces, for each is decoded whole and may become a thousand times
+    as long."""
 
     def __init__(self, give: Callable[[], Awaitable[bytes]]) -> None:
         self._give = give
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while part := await self._give():
-            yield part
+            for start in range(0, len(part), DECODED_BYTES):
+                yield part[start : start + DECODED_BYTES]
 
 
 async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool) -> None:
     if answer.status != 200:
         raise await _refused(answer, target)
+    if answer.encoding not in (*_UNDONE, "identity", ""):
+        raise AttemptFailed("broken", "The provider compressed its answer in a way that was not asked for.", status=answer.status)
     if answer.content_type == _HTML:
         raise AttemptFailed("broken", "The provider answered with an HTML page.", status=answer.status)
     if stream and answer.content_type == _JSON:
@@ -220,13 +254,14 @@ def _place(url: str, is_tenants: bool) -> _Place:
     """Raises AttemptFailed."""
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        port = parsed.port or _PORTS[parsed.scheme]
+        host = parsed.raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError, KeyError) as error:
         raise AttemptFailed("connect", NOT_VALID) from error
-    port = parsed.port or {"http": 80, "https": 443}.get(parsed.scheme, 0)
-    if not port or not parsed.host:
+    if parsed.scheme not in _PORTS or port > MAX_PORT or not host:
         raise AttemptFailed("connect", NOT_VALID)
     return _Place(
-        transport.Origin(parsed.scheme, parsed.raw_host.decode("ascii"), port, is_tenants),
+        transport.Origin(parsed.scheme, host, port, is_tenants),
         path=parsed.raw_path.decode("ascii"),
         host=parsed.netloc.decode("ascii"),
         authorization=f"Basic {b64encode(unquote_to_bytes(parsed.userinfo)).decode()}" if parsed.userinfo else "",
@@ -257,6 +292,9 @@ def _head(method: str, path: str, headers: dict[str, str], *, length: int) -> by
         lines.append(f"content-length: {length}")
     head = "\r\n".join(lines)
     breaks = len(lines) - 1
-    if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head or not head.isascii():
-        raise AttemptFailed("broken", "A header for the provider has a character that no header can have.")
-    return f"{head}\r\n\r\n".encode("ascii")
+    try:
+        if head.count("\n") == head.count("\r") == breaks and "\0" not in head:
+            return f"{head}\r\n\r\n".encode("latin-1")
+    except UnicodeEncodeError:
+        pass
+    raise AttemptFailed("broken", "A header for the provider has a character that no header can have.")

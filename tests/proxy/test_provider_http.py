@@ -5,6 +5,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.errors import AttemptFailed
 from proxy.providers import http, registry, transport
@@ -209,9 +211,117 @@ def test_plain_http_where_tls_is_expected_is_a_failure_to_connect(upstream: Upst
     assert failure(run, target(upstream, base_url=upstream.url.replace("http:", "https:"))).kind == "connect"
 
 
-@pytest.mark.parametrize("base_url", ["ftp://127.0.0.1/v1", "http://[::1", "http://:80:80/", "nonsense"])
+@pytest.mark.parametrize(
+    "base_url",
+    ["ftp://127.0.0.1/v1", "ftp://127.0.0.1:80/v1", "http://[::1", "http://:80:80/", "http://h:65536/", "//h/", "nonsense"],
+)
 def test_a_base_url_that_is_none_is_a_failure_to_connect(upstream: Upstream, run: Run, base_url: str) -> None:
     assert failure(run, target(upstream, base_url=base_url)).kind == "connect"
+
+
+TEXT = st.text(max_size=20)
+
+
+@settings(max_examples=50)
+@given(st.one_of(TEXT, TEXT.map("http://{}/v1".format), TEXT.map("http://h/{}".format)))
+def test_whatever_is_given_as_a_url_leads_to_a_place_or_fails_to_connect(url: str) -> None:
+    try:
+        place = http._place(url, False)
+    except AttemptFailed:
+        return
+    assert place.path.startswith("/")
+    assert all("!" <= character <= "~" for character in place.path)
+    assert place.origin.scheme in ("http", "https")
+    assert place.origin.host
+    assert 0 < place.origin.port < 65_536
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path", "named"),
+    [
+        ("http://h", "h", 80, "/", "h"),
+        ("https://h?x=1", "h", 443, "/?x=1", "h"),
+        ("https://h:8443/v1#part", "h", 8443, "/v1", "h:8443"),
+        ("http://[::1]:81/x", "::1", 81, "/x", "[::1]:81"),
+        ("https://bücher.example/ü", "xn--bcher-kva.example", 443, "/%C3%BC", "xn--bcher-kva.example"),
+        ("https://h/model/a.b-v1:0/invoke", "h", 443, "/model/a.b-v1:0/invoke", "h"),
+        ("https://h/model/arn%3Aaws%3Ap%2Fx/invoke", "h", 443, "/model/arn%3Aaws%3Ap%2Fx/invoke", "h"),
+        ("https://h/a b?q=c d", "h", 443, "/a%20b?q=c%20d", "h"),
+    ],
+)
+def test_a_url_leads_to_its_place(url: str, host: str, port: int, path: str, named: str) -> None:
+    place = http._place(url, True)
+    assert (place.origin.host, place.origin.port, place.path, place.host) == (host, port, path, named)
+    assert place.origin.public_only
+
+
+NAME = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
+VALUE = st.text(st.sampled_from("aZ9 :;,\t\r\n\0\xfc\u20ac"), max_size=6)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(NAME, VALUE, max_size=3), st.sampled_from(["GET", "POST"]))
+def test_no_header_ends_before_its_end(headers: dict[str, str], method: str) -> None:
+    """What is sent is read as it was meant, or is not sent."""
+    if set("\r\n\0\u20ac") & set("".join(headers.values())):
+        with pytest.raises(AttemptFailed):
+            http._head(method, "/v1", headers, length=0)
+        return
+    own = {"content-length": "0"} if method == "POST" else {}
+    lines = [f"{method} /v1 HTTP/1.1", *(f"{name}: {value}" for name, value in (headers | own).items()), "", ""]
+    assert http._head(method, "/v1", headers, length=0) == "\r\n".join(lines).encode("latin-1")
+
+
+@pytest.mark.parametrize("name", ["x\r\nx-evil", "x: y\nx-evil", "x\0", "x-\u20ac"])
+def test_no_name_of_a_header_does_either(upstream: Upstream, run: Run, name: str) -> None:
+    assert failure(run, target(upstream, headers={name: "1"})).kind == "broken"
+    assert upstream.received == []
+
+
+def test_a_header_that_is_not_ascii_arrives_byte_for_byte(upstream: Upstream, run: Run) -> None:
+    run(fetch(target(upstream, headers={"x-name": "M\xfcller"})))
+    assert upstream.received[0].headers["x-name"].encode(errors="surrogateescape") == b"M\xfcller"
+
+
+def test_a_password_in_the_base_url_signs_in_unless_there_is_a_key(upstream: Upstream, run: Run) -> None:
+    place = upstream.url.replace("http://", "http://us%65r:p%40ss@")
+    run(fetch(target(upstream, base_url=place, api_key=None)))
+    run(fetch(target(upstream, base_url=place)))
+    assert [one.headers["authorization"] for one in upstream.received] == ["Basic dXNlcjpwQHNz", f"Bearer {KEY}"]
+    assert "@" not in upstream.received[0].headers["host"]
+
+
+@pytest.mark.parametrize(("method", "length"), [("GET", None), ("DELETE", "0"), ("POST", "0")])
+def test_a_request_without_a_body_says_so(upstream: Upstream, run: Run, method: str, length: str | None) -> None:
+    async def ask() -> None:
+        opened = await http.open(
+            target(upstream), method=method, url=f"{upstream.url}/x%2Fy?z=1", headers={}, body=b"", stream=False
+        )
+        await opened.close()
+
+    upstream.then(answer())
+    run(ask())
+    received = upstream.received[0]
+    assert (received.method, received.target, received.body) == (method, "/v1/x%2Fy?z=1", b"")
+    assert received.headers.get("content-length") == length
+
+
+def test_what_was_left_of_one_answer_is_not_read_with_the_next(upstream: Upstream, run: Run) -> None:
+    """A provider's error is read to 64 KB, a stream to its end mark: what follows them is nobody's."""
+    upstream.then(refuse(400, "x" * 100_000), stream(*frames("a"), b"data: stray\n\n"), answer("mine"))
+
+    async def calls() -> bytes:
+        with pytest.raises(AttemptFailed):
+            await fetch(target(upstream))
+        opened = await registry.provider("openai-compatible").open(target(upstream), path="/x", body=b"{}", stream=True)
+        await anext(opened.chunks())
+        await asyncio.to_thread(upstream.received[1].answered.wait, 5)
+        await opened.close()
+        return await fetch(target(upstream))
+
+    body = run(calls())
+    assert body.startswith(b'{"id"')
+    assert b"mine" in body
 
 
 def test_a_key_that_cannot_be_a_header_does_not_reach_the_message(upstream: Upstream, run: Run) -> None:
@@ -265,6 +375,33 @@ def test_an_answer_compressed_unasked_is_read_all_the_same(upstream: Upstream, r
     packed = gzip.compress(b'{"choices":[]}')
     upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(packed,)))
     assert run(fetch(target(upstream))) == b'{"choices":[]}'
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "compress"])
+def test_one_that_is_packed_in_a_way_nobody_asked_for_is_broken(upstream: Upstream, run: Run, coding: str) -> None:
+    """A kilobyte of it may be a gigabyte."""
+    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": coding}, parts=(b"\x1f\x8b",)))
+    assert failure(run, target(upstream)).kind == "broken"
+
+
+def test_a_long_answer_is_unpacked_piece_by_piece(upstream: Upstream, run: Run) -> None:
+    """However much a few bytes stand for, no more of it than a few megabytes is in memory at a time."""
+    import gzip
+
+    packed = gzip.compress(bytes(40 << 20))
+    assert len(packed) < 64 * 1024
+    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(packed,)))
+
+    async def sizes() -> list[int]:
+        opened = await registry.provider("openai-compatible").open(target(upstream), path="/x", body=b"{}", stream=False)
+        try:
+            return [len(chunk) async for chunk in opened.chunks()]
+        finally:
+            await opened.close()
+
+    pieces = run(sizes())
+    assert sum(pieces) == 40 << 20
+    assert max(pieces) < 20 << 20
 
 
 def test_an_answer_without_end_is_cut(upstream: Upstream, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
