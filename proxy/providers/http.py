@@ -128,8 +128,7 @@ class OpenAnswer:
         self._wait = max(timeouts.idle, timeouts.first_byte - waited)
         self.encoding = self.headers.get("content-encoding", "identity").strip().lower()
         # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
-        encoded = self.encoding in _UNDONE
-        self._next: Callable[[], Awaitable[bytes]] = partial(anext, self._decoded(), b"") if encoded else self._arriving
+        self._decoded = self._decoding() if self.encoding in _UNDONE else None
 
     async def body(self) -> bytes:
         """At most 64 MB. Raises AttemptFailed; an empty answer is a broken one."""
@@ -146,15 +145,22 @@ class OpenAnswer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises AttemptFailed: timeout when no byte came for `idle` seconds, broken when the connection did."""
-        while chunk := await self._next():
+        take = self._next
+        while chunk := await take():
             yield chunk
 
     async def close(self) -> None:
         """Idempotent. An answer that was not read to its end takes the connection with it, so the provider notices."""
         self._patience.close()
         if not self._is_closed:
-            self._is_closed = True
+            self._is_closed, self._decoded = True, None
             self._pool.give_back(self._connection)
+
+    @property
+    def _next(self) -> Callable[[], Awaitable[bytes]]:
+        """Gives what came of the content since the last time; b"" at the end. Looked up anew: an answer that held its own
+        method would be garbage only for the collector of cycles."""
+        return self._arriving if self._decoded is None else partial(anext, self._decoded, b"")
 
     async def _arriving(self) -> bytes:
         """What has arrived since the last time, or arrives next; b"" at the end. Raises AttemptFailed."""
@@ -171,7 +177,7 @@ class OpenAnswer:
         except Broken as error:
             raise AttemptFailed("broken", "The provider broke off its answer.") from error
 
-    async def _decoded(self) -> AsyncIterator[bytes]:
+    async def _decoding(self) -> AsyncIterator[bytes]:
         parts = _Parts(self._arriving)
         try:
             async for chunk in httpx.Response(self.status, headers=self.headers, stream=parts).aiter_bytes():
@@ -180,8 +186,8 @@ class OpenAnswer:
             raise AttemptFailed("broken", "The provider broke off its answer.") from error
 
     async def _read(self, limit: int) -> bytes:
-        parts, size = [], 0
-        while size < limit and (part := await self._next()):
+        parts, size, take = [], 0, self._next
+        while size < limit and (part := await take()):
             parts.append(part)
             size += len(part)
         return b"".join(parts)
