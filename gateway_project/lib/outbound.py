@@ -2,7 +2,7 @@
 
 A name is resolved once, and what is judged is the very address that the socket then connects to: no second resolution
 can answer otherwise, and every spelling of an address (decimal, hexadecimal, mapped into IPv6) has become that address
-by then. No proxy and no redirect is followed (the transports of `proxy.providers` do neither).
+by then. No proxy and no redirect is followed (`proxy.providers` does neither).
 
 The operator may allow networks of its own, for models that tenants run beside the gateway: `OUTBOUND_ALLOWED_NETWORKS`.
 """
@@ -61,8 +61,8 @@ def refuse(host: str, port: int) -> None:
 def checked_socket(found: Any) -> socket.socket:
     """A socket for an address found by resolution, before anything is sent to it. Raises AddressRefused.
 
-    `found` is a tuple of `socket.getaddrinfo`. For `aiohttp.TCPConnector(socket_factory=…)`, which asks it for each
-    connection, those to literal addresses included.
+    `found` is a tuple of `socket.getaddrinfo`. For whatever takes a `socket_factory` (aiohttp's connector, aiohappyeyeballs),
+    and asks it for each connection, those to literal addresses included.
     """
     family, kind, protocol, _, place = found
     refuse(str(place[0]), int(place[1]))

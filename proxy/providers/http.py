@@ -107,7 +107,7 @@ async def _connected(pool: transport.Pool, origin: transport.Origin, timeouts: T
         raise AttemptFailed("connect", "The provider's TLS certificate could not be verified.") from error
     except ssl.SSLError as error:
         raise AttemptFailed("connect", "The provider's address does not speak TLS as it should.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last where uvloop finds a socket's number still in use
         raise AttemptFailed("connect", "The provider cannot be reached.") from error
 
 

@@ -21,7 +21,7 @@ from proxy.providers import transport
 from proxy.providers.base import Timeouts
 from tests.proxy import loopback
 from tests.proxy.conftest import Run
-from tests.proxy.loopback import OK, Client, failure, fetch, hello, serving
+from tests.proxy.loopback import HELLO, OK, Client, failure, fetch, hello, serving, until
 
 
 @pytest.fixture(params=loopback.LOOPS)
@@ -104,6 +104,26 @@ def test_over_tls_it_is_the_same(run: Run, trusting: Issuer) -> None:
     sizes, told = run(calls())
     assert sizes == [10, 3_000_000, 2_000_000]
     assert told == ["localhost", None]  # an address is no name
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+def test_one_that_the_provider_closed_meanwhile_is_not_used(run: Run, trusting: Issuer, farewell: bool) -> None:
+    async def calls() -> int:
+        async def once(client: Client) -> None:
+            await client.request()
+            await client.say(HELLO)
+            if farewell:
+                client.writer.close()
+            else:
+                client.hang_up()
+
+        async with serving(once, tls=trusting.server("localhost")) as server:
+            for _ in range(3):
+                assert await fetch(f"https://localhost:{server.port}/") == b"hello"
+                await until(lambda: len(transport.shared()) == 0)
+            return server.connections
+
+    assert run(calls()) == 3
 
 
 @pytest.mark.parametrize(
