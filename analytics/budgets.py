@@ -136,11 +136,11 @@ def budgets_visible_to(actor: Actor) -> list[Bound]:
     scope = actor.scope(Permission.VIEW_USAGE)
     seen = Q(member=actor.user) | Q(api_key__member=actor.user, api_key__revoked_at=None)
     seen |= Q(group__in=[membership.group_id for membership in actor.memberships])
-    if scope:
+    if any(group.level == 0 for group in scope):
+        seen = Q(api_key__revoked_at=None)  # all that there are, but for deleted keys
+    elif scope:
         seen |= within(scope, field="group") | within(scope, field="application__group")
         seen |= within(scope, field="api_key__group") & Q(api_key__revoked_at=None)
-    if any(group.level == 0 for group in scope):
-        seen |= Q(member__isnull=False)
     above = {group for membership in actor.memberships for group in membership.group.lineage()}
     given = Q(reach=Binding.Reach.MEMBERS, group__in=above)
     rows = _rows(Q(seen, reach=Binding.Reach.SELF) | given, actor.organization)

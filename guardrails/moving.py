@@ -114,7 +114,7 @@ def _bound(group: Group, above: Sequence[Group], *, now: datetime) -> tuple[list
         limit_rows=ArraySubquery(limits.values(row=JSONObject(**columns, **sums))),
         rule_rows=ArraySubquery(rules.values(row=JSONObject(kind="kind", entries="entries"))),
     )
-    every = [_read(binding) for binding in bindings.select_related("policy", "group").order_by("pk")]
+    every = [_read(binding) for binding in sorted(bindings.select_related("policy", "group"), key=lambda binding: binding.pk)]
     ids = {node.pk for node in above}
     return (
         [one for one in every if one.binding.group_id not in ids],

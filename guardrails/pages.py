@@ -24,7 +24,7 @@ from guardrails.selectors import (
     offered,
 )
 from orgs.actor import Actor
-from orgs.models import ApiKey
+from orgs.models import ApiKey, Group
 from orgs.permissions import Permission
 from orgs.selectors import tree_visible_to
 
@@ -53,12 +53,14 @@ class Choice(NamedTuple):
 
 
 class KeyFilters(NamedTuple):
-    """`narrowed`, `before` and `after` are what selectors.key_page takes; `choices` is what the filter bar offers."""
+    """`narrowed`, `before` and `after` are what selectors.key_page takes; `choices` is what the filter bar offers, of these
+    groups: `tree`."""
 
     narrowed: Narrowed
     before: int | None
     after: int | None
     choices: list[Choice]
+    tree: list[Group]
 
     @property
     def search(self) -> str:
@@ -71,7 +73,9 @@ class KeyFilters(NamedTuple):
 
 def key_filters(query: QueryDict, *, actor: Actor) -> KeyFilters:
     narrowed = _narrowed(query)
-    return KeyFilters(narrowed, id_in(query.get("before")), id_in(query.get("after")), _choices(narrowed, actor=actor))
+    tree = tree_visible_to(actor, Permission.VIEW_USAGE) if actor.can_anywhere(Permission.VIEW_USAGE) else []
+    choices = _choices(narrowed, tree, actor=actor)
+    return KeyFilters(narrowed, id_in(query.get("before")), id_in(query.get("after")), choices, tree)
 
 
 def _narrowed(query: QueryDict) -> Narrowed:
@@ -87,14 +91,14 @@ def _narrowed(query: QueryDict) -> Narrowed:
     )
 
 
-def _choices(narrowed: Narrowed, *, actor: Actor) -> list[Choice]:
+def _choices(narrowed: Narrowed, tree: list[Group], *, actor: Actor) -> list[Choice]:
     """Whoever sees nothing but its own keys needs neither groups nor people to choose from."""
     status = [("", "Not deleted"), *STATUS_WORDS.items()]
     watch = [("", "Ending or unused"), *WATCH_WORDS.items()]
     plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
     if not actor.can_anywhere(Permission.VIEW_USAGE):
         return plain
-    groups = [(str(group.pk), "\u2003" * group.level + group.name) for group in tree_visible_to(actor, Permission.VIEW_USAGE)]
+    groups = [(str(group.pk), "\u2003" * group.level + group.name) for group in tree]
     found = offered(actor)
     people = [(str(member), name) for member, name in found.members if member != actor.user.pk]
     whose = [("", "Everyone's"), (MINE, "My keys"), (SERVICE, "Service keys"), *people]

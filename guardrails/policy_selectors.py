@@ -15,10 +15,10 @@ from guardrails.in_force import InForce, bindings_on, placed
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.services.overrides import running
 from guardrails.subjects import Subject, counter_of
-from orgs.actor import ABOVE, LINEAGE, Actor
+from orgs.actor import LINEAGE, Actor
 from orgs.models import ApiKey, Application, AuditEvent, Group, Membership, Organization, User
 from orgs.permissions import Permission
-from orgs.selectors import within
+from orgs.selectors import with_groups, within
 
 MOST_EVENTS = 12
 # So many are looked at for those that may be shown.
@@ -92,13 +92,7 @@ def bindings_of(policy: Policy, *, actor: Actor) -> list[Binding]:
 def with_paths(rows: Iterable[Binding | Override]) -> None:
     """Reads the groups of their subjects, with their paths, by one statement: joined to each row they are fifteen tables."""
     subjects = [row if row.group_id is not None else row.api_key or row.application for row in rows]
-    placed = [subject for subject in subjects if subject is not None]
-    if not placed:
-        return
-    ids = {subject.group_id for subject in placed}
-    groups = {group.pk: group for group in Group.objects.filter(pk__in=ids).select_related(ABOVE).order_by()}
-    for subject in placed:
-        subject.group = groups[subject.group_id]
+    with_groups(subject for subject in subjects if subject is not None)
 
 
 def _of_policies(bindings: Iterable[Binding], policies: Iterable[Policy]) -> list[Binding]:

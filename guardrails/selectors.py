@@ -15,7 +15,7 @@ from guardrails.models import Binding, Limit, Policy, Rule
 from orgs.actor import Actor
 from orgs.key_use import unused_since
 from orgs.models import ApiKey, AuditEvent, Group
-from orgs.selectors import keys_visible_to, within
+from orgs.selectors import keys_visible_to, with_groups, within
 
 PAGE_SIZE = 50
 
@@ -145,8 +145,16 @@ def limits_by_key(keys: Iterable[ApiKey]) -> dict[int, list[Limit]]:
     return dict(found)
 
 
-def key_page(actor: Actor, narrowed: Narrowed | None = None, *, before: int | None = None, after: int | None = None) -> KeyPage:
-    return KeyPage(*keyset.page_of(narrowed_keys(actor, narrowed or Narrowed()), before=before, after=after, size=PAGE_SIZE))
+def key_page(
+    actor: Actor, narrowed: Narrowed, *, before: int | None = None, after: int | None = None, tree: Iterable[Group] = ()
+) -> KeyPage:
+    """With the paths of their groups; `tree`: groups that are read already."""
+    keys = narrowed_keys(actor, narrowed).select_related(None).select_related("member", "application")
+    page = KeyPage(*keyset.page_of(keys, before=before, after=after, size=PAGE_SIZE))
+    with_groups(page.keys, tree=tree)
+    for key in page.keys:
+        key.organization = actor.organization
+    return page
 
 
 def narrowed_keys(actor: Actor, narrowed: Narrowed) -> QuerySet[ApiKey]:

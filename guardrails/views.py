@@ -38,7 +38,7 @@ FORM_FIELDS = {
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def keys(request: OrgRequest) -> HttpResponse:
     filters = key_filters(request.GET, actor=request.actor)
-    page = key_page(request.actor, filters.narrowed, before=filters.before, after=filters.after)
+    page = key_page(request.actor, filters.narrowed, before=filters.before, after=filters.after, tree=filters.tree)
     rows = key_rows(page.keys, actor=request.actor)
     context = {
         "rows": rows,

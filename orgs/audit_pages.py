@@ -63,10 +63,11 @@ def export_urls(query: QueryDict, *, org: str) -> list[tuple[str, str]]:
     return [(label, address + url_with(query, {"format": form})) for form, label in (("csv", "CSV"), ("jsonl", "JSON Lines"))]
 
 
-def rows(page: Page) -> list[dict[str, Any]]:
+def rows(page: Page, *, org: str) -> list[dict[str, Any]]:
     return [
         {
             "event": event,
+            "url": reverse("audit:event", kwargs={"org": org, "sequence": event.sequence}),
             "words": action_words(event.action),
             "thing": thing_words(event.object_type),
             "denied": event.action == "access.denied",

@@ -38,7 +38,7 @@ def trail(request: OrgRequest) -> HttpResponse:
     page = page_of(found, before=id_in(query.get("before")), after=id_in(query.get("after")))
     in_period = matching(visible, Filters(period=filters.period), now=now)
     context = {
-        "rows": audit_pages.rows(page),
+        "rows": audit_pages.rows(page, org=request.organization.slug),
         "filters": filters,
         "clear_url": request.path,
         "older_url": page.older and audit_pages.url_with(query, {"before": str(page.older)}),

@@ -44,7 +44,7 @@ def members(request: OrgRequest) -> HttpResponse:
     groups = tree_visible_to(actor, Permission.MANAGE_MEMBERS)
     roles = list(roles_visible_to(actor))
     wanted = members_wanted(request.GET, groups=groups, roles=roles)
-    page = people_page(actor, wanted)
+    page = people_page(actor, wanted, tree=groups)
     context = {
         "people": page.people,
         "filters": member_filters(wanted, groups=groups, roles=roles),

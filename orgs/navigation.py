@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -80,10 +81,16 @@ def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) ->
 
 
 def _address(url_name: str, actor: Actor) -> str:
-    return reverse(url_name, kwargs={"org": actor.organization.slug})
+    return _url(url_name, actor.organization.slug)
+
+
+@functools.lru_cache(maxsize=4096)
+def _url(url_name: str, org: str) -> str:
+    """Kept: each page has some thirty of them, the same for everyone in the organisation."""
+    return reverse(url_name, kwargs={"org": org})
 
 
 def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:
     has_badge = entry.badge and actor.can_anywhere(entry.badge_permission)
-    badge_url = reverse(entry.badge, kwargs={"org": actor.organization.slug}) if has_badge else ""
+    badge_url = _address(entry.badge, actor) if has_badge else ""
     return Link(entry.label, url, entry.icon, entry.section, active, badge_url, entry.shortcut)

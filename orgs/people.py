@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from django.db.models import CharField, Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, Lower, NullIf
 
-from orgs.actor import LINEAGE, Actor
+from orgs.actor import Actor
 from orgs.models import ApiKey, AuditEvent, Group, Membership, RoleGrant, User
 from orgs.permissions import Permission
-from orgs.selectors import keys_visible_to, within
+from orgs.selectors import keys_visible_to, with_groups, within
 
 PAGE_SIZE = 50
 HISTORY_LENGTH = 30
@@ -64,23 +64,29 @@ class PeoplePage(NamedTuple):
     following: int | None
 
 
-def people_page(actor: Actor, wanted: Wanted) -> PeoplePage:
+def people_page(actor: Actor, wanted: Wanted, *, tree: list[Group]) -> PeoplePage:
+    """`tree`: the groups whose members the actor manages."""
     scope = actor.scope(Permission.MANAGE_MEMBERS)
     users = _users(actor, scope, wanted)
     found, previous, following = _paged(users, wanted)
-    return PeoplePage(people_of(found, actor=actor, scope=scope), previous, following)
+    return PeoplePage(people_of(found, actor=actor, scope=scope, tree=tree), previous, following)
 
 
-def people_of(users: Iterable[User], *, actor: Actor, scope: list[Group] | None = None) -> list[Person]:
-    """These, as far as the actor sees them; in the same order, without those it does not see."""
+def people_of(
+    users: Iterable[User], *, actor: Actor, scope: list[Group] | None = None, tree: Iterable[Group] = ()
+) -> list[Person]:
+    """These, as far as the actor sees them; in the same order, without those it does not see. `tree`: groups that are read."""
     users, scope = list(users), actor.scope(Permission.MANAGE_MEMBERS) if scope is None else scope
-    here = within(scope, field="group")
+    here = Q(within(scope, field="group"), organization=actor.organization, user__in=users)
+    belongs = list(Membership.objects.filter(here))
+    held = list(RoleGrant.objects.filter(here).select_related("custom_role"))
+    with_groups([*belongs, *held], tree=tree)
     memberships: defaultdict[int, list[Membership]] = defaultdict(list)
-    for membership in Membership.objects.filter(here, organization=actor.organization, user__in=users).select_related(LINEAGE):
+    for membership in belongs:
         memberships[membership.user_id].append(membership)
     grants: defaultdict[int, list[RoleGrant]] = defaultdict(list)
-    seen = RoleGrant.objects.filter(here, organization=actor.organization, user__in=users)
-    for grant in seen.select_related("custom_role", "organization", LINEAGE).order_by("group__level", "pk"):
+    for grant in sorted(held, key=lambda grant: (grant.group.level, grant.pk)):
+        grant.organization = actor.organization
         grants[grant.user_id].append(grant)
     return [Person(user, memberships[user.pk], grants[user.pk]) for user in users if memberships[user.pk]]
 

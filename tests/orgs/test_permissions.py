@@ -214,6 +214,24 @@ def test_no_role_gives_more_at_its_own_node_than_below_it(role: RoleName, level:
     assert (here == below) == (level == 0 or not BELOW_ONLY[role])
 
 
+def test_a_role_at_a_node_where_one_does_not_belong_counts_there_and_costs_one_query_more(
+    world: World, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    grant_role(world.mia, role=RoleName.FINANCE, group=world.field, by=world.actor("alice"))
+    grant_role(world.mia, role=RoleName.FINANCE, group=world.engineering, by=world.actor("alice"))
+    with django_assert_num_queries(3):
+        mia = Actor.load(world.mia, organization=world.acme)
+        assert {grant.group.lineage()[-1]: len(grant.group.path()) for grant in mia.grants} == {
+            world.field.pk: 3,
+            world.engineering.pk: 2,
+        }
+    assert mia.can(P.VIEW_BILLING, world.field)
+    assert mia.can(P.VIEW_BILLING, world.core)
+    assert not mia.can(P.VIEW_BILLING, world.sales)
+    with django_assert_num_queries(0):
+        assert [group.pk for group in mia.scope(P.VIEW_BILLING)]
+
+
 def test_every_permission_can_be_had_and_has_a_name() -> None:
     for permission in Permission:
         assert permission in MEMBER or roles_with(permission), permission
