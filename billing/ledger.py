@@ -23,7 +23,6 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
@@ -35,6 +34,7 @@ from billing import rows, spool, writers
 from billing.rows import UNWRITABLE, Attempt, Recorded, Row
 from billing.spool import Entry, Spool
 from gateway_project.lib import database, lifespan, patience
+from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.tended import Tended
 
 __all__ = [
@@ -397,20 +397,13 @@ async def confirmed(done: asyncio.Future[Outcome]) -> Outcome:
         raise LedgerUnavailable("the ledger did not confirm the row in time") from error
 
 
-_ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictionary()
-
-
-def current() -> Ledger:
-    """The ledger of the running event loop."""
-    loop = asyncio.get_running_loop()
-    if loop not in _ledgers:
-        _ledgers[loop] = Ledger()
-    return _ledgers[loop]
+# The ledger of the running event loop.
+current = PerLoop(Ledger)
 
 
 def takes_calls() -> bool:
     """`Ledger.takes_calls` of the running event loop's ledger; one that is not open yet does."""
-    books = _ledgers.get(asyncio.get_running_loop())
+    books = current.get()
     return books is None or books.takes_calls
 
 
@@ -419,7 +412,7 @@ async def start(*, writer_id: str, on_renamed: Callable[[str], None]) -> Ledger:
 
     `on_renamed` hears the new name after a fence. PostgreSQL away: it starts all the same, and registers when it is back.
     """
-    books = _ledgers[asyncio.get_running_loop()] = Ledger(writer_id=writer_id, on_renamed=on_renamed)
+    books = current.put(Ledger(writer_id=writer_id, on_renamed=on_renamed))
     with contextlib.suppress(*UNAVAILABLE):
         await books.connect()
     return books

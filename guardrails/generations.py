@@ -25,12 +25,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import structlog
 
 from gateway_project.lib import redis
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.loops import PerLoop
 from guardrails import counters, leases
 from orgs import epoch as epochs
 
@@ -203,7 +203,7 @@ def _retrieve(preparing: asyncio.Task[None]) -> None:
         preparing.exception()
 
 
-_generations: WeakKeyDictionary[asyncio.AbstractEventLoop, Generations] = WeakKeyDictionary()
+_generations: PerLoop[Generations | None] = PerLoop(lambda: None)
 
 
 async def start(workers: Workers) -> None:
@@ -211,7 +211,8 @@ async def start(workers: Workers) -> None:
 
     Where Redis or PostgreSQL is away, the first call that needs a generation tries again.
     """
-    generations = _generations[asyncio.get_running_loop()] = Generations(workers)
+    generations = Generations(workers)
+    _generations.put(generations)
     leases.current().on_renewal(generations.check)
     with contextlib.suppress(redis.RedisUnavailable):
         await generations.renew()
@@ -219,7 +220,7 @@ async def start(workers: Workers) -> None:
 
 async def of(organization_id: int) -> str:
     """The token under which an organisation's counters lie. Raises RedisUnavailable."""
-    generations = _generations.get(asyncio.get_running_loop())
+    generations = _generations.get()
     if generations is not None:
         return await generations.of(organization_id)
     token = await _in_force()
@@ -233,7 +234,7 @@ async def renew() -> None:
 
     Raises RedisUnavailable.
     """
-    generations = _generations.get(asyncio.get_running_loop())
+    generations = _generations.get()
     if generations is None:
         await _in_force()
     else:

@@ -13,13 +13,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import msgspec
 from django.conf import settings
 from redis.exceptions import RedisError
 
 from gateway_project.lib import lifespan, redis
+from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.tended import Tended
 from guardrails import counters
 
@@ -101,19 +101,21 @@ class Lease:
                 await check()
 
 
-_leases: WeakKeyDictionary[asyncio.AbstractEventLoop, Lease] = WeakKeyDictionary()
+_leases = PerLoop(Lease)
 
 
 async def start() -> None:
     """Takes this worker's lease, unless it has one. Awaited before the first admission."""
-    loop = asyncio.get_running_loop()
-    if loop not in _leases:
-        lease = _leases[loop] = Lease()
-        await lease.renew()
+    if _leases.get() is None:
+        await _leases().renew()
 
 
 def current() -> Lease:
-    return _leases[asyncio.get_running_loop()]
+    """Raises LookupError before `start`."""
+    lease = _leases.get()
+    if lease is None:
+        raise LookupError("this event loop has taken no lease")
+    return lease
 
 
 def worker_id() -> str:
@@ -127,7 +129,7 @@ async def is_alive(worker: str) -> bool:
 
 def forget(call_id: UUID) -> None:
     """This call holds nothing any more."""
-    lease = _leases.get(asyncio.get_running_loop())
+    lease = _leases.get()
     if lease is not None:
         lease.holds.pop(call_id, None)
 

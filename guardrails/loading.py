@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from weakref import WeakKeyDictionary
 
 import msgspec
 
 from gateway_project.lib import redis
+from gateway_project.lib.loops import PerLoop
 from guardrails import counters, generations
 from guardrails.limits import Limits
 
@@ -63,7 +63,7 @@ class SpendSource(Protocol):
         ...
 
 
-_loading: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[int, asyncio.Lock]] = WeakKeyDictionary()
+_loading: PerLoop[defaultdict[int, asyncio.Lock]] = PerLoop(lambda: defaultdict(asyncio.Lock))
 
 
 async def load(limits: Limits, *, missing: Mapping[str, Wanted], source: SpendSource) -> None:
@@ -71,7 +71,7 @@ async def load(limits: Limits, *, missing: Mapping[str, Wanted], source: SpendSo
 
     Where another worker's load finishes first, that one counts, and what it left out is still missing.
     """
-    lock = _loading.setdefault(asyncio.get_running_loop(), defaultdict(asyncio.Lock))[limits.organization_id]
+    lock = _loading()[limits.organization_id]
     waits = lock.locked()
     async with lock:
         if waits:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
-from weakref import WeakKeyDictionary
 
 import msgspec
 
+from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
@@ -34,7 +34,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 _cache: dict[KeyReference, Caller] = {}
-_reading: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[KeyReference, asyncio.Task[Caller]]] = WeakKeyDictionary()
+_reading: PerLoop[dict[KeyReference, asyncio.Task[Caller]]] = PerLoop(dict)
 
 
 async def cached(key: KeyReference) -> Caller:
@@ -71,7 +71,7 @@ async def renewed(caller: Caller, *, now: datetime | None = None) -> Caller:
     known = _cache.get(caller.key)
     if known is not None and known is not caller and not (now and known.limits.is_over(now.timestamp() * 1000)):
         return known
-    reading = _reading.setdefault(asyncio.get_running_loop(), {})
+    reading = _reading()
     task = reading.get(caller.key)
     if task is None:
         task = reading[caller.key] = asyncio.get_running_loop().create_task(load(caller.key, now=now))

@@ -12,7 +12,6 @@ import os
 import time
 from datetime import UTC, date, datetime
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 import structlog
@@ -20,6 +19,7 @@ import structlog
 from billing import prices
 from billing.pricing import Price
 from gateway_project.lib import crypto, database
+from gateway_project.lib.loops import PerLoop
 from orgs import epoch
 from proxy.providers import registry
 from proxy.providers.base import Target, Timeouts
@@ -124,7 +124,7 @@ ORDER BY m.name, d."order", d.id
 
 _current: Catalogue | None = None
 # One at a time: of two readers the slower could put an older snapshot in place of a newer one.
-_refreshing: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+_refreshing = PerLoop(asyncio.Lock)
 
 
 async def catalogue() -> Catalogue:
@@ -136,7 +136,7 @@ async def catalogue() -> Catalogue:
 
 async def refreshed() -> Catalogue:
     """The snapshot as the database has it now. Raises DatabaseUnavailable, RedisUnavailable."""
-    async with _refreshing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+    async with _refreshing():
         return await _refreshed()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from billing.ledger import Row
@@ -23,17 +26,40 @@ KEY_REFUSALS = Counter("gatehouse_provider_key_refusals", "Attempts that a provi
 CIRCUIT_STATES = ("closed", "half-open", "open")
 
 
+class _Series(NamedTuple):
+    """What every answered call of one model at one provider counts in."""
+
+    input: Counter
+    output: Counter
+    charged: Counter
+    latency: Histogram
+
+
+# Looking a series up by its labels takes longer than counting in it.
+@functools.lru_cache(maxsize=4096)
+def _series(model: str, provider: str) -> _Series:
+    return _Series(
+        TOKENS.labels(model, provider, "input"),
+        TOKENS.labels(model, provider, "output"),
+        CHARGED.labels(model, provider),
+        LATENCY.labels(model, provider),
+    )
+
+
+_ended = functools.lru_cache(maxsize=4096)(CALLS.labels)
+
+
 def observe(row: Row, *, model: str) -> None:
     """`model` is a name of the catalogue, or empty: never what a caller made up."""
-    CALLS.labels(model, row.provider, row.status).inc(row.call_count)
+    _ended(model, row.provider, row.status).inc(row.call_count)
     if row.status == "refused":
         return
-    cached = row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens
-    TOKENS.labels(model, row.provider, "input").inc(row.input_tokens + cached)
-    TOKENS.labels(model, row.provider, "output").inc(row.output_tokens)
-    CHARGED.labels(model, row.provider).inc(row.charged_nano_usd)
+    series = _series(model, row.provider)
+    series.input.inc(row.input_tokens + row.cache_read_tokens + row.cache_write_5m_tokens + row.cache_write_1h_tokens)
+    series.output.inc(row.output_tokens)
+    series.charged.inc(row.charged_nano_usd)
     if row.latency_ms is not None:
-        LATENCY.labels(model, row.provider).observe(row.latency_ms / 1000)
+        series.latency.observe(row.latency_ms / 1000)
     if row.first_token_ms is not None:
         FIRST_TOKEN.labels(model).observe(row.first_token_ms / 1000)
 

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import structlog
 
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.patience import Patience
 from gateway_project.lib.redis import RedisUnavailable
 from gateway_project.lib.tended import Tended
@@ -108,18 +108,15 @@ def _left_to_the_next_look(organization_id: int) -> Iterator[None]:
         log.error("streams.look_failed", organization=organization_id, error=type(error).__name__)
 
 
-_open: WeakKeyDictionary[asyncio.AbstractEventLoop, OpenStreams] = WeakKeyDictionary()
+_open = PerLoop(OpenStreams)
 
 
 @contextmanager
 def watched(call: Call) -> Iterator[OpenStream]:
     """While the block runs, what becomes of the call's key may cut it: `call.cut` says why."""
-    loop = asyncio.get_running_loop()
-    if loop not in _open:
-        _open[loop] = OpenStreams()
-    stream = OpenStream(call)
-    _open[loop].add(stream)
+    stream, streams = OpenStream(call), _open()
+    streams.add(stream)
     try:
         yield stream
     finally:
-        _open[loop].remove(stream)
+        streams.remove(stream)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from weakref import WeakKeyDictionary, WeakSet
 
 from billing import ledger, spool, writers
 from gateway_project.lib import database, lifespan, redis
+from gateway_project.lib.loops import PerLoop
 from guardrails import generations, leases
 from proxy import background, draining, refusals
 
-_starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-_started: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+_starting = PerLoop(asyncio.Lock)
+_started = PerLoop(lambda: False)
 
 
 class Registry:
@@ -34,13 +34,12 @@ class Registry:
 
 async def ensure() -> None:
     """Idempotent. Where the server announces no start-up, the first calls of a worker wait here for each other."""
-    loop = asyncio.get_running_loop()
-    if loop in _started:
+    if _started.get():
         return
-    async with _starting.setdefault(loop, asyncio.Lock()):
-        if loop not in _started:
+    async with _starting():
+        if not _started.get():
             await _open()
-            _started.add(loop)
+            _started.put(True)
 
 
 async def _open() -> None:

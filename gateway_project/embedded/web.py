@@ -16,7 +16,7 @@ import sys
 import django
 import uvicorn
 
-from gateway_project.embedded.heads import JoinedHeads
+from gateway_project.embedded.heads import Connection
 
 APPLICATION = "gateway_project.asgi:application"
 ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
@@ -28,7 +28,7 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
     config = uvicorn.Config(
         APPLICATION,
         loop="uvloop",
-        http=JoinedHeads,
+        http=Connection,
         lifespan="on",
         access_log=False,
         server_header=False,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django.db import connection as django_connection
 from psycopg import AsyncConnection, OperationalError
@@ -17,13 +16,12 @@ from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway_project.lib import lifespan
+from gateway_project.lib.loops import PerLoop
 
 # A server that accepts connections and says nothing must not hold a call for ever.
 STATEMENT_SECONDS = 10.0
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
-
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
 
 class DatabaseUnavailable(Exception):
@@ -41,22 +39,28 @@ def conninfo() -> str:
 
 async def pool() -> Pool:
     """The pool of the running event loop, opened on first use."""
-    loop = asyncio.get_running_loop()
-    if loop not in _pools:
-        fresh: Pool = AsyncConnectionPool(
-            conninfo(),
-            min_size=1,
-            max_size=8,
-            timeout=5,
-            # A server that was started anew has broken them all: a call must not be what finds out.
-            check=AsyncConnectionPool.check_connection,
-            kwargs={"autocommit": True, "connect_timeout": 5},
-            open=False,
-        )
-        _pools[loop] = fresh
-        await fresh.open()
-        lifespan.on_shutdown(fresh.close)
-    return _pools[loop]
+    found = _pools.get()
+    if found is None:
+        found = _pools()
+        await found.open()
+        lifespan.on_shutdown(found.close)
+    return found
+
+
+def _closed() -> Pool:
+    return AsyncConnectionPool(
+        conninfo(),
+        min_size=1,
+        max_size=8,
+        timeout=5,
+        # A server that was started anew has broken them all: a call must not be what finds out.
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "connect_timeout": 5},
+        open=False,
+    )
+
+
+_pools = PerLoop(_closed)
 
 
 async def rows(query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, closing
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -32,6 +32,8 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ErrorResponse = Callable[[str, Exception], HttpResponse]
+
+DISCONNECT = "gatehouse.disconnect"
 
 # A client that is still sending would not read the answer: its bytes are thrown away, but not for ever.
 DRAIN_SECONDS = 10.0
@@ -97,7 +99,7 @@ class LeanHandler:
         except BodyTooLarge as error:
             await _send(self._error(scope, error), scope, send, close=True)
             return
-        async with UntilClientGone(receive):
+        async with UntilClientGone(scope, receive):
             await self._answer(scope, body, send)
 
     async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
@@ -179,27 +181,48 @@ async def _drain(receive: Receive, *, more: bool = True) -> None:
         return
 
 
-class UntilClientGone:
-    """`async with UntilClientGone(receive): …` cancels the block when the client goes away, and swallows that cancellation.
+class Disconnect(Protocol):
+    """What a server may give under `scope["extensions"][DISCONNECT]`: a connection that says itself when it is lost.
 
-    To be entered once the request has been read: from then on the server only tells of the disconnect.
+    It calls `on_gone`, once, if that is set. A request that is read while the one before is answered shares it with that one.
+    """
+
+    is_gone: bool
+    on_gone: Callable[[], None] | None
+
+
+class UntilClientGone:
+    """`async with UntilClientGone(…): …` cancels the block when the client goes away, and swallows that cancellation.
+
+    To be entered once the request has been read: from then on the server only tells of the disconnect. Servers that have
+    no `Disconnect` are asked by a task, which costs more than all else that is done here for a call.
     """
 
     client_gone = False
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._connection: Disconnect | None = scope.get("extensions", {}).get(DISCONNECT)
         self._receive = receive
+        self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "UntilClientGone":
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("the block must run in a task")
         self._watched = task
-        self._watching = asyncio.create_task(self._watch())
+        if self._connection is None:
+            self._watching = asyncio.create_task(self._watch())
+        elif self._connection.is_gone:
+            self._cancel()
+        else:
+            self._connection.on_gone = self._cancel
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self._watching.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        elif self._connection is not None and self._connection.on_gone == self._cancel:  # else the next request's
+            self._connection.on_gone = None
         if not self.client_gone:
             return False
         self._watched.uncancel()
@@ -208,6 +231,9 @@ class UntilClientGone:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._cancel()
+
+    def _cancel(self) -> None:
         self.client_gone = True
         self._watched.cancel("the client closed the connection")
 

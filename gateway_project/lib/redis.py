@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import hiredis
 import redis
@@ -28,6 +27,7 @@ from django.conf import settings
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway_project.lib import lifespan
+from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.patience import Patience
 
 # A connection that rested so long may have been closed by the server or what lies between.
@@ -172,18 +172,15 @@ class Scripts:
             await self._connection.disconnect()
 
 
-_scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, Scripts] = WeakKeyDictionary()
+def _open() -> Scripts:
+    scripts = Scripts(
+        # No timeouts of the library's own: each write would be a task, each reply a timer. `Scripts` bounds every exchange.
+        redis.asyncio.ConnectionPool.from_url(settings.REDIS_URL, protocol=2, socket_timeout=None),
+        timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS,
+    )
+    lifespan.on_shutdown(scripts.close)
+    return scripts
 
 
-def scripts() -> Scripts:
-    """The `Scripts` of the running event loop."""
-    loop = asyncio.get_running_loop()
-    if loop not in _scripts:
-        scripts = Scripts(
-            # No timeouts of the library's own: each write would be a task, each reply a timer. `Scripts` bounds every exchange.
-            redis.asyncio.ConnectionPool.from_url(settings.REDIS_URL, protocol=2, socket_timeout=None),
-            timeout_seconds=settings.GUARDRAILS_TIMEOUT_SECONDS,
-        )
-        _scripts[loop] = scripts
-        lifespan.on_shutdown(scripts.close)
-    return _scripts[loop]
+# The `Scripts` of the running event loop.
+scripts = PerLoop(_open)

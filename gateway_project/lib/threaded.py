@@ -55,7 +55,7 @@ class ThreadedHandler(ASGIHandler):
             finally:
                 self._free.put_nowait(answer)
             if response.streaming:
-                await self._stream(response, receive, send)
+                await self._stream(response, scope, receive, send)
             else:
                 await self.send_response(response, send)  # type: ignore[arg-type]
 
@@ -75,8 +75,8 @@ class ThreadedHandler(ASGIHandler):
             response.close()
         return response
 
-    async def _stream(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
-        async with ThreadSensitiveContext(), UntilClientGone(receive):
+    async def _stream(self, response: HttpResponseBase, scope: Scope, receive: Receive, send: Send) -> None:
+        async with ThreadSensitiveContext(), UntilClientGone(scope, receive):
             try:
                 await self.send_response(response, send)  # type: ignore[arg-type]
             finally:

@@ -12,12 +12,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import msgspec
 import structlog
 
 from gateway_project.lib import lifespan, redis
+from gateway_project.lib.loops import PerLoop
 from proxy import background, metrics
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed
@@ -205,13 +205,5 @@ class Board:
             await self.exchange()
 
 
-_boards: WeakKeyDictionary[asyncio.AbstractEventLoop, Board] = WeakKeyDictionary()
-
-
-def current() -> Board:
-    """The board of the running event loop."""
-    loop = asyncio.get_running_loop()
-    board = _boards.get(loop)
-    if board is None:
-        board = _boards[loop] = Board()
-    return board
+# The board of the running event loop.
+current = PerLoop(Board)

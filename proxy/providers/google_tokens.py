@@ -11,11 +11,11 @@ import re
 import time
 from collections import defaultdict
 from urllib.parse import urlencode, urlsplit
-from weakref import WeakKeyDictionary
 
 import jwt
 import msgspec
 
+from gateway_project.lib.loops import PerLoop
 from proxy.errors import AttemptFailed
 from proxy.providers import http
 from proxy.providers.base import PART_OF_ADDRESS, Target
@@ -53,7 +53,7 @@ class _Token(msgspec.Struct, frozen=True):
 
 _tokens: dict[str, _Token] = {}
 _Locks = defaultdict[str, asyncio.Lock]
-_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Locks] = WeakKeyDictionary()
+_locks: PerLoop[_Locks] = PerLoop(lambda: defaultdict(asyncio.Lock))
 
 
 async def token(target: Target) -> str:
@@ -61,7 +61,7 @@ async def token(target: Target) -> str:
     credential = target.api_key or ""
     if not _is_key_file(credential):
         return credential
-    locks = _locks.setdefault(asyncio.get_running_loop(), defaultdict(asyncio.Lock))
+    locks = _locks()
     async with locks[credential]:
         known = _tokens.get(credential)
         if known is None or known.expires_at <= time.monotonic():

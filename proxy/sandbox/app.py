@@ -43,7 +43,7 @@ class Refused(Exception):
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         body = await read_body(scope, receive, limit=MAX_BODY_BYTES)
-        async with UntilClientGone(receive):
+        async with UntilClientGone(scope, receive):
             await _serve(scope, body, send)
     except BodyTooLarge:
         await _send_whole(send, Refused(413, "The body is too large.").body, status=413)

@@ -10,7 +10,8 @@ import httpx
 import pytest
 import uvicorn
 
-from gateway_project.embedded.heads import JoinedHeads, Joining
+from gateway_project.embedded.heads import Connection, Joining
+from gateway_project.lib.lean import UntilClientGone, read_body
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
 Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
@@ -107,7 +108,7 @@ async def served(app: Any) -> AsyncIterator[int]:
     """The port of a server with this application."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, http=JoinedHeads, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -154,5 +155,91 @@ def test_answers_one_after_another_on_one_connection_keep_apart(method: str, sta
             for _ in range(3):
                 answer = await client.request(method, f"http://127.0.0.1:{port}/")
                 assert (answer.status_code, answer.content) == (status, body)
+
+    asyncio.run(run())
+
+
+def until_gone(reached: asyncio.Event, ended: list[str], wait: asyncio.Event | None = None) -> Any:
+    """An application that answers when it is let, or writes down that its client has gone."""
+
+    async def app(scope: Any, receive: Any, send: Send) -> None:
+        body = await read_body(scope, receive, limit=100)
+        if wait is not None:
+            await wait.wait()
+        async with UntilClientGone(scope, receive) as until:
+            try:
+                reached.set()
+                if body == b"at once":
+                    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+                    await send({"type": "http.response.body", "body": b"ok"})
+                    return
+                await asyncio.Event().wait()
+            finally:
+                ended.append("gone" if until.client_gone else "answered")
+
+    return app
+
+
+def asking(body: bytes) -> bytes:
+    return b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_client_that_leaves_ends_what_is_done_for_it_whatever_its_connection_was_used_for_before(before: int) -> None:
+    async def run() -> None:
+        reached, ended = asyncio.Event(), list[str]()
+        async with served(until_gone(reached, ended)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(before):
+                writer.write(asking(b"at once"))
+                assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+            reached.clear()
+            writer.write(asking(b"wait"))
+            await reached.wait()
+            writer.close()
+            async with asyncio.timeout(10):
+                while len(ended) <= before:
+                    await asyncio.sleep(0.005)
+            assert ended == ["answered"] * before + ["gone"]
+
+    asyncio.run(run())
+
+
+def test_a_client_that_left_before_anybody_looked_is_gone_all_the_same() -> None:
+    async def run() -> None:
+        reached, ended, wait = asyncio.Event(), list[str](), asyncio.Event()
+        async with served(until_gone(reached, ended, wait)) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(asking(b"wait"))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.sleep(0.05)
+            wait.set()
+            async with asyncio.timeout(10):
+                while not ended:
+                    await asyncio.sleep(0.005)
+            assert ended == ["gone"]
+
+    asyncio.run(run())
+
+
+def test_a_request_sent_ahead_is_served_after_the_one_before_and_ends_with_its_connection() -> None:
+    async def run() -> None:
+        reached, ended = asyncio.Event(), list[str]()
+        async with served(until_gone(reached, ended)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(asking(b"at once") + asking(b"at once") + asking(b"wait"))
+            for _ in range(2):
+                await reader.readuntil(b"\r\n\r\nok")
+            while len(ended) < 2:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
+            writer.close()
+            async with asyncio.timeout(10):
+                while len(ended) < 3:
+                    await asyncio.sleep(0.005)
+            assert ended == ["answered", "answered", "gone"]
 
     asyncio.run(run())

@@ -400,7 +400,9 @@ def test_a_call_that_ends_while_it_is_told_is_taken_back(crew: Crew) -> None:
 
 
 def current() -> generations.Generations:
-    return generations._generations[asyncio.get_running_loop()]
+    own = generations._generations.get()
+    assert own is not None
+    return own
 
 
 # --- waiting -------------------------------------------------------------------------------------------

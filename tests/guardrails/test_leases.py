@@ -102,7 +102,7 @@ def test_a_loop_without_a_lease_may_not_admit() -> None:
         finally:
             await lifespan.stop()
 
-    with pytest.raises(KeyError):
+    with pytest.raises(LookupError, match="no lease"):
         asyncio.run(work())
 
 

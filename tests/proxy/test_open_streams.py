@@ -106,7 +106,7 @@ def test_an_organisation_that_cannot_be_looked_at_stops_no_other(house: House) -
             stream = OpenStream(await streaming(text))
             own = stack.enter_context(open_streams.watched(stream.call))
             # Beside it, one of an organisation whose epoch is of another type: each look at it fails.
-            watching = open_streams._open[asyncio.get_running_loop()]
+            watching = open_streams._open()
             watching._by_organization[0][stream.call.id] = stream
             await disabled(house, key)
             await until(lambda: own.call.cut is not None)
