@@ -92,17 +92,20 @@ def allowed_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
 
 def deployments_for(caller: Caller, model: Model) -> tuple[Deployment, ...]:
     """Those that the rules on this caller's path and its organisation let it use, whatever it asks for."""
-    zdr_only = caller.principal.zdr_only
-    return tuple(one for one in _of_allowed_providers(caller, model) if one.zdr or not zdr_only)
+    allowed = _of_allowed_providers(caller, model)
+    return tuple(one for one in allowed if one.zdr) if caller.principal.zdr_only else allowed
 
 
 def usable_deployments(call: Call, model: Model) -> tuple[Deployment, ...]:
     """Of those the ones that retain nothing, where the call asks for it."""
-    return tuple(one for one in deployments_for(call.caller, model) if one.zdr or not call.zdr_asked)
+    usable = deployments_for(call.caller, model)
+    return tuple(one for one in usable if one.zdr) if call.zdr_asked else usable
 
 
 def _of_allowed_providers(caller: Caller, model: Model) -> tuple[Deployment, ...]:
     rules = caller.limits.rules
+    if not rules.rules:
+        return model.deployments
     return tuple(one for one in model.deployments if rules.against_provider(one.target.provider_name) is None)
 
 
