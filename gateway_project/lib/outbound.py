@@ -14,7 +14,6 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 from django.conf import settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -67,10 +66,6 @@ def checked_socket(found: Any) -> socket.socket:
     family, kind, protocol, _, place = found
     refuse(str(place[0]), int(place[1]))
     return socket.socket(family, kind, protocol)
-
-
-def connector(**options: Any) -> aiohttp.TCPConnector:
-    return aiohttp.TCPConnector(socket_factory=checked_socket, **options)
 
 
 def why_not(url: str) -> str | None:

@@ -43,7 +43,9 @@ async def visits(host: str, **options: Any) -> int:
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with aiohttp.ClientSession(connector=outbound.connector(**options), trust_env=False) as session:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=outbound.checked_socket, **options), trust_env=False
+        ) as session:
             with contextlib.suppress(aiohttp.ClientError):
                 await session.get(f"http://{host}:{port}/")
     return seen
