@@ -341,6 +341,7 @@ class Ledger:
             if self._connection is None or self._connection.closed:
                 connection = await AsyncConnection.connect(database.conninfo(), autocommit=True, connect_timeout=5)
                 await self.writer.register(connection)
+                await rows.INSERT.prepare(connection)
                 self._connection = connection
             return self._connection
 

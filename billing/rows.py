@@ -16,6 +16,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
+from gateway_project.lib import database
+
 # What a row itself may be the reason of; the last two are figures and texts that JSON cannot carry.
 UNWRITABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, OverflowError, UnicodeError)
 
@@ -117,8 +119,8 @@ class Inserted(NamedTuple):
 
 # A fence waits for the inserts that hold this lock, and every insert after it finds nothing. It is the weakest there is,
 # so the writer's own heartbeat, which changes no key, passes.
-ALIVE = "SELECT id FROM billing_ledgerwriter WHERE id = %s AND fenced_at IS NULL FOR KEY SHARE"
-ANYBODY = "SELECT %s::text AS id"
+ALIVE = "SELECT id FROM billing_ledgerwriter WHERE id = $1 AND fenced_at IS NULL FOR KEY SHARE"
+ANYBODY = "SELECT $1::text AS id"
 # As Row.own_nano_usd says it.
 OWN: LiteralString = "CASE WHEN byok THEN list_nano_usd ELSE 0 END"
 
@@ -132,19 +134,20 @@ def _statement(alive: LiteralString) -> bytes:
         WITH alive AS MATERIALIZED ({alive}), fresh AS (
             INSERT INTO billing_usagerecord ({columns}, transaction_id, recorded_at)
             SELECT {columns}, pg_current_xact_id()::text::bigint, now()
-            FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)
+            FROM json_populate_recordset(NULL::billing_usagerecord, $2::json)
             WHERE EXISTS (SELECT FROM alive)
             ON CONFLICT (call_id) DO NOTHING
             RETURNING call_id, charged_nano_usd, {own} AS own_nano_usd
         ), attempts AS (
             INSERT INTO billing_callattempt ({attempt_columns})
             SELECT {attempt_columns}
-            FROM json_populate_recordset(NULL::billing_callattempt, %s::json)
+            FROM json_populate_recordset(NULL::billing_callattempt, $3::json)
             WHERE call_id IN (SELECT call_id FROM fresh)
         )
-        SELECT EXISTS (SELECT FROM alive), pg_current_xact_id()::text::bigint, now(),
-               array_agg(call_id), array_agg(charged_nano_usd), array_agg(own_nano_usd)
-        FROM fresh
+        SELECT json_build_object(
+            'alive', EXISTS (SELECT FROM alive), 'transaction_id', pg_current_xact_id()::text::bigint, 'recorded_at', now(),
+            'fresh', coalesce(json_agg(json_build_array(call_id, charged_nano_usd, own_nano_usd)), '[]')
+        ) FROM fresh
         """
         )
         .format(alive=sql.SQL(alive), columns=columns, attempt_columns=attempt_columns, own=sql.SQL(OWN))
@@ -152,8 +155,20 @@ def _statement(alive: LiteralString) -> bytes:
     )
 
 
-INSERT = _statement(ALIVE)
-INSERT_FOR_ANYBODY = _statement(ANYBODY)
+INSERT = database.Prepared("ledger_insert", _statement(ALIVE))
+INSERT_FOR_ANYBODY = database.Prepared("ledger_insert_for_anybody", _statement(ANYBODY))
+
+
+class _Told(msgspec.Struct):
+    """What the statement says of what it did."""
+
+    alive: bool
+    transaction_id: int
+    recorded_at: datetime
+    fresh: list[tuple[UUID, int, int]]
+
+
+_read = msgspec.json.Decoder(_Told).decode
 
 
 async def insert(
@@ -164,17 +179,11 @@ async def insert(
     Raises one of UNWRITABLE where a row is at fault, and then nothing is written; any other psycopg.Error, OSError.
     """
     batch = list(batch)
-    rows = msgspec.json.encode([row for row, _ in batch]).decode()
-    attempts = msgspec.json.encode([attempt for _, attempts in batch for attempt in attempts]).decode()
+    rows = msgspec.json.encode([row for row, _ in batch])
+    attempts = msgspec.json.encode([attempt for _, attempts in batch for attempt in attempts])
     statement = INSERT_FOR_ANYBODY if writer_id is None else INSERT
-    found = await (await connection.execute(statement, (writer_id, rows, attempts))).fetchone()
-    if found is None:
-        raise psycopg.InternalError("an aggregate without a row")
-    alive, transaction_id, recorded_at, fresh, charges, own = found
+    told = _read(await statement.value(connection, None if writer_id is None else writer_id.encode(), rows, attempts))
     return Inserted(
-        alive,
-        {
-            call_id: Recorded(transaction_id, recorded_at, *amounts)
-            for call_id, *amounts in zip(fresh or (), charges or (), own or (), strict=True)
-        },
+        told.alive,
+        {call_id: Recorded(told.transaction_id, told.recorded_at, charged, own) for call_id, charged, own in told.fresh},
     )

@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
+import psycopg
 from django.db import connection as django_connection
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, OperationalError, generators, pq
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -72,3 +76,47 @@ async def rows(query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> l
                 return await cursor.fetchall()
     except (OperationalError, PoolTimeout, TimeoutError) as error:
         raise DatabaseUnavailable(f"PostgreSQL did not answer: {type(error).__name__}") from error
+
+
+class Prepared:
+    """A statement with one value for an answer, that a connection runs again and again.
+
+    By libpq's own words (https://www.postgresql.org/docs/current/libpq-exec.html): a cursor takes twice as long, half of it
+    to look up how to write parameters and read columns whose types never change.
+    """
+
+    def __init__(self, name: str, text: bytes) -> None:
+        """`text`: with $1, $2, … for its parameters."""
+        self._name, self._text = name.encode(), text
+        self._known: WeakSet[AsyncConnection[TupleRow]] = WeakSet()
+
+    async def prepare(self, connection: AsyncConnection[TupleRow]) -> None:
+        """Ahead of its first use. Raises psycopg.Error."""
+        async with connection.lock:
+            await connection.wait(self._prepared(connection))
+
+    async def value(self, connection: AsyncConnection[TupleRow], *parameters: bytes | None) -> bytes:
+        """The value as PostgreSQL writes it, in UTF-8 as the parameters are. Raises psycopg.Error."""
+        async with connection.lock:
+            result = await connection.wait(self._run(connection, parameters))
+        value = result.get_value(0, 0)
+        if value is None:
+            raise psycopg.InternalError("a statement without a value")
+        return value
+
+    def _run(self, connection: AsyncConnection[TupleRow], parameters: Sequence[bytes | None]) -> PQGen[PGresult]:
+        if connection not in self._known:
+            yield from self._prepared(connection)
+        connection.pgconn.send_query_prepared(self._name, parameters)
+        return _sound(*(yield from generators.execute(connection.pgconn)))
+
+    def _prepared(self, connection: AsyncConnection[TupleRow]) -> PQGen[None]:
+        connection.pgconn.send_prepare(self._name, self._text)
+        _sound(*(yield from generators.execute(connection.pgconn)))
+        self._known.add(connection)
+
+
+def _sound(result: PGresult) -> PGresult:
+    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        raise psycopg.errors.error_from_result(result)
+    return result
