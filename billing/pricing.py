@@ -11,7 +11,7 @@ half up once; the total is the sum of the rounded parts.
   tokens together (cached ones included) are strictly more than `above`, every token of the call, output
   included, is billed at that tier's price.
 * **Units.** What is not a token (image, second, character) costs count × its price; a price per minute serves for seconds,
-  rounded half up once.
+  rounded half up once. A film's second may have a price by its resolution (`second_720p`); `second` is that of all others.
 * **Bounds.** `worst_case` is never below `bill` for any split of at most that many tokens over the kinds that the
   call can have, rounding of every part included.
 """
@@ -111,6 +111,11 @@ class Rates(TokenRates, frozen=True, kw_only=True, omit_defaults=True, forbid_un
         if self.cache_write_5m is not None or self.cache_write_1h is not None:
             return True
         return bool(self.tiers) and any(tier.cache_write_5m or tier.cache_write_1h for tier in self.tiers)
+
+    def at_resolution(self, name: str) -> "Rates":
+        """Of films of that resolution (`720p`): the unit `second_720p`, where it has a price, is what their seconds cost."""
+        own = self.units.get(f"second_{name}")
+        return self if own is None else msgspec.structs.replace(self, units={**self.units, "second": own})
 
     def for_input(self, tokens: int) -> TokenRates:
         """The rates of a call with so many input tokens."""

@@ -33,6 +33,8 @@ TOKEN_PRICES = {
 }
 # USD per one of them.
 UNIT_PRICES = ("image", "second", "minute", "character")
+# Of a second of film, by the pixels of its shorter side.
+FILM_PRICES = tuple(f"second_{pixels}p" for pixels in (480, 512, 540, 720, 768, 1024, 1080, 1440, 2160))
 TIMEOUTS = ("connect", "first_byte", "idle", "total")
 
 _NEEDED_PRICES = {"chat": ("input", "output"), "embedding": ("input",)}
@@ -220,7 +222,7 @@ class _Reader:
     def _price(self, node: yaml.Node) -> tuple[yaml.Node, dict[str, Any]]:
         if not isinstance(node, yaml.MappingNode):
             raise values.BadValue("must be a mapping such as {input: 0.25, output: 2}")
-        amounts = dict.fromkeys((*TOKEN_PRICES, *UNIT_PRICES, "request"), values.nano_dollars)
+        amounts = dict.fromkeys((*TOKEN_PRICES, *UNIT_PRICES, *FILM_PRICES, "request"), values.nano_dollars)
         return node, self._fields(node, of="a price", readers={**amounts, "tiers": self._list_of(self._tier)})
 
     def _tier(self, node: yaml.Node) -> tuple[yaml.Node, dict[str, Any]]:
@@ -235,6 +237,8 @@ class _Reader:
                 self._complain(node, f"the price of a {kind} model needs {name!r}")
         if not _given(node) and not needed:
             self._complain(node, "the price is empty")
+        if dearer := [name for name in FILM_PRICES if found.get(name, 0) > found.get("second", 0)]:
+            self._complain(node, f"{dearer[0]!r} must not be more than 'second', the price of every other resolution")
         tiers = found.pop("tiers", [])
         if any(name not in found for name in needed) or not all({"above", "input", "output"} <= tier.keys() for _, tier in tiers):
             return None
@@ -249,7 +253,7 @@ class _Reader:
             **tokens,
             request=found.get("request", 0),
             tiers=tuple(Tier(above=tier["above"], **_token_rates(tier)) for _, tier in tiers),
-            units={name: found[name] for name in UNIT_PRICES if name in found},
+            units={name: found[name] for name in (*UNIT_PRICES, *FILM_PRICES) if name in found},
         )
 
     def _timeout(self, node: yaml.Node) -> dict[str, float]:

@@ -98,9 +98,8 @@ def prices_of(rates: Rates) -> list[tuple[str, str, str]]:
     for tier in rates.tiers:
         found += _token_prices(tier, per=f"1M tokens of a call with more than {tier.above:,} in")
     each = rates.units | ({"request": rates.request} if rates.request else {})
-    return found + [
-        (name.replace("_", " ").capitalize(), _dollars(amount), name.replace("_", " ")) for name, amount in each.items()
-    ]
+    worded = {name: name.replace("second_", "second at ").replace("_", " ") for name in each}
+    return found + [(worded[name].capitalize(), _dollars(amount), worded[name]) for name, amount in sorted(each.items())]
 
 
 def _token_prices(rates: TokenRates, *, per: str) -> list[tuple[str, str, str]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
+
 from billing import pricing
 from proxy import cache_writes, capabilities, choosing, own_keys, permits, routing, sessions
 from proxy.call import Call
@@ -26,6 +28,8 @@ def choices(call: Call, model: Model, catalogue: Catalogue) -> tuple[Choice, ...
         stages += _fallbacks(call, model, catalogue)
     if call.caller.own_keys:
         stages = _on_own_keys(call, stages)
+    if call.asked.resolution:
+        stages = [_at_resolution(stage, call.asked.resolution) for stage in stages]
     if len(stages) == len(stages[0].deployments) == 1:
         return (Choice(stages[0].deployments[0], "only"),)
     session = sessions.session_of(call.asked, key_id=call.principal.key_id, named=call.session_asked)
@@ -50,6 +54,18 @@ def _on_own_keys(call: Call, stages: list[Stage]) -> list[Stage]:
     """Raises ProviderFailed."""
     reached = own_keys.applied(call.caller.own_keys, [stage.deployments for stage in stages], own_only=call.own_only)
     return [Stage(deployments, stage.strategy) for stage, deployments in zip(stages, reached, strict=True) if deployments]
+
+
+def _at_resolution(stage: Stage, resolution: str) -> Stage:
+    """With what a film of that resolution costs there: from here on it has no other price."""
+    return Stage(tuple(_priced_at(deployment, resolution) for deployment in stage.deployments), stage.strategy)
+
+
+def _priced_at(deployment: Deployment, resolution: str) -> Deployment:
+    price = deployment.price
+    if price is None or (rates := price.rates.at_resolution(resolution)) is price.rates:
+        return deployment
+    return msgspec.structs.replace(deployment, price=msgspec.structs.replace(price, rates=rates))
 
 
 def _can_serve(model: Model, request: Request, *, kind: str) -> bool:

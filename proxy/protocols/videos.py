@@ -6,7 +6,7 @@ Source: openai-python 3.52 types; https://platform.openai.com/docs/api-reference
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ HEADERS: tuple[str, ...] = ("content-type",)
 DEFAULT_SECONDS = 4
 MAX_SECONDS = 600
 _FIELDS = ("model", "prompt", "seconds", "size")
+_OPENAIS = frozenset((*_FIELDS, "input_reference"))
 
 
 class _Body(msgspec.Struct):
@@ -61,18 +62,19 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     content_type = (headers or {}).get("content-type", "")
     if not content_type.lower().startswith("multipart/"):
         read, fields = _body.read(body)
-        return _request(read, fields)
+        return _request(read, fields, names=fields)
     form = Form(body, content_type)
     if form.file("seconds") is not None:
         raise BadRequest("seconds: must be text, not a file.", param="seconds")
     values = {name: value for name in _FIELDS if (value := form.text(name)) is not None}
     fields = {name: Raw(_write(value)) for name, value in values.items()}
-    request = _request(msgspec.convert(values, _Body), fields)
+    request = _request(msgspec.convert(values, _Body), fields, names=[field.name for field in form.fields])
     request.form, request.headers = body, {"content-type": content_type}
     return request
 
 
-def _request(read: _Body, fields: dict[str, Raw]) -> Request:
+def _request(read: _Body, fields: dict[str, Raw], *, names: Iterable[str]) -> Request:
+    """`names` of all that is asked: a vendor's own members may ask for another size than the one that is read."""
     if not read.model:
         raise BadRequest("The request must name a model.", param="model")
     if not read.prompt:
@@ -88,7 +90,14 @@ def _request(read: _Body, fields: dict[str, Raw]) -> Request:
         text_only=False,
         output_bound=0,
         units={"second": seconds},
+        resolution=_resolution(read.size) if _OPENAIS.issuperset(names) else "",
     )
+
+
+def _resolution(size: str | None) -> str:
+    """By the shorter side; '' for what is no size: then it is priced like one that nobody asked for."""
+    shape = aspect.of_size(size)
+    return f"{shape.shorter}p" if shape is not None else ""
 
 
 def _whole(given: str | int) -> int | None:

@@ -214,6 +214,17 @@ def test_no_text_call_costs_more_than_the_worst_case_of_text(rates: Rates, usage
     assert bill(priced(rates), text).total <= bound
 
 
+@given(st.dictionaries(st.sampled_from(["second", "minute", "second_720p", "second_1080p"]), unit_prices), st.integers(0, 600))
+def test_a_film_costs_what_its_resolution_does_else_what_all_others_do(units: dict[str, int], seconds: int) -> None:
+    rates = Rates(input=0, output=0, units=units)
+    usage = Usage(units={"second": seconds})
+    if "second_720p" in units:
+        assert bill(priced(rates.at_resolution("720p")), usage).total == seconds * units["second_720p"]
+    else:
+        assert rates.at_resolution("720p") is rates
+    assert rates.at_resolution("480p") is rates
+
+
 @given(rates=all_rates, usage=usages, text_only=st.booleans())
 def test_what_cannot_be_written_to_a_cache_is_not_feared_and_nothing_else_is_less(
     rates: Rates, usage: Usage, text_only: bool

@@ -112,6 +112,11 @@ def test_an_image_model_may_be_sold_by_the_image() -> None:
     assert price_of("{image: 0.04, second: 0.1}", kind="image").units == {"image": 40_000_000, "second": 100_000_000}
 
 
+def test_a_second_of_film_may_have_prices_by_resolution() -> None:
+    rates = price_of("{second: 0.6, second_720p: 0.4, second_2160p: 0.6}", kind="video")
+    assert rates.units == {"second": 600_000_000, "second_720p": 400_000_000, "second_2160p": 600_000_000}
+
+
 def test_an_embedding_needs_no_output_price() -> None:
     assert price_of("{input: 0.02}", kind="embedding") == Rates(input=20_000_000, output=20_000_000)
 
@@ -133,6 +138,9 @@ def test_an_embedding_needs_no_output_price() -> None:
         ("{input: 1, output: 1, cached: 1}", "unknown key 'cached' in a price"),
         ("{input: 1, output: 1, input: 2}", "'input' is given twice"),
         ("0.25", "price: must be a mapping"),
+        ("{input: 1, output: 1, second: 0.4, second_1080p: 0.6}", "'second_1080p' must not be more than 'second'"),
+        ("{input: 1, output: 1, second_720p: 0.4}", "'second_720p' must not be more than 'second'"),
+        ("{input: 1, output: 1, second_721p: 0.4}", "unknown key 'second_721p' in a price"),
         ("{input: 1, output: 1, tiers: [{above: 5, input: 1}]}", "a tier needs 'output'"),
         (
             "{input: 1, output: 1, tiers: [{above: 5, input: 1, output: 1}, {above: 5, input: 1, output: 1}]}",

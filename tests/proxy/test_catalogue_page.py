@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from billing.pricing import Rates
 from guardrails import example_call
 from guardrails.models import Binding, Policy, Rule
 from guardrails.requests import approve_model
@@ -18,6 +19,7 @@ from orgs.services.changes import changing
 from orgs.services.members import add_member
 from orgs.services.organizations import change_settings
 from proxy import catalogue
+from proxy.catalogue_pages import prices_of
 from proxy.models import Model
 from tests.actors import World
 from tests.ledger_rows import call_row, insert_calls
@@ -234,3 +236,8 @@ def test_names_are_shown_as_they_are(offered: World) -> None:
         raw = client.get(f"/o/{offered.acme.slug}/models/{path}", {"name": name}).content.decode()
         assert "<b>x</b>" not in raw
         assert "&lt;b&gt;x&lt;/b&gt;" in raw
+
+
+def test_a_film_has_a_price_for_each_resolution_in_words() -> None:
+    rates = Rates(input=0, output=0, units={"second_720p": 400_000_000, "second": 600_000_000})
+    assert prices_of(rates)[-2:] == [("Second", "$0.6", "second"), ("Second at 720p", "$0.4", "second at 720p")]

@@ -117,6 +117,31 @@ def test_a_video_is_charged_by_its_seconds_when_it_is_accepted(house: House, gat
     assert (job.upstream_id, job.status, job.size) == (UPSTREAM_ID, "queued", "1280x720")
 
 
+@pytest.mark.parametrize(
+    ("members", "price"),
+    [
+        ({"size": "1280x720"}, SECOND),
+        ({"size": "720x1280"}, SECOND),
+        ({"size": "1792x1024"}, 2 * SECOND),
+        ({"size": "1920x1080"}, 3 * SECOND),
+        ({}, 3 * SECOND),
+        ({"size": "1280x720", "extra_body": {"resolution": "4k"}}, 3 * SECOND),
+        ({"size": "1280x720", "input_reference": ("a.png", b"PNG")}, SECOND),
+    ],
+    ids=["wide", "tall", "another one", "one without a price", "none asked for", "a vendor's own wish", "as a form"],
+)
+def test_its_seconds_cost_what_its_resolution_does(
+    house: House, gateway: Gateway, upstream: Upstream, members: dict[str, Any], price: int
+) -> None:
+    units = {"second": 3 * SECOND, "second_720p": SECOND, "second_1024p": 2 * SECOND}
+    with transaction.atomic():  # the next test has its price as before
+        prices.declare("model:film", rates=Rates(input=0, output=0, units=units), source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    row = house.row_of(str(call_id(made(house, gateway, upstream, **members))))
+    assert (row.charged_nano_usd, row.unit_prices["second"], row.units) == (8 * price, price, {"second": 8})
+    assert row.reserved_nano_usd == 8 * price, "nobody is refused for what a larger one would have cost"
+
+
 def test_a_picture_to_begin_with_travels_in_the_form(house: House, gateway: Gateway, upstream: Upstream) -> None:
     upstream.then(told(seconds="4"))
     video = house.client(gateway.url).videos.create(model="film", prompt="a gate", input_reference=("a.png", b"\x89PNG bytes"))
