@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_django.plugin import DjangoDbBlocker
+
     from tests.actors import World
 
 
@@ -16,6 +19,27 @@ def world(db: None) -> World:
     from tests.actors import make_world
 
     return make_world()
+
+
+@pytest.fixture(scope="module")
+def lasting_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """One for all tests of a module, whose own transactions lie inside this one. Not beside `committed_db`.
+
+    A module that wants it says `world = deepcopy(lasting_world)`, so that no test sees what another did to its objects; what
+    tests leave in Valkey about the same people, the next one finds.
+    """
+    from django.db import transaction
+
+    from tests.actors import make_world
+
+    around = transaction.atomic()
+    with django_db_blocker.unblock():
+        around.__enter__()
+        made = make_world()
+    yield made
+    with django_db_blocker.unblock():
+        transaction.set_rollback(True)
+        around.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -3,15 +3,19 @@
 A new page is one line in ROWS; a route without a line fails.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from django.test import Client
+from django.conf import settings
+from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
+from pytest_django.plugin import DjangoDbBlocker
 
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
@@ -27,7 +31,7 @@ from orgs.sso_models import Domain, SsoConnection
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.orgs.routes import Route, routes_of
 
 URLCONF = "gateway_project.urls"
@@ -357,6 +361,27 @@ ROWS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def signed_in_people(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
+    """Name → session key: everyone signs in once."""
+    people = [name for name in PEOPLE if name != "anonymous"]
+    with django_db_blocker.unblock():
+        return {name: signed_in(lasting_world, name).cookies[settings.SESSION_COOKIE_NAME].value for name in people}
+
+
+@pytest.fixture
+def world(lasting_world: World, signed_in_people: dict[str, str], db: None) -> World:
+    return deepcopy(lasting_world)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_refusals() -> Iterator[None]:
+    """Whether a door opens is asked here a thousand times; what a refusal says and looks like, test_doors.py asks."""
+    (engine,) = settings.TEMPLATES
+    with override_settings(TEMPLATES=[engine | {"DIRS": [Path(__file__).parent / "refusals", *engine["DIRS"]]}]):
+        yield
+
+
 def own_routes() -> list[Route]:
     """Without those of the API, which have a table of their own: test_api_routes.py."""
     return [route for route in routes_of(URLCONF) if route.name not in ALLAUTH and not is_of_the_api(route)]
@@ -416,11 +441,11 @@ def test_every_route_is_tried() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
-def test_everyone_gets_what_the_table_says(world: World, row: Row) -> None:
+def test_everyone_gets_what_the_table_says(world: World, signed_in_people: dict[str, str], row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
     arguments = arguments_of(world) | MORE.get(row.name.partition(":")[0], _nothing)(world)
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
-    codes = " ".join(str(_visit(world, person, row, url)) for person in PEOPLE)
+    codes = " ".join(str(_visit(signed_in_people.get(person), row, url)) for person in PEOPLE)
     assert codes == row.codes
 
 
@@ -460,10 +485,10 @@ def test_so_it_does_to_whoever_holds_one_permission_alone(world: World, permissi
         assert (response.status_code == 200) == entry.may_be_seen_by(actor), entry
 
 
-def _visit(world: World, person: str, row: Row, url: str) -> int:
+def _visit(session: str | None, row: Row, url: str) -> int:
     client = Client()
-    if person != "anonymous":
-        client.force_login(getattr(world, person))
+    if session:
+        client.cookies[settings.SESSION_COOKIE_NAME] = session
     response = getattr(client, row.method)(url, row.data or {})
     code: int = response.status_code
     return code
