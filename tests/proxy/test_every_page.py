@@ -170,7 +170,8 @@ def test_every_page_is_quiet_fits_a_phone_and_has_no_serious_barrier(
             person = visit.person
             page.context.clear_cookies()
             page.context.add_cookies(visitors.cookie(person, gateway))
-        answer = page.goto(f"{gateway.url}{visit.url}", wait_until="networkidle")
+        answer = page.goto(f"{gateway.url}{visit.url}")
+        page.wait_for_selector(".htmx-request", state="detached")  # parts that it asked for while it loaded
         assert answer is not None
         assert (answer.status, urlsplit(page.url).path) == (visit.status, visit.url), visit
         expected = f"status of {visit.status}"
