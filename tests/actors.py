@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.db.models import Model
@@ -283,6 +284,14 @@ def _created(key: ApiKey, organization: Organization, member: User) -> tuple[Aud
     head = AuditHead(chain=organization.pk, sequence=1)
     head.hash = event.hash = link(head.hash, event.facts())
     return event, head
+
+
+def with_session(key: str | None) -> Client:
+    """The browser of whoever signed in with this session; of nobody."""
+    client = Client()
+    if key:
+        client.cookies[settings.SESSION_COOKIE_NAME] = key
+    return client
 
 
 def operator() -> Operator:

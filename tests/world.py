@@ -42,6 +42,15 @@ def lasting_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> 
         around.__exit__(None, None, None)
 
 
+@pytest.fixture(scope="module")
+def lasting_sessions(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
+    """Its people, signed in once: name → what the cookie of a browser of theirs holds."""
+    from tests.actors import PEOPLE, signed_in
+
+    with django_db_blocker.unblock():
+        return {name: signed_in(lasting_world, name).session.session_key or "" for name in PEOPLE}
+
+
 @pytest.fixture
 def empty_catalogue(db: None) -> None:
     """No provider, model or price, whatever tests with committed rows have left; undone after the test.

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 from django.db import transaction
-from django.test import Client
 from django.urls import reverse
+from pytest_django.plugin import DjangoDbBlocker
 
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
@@ -23,7 +23,7 @@ from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
 from orgs.services.members import grant_role
 from orgs.services.roles import create_role
-from tests.actors import World
+from tests.actors import World, with_session
 from tests.apis import asked_for, simulated_on
 from tests.orgs.routes import Route, routes_of
 from tests.orgs.test_routes import PEOPLE, URLCONF
@@ -197,7 +197,17 @@ def test_everything_below_the_address_of_the_api_says_so() -> None:
 
 
 @pytest.fixture
-def made(world: World) -> Made:
+def world(lasting_world: World, made: Made, lasting_sessions: dict[str, str], db: None) -> World:
+    return deepcopy(lasting_world)
+
+
+@pytest.fixture(scope="module")
+def made(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> Made:
+    with django_db_blocker.unblock():
+        return made_in(lasting_world)
+
+
+def made_in(world: World) -> Made:
     alice = world.actor("alice")
     policy = create_policy(world.acme, name="Team", limits=[LimitSpec("rpm", "minute", 5)], by=alice)
     return {
@@ -222,7 +232,7 @@ def made(world: World) -> Made:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
-def test_everyone_gets_what_the_table_says(world: World, made: Made, row: Row) -> None:
+def test_everyone_gets_what_the_table_says(world: World, made: Made, lasting_sessions: dict[str, str], row: Row) -> None:
     route = next(route for route in api_routes() if route.name == row.name)
     url = reverse(row.name, kwargs={name: value for name, value in made.items() if name in route.arguments})
     body = deepcopy(row.sent)
@@ -232,27 +242,25 @@ def test_everyone_gets_what_the_table_says(world: World, made: Made, row: Row) -
         for step in outer:
             inside = inside[int(step) if step.isdigit() else step]
         inside[inner] = made[of]
-    assert " ".join(str(asked(world, person, row.method, url, body)) for person in PEOPLE) == row.codes
+    assert " ".join(str(asked(lasting_sessions.get(person), row.method, url, body)) for person in PEOPLE) == row.codes
 
 
-def asked(world: World, person: str, method: str, url: str, body: dict[str, Any]) -> int:
+def asked(session: str | None, method: str, url: str, body: dict[str, Any]) -> int:
     """Undone before the next asks."""
-    client = Client()
-    if person != "anonymous":
-        client.force_login(getattr(world, person))
     sent = {} if method == "get" else {"data": json.dumps(body), "content_type": "application/json"}
     with transaction.atomic():
-        response = getattr(client, method)(url, **sent)
+        response = getattr(with_session(session), method)(url, **sent)
         transaction.set_rollback(True)
     code: int = response.status_code
     return code
 
 
-def test_lena_and_sam_may_change_nothing_at_their_own_node(world: World, made: Made) -> None:
+def test_lena_and_sam_may_change_nothing_at_their_own_node(world: World, lasting_sessions: dict[str, str]) -> None:
     assert RoleGrant.objects.filter(user=world.sam, group=world.platform).exists()
     for name, url_name, body in (("sam", "group", {"kind": "x"}), ("lena", "roles", {"role": "finance"})):
         node = world.platform if name == "sam" else world.engineering
         arguments = {"org": world.acme.slug, **({"group_id": node.pk} if url_name == "group" else {})}
         extra = {} if url_name == "group" else {"group_id": node.pk, "user_id": world.mia.pk}
         method = "patch" if url_name == "group" else "post"
-        assert asked(world, name, method, reverse(f"orgs_api:{url_name}", kwargs=arguments), {**body, **extra}) in (403, 404)
+        url = reverse(f"orgs_api:{url_name}", kwargs=arguments)
+        assert asked(lasting_sessions[name], method, url, {**body, **extra}) in (403, 404)

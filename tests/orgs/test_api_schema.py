@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
 import schemathesis
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
@@ -20,6 +22,7 @@ from django.test import Client
 from drf_spectacular.drainage import GENERATOR_STATS
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from pytest_django.plugin import DjangoDbBlocker
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -43,7 +46,7 @@ from tests.apis import asked_for, simulated_on, token
 
 PEOPLE = ("anonymous", "mia", "sam", "lena", "alice", "charlie")
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
-EXAMPLES = 3
+EXAMPLES = 2
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 # Where an id stands in what is sent, and what it is of.
 NAMES = {"parent_id": "group_id", "user_id": "user_id", "owner_id": "user_id", "member_id": "user_id"}
@@ -82,8 +85,29 @@ def things_of(organization: Organization, *, by: Any, person: User) -> Ids:
     }
 
 
+@pytest.fixture(scope="module")
+def things(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, Ids]:
+    with django_db_blocker.unblock():
+        return things_in(lasting_world)
+
+
+@pytest.fixture(scope="module")
+def people(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> list[Tried]:
+    with django_db_blocker.unblock():
+        return list(everybody(lasting_world))
+
+
 @pytest.fixture
-def things(world: World) -> dict[str, Ids]:
+def world(lasting_world: World, things: dict[str, Ids], people: list[Tried], db: None) -> World:
+    return deepcopy(lasting_world)
+
+
+@pytest.fixture(scope="module")
+def application() -> WSGIHandler:
+    return get_wsgi_application()
+
+
+def things_in(world: World) -> dict[str, Ids]:
     own = things_of(world.acme, by=world.actor("alice"), person=world.mia)
     own["sequence"] = AuditEvent.objects.filter(organization=world.acme).latest("pk").sequence
     return {"own": own, "other": things_of(world.other, by=world.actor("charlie"), person=world.charlie), "given": {}}
@@ -142,10 +166,8 @@ def placed(case: Any, ids: Ids) -> Any:
 
 @pytest.mark.parametrize("about", OPERATIONS)
 def test_whatever_is_sent_the_answer_is_as_documented_and_nobody_elses(
-    world: World, things: dict[str, Ids], in_one_transaction: None, about: str
+    world: World, things: dict[str, Ids], people: list[Tried], application: WSGIHandler, in_one_transaction: None, about: str
 ) -> None:
-    application, people = get_wsgi_application(), list(everybody(world))
-
     def tried(case: Any, kind: str) -> None:
         case = placed(case, {"org": world.acme.slug, **things[kind]} if kind != "given" else {})
         for one in people:

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from django.conf import settings
 from django.db import transaction
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
@@ -30,7 +28,7 @@ from orgs.services.keys import create_api_key
 from orgs.services.members import add_member
 from proxy.models import Simulation
 from proxy.simulating.proposal import Proposal, Target
-from tests.actors import World, make_user, signed_in
+from tests.actors import World, make_user, signed_in, with_session
 
 PLACES = {"own": "platform", "below": "gateway", "beside": "field", "above": "engineering", "other": "elsewhere"}
 PEOPLE = ("mia", "sam", "lena", "alice")
@@ -147,26 +145,21 @@ def things(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> Things:
         return {place: things_at(lasting_world, place) for place in PLACES}
 
 
-@pytest.fixture(scope="module")
-def sessions(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
-    with django_db_blocker.unblock():
-        return {name: signed_in(lasting_world, name).session.session_key or "" for name in PEOPLE}
-
-
 @pytest.fixture
-def world(lasting_world: World, things: Things, sessions: dict[str, str], db: None) -> World:
+def world(lasting_world: World, things: Things, lasting_sessions: dict[str, str], db: None) -> World:
     """With all that stands in it, and its people signed in."""
     return deepcopy(lasting_world)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
-def test_rights_over_a_thing_are_judged_where_it_stands(world: World, row: Row, things: Things, sessions: dict[str, str]) -> None:
-    assert {person: answers(world, sessions[person], row, things) for person in PEOPLE} == row.codes
+def test_rights_over_a_thing_are_judged_where_it_stands(
+    world: World, row: Row, things: Things, lasting_sessions: dict[str, str]
+) -> None:
+    assert {person: answers(world, lasting_sessions[person], row, things) for person in PEOPLE} == row.codes
 
 
 def answers(world: World, session: str, row: Row, things: Things) -> str:
-    client = Client()
-    client.cookies[settings.SESSION_COOKIE_NAME] = session
+    client = with_session(session)
     body = {} if row.method == "get" else {"data": json.dumps(row.sent or {}), "content_type": "application/json"}
     codes = []
     for place in PLACES:

@@ -15,7 +15,6 @@ from django.conf import settings
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
-from pytest_django.plugin import DjangoDbBlocker
 
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
@@ -31,7 +30,7 @@ from orgs.sso_models import Domain, SsoConnection
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
-from tests.actors import World, signed_in
+from tests.actors import World, with_session
 from tests.orgs.routes import Route, routes_of
 
 URLCONF = "gateway_project.urls"
@@ -361,16 +360,8 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def signed_in_people(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
-    """Name → session key: everyone signs in once."""
-    people = [name for name in PEOPLE if name != "anonymous"]
-    with django_db_blocker.unblock():
-        return {name: signed_in(lasting_world, name).cookies[settings.SESSION_COOKIE_NAME].value for name in people}
-
-
 @pytest.fixture
-def world(lasting_world: World, signed_in_people: dict[str, str], db: None) -> World:
+def world(lasting_world: World, lasting_sessions: dict[str, str], db: None) -> World:
     return deepcopy(lasting_world)
 
 
@@ -441,11 +432,11 @@ def test_every_route_is_tried() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.name}")
-def test_everyone_gets_what_the_table_says(world: World, signed_in_people: dict[str, str], row: Row) -> None:
+def test_everyone_gets_what_the_table_says(world: World, lasting_sessions: dict[str, str], row: Row) -> None:
     route = next(route for route in own_routes() if route.name == row.name)
     arguments = arguments_of(world) | MORE.get(row.name.partition(":")[0], _nothing)(world)
     url = reverse(row.name, kwargs={name: value for name, value in arguments.items() if name in route.arguments})
-    codes = " ".join(str(_visit(signed_in_people.get(person), row, url)) for person in PEOPLE)
+    codes = " ".join(str(_visit(lasting_sessions.get(person), row, url)) for person in PEOPLE)
     assert codes == row.codes
 
 
@@ -486,10 +477,7 @@ def test_so_it_does_to_whoever_holds_one_permission_alone(world: World, permissi
 
 
 def _visit(session: str | None, row: Row, url: str) -> int:
-    client = Client()
-    if session:
-        client.cookies[settings.SESSION_COOKIE_NAME] = session
-    response = getattr(client, row.method)(url, row.data or {})
+    response = getattr(with_session(session), row.method)(url, row.data or {})
     code: int = response.status_code
     return code
 
