@@ -368,7 +368,7 @@ def world(lasting_world: World, lasting_sessions: dict[str, str], db: None) -> W
 @pytest.fixture(scope="module", autouse=True)
 def short_refusals() -> Iterator[None]:
     """Whether a door opens is asked here a thousand times; what a refusal says and looks like, test_doors.py asks."""
-    (engine,) = settings.TEMPLATES
+    engine: dict[str, Any] = settings.TEMPLATES[0]
     with override_settings(TEMPLATES=[engine | {"DIRS": [Path(__file__).parent / "refusals", *engine["DIRS"]]}]):
         yield
 

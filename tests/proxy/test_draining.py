@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from proxy.errors import GuardrailsUnavailable
 from proxy.tasks import resolve_holds
 from tests.billing import rows
 from tests.coroutines import as_wired_worker, as_worker
+from tests.forks import Forks
 from tests.gateways import database_url_of_tests
 from tests.house import House, eventually
+from tests.proxy import dying
 from tests.proxy.calls import admitted
 from tests.wire import Wire
 
 CHARGED = 1234
 ROOT = Path(__file__).resolve().parent.parent.parent
+FORKS = sys.platform == "linux"
 
 
 @pytest.fixture(autouse=True)
@@ -353,54 +357,6 @@ def left_by_a_dead_worker(house: House) -> Call:
 
 
 # --- killed at each step -----------------------------------------------------------------------
-# A process that kills itself, as the kernel would, the moment the named function is entered (or left).
-PROGRAM = """
-import asyncio, os, signal, sys
-import django; django.setup()
-from gateway_project.lib import lifespan
-from guardrails import leases
-from proxy import draining, settling, recording, startup
-from tests.proxy.calls import admitted
-from tests.wire import wired
-
-module, function, event, key_text, what = sys.argv[1:]
-
-def watch(frame, happened, _):
-    code = frame.f_code
-    if code.co_name == function and happened == event and code.co_filename.endswith(module):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class House:
-    pass
-
-async def spool_one():
-    house = House()
-    house.key_text = key_text
-    async with wired() as wire:
-        await startup.ensure()
-        print(leases.worker_id(), flush=True)
-        call = await admitted(house)
-        print(call.id, flush=True)
-        row = recording.cancelled(call)
-        row.charged_nano_usd = row.list_nano_usd = 1234
-        wire.cut("refused")
-        import threading
-        sys.setprofile(watch); threading.setprofile(watch)
-        await settling.close(call, row)
-        print("answered", flush=True)
-        wire.mode = "through"
-        await asyncio.sleep(20)
-
-async def drain_others():
-    await startup.ensure()
-    print(leases.worker_id(), flush=True)
-    sys.setprofile(watch)
-    await draining.drain_the_dead()
-    await asyncio.sleep(20)
-
-asyncio.run({"spool": spool_one, "drain": drain_others}[what]())
-"""
-
 STEPS = {
     "before the row is on the disk": ("billing/spool.py", "_write", "call"),
     "after the row is on the disk": ("billing/spool.py", "_write", "return"),
@@ -413,27 +369,36 @@ STEPS = {
 NOT_ANSWERED = {"before the row is on the disk": "abandoned", "after the row is on the disk": "failed"}
 
 
-def dies(step: tuple[str, str, str], house: House, folder: Path, *, what: str) -> list[str]:
-    """Runs the process until it has killed itself → the lines it wrote."""
-    variables = {**os.environ, "DATABASE_URL": database_url_of_tests(), "SPOOL_FOLDER": str(folder)}
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *step, house.key_text, what],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
-    lines = ended.stdout.splitlines()
-    redis.client().delete(counters.worker(lines[0]))  # its lease would run out in some seconds
-    return lines
+Dies = Callable[..., list[str]]
+
+
+@pytest.fixture
+def dies(house: House, folder: Path, forks: Forks) -> Dies:
+    """Runs tests/proxy/dying.py until it has killed itself → what it told."""
+
+    def dies(step: tuple[str, str, str], *, what: str) -> list[str]:
+        variables = {**os.environ, "DATABASE_URL": database_url_of_tests(), "SPOOL_FOLDER": str(folder)}
+        argv = [sys.executable, "-m", "tests.proxy.dying", *step, house.key_text, what]
+        with begun(argv, variables, forks) as process:
+            assert process.stdout is not None
+            said = process.stdout.read().decode()
+            assert process.wait(40) == -signal.SIGKILL, said[-2000:]
+        lines = [line.removeprefix(dying.TOLD) for line in said.splitlines() if line.startswith(dying.TOLD)]
+        redis.client().delete(counters.worker(lines[0]))  # its lease would run out in some seconds
+        return lines
+
+    return dies
+
+
+def begun(argv: list[str], variables: dict[str, str], forks: Forks) -> subprocess.Popen[bytes]:
+    if FORKS:
+        return forks.fork(argv, variables=variables, descriptors=[])
+    return subprocess.Popen(argv, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_worker_killed_at_any_step_loses_nothing_and_charges_nothing_twice(house: House, folder: Path, step: str) -> None:
-    lines = dies(STEPS[step], house, folder, what="spool")
+def test_a_worker_killed_at_any_step_loses_nothing_and_charges_nothing_twice(house: House, dies: Dies, step: str) -> None:
+    lines = dies(STEPS[step], what="spool")
     assert ("answered" in lines) == (step not in NOT_ANSWERED and step != "after the hold was shrunk")
 
     for _ in range(2):
@@ -464,9 +429,9 @@ LAST = {
 
 
 @pytest.mark.parametrize("step", DRAINING)
-def test_whoever_drains_for_the_dead_may_die_as_well(house: House, folder: Path, step: str) -> None:
+def test_whoever_drains_for_the_dead_may_die_as_well(house: House, dies: Dies, step: str) -> None:
     left_by_an_orderly_end(house)
-    dies({**STEPS, **LAST}[step], house, folder, what="drain")
+    dies({**STEPS, **LAST}[step], what="drain")
     assert spool.backlog().rows == 1
 
     for _ in range(2):
