@@ -91,16 +91,13 @@ def forks() -> Iterator[Forks]:
     forks.close()
 
 
-@pytest.fixture(scope="session")
-def start_gateway(
-    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks
-) -> Iterator[Callable[..., Gateway]]:
-    """`start_gateway("name", SETTING="value", …)`: one more web process, with settings of its own; the run's end stops it."""
+@contextlib.contextmanager
+def starting(folders: pytest.TempPathFactory, forks: Forks) -> Iterator[Callable[..., Gateway]]:
+    """What `start_gateway` is; at the end they all stop."""
     started: list[Gateway] = []
 
     def start(name: str, **variables: str) -> Gateway:
-        log = tmp_path_factory.mktemp(name) / "log.txt"
-        address = database_url_of_tests()
+        log, address = folders.mktemp(name) / "log.txt", database_url_of_tests()
         started.append(Gateway(name=name, log=log, database_url=address, variables=variables, forks=forks))
         return started[-1].start()
 
@@ -109,13 +106,24 @@ def start_gateway(
         gateway.stop()
 
 
+@pytest.fixture(scope="module")
+def start_gateway(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks
+) -> Iterator[Callable[..., Gateway]]:
+    """`start_gateway("name", SETTING="value", …)`: one more web process, with settings of its own, until the module's end."""
+    with starting(tmp_path_factory, forks) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
+def gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Gateway]:
     """The web process that tests share. A test that kills it starts it again."""
-    return start_gateway("gateway")
+    with starting(tmp_path_factory, forks) as start:
+        yield start("gateway")
 
 
 @pytest.fixture(scope="session")
-def second_gateway(start_gateway: Callable[..., Gateway]) -> Gateway:
+def second_gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Gateway]:
     """A second worker beside `gateway`, on the same database and Valkey."""
-    return start_gateway("second-gateway")
+    with starting(tmp_path_factory, forks) as start:
+        yield start("second-gateway")

@@ -30,8 +30,11 @@ OPTIONS = {
     "log_error_verbosity": "terse",
     "log_line_prefix": "",
 }
-# For tests: survives a killed process, not a power cut.
-FAST_OPTIONS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h"}
+# For tests: survives a killed process, not a power cut; nobody replicates it or looks at what it does.
+FAST_OPTIONS = {
+    **{"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h"},
+    **{"wal_level": "minimal", "max_wal_senders": "0", "update_process_title": "off"},
+}
 
 
 class Postgres:
