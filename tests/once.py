@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from django.core.handlers.base import BaseHandler
 
+    from orgs.models import User
+
 # Python's own 700 looks for garbage several times in every test, and nearly all that is new there still lives.
 GARBAGE_THRESHOLD = (20_000, 20, 50)
 # What `load_middleware` sets.
@@ -67,6 +69,34 @@ def one_chain_of_middleware(patches: pytest.MonkeyPatch) -> None:
 
     for kind in (ClientHandler, AsyncClientHandler):
         patches.setattr(kind, "load_middleware", load_middleware)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions_are_written_once(patches: pytest.MonkeyPatch) -> None:
+    """Django's test client writes a session, reads it, copies it, deletes the first and writes the copy again: fifteen statements
+    for each that signs in. One that has no session yet needs one INSERT, of the same session.
+    """
+    from django.conf import settings
+    from django.contrib.auth import login
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.http import HttpRequest
+    from django.test.client import ClientMixin
+
+    django: Any = vars(ClientMixin)["_login"]
+
+    @functools.wraps(django)
+    def sign_in(client: Any, user: User, backend: str | None = None) -> None:
+        if settings.SESSION_COOKIE_NAME in client.cookies:
+            django(client, user, backend)
+            return
+        request = HttpRequest()
+        request.session = SessionStore()
+        vars(request.session)["cycle_key"] = lambda: None  # nobody knows its key yet
+        login(request, user, backend)
+        request.session.save()
+        client._set_login_cookies(request)
+
+    patches.setattr(ClientMixin, "_login", sign_in)
 
 
 def overridden() -> str:
