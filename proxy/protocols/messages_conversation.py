@@ -61,6 +61,7 @@ SPELLED: Mapping[str, str] = {
 class _Cache(msgspec.Struct, forbid_unknown_fields=True):
     ttl: str | None = None
     type: Raw = NULL
+    scope: Raw = NULL
 
 
 class _Source(msgspec.Struct, forbid_unknown_fields=True):

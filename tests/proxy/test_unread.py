@@ -151,6 +151,13 @@ def test_what_a_model_has_said_may_be_sent_back_as_its_sdk_has_it(caller: str) -
     assert translated(caller, "gemini", **sent_back(caller))[1] == ()
 
 
+def test_how_far_a_cache_reaches_is_anthropics_own_and_named_with_its_mark() -> None:
+    """Claude Code says it in every call."""
+    system = [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "scope": "global"}}]
+    assert translated("messages", "gemini", system=system)[1] == ("cache_control",)
+    assert translated("messages", "converse", system=system)[1] == ()
+
+
 @pytest.mark.parametrize("odd", ["", ',"odd":1'])
 def test_schemas_stay_byte_for_byte_beside_what_is_taken_out(odd: str) -> None:
     tool = f'[{{"type":"function","function":{{"name":"f","parameters":{EXACT}{odd}}}}}]'
