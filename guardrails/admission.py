@@ -212,6 +212,7 @@ async def settle_hold(
     `tokens`: how many were used; None where as many count as were reserved. Raises RedisUnavailable."""
     recorded_ms = 0 if recorded_at is None else int(recorded_at.timestamp() * 1000)
     used = "" if tokens is None else str(tokens)
+    charge, own_charge = str(charged), str(own)
     for _ in range(MAX_ROUNDS):
         token = await generations.of(organization_id)
         keys = (
@@ -229,7 +230,7 @@ async def settle_hold(
             recorded_ms,
             used,
             len(subjects),
-            *(str(word) for subject in subjects for word in (charged, 0 if subject == POOL else own)),
+            *[word for subject in subjects for word in (charge, "0" if subject == POOL else own_charge)],
         ]
         reply = await redis.scripts().run(_SETTLE, keys, words)
         if reply >= 0:

@@ -91,6 +91,8 @@ class Limits(msgspec.Struct, frozen=True):
     rate_keys: tuple[bytes, ...] = ()
     counted: str = ""
     packed: bytes = b""
+    # When the first of them changes by itself; 0: never.
+    until_ms: int = 0
 
     def __post_init__(self) -> None:
         judged = tuple(limit for limit in self.limits if limit.kind in LETTERS)
@@ -105,6 +107,7 @@ class Limits(msgspec.Struct, frozen=True):
             ("rate_keys", tuple(key.encode() for key in rates)),
             ("counted", "|".join(positions)),
             ("packed", b"".join(map(msgspec.msgpack.encode, script_words(judged, len(self.subjects))))),
+            ("until_ms", min((limit.until_ms for limit in self.limits if limit.until_ms > 0), default=0)),
         ):
             msgspec.structs.force_setattr(self, name, value)
 
@@ -116,7 +119,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def is_over(self, now_ms: float) -> bool:
         """Whether some of it has changed by the passing of time alone."""
-        return any(0 < limit.until_ms <= now_ms for limit in self.limits)
+        return 0 < self.until_ms <= now_ms
 
 
 def script_words(judged: Sequence[Limit], subjects: int) -> list[str | int | bool]:

@@ -51,7 +51,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval | None = None
 
     def of(self, kind: Kind) -> Iterable[Rule]:
-        return (rule for rule in self.rules if rule.kind == kind and rule.entries)
+        return [rule for rule in self.rules if rule.kind == kind and rule.entries] if self.rules else ()
 
     def against_model(self, model: str) -> Rule | None:
         """The rule that keeps this model from being called.

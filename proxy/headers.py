@@ -78,4 +78,6 @@ def _changes(call: Call) -> dict[str, str]:
 
 def _ascii(text: str) -> str:
     """Header values are ASCII without line ends: names of nodes may be anything."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join([char if " " <= char <= "~" else "?" for char in text])

@@ -88,7 +88,7 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
     """`choices`: where the call may go, in the order to try (proxy/reach.py). Raises BadRequest, ModelUnpriced."""
     if _decoded(request, "service_tier") == "priority":
         raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
-    deployments = tuple(choice.deployment for choice in choices)
+    deployments = tuple([choice.deployment for choice in choices])
     if not all(_is_priced(deployment, request) for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
     asked = request.max_tokens is not None or request.output_bound is not None
@@ -101,7 +101,7 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
     return Plan(
         model=model,
         deployments=deployments,
-        reasons=tuple(choice.reason for choice in choices),
+        reasons=tuple([choice.reason for choice in choices]),
         output_cap=cap,
         max_tokens=cap if cap < full or not (asked or model.max_output_tokens) else None,
         worst_case=most(deployments, request, output=cap),
@@ -126,7 +126,7 @@ def _full_output(model: Model, request: Request) -> int:
 
 def reachable(model: Model, request: Request, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
     """Those whose provider speaks the caller's protocol, or one that it can be translated to. Raises BadRequest."""
-    reachable = tuple(one for one in deployments if one.provider.serves(request.protocol))
+    reachable = tuple([one for one in deployments if one.provider.serves(request.protocol)])
     if deployments and not reachable:
         raise BadRequest(f"No provider of {model.name} takes calls of this kind ({request.protocol}).", param="model")
     return reachable

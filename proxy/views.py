@@ -6,10 +6,11 @@ import functools
 
 import msgspec
 from django.conf import settings
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase
 from django.http.request import HttpHeaders
 from rest_framework.request import Request
 
+from gateway_project.lib import lean
 from gateway_project.lib.addresses import client_address
 from gateway_project.lib.drf import AsyncAPIView
 from proxy import attribution, counting, headers, histories, keycard, offered, permits, pipeline, sessions, startup
@@ -50,9 +51,7 @@ class Calls(ProxyView):
             ),
             codec=self.codec,
         )
-        if isinstance(answer.body, bytes):
-            return HttpResponse(answer.body, headers=answer.headers)
-        return StreamingHttpResponse(answer.body, headers=answer.headers)
+        return lean.answered(answer.body, answer.headers)
 
 
 class CountTokens(ProxyView):

@@ -267,6 +267,17 @@ async def _send_stream(response: StreamingHttpResponse, send: Send, *, seconds: 
     await send({"type": "http.response.body", "body": b""})
 
 
+def answered(body: bytes | AsyncIterator[bytes], headers: dict[str, str]) -> HttpResponseBase:
+    """An answer, whole or a stream, whose headers, a content type among them, have names in lower case and are ASCII.
+
+    Past Django's own way of setting them, which looks at each of them several times: the server does so once more.
+    """
+    made = HttpResponse if isinstance(body, bytes) else StreamingHttpResponse
+    response: HttpResponseBase = made(body, content_type=headers["content-type"])
+    response.headers._store |= {name: (name, value) for name, value in headers.items()}
+    return response
+
+
 def _start(response: HttpResponseBase) -> Message:
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, (_, value) in response.headers._store.items()]
     return {"type": "http.response.start", "status": response.status_code, "headers": headers}

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 
 from gateway_project.lib import lean
 from gateway_project.lib.lean import LeanHandler
@@ -278,3 +278,39 @@ def test_a_client_that_takes_nothing_is_treated_as_one_that_left() -> None:
 
     asyncio.run(stream())
     assert closed.is_set()
+
+
+HEADERS = {
+    "content-type": "application/json",
+    "x-request-id": "7",
+    "x-gatehouse-budget": "group R&D; day",
+    "cache-control": "no-cache",
+}
+
+
+def test_an_answer_has_the_headers_that_it_was_given_and_no_others() -> None:
+    response = lean.answered(b"{}", HEADERS)
+    assert dict(response.items()) == HEADERS
+    assert (response["X-Request-Id"], response["CONTENT-TYPE"]) == ("7", "application/json")
+    assert isinstance(response, HttpResponse)
+    assert response.content == b"{}"
+
+
+def test_a_streams_headers_are_as_true() -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a"
+
+    response = lean.answered(parts(), HEADERS)
+    assert isinstance(response, StreamingHttpResponse)
+    assert (response.streaming, response["x-gatehouse-budget"], response["content-type"]) == (
+        True,
+        "group R&D; day",
+        "application/json",
+    )
+
+
+@pytest.mark.parametrize("given", [HttpResponse(b"x", headers={"X-One": "1"}), lean.answered(b"x", HEADERS)])
+def test_what_is_sent_has_each_header_once_in_lower_case(given: HttpResponse) -> None:
+    sent = lean._start(given)["headers"]
+    assert sorted(name for name, _ in sent) == sorted(name.lower().encode() for name in given.headers)
+    assert all(given[name.decode()] == value.decode("latin-1") for name, value in sent)
