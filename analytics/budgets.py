@@ -15,7 +15,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from billing import counts, credits
-from billing.buckets import spend_sums
+from billing.buckets import spent_since
 from gateway_project.lib import redis
 from guardrails import counters, generations, limit_words, windows
 from guardrails.compiling import OF_THE_CONSOLE, subject_name
@@ -228,17 +228,16 @@ def used(organization: Organization, limits: Sequence[Bound], *, now: datetime) 
     """One statement for all that was spent, one round trip for all that is held and counted."""
     calendar = windows.Calendar.of(organization)
     running = [windows.containing(now, _window(limit), calendar) for limit in limits]
-    subjects = {limit.subject for limit in limits if limit.kind == Limit.Kind.BUDGET}
-    starts = {window.starts_at for limit, window in zip(limits, running, strict=True) if window.starts_at and _is_budget(limit)}
-    sums = spend_sums(organization.pk, subjects=subjects, starts=starts) if subjects else None
+    asked = {(limit.subject, window.starts_at) for limit, window in zip(limits, running, strict=True) if _is_budget(limit)}
+    spending = spent_since(organization.pk, asked) if asked else {}
     counted = _counted(organization.pk, limits, running)
     result = []
     for limit, window in zip(limits, running, strict=True):
-        if not _is_budget(limit) or sums is None:
+        if not _is_budget(limit):
             seen = counted.get((limit.subject, limit.kind, window.starts_at), 0)
             result.append(Used(limit, seen, 0, window.ends_at))
             continue
-        spent = sums.since(limit.subject, window.starts_at).counted(byok=limit.counts_byok) - limit.forgiven
+        spent = spending[limit.subject, window.starts_at].counted(byok=limit.counts_byok) - limit.forgiven
         # What only own keys can spend is held for those budgets that count it (guardrails/lua/amounts.lua).
         held, held_own = (counted.get((limit.subject, name, None), 0) for name in ("held", "held_own"))
         result.append(Used(limit, max(0, spent), held if limit.counts_byok else held - held_own, window.ends_at))

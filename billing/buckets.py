@@ -87,6 +87,27 @@ FROM unnest(%(subjects)s::text[]) AS asked (subject) LEFT JOIN sums USING (subje
 """  # noqa: S608
 
 
+# For pages, which ask for windows that are running: rows of subject, then charged and own of each window, twice where part
+# of it is not in buckets yet. Buckets before all windows are read only of subjects that are asked for ever.
+_SINCE_SQL = f"""
+SELECT subject, {{closed}}
+FROM billing_spendbucket
+WHERE organization_id = %(organization_id)s AND subject = ANY(%(subjects)s::text[])
+  AND (starts_at >= %(first)s::timestamptz OR subject = ANY(%(ever)s::text[]))
+GROUP BY 1
+UNION ALL
+SELECT s.subject, {{late}}
+FROM billing_usagerecord u {_SUBJECTS}
+WHERE u.organization_id = %(organization_id)s AND s.subject = ANY(%(subjects)s::text[])
+  AND u.transaction_id >= (SELECT transaction_id FROM billing_spendwatermark WHERE id = 1)
+  AND (s.charged <> 0 OR s.list <> 0)
+GROUP BY 1
+"""  # noqa: S608
+
+# A subject, and since when (None: ever).
+Window = tuple[str, datetime | None]
+
+
 class LedgerBehind(RuntimeError):
     """The cluster's transaction counter is below the watermark: the database was moved here without it."""
 
@@ -119,11 +140,6 @@ class SpendSums(NamedTuple):
     lifetime: dict[str, Spend]
     before: dict[tuple[str, datetime], Spend]
 
-    def since(self, subject: str, start: datetime | None) -> Spend:
-        """In a window that began at one of the starts asked for; None: ever."""
-        ever = self.lifetime[subject]
-        return ever if start is None else ever.minus(self.before[subject, start])
-
 
 def close_spend_buckets() -> int:
     """Moves finished ledger rows into the buckets → buckets touched. Safe to run at any time, by any number."""
@@ -140,11 +156,15 @@ def close_spend_buckets() -> int:
 
 def spend_parameters(organization_id: int, *, subjects: Collection[str], starts: Iterable[datetime]) -> dict[str, Any]:
     """Parameters of SPEND_SQL. Raises ValueError for a start that is not on a quarter of an hour (UTC)."""
-    ascending = sorted(set(starts))
-    for start in ascending:
+    return {"organization_id": organization_id, "subjects": sorted(set(subjects)), "starts": _ascending(starts)}
+
+
+def _ascending(starts: Iterable[datetime]) -> list[datetime]:
+    found = sorted(set(starts))
+    for start in found:
         if start.timestamp() % (BUCKET_MINUTES * 60):
             raise ValueError(f"{start.isoformat()} does not begin a quarter of an hour")
-    return {"organization_id": organization_id, "subjects": sorted(set(subjects)), "starts": ascending}
+    return found
 
 
 def sums_from_rows(rows: Sequence[Mapping[str, Any]], *, starts: Iterable[datetime]) -> SpendSums:
@@ -173,3 +193,37 @@ def spend_sums(organization_id: int, *, subjects: Collection[str], starts: Itera
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
     return sums_from_rows(rows, starts=parameters["starts"])
+
+
+def spent_since(organization_id: int, windows: Collection[Window]) -> dict[Window, Spend]:
+    """What each subject has spent in its windows up to now, all of one snapshot; list cost is not summed.
+
+    Raises ValueError for a start that is not on a quarter of an hour (UTC).
+    """
+    starts = _ascending(start for _, start in windows if start is not None)
+    columns: list[datetime | None] = [None, *starts]
+    parameters = {
+        "organization_id": organization_id,
+        "subjects": sorted({subject for subject, _ in windows}),
+        "ever": [subject for subject, start in windows if start is None],
+        "first": starts[0] if starts else None,
+        **{f"start{number}": start for number, start in enumerate(columns) if start is not None},
+    }
+    statement = _SINCE_SQL.format(
+        closed=_sums_since(columns, "starts_at", "charged_nano_usd", "own_nano_usd"),
+        late=_sums_since(columns, "u.recorded_at", "s.charged", "s.own"),
+    )
+    spent: dict[Window, Spend] = dict.fromkeys(windows, Spend())
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        for subject, *figures in cursor.fetchall():
+            for start, charged, own in zip(columns, figures[::2], figures[1::2], strict=True):
+                if (subject, start) in spent:
+                    spent[subject, start] = spent[subject, start].plus(Spend(charged=charged, own=own))
+    return spent
+
+
+def _sums_since(starts: Iterable[datetime | None], at: str, *amounts: str) -> str:
+    """Columns; `starts` by their numbers."""
+    conditions = ("" if start is None else f" FILTER (WHERE {at} >= %(start{n})s)" for n, start in enumerate(starts))
+    return ", ".join(f"coalesce(sum({amount}){condition}, 0)::bigint" for condition in conditions for amount in amounts)

@@ -54,8 +54,10 @@ DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
     # The bound that the policy epoch relies on: no console transaction outlives it (orgs/epoch.py).
     # No JIT: compiling takes longer than any statement of a page. Memory for hashing what the overview sums.
+    # No workers beside: starting them takes longer than any statement of a page, and all cores are for calls.
     # Paths of the tree are joined by keys, in the order written: trying all other orders takes longer than they run.
     "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=30000 -c jit=off -c work_mem=32MB"
+    " -c max_parallel_workers_per_gather=0"
     " -c join_collapse_limit=4",
 }
 REDIS_URL = ENV.get("REDIS_URL", "redis://127.0.0.1:6379/0")

@@ -53,9 +53,8 @@ SOURCE = LedgerSpend()
 
 def spent(organization_id: int, asked: Collection[spending.Asked]) -> dict[spending.Asked, int]:
     """guardrails.spending.Reader over the same books, for the console."""
-    starts = {one.since for one in asked if one.since is not None}
-    sums = buckets.spend_sums(organization_id, subjects={one.subject for one in asked}, starts=starts)
-    return {one: sums.since(one.subject, one.since).counted(byok=one.counts_byok) for one in asked}
+    spent = buckets.spent_since(organization_id, {(one.subject, one.since) for one in asked})
+    return {one: spent[one.subject, one.since].counted(byok=one.counts_byok) for one in asked}
 
 
 async def funded(organization_id: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from billing import buckets, partitions, tasks
-from billing.buckets import Spend, close_spend_buckets, spend_parameters, spend_sums, sums_from_rows
+from billing.buckets import Spend, close_spend_buckets, spend_parameters, spend_sums, spent_since, sums_from_rows
 from billing.models import SpendBucket, SpendWatermark
 from gateway_project.lib import database
 from tests.billing import rows
@@ -182,6 +182,37 @@ def test_sums_before_a_start_join_buckets_and_rows_not_yet_in_them(committed_db:
     assert found.before["org", yesterday] == Spend(5, 5)
     assert found.before["org", quarter] == Spend(7, 7)
     assert found.before["g9000009", quarter] == Spend()
+
+
+def test_windows_count_what_all_sums_say_lies_in_them(committed_db: None) -> None:
+    """Each by itself and all at once; what calls on own provider keys cost by the list is told apart."""
+    acme, other = rows.new_organization().id, rows.new_organization().id
+    quarter = this_quarter()
+    starts = [quarter, quarter - timedelta(days=1), quarter - timedelta(days=30)]
+    moments = [start + timedelta(microseconds=late) for start in starts for late in (-1, 0, 1)]
+    for number, at in enumerate(moments):
+        rows.insert(acme, charged=1 << number, recorded_at=at)
+        rows.insert(acme, charged=0, list=1 << number, byok=True, recorded_at=at, api_key_id=9_000_009)
+        rows.insert(other, charged=1 << 20, recorded_at=at)
+        if number == 4:
+            rows.close_everything()
+    subjects = ["org", "pool", "k9000001", "k9000009", "g9000009"]
+    sums = spend_sums(acme, subjects=subjects, starts=starts)
+    windows = [(subject, start) for subject in subjects for start in (None, *starts)]
+    expected = {
+        (subject, start): sums.lifetime[subject].minus(sums.before[subject, start]) if start else sums.lifetime[subject]
+        for subject, start in windows
+    }
+    for asked in (windows, windows[:1], windows[1:2], windows[5:8], [window for window in windows if window[1]]):
+        found = spent_since(acme, asked)
+        assert list(found) == asked
+        for window, spend in found.items():
+            assert (spend.charged, spend.own) == (expected[window].charged, expected[window].own)
+            assert spend.counted(byok=True) == expected[window].counted(byok=True)
+    assert spent_since(acme, [("k9000009", starts[1])])["k9000009", starts[1]].own == sum(1 << n for n in (0, 1, 2, 4, 5))
+    assert spent_since(acme, [("org", None)])["org", None] != Spend()
+    with pytest.raises(ValueError, match="quarter of an hour"):
+        spent_since(acme, [("org", quarter + timedelta(seconds=1))])
 
 
 def test_sums_carry_the_snapshot_they_were_made_in(committed_db: None) -> None:
