@@ -162,7 +162,7 @@ def _sound(frames: list[Frame]) -> list[Frame]:
 
 def _sort(frames: list[Frame]) -> tuple[bytes, list[bytes]]:
     """The bytes that may pass at once, and the frames to hold back."""
-    passing = b"".join(frame.raw for frame in frames if not frame.terminal and not frame.drop)
+    passing = b"".join([frame.raw for frame in frames if not frame.terminal and not frame.drop])
     return passing, [frame.raw for frame in frames if frame.terminal and not frame.drop]
 
 

@@ -50,7 +50,7 @@ class Patience:
             self._timer = None
 
     def __enter__(self) -> Patience:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("only a task can be bounded")
         self._task, self._expired = task, False
