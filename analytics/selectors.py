@@ -87,6 +87,14 @@ def filtered(calls: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageRe
     return calls.filter(**{name: value for name, value in wanted.items() if value not in (None, "")})
 
 
+_SHOWN = (
+    "admitted_at", "member__name", "member__email", "api_key__name", "application__name", "feature", "environment",
+    "requested_model", "served_model", "provider", "decision", "usage_estimated", "charged_nano_usd", "latency_ms", "status",
+    "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "error_code",
+    "call_count",
+)  # fmt: skip
+
+
 def call_page(
     calls: QuerySet[UsageRecord],
     *,
@@ -97,8 +105,8 @@ def call_page(
     after: UUID | None = None,
     size: int = PAGE_SIZE,
 ) -> CallPage:
-    """By ids, which sort by time."""
-    calls = _with_names(filtered(calls.filter(pk__gte=first_id_at(since)), filters))
+    """By ids, which sort by time; of each call what its row in the log shows (call_rows.py), and no more."""
+    calls = _with_names(filtered(calls.filter(pk__gte=first_id_at(since)), filters)).only(*_SHOWN)
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
     return CallPage(*keyset.page_of(calls, before=before, after=after, size=size))

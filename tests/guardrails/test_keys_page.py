@@ -63,7 +63,7 @@ def test_the_list_costs_the_same_for_one_key_and_for_many(world: World, django_a
         create_api_key(world.gateway, name=f"key {number}", member=world.mia, by=world.actor("mia"))
     client = signed_in(world, "alice")
     client.get(url(world))  # the first visit keeps where one was
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(9):
         assert client.get(url(world)).status_code == 200
 
 

@@ -276,7 +276,7 @@ def test_the_page_costs_the_same_for_many_requests(asking: World, django_assert_
     for name in ("alice", "mia"):
         client = signed_in(asking, name)
         client.get(url(asking))
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(9):
             assert client.get(url(asking)).status_code == 200
 
 

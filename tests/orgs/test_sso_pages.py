@@ -225,5 +225,5 @@ def test_the_pages_cost_few_queries(
     client = browser(world.alice)
     for path in ("", f"{sso.connection.pk}/", f"{sso.connection.pk}/people/"):
         client.get(page_of(world) + path)
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(8):
             client.get(page_of(world) + path)
