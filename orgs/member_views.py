@@ -42,7 +42,7 @@ MOST_NAMED = 3
 def members(request: OrgRequest) -> HttpResponse:
     actor = request.actor
     groups = tree_visible_to(actor, Permission.MANAGE_MEMBERS)
-    roles = list(roles_visible_to(actor))
+    roles = list(roles_visible_to(actor).select_related(None))
     wanted = members_wanted(request.GET, groups=groups, roles=roles)
     page = people_page(actor, wanted, tree=groups)
     context = {

@@ -62,7 +62,7 @@ class RoleForm(forms.Form):
 def roles_by_token(actor: Actor) -> dict[str, AnyRole]:
     """All that there are, by token: "admin", "role-12"."""
     shipped: dict[str, AnyRole] = {role.value: role for role in RoleName}
-    return shipped | {f"role-{role.pk}": role for role in roles_visible_to(actor)}
+    return shipped | {f"role-{role.pk}": role for role in roles_visible_to(actor).select_related(None)}
 
 
 def role_choices(actor: Actor, *, groups: list[Group]) -> dict[str, AnyRole]:
