@@ -104,8 +104,7 @@ def test_a_running_call_is_no_difference(used: House, gateway: Gateway, upstream
         target=lambda: client.chat.completions.create(model="scripted", messages=MESSAGES, max_tokens=10), daemon=True
     )
     call.start()
-    while not used.held():
-        pass
+    assert eventually(used.held)
     proof = proving.prove(used.organization)
     assert proof.differences == []
     assert proof.busy == 7

@@ -16,7 +16,7 @@ KILLS = 2
 # Option → figure: each happens once.
 SERVERS = {"--flushes": "flushes", "--restarts": "restarts with lost writes", "--postgres-stops": "PostgreSQL stops"}
 SHORT = ("--workers", "2", "--kills", str(KILLS), "--patience", "0", "--seed", "11")
-EXACT = ("--calls", "500", "--seconds", "12", "--postgres-stop-seconds", "3")
+EXACT = ("--calls", "500", "--seconds", "12")
 NAIVE = ("--naive", "--calls", "400", "--seconds", "8")
 GIVEN_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "CHANNELS_URL", "GATEHOUSE_HOME")
 FAILURES = (
