@@ -9,21 +9,26 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db.models import Sum
+from django.db.models import F, Sum
+from django.db.models import Model as Table
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from billing import credits, prices
 from billing.models import CreditEntry, PriceVersion
 from billing.pricing import Rates
 from gateway_project.demo import catalogue, company, credentials, organization
+from gateway_project.demo.organization import AGED
 from gateway_project.lib.crypto import digest
+from gateway_project.management.commands.demo import DAYS
 from guardrails.models import Binding, Limit
 from orgs.actor import Actor
-from orgs.models import ApiKey, Membership, Organization, User
+from orgs.models import ApiKey, Application, AuditEvent, Group, Membership, Organization, User
 from orgs.permissions import RoleName
 from orgs.services.keys import revoke_key
 from orgs.services.organizations import change_settings
+from orgs.verification import verify_organization
 from proxy.models import Alias, Deployment, Model, Preset, RoutingChoice
 from proxy.sandbox import catalogue as sandbox
 from tests.demos import printed, told
@@ -44,6 +49,48 @@ def sign_in(email: str, password: str) -> Client:
 
 
 # --- what it tells -----------------------------------------------------------------------------
+@pytest.mark.usefixtures("northwind")
+def test_it_tells_addresses_a_key_and_logins_and_nothing_else(settings: Settings) -> None:
+    settings.PUBLIC_URL = "http://127.0.0.1:8123"
+    demo = told()
+    assert list(demo) == ["gateway_url", "console_url", "api_key", "users"]
+    assert demo["gateway_url"] == "http://127.0.0.1:8123"
+    assert demo["console_url"] == "http://127.0.0.1:8123/"
+    assert demo["api_key"].startswith("gh_sk_")
+    assert all(list(user) == ["email", "password", "role"] for user in demo["users"])
+    assert demo["users"][0]["role"] == "Super Admin"
+
+
+@pytest.mark.usefixtures("northwind")
+def test_members_made_their_keys_themselves_so_nobody_is_written_to() -> None:
+    of_members = ApiKey.objects.exclude(member=None)
+    assert of_members.exists()
+    assert not of_members.exclude(created_by=F("member")).exists()
+
+
+@pytest.mark.usefixtures("northwind")
+def test_it_tells_the_same_every_time_and_makes_nothing_twice() -> None:
+    first = told()
+    counts = [model.objects.count() for model in (User, Organization, Group, ApiKey, Application, Binding, AuditEvent, Model)]
+    assert told() == first
+    assert told("--create") == first
+    after = [model.objects.count() for model in (User, Organization, Group, ApiKey, Application, Binding, AuditEvent, Model)]
+    assert after == counts
+
+
+@pytest.mark.usefixtures("northwind")
+def test_all_of_it_is_older_than_its_history_and_the_audit_trail_says_the_truth() -> None:
+    now, half = timezone.now(), company.AGE / 2
+    models: tuple[type[Table], ...] = (Organization, *AGED)
+    made = {model.__name__: set(model._default_manager.values_list("created_at", flat=True)) for model in models}
+    assert {name for name, moments in made.items() if not moments} == set(), "the demo shows each of them"
+    assert {name for name, moments in made.items() if now - max(moments) < timedelta(days=DAYS)} == set()
+    assert now - max(User.objects.values_list("date_joined", flat=True)) > timedelta(days=DAYS)
+    events = AuditEvent.objects.filter(organization__kind="company")
+    assert now - min(event.at for event in events) < half
+    assert verify_organization(events[0].organization).faults == []
+
+
 @pytest.mark.usefixtures("northwind")
 def test_for_people_it_prints_lines() -> None:
     lines = printed()
