@@ -42,7 +42,7 @@ def _common(call: Call) -> dict[str, str]:
     result = {
         "x-request-id": request_id,
         "request-id": request_id,
-        "x-gatehouse-model": call.served_model,
+        "x-gatehouse-model": _ascii(call.served_model),
         "x-gatehouse-route": route_of(call),
     }
     held = call.held
@@ -77,7 +77,7 @@ def _changes(call: Call) -> dict[str, str]:
 
 
 def _ascii(text: str) -> str:
-    """Header values are ASCII without line ends: names of nodes may be anything."""
+    """Header values are ASCII without line ends: names of nodes and models may be anything."""
     if text.isascii() and text.isprintable():
         return text
     return "".join([char if " " <= char <= "~" else "?" for char in text])

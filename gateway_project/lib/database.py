@@ -38,7 +38,9 @@ def conninfo() -> str:
     names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     address = {word: str(settings[name]) for name, word in names.items() if settings.get(name)}
     # sslmode, sslrootcert, options and the like; what is Django's own is not text.
-    return make_conninfo(**address, **{name: value for name, value in settings["OPTIONS"].items() if isinstance(value, str)})
+    options = {name: value for name, value in settings["OPTIONS"].items() if isinstance(value, str)}
+    # As Django's own connections have it: `Prepared` sends bytes, whatever the database or PGCLIENTENCODING says.
+    return make_conninfo(**{**address, **options, "client_encoding": "UTF8"})
 
 
 async def pool() -> Pool:

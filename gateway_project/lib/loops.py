@@ -27,10 +27,11 @@ class PerLoop(Generic[T]):
 
     def get(self) -> T | None:
         """None where there is none yet."""
-        loop = asyncio.get_running_loop()
-        if self._last[0] is not loop:
-            self._last = (loop, self._all.get(loop))
-        return self._last[1]
+        # Looked at once: another thread, where another loop runs, may put its own there at any moment.
+        loop, last = asyncio.get_running_loop(), self._last
+        if last[0] is not loop:
+            last = self._last = (loop, self._all.get(loop))
+        return last[1]
 
     def put(self, value: T) -> T:
         """In place of what there was."""

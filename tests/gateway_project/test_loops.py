@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -41,6 +43,21 @@ def test_loops_that_take_turns_keep_their_own() -> None:
         return things()
 
     asyncio.run(outer())
+
+
+def test_loops_of_several_threads_keep_their_own() -> None:
+    things, interval = PerLoop(Thing), sys.getswitchinterval()
+
+    async def strays() -> int:
+        own = things()
+        return sum(things() is not own for _ in range(20_000))
+
+    sys.setswitchinterval(1e-6)  # threads take turns in the middle of anything
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            assert list(threads.map(asyncio.run, [strays() for _ in range(3)])) == [0, 0, 0]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_nothing_is_made_before_it_is_asked_for_and_what_is_put_counts() -> None:

@@ -80,6 +80,17 @@ def test_parameters_and_value_are_text_in_utf_8(text: str) -> None:
     assert connected(work).decode() == text
 
 
+def test_what_the_environment_says_of_the_encoding_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq would take it for the connection's, as it takes the database's own where nothing is said."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+
+    async def work(connection: Connection) -> None:
+        told = await Prepared("test_length", b"SELECT length($1::text) || ' of ' || $1::text").value(connection, "ä€".encode())
+        assert told.decode() == "2 of ä€"
+
+    connected(work)
+
+
 def test_a_parameter_may_be_null_and_a_value_may_not() -> None:
     async def work(connection: Connection) -> None:
         assert await Prepared("test_echo", ECHO).value(connection, None) == b'{"text" : null}'

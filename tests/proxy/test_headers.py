@@ -106,9 +106,9 @@ def test_a_shortened_answer_says_so(clamped: bool, told: str | None) -> None:
     assert headers.of_whole(call, charged=0, content_type="application/json").get("x-gatehouse-max-tokens") == told
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_no_name_can_break_a_header_or_add_one(node: str, provider: str) -> None:
-    call = served(planned_call(deployment(provider=provider)))
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_no_name_can_break_a_header_or_add_one(node: str, provider: str, model: str) -> None:
+    call = served(planned_call(deployment(provider=provider, offered=model)))
     call.held = held(tightest=limit(node=node))
     for name, value in headers.of_whole(call, charged=0, content_type="application/json").items():
         value.encode("ascii")
