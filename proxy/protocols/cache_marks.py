@@ -27,8 +27,9 @@ _BREAKPOINT = b'_cache_breakpoint"'
 _ANY_MARK = re.compile(rb'cache_(?:control|breakpoint)"\s*:')
 # A letter, `_` or 1 written as an escape may spell any of these.
 _ESCAPED = re.compile(rb"\\u00(?:31|[567])")
-# A request of another protocol is at most so many times as long in the words of one that takes marks.
-_GROWTH = 8
+# A request of another protocol is at most so many times as long in the words of one that takes marks: each tool of a
+# namespace gets the name of it too, and one without a schema a whole schema; names have 128 characters at most.
+_GROWTH = 16
 _MARKABLE = frozenset({"text", "image", "document", "tool_use", "tool_result", "search_result"})
 
 
@@ -104,7 +105,7 @@ def may_be_set(request: Request, *, translated: bool) -> bool:
 
 def last_an_hour(body: bytes) -> bool:
     """Whether a request asks for what it caches to be kept an hour, for providers that do not say how long they do."""
-    return b'"cache_control"' in body and _HOUR.search(body) is not None
+    return _ANY_MARK.search(body) is not None and _HOUR.search(body) is not None
 
 
 def _wants_marks(fields: dict[str, Raw]) -> bool:

@@ -160,6 +160,37 @@ def test_automatic_breakpoints_are_feared_where_they_may_be_set(
     assert cache_writes.possible(at(kind, **options), parsed(protocol, WAYS[protocol](text, None, None, None))) == feared
 
 
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_short_words_of_another_protocol_may_become_long_enough(kind: str) -> None:
+    """What grows most: tools without a schema, in a namespace with a long name."""
+    place = at(kind, auto_cache=True)
+    tools = [{"type": "custom", "name": name} for name in map(chr, range(0x21, 0x7F)) if name not in '"\\'][:64]
+    said = {"model": "m", "input": "Hi", "tools": [{"type": "namespace", "name": "n" * 124, "tools": tools}]}
+    asked = responses_codec.parse(json.dumps(said, separators=(",", ":")).encode())
+    assert written(place, asked)
+    assert sum(map(len, asked.fields.values())) * 8 < cache_marks.LEAST_BYTES
+    assert cache_writes.possible(place, asked) == "short"
+
+
+@pytest.mark.parametrize(
+    ("schema", "an_hour"),
+    [
+        ({"enum": ["cache_control"], "ttl": "1h"}, False),
+        ({"cache_control": {"type": "ephemeral"}, "ttl": "1h"}, True),
+        ({"cache_control": "ttl"}, False),
+    ],
+)
+def test_what_is_billed_as_written_for_an_hour_is_feared_as_that(schema: dict[str, Any], an_hour: bool) -> None:
+    """Where a provider does not say how long, what was sent decides; the same words are looked for."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    place = at("openrouter", model="openai/gpt-5.6")
+    call = planned_call(place)
+    call.request = asked = parsed("chat_completions", chat("Hi", None, None, None) | {"tools": [tool]})
+    Exchange(call, place).body()
+    assert call.caches_for_an_hour is an_hour
+    assert (cache_writes.possible(place, asked) == "any") is an_hour
+
+
 @pytest.mark.parametrize(
     "text", ['What is "cache_control": {"ttl": "1h"}?', "cache_control", "\N{LATIN SMALL LETTER U WITH DIAERESIS}\n"]
 )
