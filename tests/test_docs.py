@@ -4,7 +4,7 @@ import ast
 import itertools
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -55,14 +55,24 @@ def snippets(heading: str, language: str) -> list[str]:
 
 
 # --- reading the code --------------------------------------------------------------------------
-def settings_read() -> Iterator[Setting]:
+def nodes_of(path: Path, *, naming: Collection[str]) -> Iterator[ast.AST]:
+    """Of a file in which one of these names stands: most are no use to read."""
+    text = path.read_text()
+    return ast.walk(ast.parse(text)) if any(name in text for name in naming) else iter(())
+
+
+@cache
+def settings_read() -> list[Setting]:
     """Every variable of the environment that the project reads, with its default where that is a plain text."""
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and reads_environment(node.func):
-                texts = [text for text in map(text_of, node.args) if text]
-                if texts and texts[0].isupper():
-                    yield texts[0], "".join(texts[1:2])
+    return [setting for path in sources() for setting in settings_of(path)]
+
+
+def settings_of(path: Path) -> Iterator[Setting]:
+    for node in nodes_of(path, naming=READERS | ENVIRONMENTS):
+        if isinstance(node, ast.Call) and reads_environment(node.func):
+            texts = [text for text in map(text_of, node.args) if text]
+            if texts and texts[0].isupper():
+                yield texts[0], "".join(texts[1:2])
 
 
 def reads_environment(function: ast.expr) -> bool:
@@ -100,7 +110,7 @@ def codes_raised() -> set[str]:
     by_class = {leaf.__name__: code for code, leaf in CODES.items()}
     found = {rate.error.code for rate in RATES.values()}
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path, naming={*by_class, *CODES}):
             made = node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None
             name = made.id if isinstance(made, ast.Name) else made.attr if isinstance(made, ast.Attribute) else ""
             found |= {by_class[name]} if name in by_class else set()

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -28,6 +29,7 @@ LEFT_FOR_LATER = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
 OUTSIDE_ADDRESS = re.compile(r"https?://|file:|--(extra-)?index-url|--find-links|@ git", re.IGNORECASE)
 
 
+@cache
 def shipped() -> list[Path]:
     """What a clone holds: files that git knows or would add."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -57,6 +59,7 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             yield f"{relative(path)}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+@cache
 def all_functions() -> list[tuple[str, int]]:
     return [found for path in sources() for found in functions(path)]
 
