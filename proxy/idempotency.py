@@ -10,6 +10,8 @@ only the ledger says: its row is the one truth, so there is no second commit tha
 | answered, or charged | completed: the kept answer, or 409 `already_completed` |
 | neither | free: the next one takes the claim over, in one statement that only one can win |
 
+A charge that is taken back, since nobody was given the answer (`proxy.giving_back`), takes the claim along.
+
 Guarantees: at most one call of a claim is charged, for 24 hours, whoever is killed when; nobody waits longer than the
 model may take in total. A claim needs PostgreSQL: while it is away such calls are refused.
 """

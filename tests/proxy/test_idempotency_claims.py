@@ -19,7 +19,7 @@ from guardrails import admission
 from guardrails.admission import Admitted
 from orgs import epoch
 from orgs.models import Organization
-from proxy import background, callers, idempotency, kept, pipeline, settling
+from proxy import background, callers, giving_back, idempotency, kept, pipeline, settling
 from proxy.call import Call
 from proxy.errors import CallInProgress, GuardrailsUnavailable, IdempotencyConflict, ProxyError
 from proxy.models import IdempotencyClaim, Model
@@ -155,6 +155,32 @@ def test_a_claim_whose_worker_died_after_its_row_is_completed(house: House, upst
     assert (told.value.detail or {})["charged"] == "0.000001234"
     assert upstream.received == []
     assert resolve_holds() == 1
+
+
+@pytest.mark.parametrize("withheld", [True, False])
+def test_a_charge_that_is_taken_back_frees_its_claim_where_nobody_was_given_the_answer(
+    house: House, upstream: Upstream, withheld: bool
+) -> None:
+    """A job that failed later was answered: who repeats that call is told of this one."""
+
+    async def given_back() -> UUID:
+        call = await admitted(house)
+        assert await idempotency.begin(call, key=KEY, body=body()) is None
+        await settling.close(call, finished(call, charged=1234))
+        for _ in range(2):
+            assert await giving_back.give_back(call.id, absorbed=withheld)
+        return call.id
+
+    left = as_worker(given_back())
+
+    if withheld:
+        headers, _ = as_worker(asked(house, body()))
+        assert headers["x-request-id"] != str(left)
+    else:
+        with pytest.raises(ProxyError, match="is not kept"):
+            as_worker(asked(house, body()))
+    of_call = [row.charged_nano_usd for row in house.rows() if left in (row.call_id, row.adjusts)]
+    assert sorted(of_call) == [-1234, 1234]
 
 
 def test_a_worker_that_wakes_up_after_its_claim_was_taken_over_charges_nothing_and_gives_out_nothing(house: House) -> None:
