@@ -340,8 +340,12 @@ class Ledger:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 connection = await AsyncConnection.connect(database.conninfo(), autocommit=True, connect_timeout=5)
-                await self.writer.register(connection)
-                await rows.INSERT.prepare(connection)
+                try:
+                    await self.writer.register(connection)
+                    await rows.INSERT.prepare(connection)
+                except BaseException:
+                    await connection.close()
+                    raise
                 self._connection = connection
             return self._connection
 

@@ -51,7 +51,7 @@ def memberships_of(user: User) -> QuerySet[Membership]:
 
 
 def organizations_among(memberships: Iterable[Membership]) -> list[Organization]:
-    """The same as `organizations_of`, of all memberships of a person that have been read.
+    """The same as `organizations_of`, of all memberships of a person that have been read, by name as code points order it.
 
     Sorted here: a statement with an ORDER BY compares all its columns with it first, and these are read for every page.
     """

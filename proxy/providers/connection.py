@@ -50,8 +50,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def can_be_used_again(self) -> bool:
-        """The answer is complete, both sides mean to go on, nobody waits here and nothing of the request is still on its way."""
-        is_over = self.complete and self._keeps and self._waiter is None
+        """The answer is complete, both sides mean to go on, nobody waits here and nothing of the request is still on its way.
+
+        Nor is reading paused: nobody would hear of it if the provider closed it meanwhile.
+        """
+        is_over = self.complete and self._keeps and self._waiter is None and not self._is_paused
         return is_over and self.is_open and not self._transport.get_write_buffer_size()
 
     @property

@@ -7,13 +7,15 @@ from collections.abc import Coroutine
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from django.db import connection
 from psycopg import AsyncConnection
 
-from billing import writers
+from billing import ledger, rows, writers
 from billing.models import LedgerWriter
 from gateway_project.lib import database, lifespan
+from tests.wire import wired
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
@@ -162,3 +164,19 @@ def test_the_long_gone_are_forgotten() -> None:
     seen_long_ago(gone.id, seconds=8 * 86_400)
     run(registered())
     assert not LedgerWriter.objects.filter(pk=gone.id).exists()
+
+
+def test_a_connection_that_is_of_no_use_is_not_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a database whose migrations are still to run."""
+    monkeypatch.setattr(rows, "INSERT", database.Prepared("of_no_use", b"SELECT * FROM nowhere_at_all"))
+
+    async def work() -> None:
+        async with wired() as wire:
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                await ledger.current().connect()
+            assert wire.connections == 1
+            async with asyncio.timeout(8):
+                while wire._writers:
+                    await asyncio.sleep(0.01)
+
+    run(work())

@@ -384,12 +384,13 @@ def test_the_provider_waits_while_nobody_reads() -> None:
     assert not ends.wire.is_paused
 
 
-def test_a_paused_connection_reads_on_for_the_next_answer() -> None:
+def test_nobody_would_hear_of_the_end_of_a_paused_connection_so_it_is_read_before_it_is_used_again() -> None:
     ends = asked()
     ends.feed(OK + b"content-length: 300000\r\n\r\n" + b"x" * 300_000)
-    assert (ends.wire.is_paused, ends.connection.can_be_used_again) == (True, True)
+    assert (ends.wire.is_paused, ends.connection.can_be_used_again) == (True, False)
+    assert len(ends.connection.take()) == 300_000
+    assert (ends.wire.is_paused, ends.connection.can_be_used_again) == (False, True)
     ends.ask()
-    assert not ends.wire.is_paused
     ends.feed(OK + b"content-length: 2\r\n\r\nab")
     assert ends.body() == b"ab"
 
