@@ -24,6 +24,9 @@ from gateway_project.lib.loops import PerLoop
 
 # A server that accepts connections and says nothing must not hold a call for ever.
 STATEMENT_SECONDS = 10.0
+# The pool doubles its wait after each attempt to connect: after half a minute without PostgreSQL, whoever needs it would wait
+# for a quarter of one more. Having given up so soon, it tries anew for the next who asks.
+RECONNECT_SECONDS = 0.5
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -59,6 +62,7 @@ def _closed() -> Pool:
         min_size=1,
         max_size=8,
         timeout=5,
+        reconnect_timeout=RECONNECT_SECONDS,
         # A server that was started anew has broken them all: a call must not be what finds out.
         check=AsyncConnectionPool.check_connection,
         kwargs={"autocommit": True, "connect_timeout": 5},

@@ -108,6 +108,26 @@ async def eventually(query: str) -> list[dict[str, Any]]:
             await asyncio.sleep(0.02)
 
 
+def test_a_server_that_is_back_is_noticed_by_the_next_who_ask_however_long_it_was_away() -> None:
+    async def ask() -> None:
+        async with wired() as wire:
+            assert await database.rows("SELECT 1 AS one") == [{"one": 1}]
+            wire.cut("refused")
+            asked = []
+            for _ in range(14):  # of attempts that double their wait the next would come at the seventh second
+                asked.append(asyncio.create_task(database.rows("SELECT 1 AS one")))
+                await asyncio.sleep(0.25)
+            wire.mode = "through"
+            async with asyncio.timeout(2):
+                while not any(one.done() and not one.exception() for one in asked):
+                    asked.append(asyncio.create_task(database.rows("SELECT 1 AS one")))
+                    await asyncio.sleep(0.05)
+            await asyncio.gather(*asked, return_exceptions=True)
+            await lifespan.stop()
+
+    on_a_loop(ask)
+
+
 def test_a_statement_the_server_ended_is_told_as_unavailable() -> None:
     async def ask() -> None:
         with pytest.raises(DatabaseUnavailable):
