@@ -14,6 +14,8 @@ from proxy.errors import AttemptFailed, Kind
 from proxy.protocols import surrogates
 
 MAX_MESSAGE = 500
+# An answer with 200 is read as a failure only in place of a stream.
+NO_STREAM = "The provider answered without a stream though one was asked for."
 # What looks like a credential in a provider's sentence ("Incorrect API key provided: sk-…").
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|gsk|pk|rk|xai|gh_sk|AIza)[-_]?[A-Za-z0-9_\-.*]{6,})")
 _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
@@ -72,9 +74,8 @@ def read_failure(
         kind = _BY_STATUS.get(status or 0, "status")
         # An error page of a machine in between says nothing about the caller's request.
         kind = "broken" if kind == "bad_request" else kind
-        return AttemptFailed(
-            kind, f"The provider answered {status} without an error message.", status=status, retry_after=retry_after
-        )
+        message = NO_STREAM if status is None else f"The provider answered {status} without an error message."
+        return AttemptFailed(kind, message, status=status, retry_after=retry_after)
     if status is None and (error.code or "").isdigit():
         status = int(error.code or 0)
     kind = _kind(error, status)

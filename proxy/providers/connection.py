@@ -21,7 +21,11 @@ JOINED_BYTES = 64 * 1024
 
 
 class Broken(ConnectionError):
-    """The connection ended, or brought what is no HTTP, before the answer was complete."""
+    """The connection ended, or (`garbled`) brought what is no HTTP, before the answer was complete."""
+
+    def __init__(self, why: str, *, garbled: bool = False) -> None:
+        super().__init__(why)
+        self.garbled = garbled
 
 
 class Connection(asyncio.Protocol):
@@ -42,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._is_interim = self._is_paused = self._keeps = False
         self._broken = ""
+        self._garbled = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -83,7 +88,7 @@ class Connection(asyncio.Protocol):
         """Returns when `status` and `headers` are known. Raises Broken."""
         while not self.status:
             if self._broken:
-                raise Broken(self._broken)
+                raise Broken(self._broken, garbled=self._garbled)
             await self._wait()
 
     async def news(self) -> None:
@@ -96,7 +101,7 @@ class Connection(asyncio.Protocol):
         if not self._parts:
             if self.complete:
                 return b""
-            raise Broken(self._broken)
+            raise Broken(self._broken, garbled=self._garbled)
         part = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         self._unread = 0
@@ -120,8 +125,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _break(self, why: str) -> None:
-        self._broken = why
+    def _break(self, why: str, *, garbled: bool = False) -> None:
+        self._broken, self._garbled = why, garbled
         self.close()
         self._wake()
 
@@ -140,10 +145,10 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._keeps = False
             if not self.complete:
-                self._break("What it brought is no HTTP.")
+                self._break("What it brought is no HTTP.", garbled=True)
                 return
         if self._bare_bytes > MAX_HEAD_BYTES and not self.complete:
-            self._break("The head of the answer has no end.")
+            self._break("The head of the answer has no end.", garbled=True)
             return
         self._wake()
 

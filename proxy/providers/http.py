@@ -39,6 +39,9 @@ _UNDONE = ("gzip", "deflate")
 _PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535
 NOT_VALID = "The provider's base URL is not valid."
+UNANSWERED = "The provider closed the connection without an answer."
+BROKEN_OFF = "The provider broke off its answer."
+GARBLED = "What the provider sent is no HTTP answer."
 
 
 async def open(
@@ -61,7 +64,7 @@ async def open(
         if isinstance(error, TimeoutError):
             raise AttemptFailed("timeout", f"The provider sent nothing for {target.timeouts.first_byte:g} seconds.") from error
         if isinstance(error, Broken):
-            raise AttemptFailed("broken", "The provider closed the connection without an answer.") from error
+            raise AttemptFailed("broken", GARBLED if error.garbled else UNANSWERED) from error
         raise
     answer = OpenAnswer(pool, connection, target.timeouts, patience=patience, waited=time.monotonic() - started)
     try:
@@ -175,7 +178,7 @@ class OpenAnswer:
         except TimeoutError as error:
             raise AttemptFailed("timeout", f"The provider's answer stood still for {self._wait:g} seconds.") from error
         except Broken as error:
-            raise AttemptFailed("broken", "The provider broke off its answer.") from error
+            raise AttemptFailed("broken", GARBLED if error.garbled else BROKEN_OFF) from error
 
     async def _decoding(self) -> AsyncIterator[bytes]:
         parts = _Parts(self._arriving)
@@ -183,7 +186,7 @@ class OpenAnswer:
             async for chunk in httpx.Response(self.status, headers=self.headers, stream=parts).aiter_bytes():
                 yield chunk
         except httpx.HTTPError as error:
-            raise AttemptFailed("broken", "The provider broke off its answer.") from error
+            raise AttemptFailed("broken", "The provider's answer is not compressed as it says.") from error
 
     async def _read(self, limit: int) -> bytes:
         parts, size, take = [], 0, self._next

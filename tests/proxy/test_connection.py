@@ -497,3 +497,23 @@ def test_an_exchange_leaves_no_garbage(loop: asyncio.AbstractEventLoop) -> None:
             gc.enable()
 
     assert loop.run_until_complete(many()) < 20
+
+
+@pytest.mark.parametrize(
+    ("sent", "garbled"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", True),
+        (OK + b"content-length: -1\r\n\r\n", True),
+        (OK, False),
+        (b"", False),
+        (OK + b"content-length: 9\r\n\r\nab", False),
+    ],
+)
+def test_what_is_no_http_is_told_from_what_ended_too_soon(sent: bytes, garbled: bool) -> None:
+    ends = asked()
+    if sent:
+        ends.feed(sent)
+    ends.end()
+    with pytest.raises(Broken) as raised:
+        ends.body()
+    assert raised.value.garbled is garbled

@@ -445,3 +445,21 @@ def test_a_provider_opens_through_its_client(upstream: Upstream, run: Run) -> No
             await opened.close()
 
     assert b"Hello" in run(through())
+
+
+@pytest.mark.parametrize(
+    ("script", "wanted_stream", "says"),
+    [
+        (answer(), True, "without a stream though one was asked for"),
+        (RESET, False, "closed the connection without an answer"),
+        (Script(parts=(b'{"id":',), ending="reset"), False, "broke off its answer"),
+        (
+            Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(b"{}",)),
+            False,
+            "not compressed as it says",
+        ),
+    ],
+)
+def test_what_was_wrong_is_said(upstream: Upstream, run: Run, script: Script, wanted_stream: bool, says: str) -> None:
+    upstream.then(script)
+    assert says in failure(run, target(upstream), wanted_stream=wanted_stream).message

@@ -43,7 +43,9 @@ def _began_while_closed(call: Call, closing: Closing) -> bool:
 
 
 def _admitted_while_closed(row: Row, closing: Closing) -> bool:
-    return row.charged > 0 and closing.acknowledged + CLOCK_SECONDS < row.admitted < closing.reopened - CLOCK_SECONDS
+    """A call's time is when it came. It may have waited then, for PostgreSQL or a generation, until the key was open again."""
+    came_while_closed = closing.acknowledged + CLOCK_SECONDS < row.admitted < closing.reopened - CLOCK_SECONDS
+    return row.charged > 0 and came_while_closed and row.recorded <= closing.reopened
 
 
 def _went_on(call: Call, closing: Closing, late: float) -> bool:
