@@ -114,15 +114,19 @@ class Prepared:
         if connection not in self._known:
             yield from self._prepared(connection)
         connection.pgconn.send_query_prepared(self._name, parameters)
-        return _sound(*(yield from generators.execute(connection.pgconn)))
+        return _only((yield from generators.execute(connection.pgconn)))
 
     def _prepared(self, connection: AsyncConnection[TupleRow]) -> PQGen[None]:
         connection.pgconn.send_prepare(self._name, self._text)
-        _sound(*(yield from generators.execute(connection.pgconn)))
+        _only((yield from generators.execute(connection.pgconn)))
         self._known.add(connection)
 
 
-def _sound(result: PGresult) -> PGresult:
-    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-        raise psycopg.errors.error_from_result(result)
-    return result
+def _only(results: list[PGresult]) -> PGresult:
+    """Of one statement. A connection that ends may have told why, or nothing at all."""
+    for result in results:
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result)
+    if not results:
+        raise psycopg.OperationalError("PostgreSQL ended the connection without an answer")
+    return results[0]

@@ -168,6 +168,24 @@ def test_a_connection_that_breaks_says_so(double: Prepared) -> None:
     asyncio.run(work())
 
 
+def test_a_server_that_ends_the_connection_says_why() -> None:
+    ending = Prepared("test_ending", b"SELECT pg_terminate_backend(pg_backend_pid())::text")
+
+    async def work(connection: Connection) -> None:
+        with pytest.raises(psycopg.OperationalError, match="terminat"):
+            await ending.value(connection)
+        with pytest.raises(psycopg.OperationalError):
+            await ending.value(connection)
+
+    connected(work)
+
+
+def test_no_answer_at_all_is_an_end_too() -> None:
+    """As libpq has it of a connection that was lost before the statement was sent: whoever writes the ledger tries anew."""
+    with pytest.raises(psycopg.OperationalError, match="without an answer"):
+        database._only([])
+
+
 def test_a_wait_that_is_given_up_leaves_the_connection_usable_or_closed(double: Prepared) -> None:
     """As psycopg's own waits do."""
     sleeping = Prepared("test_sleeping", b"SELECT pg_sleep(30)::text")
