@@ -17,11 +17,6 @@ pytest_plugins = [
 
 # A busy machine is no failure; where every change is judged, all runs judge it by the same examples.
 settings.register_profile(
-    "gatehouse",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize="CI" in os.environ,
-    database=None,
-    max_examples=60,  # the properties are many, and so are the runs
+    "gatehouse", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ, database=None
 )
 settings.load_profile("gatehouse")

@@ -46,7 +46,7 @@ from tests.apis import asked_for, simulated_on, token
 
 PEOPLE = ("anonymous", "mia", "sam", "lena", "alice", "charlie")
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance, content_type_conformance]
-EXAMPLES = 2
+EXAMPLES = 3
 LATER = datetime(2099, 1, 1, tzinfo=UTC)
 # Where an id stands in what is sent, and what it is of.
 NAMES = {"parent_id": "group_id", "user_id": "user_id", "owner_id": "user_id", "member_id": "user_id"}

@@ -149,7 +149,7 @@ def replayed(proposal: Proposal, calls: list[Call], *, history: tuple[Call, ...]
     return replay
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(PROPOSALS, ledgers(), CALENDARS, st.integers(0, 40))
 def test_it_refuses_what_a_naive_replay_refuses(proposal: Proposal, calls: list[Call], calendar: Calendar, before: int) -> None:
     history, period = calls[:before], calls[before:]
@@ -157,7 +157,7 @@ def test_it_refuses_what_a_naive_replay_refuses(proposal: Proposal, calls: list[
     assert replay.refusals == Naive(proposal, calendar, history).replay(period)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PROPOSALS, ledgers(), CALENDARS)
 def test_what_is_added_up_is_what_was_refused(proposal: Proposal, calls: list[Call], calendar: Calendar) -> None:
     replay = replayed(proposal, calls, calendar=calendar)
