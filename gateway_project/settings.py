@@ -118,6 +118,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "orgs.middleware.LastUseMiddleware",
+    "orgs.middleware.LookingMiddleware",
     "orgs.middleware.RefusedFormMiddleware",
     "orgs.middleware.LeavingMiddleware",
 ]

@@ -22,6 +22,7 @@ from orgs.navigation import Link
 from orgs.permissions import Permission
 from orgs.selectors import organizations_of
 from orgs.services.organizations import may_create_organization
+from orgs.viewing import Look, look
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,17 @@ class Console:
         return list(organizations_of(self.user)) if found is None else found
 
     @cached_property
+    def look(self) -> Look | None:
+        return look(self.request)
+
+    @cached_property
     def actor(self) -> Actor | None:
-        """On pages outside any organisation (the person's own settings) the one used last stays in view."""
+        """On pages outside any organisation (the person's own settings) the one used last stays in view, or looked at now."""
         entered: Actor | None = getattr(self.request, "actor", None)
         if entered is not None or not self.own:
             return entered
+        if self.look:
+            return self.look.other
         last = self.request.session.get(LAST_ORGANIZATION)
         organization = next((found for found in self.own if found.slug == last), self.own[0])
         return Actor.load(self.user, organization=organization)
@@ -81,7 +88,7 @@ class Console:
 
     def new_organization_url(self) -> str:
         """Empty for whoever may make none."""
-        return reverse("orgs:new_organization") if may_create_organization(self.user) else ""
+        return reverse("orgs:new_organization") if not self.look and may_create_organization(self.user) else ""
 
     def tabs(self) -> list[Link]:
         """Of the area "Groups & members"."""
@@ -93,19 +100,18 @@ class Console:
         return bool(actor and actor.organization.admit_unguarded and actor.can_everywhere(Permission.MANAGE_SETTINGS))
 
     def looking_as(self) -> Actor | None:
-        """Somebody below, as whom the viewer looks at this page (orgs/viewing.py)."""
-        return self.actor if self._looks else None
+        """Somebody below, as whom the viewer looks at an organisation (orgs/viewing.py)."""
+        return self.look.other if self.look else None
 
-    @property
-    def _looks(self) -> Actor | None:
-        found: Actor | None = getattr(self.request, "viewer", None)
-        return found
+    def sees_own(self) -> bool:
+        """Whether this page is seen with the viewer's own eyes all the same: it is none of the organisation looked at."""
+        return getattr(self.request, "viewer", None) is None
 
     def may_look_as_others(self) -> bool:
-        return bool(self.actor and not self._looks and self.actor.can_anywhere(Permission.MANAGE_MEMBERS))
+        return bool(self.actor and not self.look and self.actor.can_anywhere(Permission.MANAGE_MEMBERS))
 
     def viewer(self) -> Viewer:
-        own = self._looks or self.actor
+        own = self.look.viewer if self.look and self.actor is self.look.other else self.actor
         role = own.role_label if own else ""
         return Viewer(self.user.email, self.user.display_name, self.user.initials, role)
 
@@ -124,6 +130,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         page.new_organization_url,
         page.tabs,
         page.platform_url,
+        page.sees_own,
         page.unguarded,
         page.viewer,
     )

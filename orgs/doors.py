@@ -30,7 +30,7 @@ from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.second_factor import keeps_out
 from orgs.selectors import granters, memberships_of, organizations_among
-from orgs.viewing import OnlyLooking, refuse_change, viewed
+from orgs.viewing import OnlyLooking, look, refuse_change
 
 P = ParamSpec("P")
 View = TypeVar("View", bound=Callable[..., object])
@@ -76,7 +76,7 @@ def org_view(
             try:
                 if entered.organization.frozen_at:
                     raise OrganizationFrozen
-                refuse_change(request.method, viewer=entered.viewer)
+                refuse_change(request.method, looks=look(entered))
                 if not any(entered.actor.can_anywhere(permission) for permission in permissions):
                     raise NotAllowed(permissions[0])
                 with timezone.override(ZoneInfo(entered.organization.time_zone)):
@@ -153,9 +153,10 @@ def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     memberships = list(memberships_of(entered.user))
     actor = access_organization_by_slug(entered.user, slug, origin=origin_of(request), among=memberships)
     entered.organizations = organizations_among(memberships)
-    looking_as = viewed(request.session, by=actor)
-    entered.organization, entered.actor = actor.organization, looking_as or actor
-    entered.viewer = actor if looking_as else None
+    looks = look(request)
+    is_here = looks is not None and looks.viewer.organization == actor.organization
+    entered.organization, entered.actor = actor.organization, looks.other if looks and is_here else actor
+    entered.viewer = actor if is_here else None
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug
     return entered

@@ -26,7 +26,7 @@ from orgs.selectors import roles_visible_to
 from orgs.services import imports
 from orgs.services.invitations import invite, link_token, read_link, require_invitation, revoke_invitation
 from orgs.services.inviting import Invited, invite_many
-from orgs.viewing import refuse_change
+from orgs.viewing import look, refuse_change
 
 PAGE = ["GET", "HEAD", "POST"]
 
@@ -80,7 +80,7 @@ def by_mail(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.MANAGE_MEMBERS)
 def link(request: OrgRequest, invitation_id: int) -> HttpResponse:
     """A secret, and read in one's own name only: who looks at the console as somebody else is refused."""
-    refuse_change("READ", viewer=request.viewer)
+    refuse_change("READ", looks=look(request))
     found = access_invitation_by_id(request.actor, invitation_id)
     require_invitation(found, by=request.actor)
     return _show_link(request, found, read=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.usersessions.models import UserSession
@@ -12,10 +14,16 @@ from django.template.response import TemplateResponse
 from django.utils.cache import add_never_cache_headers
 from django.utils.deprecation import MiddlewareMixin
 
+from orgs.doors import door_of
 from orgs.origin import origin_of
 from orgs.services.sessions import SEEN_EVERY
+from orgs.viewing import OnlyLooking, look, refuse_change
 
 SEEN = "seen_at"
+# What may be done while one looks as somebody else.
+WAYS_OUT = ("orgs:view_as_end", "account_logout")
+# Their doors refuse changes themselves: in an organisation strangers get their 404 first, programs get answers in their shapes.
+REFUSE_THEMSELVES = ("organization", "api", "directory")
 
 
 class LastUseMiddleware(MiddlewareMixin):
@@ -38,6 +46,24 @@ class LastUseMiddleware(MiddlewareMixin):
             seen = {"last_seen_at": now, "ip": origin_of(request).ip}
             UserSession.objects.filter(session_key=session.session_key).update(**{name: v for name, v in seen.items() if v})
         return response
+
+
+class LookingMiddleware(MiddlewareMixin):
+    """Whoever looks as somebody else changes nothing outside the organisation either: allauth's pages have no door of ours."""
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> HttpResponse | None:
+        door, match = door_of(view), request.resolver_match
+        if (door and door.kind in REFUSE_THEMSELVES) or (match and match.view_name in WAYS_OUT):
+            return None
+        try:
+            refuse_change(request.method, looks=look(request))
+        except OnlyLooking as looking:
+            page = render(request, "403.html", {"exception": str(looking)}, status=403)
+            add_never_cache_headers(page)
+            return page
+        return None
 
 
 class RefusedFormMiddleware(MiddlewareMixin):

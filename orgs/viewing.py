@@ -1,23 +1,26 @@
 """View as: an admin looks at the console as a member below it sees it.
 
-Guarantees: read-only, since the door refuses every unsafe method meanwhile (orgs/doors.py); never as somebody of the same
-or a higher role, judged anew at every request; in one organisation, for an hour at most; start and end are audited, in the
-name of whoever looks. Keys, e-mail addresses and sessions of the account itself stay the viewer's own.
+Guarantees: read-only, since every unsafe method is refused meanwhile, in the organisation (orgs/doors.py) and everywhere else
+(LookingMiddleware); never as somebody of the same or a higher role, judged anew at every request; in one organisation, for an
+hour at most; start and end are audited, in the name of whoever looks. Other organisations and the pages of the account are
+seen with the viewer's own eyes, and say so.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils import timezone
 
 from orgs.actor import Actor
 from orgs.audit import audit, audit_as
 from orgs.errors import Refused
 from orgs.models import Group, Organization, User
-from orgs.origin import NOWHERE, Origin
+from orgs.origin import NOWHERE, Origin, origin_of
 from orgs.permissions import MEMBER, Permission
 
 # In the session: whom one looks as, where, and until when.
@@ -30,9 +33,42 @@ class OnlyLooking(Exception):
     """A change was asked for while somebody looks as another."""
 
 
-def refuse_change(method: str | None, *, viewer: Actor | None) -> None:
+class Look(NamedTuple):
+    """Who looks, and as whom: both act in the organisation that is looked at."""
+
+    viewer: Actor
+    other: Actor
+
+
+def look(request: HttpRequest) -> Look | None:
+    """Whether whoever is signed in looks as somebody, whatever page it is; asked once a request.
+
+    What may be no longer, or was begun too long ago, ends here.
+    """
+    if not hasattr(request, "look"):
+        request.look = _look(request)  # type: ignore[attr-defined]
+    found: Look | None = request.look  # type: ignore[attr-defined]
+    return found
+
+
+def _look(request: HttpRequest) -> Look | None:
+    kept, by = request.session.get(VIEWING), request.user
+    if not kept or not isinstance(by, User):  # who does not look is asked for nothing
+        return None
+    organization = Organization.objects.get(pk=kept["organization"])
+    ip, agent = origin_of(request)
+    viewer = Actor.load(by, organization=organization, ip=ip, agent=agent)
+    user = User.objects.filter(pk=kept["user"]).first()
+    other = user and Actor.load(user, organization=organization, ip=ip, agent=agent)
+    if other and timezone.now() < datetime.fromisoformat(kept["until"]) and may_view_as(viewer, other):
+        return Look(viewer, other)
+    end(request.session, by=by, origin=viewer.origin)
+    return None
+
+
+def refuse_change(method: str | None, *, looks: Look | None) -> None:
     """Raises OnlyLooking."""
-    if viewer is not None and method not in SAFE_METHODS:
+    if looks is not None and method not in SAFE_METHODS:
         raise OnlyLooking("You are looking at the console as somebody else, and can change nothing. Stop looking first.")
 
 
@@ -58,7 +94,6 @@ def start(session: SessionBase, user: User, *, by: Actor) -> None:
     other = Actor.load(user, organization=by.organization)
     if not may_view_as(by, other):
         raise Refused(f"You can look as people below your own role only, and {user} is none.")
-    end(session, by=by.user, origin=by.origin)  # looking around in another organisation
     until = timezone.now() + LONGEST
     with transaction.atomic():
         audit("view_as.started", by=by, target=user, after={"until": until.isoformat()}, group=other.memberships[0].group)
@@ -75,16 +110,3 @@ def end(session: SessionBase, *, by: User, origin: Origin = NOWHERE) -> Organiza
         with transaction.atomic():
             audit_as(by, "view_as.ended", organization=organization, origin=origin, target=user, group=where)
     return organization or None
-
-
-def viewed(session: SessionBase, *, by: Actor) -> Actor | None:
-    """As whom `by` looks at its organisation now. What may be no longer, or was begun too long ago, ends here."""
-    kept = session.get(VIEWING)
-    if not kept or kept["organization"] != by.organization.pk:
-        return None
-    user = User.objects.filter(pk=kept["user"]).first()
-    other = user and Actor.load(user, organization=by.organization, ip=by.ip, agent=by.agent)
-    if other and timezone.now() < datetime.fromisoformat(kept["until"]) and may_view_as(by, other):
-        return other
-    end(session, by=by.user, origin=by.origin)
-    return None

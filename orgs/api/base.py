@@ -38,7 +38,7 @@ from orgs.permissions import Permission
 from orgs.second_factor import keeps_out
 from orgs.selectors import within_ids
 from orgs.tokens import allows
-from orgs.viewing import refuse_change, viewed
+from orgs.viewing import Look, look, refuse_change
 
 if TYPE_CHECKING:
     from rest_framework.views import AsView, GenericView
@@ -76,10 +76,16 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self.require_scope(self.resource, write=request.method not in SAFE_METHODS)
+        refuse_change(request.method, looks=self.looks)
         self.enter(request, **kwargs)
         if method := getattr(self, (request.method or "").lower(), None):
             sent = {name: text for name, text in request.GET.items() if text}
             self.asked = checked(getattr(method, "query", Query), sent)
+
+    @property
+    def looks(self) -> Look | None:
+        """A session that looks as somebody else does so here too; a token has no session."""
+        return None if self.request.auth else look(cast(HttpRequest, self.request))
 
     def require_scope(self, resource: str, *, write: bool = True) -> None:
         """Of a token; a session may do all that its person may. Raises ScopeMissing."""
@@ -142,11 +148,9 @@ class OrgApiView(ApiView):
             raise SecondFactorMissing
         if actor.organization.frozen_at:
             raise OrganizationFrozen
-        # A session that looks as somebody else does so here too; a token has no session.
-        looking_as = None if request.auth else viewed(request.session, by=actor)
-        self.is_looking = looking_as is not None
-        refuse_change(request.method, viewer=actor if looking_as else None)
-        return looking_as or actor
+        looks = self.looks
+        self.is_looking = looks is not None and looks.viewer.organization == actor.organization
+        return looks.other if looks and self.is_looking else actor
 
 
 def one_of(rows: QuerySet[Row], number: Any) -> Row:

@@ -7,9 +7,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from orgs.models import ApiKey, AuditEvent, Membership
+from orgs.models import ApiKey, AuditEvent, Membership, User
 from orgs.permissions import RoleName
 from orgs.services.members import add_member, grant_role, suspend_member
+from orgs.services.tokens import create_token
 from orgs.viewing import VIEWING, may_view_as
 from tests.actors import World, signed_in
 
@@ -134,13 +135,16 @@ def test_what_is_taken_along_is_audited_in_the_name_of_whoever_looked(world: Wor
     assert AuditEvent.objects.get(organization=world.acme, action="audit.exported").actor == world.alice
 
 
-def test_looking_around_elsewhere_ends_it(world: World) -> None:
+def test_who_wants_to_look_around_elsewhere_stops_first(world: World) -> None:
     charlie = world.actor("charlie")
     add_member(world.lena, group=world.other.root, by=charlie)
     grant_role(world.lena, role=RoleName.ADMIN, group=world.other.root, by=charlie)
     mia = add_member(world.mia, group=world.other.root, by=charlie)
     client = looking(world, "lena", "sam")
-    client.post(f"/o/{world.other.slug}/view-as/{mia.pk}/")
+    address = f"/o/{world.other.slug}/view-as/{mia.pk}/"
+    assert client.post(address).status_code == 403
+    client.post("/view-as/end/")
+    client.post(address)
     assert client.session[VIEWING]["organization"] == world.other.pk
     assert [action for action, _ in actions(world)] == ["view_as.started", "view_as.ended"]
 
@@ -175,7 +179,48 @@ def test_another_organisation_is_seen_with_ones_own_eyes(world: World) -> None:
     page = client.get(f"/o/{world.other.slug}/keys/")
     assert page.context["request"].actor.user == world.alice
     assert "You see the console as" not in page.content.decode()
+    assert f"You look at {world.acme} as <strong>Mia</strong>" in page.content.decode()
     assert VIEWING in client.session
+    assert client.post(f"/o/{world.other.slug}/applications/new/", {"name": "Bot"}).status_code == 403
+
+
+# The person's own pages, allauth's among them, the operator's, and an invitation.
+ELSEWHERE = (
+    "/account/", "/tokens/", "/organizations/new/", "/accounts/email/", "/accounts/sessions/", "/accounts/password/change/",
+    "/accounts/2fa/", "/accounts/social/connections/", "/accounts/logout/", "/platform/", "/invite/unknown/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_every_page_elsewhere_says_so(world: World, address: str) -> None:
+    User.objects.filter(pk=world.alice.pk).update(is_staff=True)
+    page = looking(world, "alice", "mia").get(address, follow=True).content.decode()
+    assert f"You look at {world.acme} as <strong>Mia</strong> (Member)." in page
+    assert 'action="/view-as/end/"' in page
+    assert "You look at" not in signed_in(world, "alice").get(address, follow=True).content.decode()
+
+
+@pytest.mark.parametrize("address", [*(one for one in ELSEWHERE if one != "/accounts/logout/"), "/account/sessions/end-others/"])
+def test_every_change_elsewhere_is_refused_with_the_same_words(world: World, address: str) -> None:
+    User.objects.filter(pk=world.alice.pk).update(is_staff=True)
+    client = looking(world, "alice", "mia")
+    answer = client.post(address, {"name": "Changed", "read": ["usage"], "days": "30"})
+    assert answer.status_code == 403
+    assert "can change nothing" in answer.content.decode()
+    assert User.objects.get(pk=world.alice.pk).name == "Alice"
+    assert not world.alice.access_tokens.exists()
+
+
+def test_a_session_that_looks_changes_nothing_by_the_api_but_a_token_does(world: World) -> None:
+    address = "/api/v1/organizations"
+    sent: Any = {"data": {"name": "Theirs", "slug": "theirs-of-the-looking"}, "content_type": "application/json"}
+    refused = looking(world, "alice", "mia").post(address, **sent)
+    assert (refused.status_code, "can change nothing" in refused.json()["error"]["message"]) == (403, True)
+    _, text = create_token(
+        world.alice, name="Script", scopes=["organizations:write"], expires_at=timezone.now() + timedelta(days=1)
+    )
+    made = Client(headers={"Authorization": f"Bearer {text}"}).post(address, **sent)
+    assert made.status_code == 201, made.content
 
 
 def test_nobody_looks_on_from_there(world: World) -> None:
