@@ -173,6 +173,10 @@ class Group(MPTTModel):
             models.UniqueConstraint(fields=["organization"], condition=Q(parent=None), name="one_root_group_per_organization"),
             # One organisation, one tree: whatever reads a tree by its id can never meet another tenant's group.
             models.CheckConstraint(condition=Q(tree_id=F("organization_id")), name="group_tree_is_its_organization"),
+            # A group is known by its path, to people and in files. What is archived keeps no name from others.
+            models.UniqueConstraint(
+                "parent", Lower("name"), condition=Q(archived_at=None), name="group_name_once_among_those_in_use_beside_it"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,8 @@ from functools import cache
 from zoneinfo import available_timezones
 
 from django.db import connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Lower
 
 from orgs import epoch
 from orgs.actor import ABOVE
@@ -50,6 +52,14 @@ def refuse_archived(group: Group, *, field: str = "group") -> None:
     if archived is not None:
         where = f"{group} is archived." if archived == group else f"{group} lies in {archived}, which is archived."
         raise Refused(where, field=field)
+
+
+def refuse_namesake(name: str, *, below: Group, but: Group | None = None, field: str | None = "name") -> None:
+    """Groups in use beside each other are told apart by their names, large or small letters alike. Raises Refused."""
+    beside = Group.objects.filter(parent=below, archived_at=None).exclude(pk=but.pk if but else None)
+    namesake = beside.alias(read=Lower("name")).filter(read=Lower(Value(name))).first()
+    if namesake is not None:
+        raise Refused(f"{below} has a group “{namesake}” already: two beside each other cannot have the same name.", field=field)
 
 
 def clean_name(name: str) -> str:

@@ -12,7 +12,7 @@ from orgs.errors import NotAllowed, Refused
 from orgs.models import MAX_LEVEL, Group, User
 from orgs.permissions import Permission
 from orgs.services.about import audited, clean_about, differences
-from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.changes import changing, fresh_group, refuse_archived, refuse_namesake
 
 
 class About(TypedDict, total=False):
@@ -39,6 +39,7 @@ def create_group(parent: Group, *, name: str, by: Actor, **about: Unpack[About])
             )
         refuse_archived(parent, field="parent")
         cleaned = clean_about({**about, "name": name}, organization=by.organization)
+        refuse_namesake(cleaned["name"], below=parent)
         group: Group = Group.objects.create(organization=by.organization, parent=parent, **cleaned)
         audit("group.created", by=by, target=group, after={"parent": parent.pk, **audited(cleaned)})
     return group
@@ -52,6 +53,8 @@ def change_group(group: Group, *, by: Actor, **wanted: Unpack[Named]) -> Group:
         before, after = differences(group, clean_about(wanted, organization=by.organization))
         if group.parent is None and "name" in after:
             raise Refused("The root group bears the organisation's name: change it in the organisation's settings.", field="name")
+        if group.parent is not None and group.archived_at is None and "name" in after:
+            refuse_namesake(after["name"], below=group.parent, but=group)
         if after:
             for field, value in after.items():
                 setattr(group, field, value)
@@ -75,13 +78,14 @@ def archive_group(group: Group, *, by: Actor) -> Group:
 
 
 def restore_group(group: Group, *, by: Actor) -> Group:
-    """The opposite of archive_group; a group below an archived one waits for that."""
+    """The opposite of archive_group; a group below an archived one waits for that, and a name may be another one's by now."""
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_GROUPS, group)
         if group.archived_at is not None:
             if group.parent is not None:
                 refuse_archived(group.parent)
+                refuse_namesake(group.name, below=group.parent, but=group, field=None)
             group.archived_at = None
             Group.objects.filter(pk=group.pk).update(archived_at=None)
             audit("group.restored", by=by, target=group)

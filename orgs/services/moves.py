@@ -16,7 +16,7 @@ from orgs.errors import NotAllowed, Refused
 from orgs.models import MAX_LEVEL, ApiKey, Group, RoleGrant
 from orgs.permissions import UPPER_LEVELS, UPPER_ONLY, Permission
 from orgs.selectors import within
-from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.changes import changing, fresh_group, refuse_archived, refuse_namesake
 
 
 def move_group(group: Group, *, to: Group, by: Actor) -> Group:
@@ -52,6 +52,7 @@ def refuse_move(group: Group, *, to: Group, by: Actor, grants: list[RoleGrant] |
         raise Refused(f"{group} cannot be moved into itself or below itself.", field="to")
     refuse_archived(group, field="to")
     refuse_archived(to, field="to")
+    refuse_namesake(group.name, below=to, but=group, field="to")
     _require_gained(group, grants_about(group, to) if grants is None else grants, to=to, by=by)
     checks.refuse_move(group, to=to, by=by)
     torn = _torn_attribution(group, to=to)

@@ -31,7 +31,7 @@ from orgs.models import Application, AuditEvent, Group, Organization, Role
 from orgs.permissions import Permission
 from orgs.services.applications import archive_application, change_application, create_application
 from orgs.services.freezing import freeze_organization
-from orgs.services.groups import archive_group, create_group
+from orgs.services.groups import archive_group, change_group, create_group
 from orgs.services.keys import revoke_key
 from orgs.services.organizations import create_organization
 from orgs.services.roles import create_role
@@ -527,6 +527,8 @@ def test_the_form_has_every_setting_limit_rule_and_switch() -> None:
 def test_the_sample_of_the_readme_can_be_applied(world: World, apply: Apply) -> None:
     text = (ROOT / "README.md").read_text().partition("## An organisation as a file")[2]
     sample = text.partition("```yaml\n")[2].partition("```")[0]
+    for group in (world.engineering, world.sales):  # whose names the sample uses
+        change_group(group, name=f"Old {group}", by=world.actor("alice"))
     for name in ("lena", "mia"):
         sample = sample.replace(f"{name}@example.com", getattr(world, name).email)
     assert "11 created" in apply(sample, "--to", world.acme.slug).splitlines()[-1]

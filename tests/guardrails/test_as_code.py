@@ -55,7 +55,7 @@ def tree(levels: int) -> st.SearchStrategy[list[dict[str, Any]]]:
     about: dict[str, st.SearchStrategy[Any]] = {"kind": names, "cost_center": names, "owner": st.sampled_from(["{owner}", None])}
     below = {"children": tree(levels - 1)} if levels > 1 else {}
     group = st.fixed_dictionaries({"name": names.filter(lambda name: "/" not in name)}, optional=about | below)
-    return st.lists(group, max_size=2, unique_by=lambda group: group["name"])
+    return st.lists(group, max_size=2, unique_by=lambda group: group["name"].casefold())
 
 
 def paths(groups: list[dict[str, Any]], above: str = "") -> list[str]:

@@ -296,7 +296,7 @@ def test_a_move_says_which_names_and_provider_keys_change_and_asks_few_questions
     world.acme.save(update_fields=["approval_since"])
     client = signed_in(world, "alice")
     client.get(url(world))
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(13):
         changes = said(client.get(url(world, f"{world.gateway.pk}/move/?to={world.sales.pk}")))
     given = ("The alias", "The preset", "Provider key")
     assert [text for text in changes["ended"] if text.startswith(given)] == [
