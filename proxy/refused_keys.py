@@ -1,6 +1,6 @@
 """The alarm for keys that providers refuse: since when, for the pages, and one mail for each key and episode.
 
-An episode begins with the first refusal and ends with a success, or with a new key. The operator's key is told to the
+An episode begins with the first refusal and ends with a success of that key, or with a new one. The operator's key is told to the
 staff of this installation, an organisation's own to its Super Admins. No call waits for any of it: marks are set with what
 workers tell each other anyway, mails go out of a scheduled task.
 """
@@ -8,12 +8,13 @@ workers tell each other anyway, mails go out of a scheduled task.
 from __future__ import annotations
 
 import smtplib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
 import structlog
 from django.conf import settings
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from orgs.mail import Message, compose
@@ -42,14 +43,14 @@ class Account(NamedTuple):
 
 def of_providers() -> dict[int, datetime]:
     """Providers at which the operator's key is refused → since when."""
-    marks = {mark.deployment_id: mark.since for mark in refused.shown() if mark.own_key_id is None}
-    served = Deployment.objects.filter(pk__in=marks).values_list("provider_id", "pk") if marks else ()
-    return _earliest((provider, marks[deployment]) for provider, deployment in served)
+    marks = {mark.deployment_id: mark for mark in refused.shown() if mark.own_key_id is None}
+    serving = Deployment.objects.filter(pk__in=marks).select_related("provider") if marks else ()
+    return _of_operator((one, marks[one.pk]) for one in serving)
 
 
 def of_own_keys() -> dict[int, datetime]:
     """Own keys that are refused → since when."""
-    return _earliest((mark.own_key_id, mark.since) for mark in refused.shown() if mark.own_key_id is not None)
+    return _of_tenants(refused.shown())
 
 
 def tell() -> int:
@@ -61,20 +62,37 @@ def tell() -> int:
 
 
 def _accounts_of_tenants(marks: Iterable[Refusal]) -> list[Account]:
-    since = _earliest((mark.own_key_id, mark.since) for mark in marks if mark.own_key_id is not None)
-    keys = ProviderKey.objects.filter(pk__in=since, enabled=True).select_related("organization", "provider")
-    found = {key.pk: Account(key, since[key.pk]) for key in keys}
-    refused.forget(mark for mark in marks if mark.own_key_id is not None and mark.own_key_id not in found)
-    return list(found.values())
+    own = [mark for mark in marks if mark.own_key_id is not None]
+    keys = {key.pk: key for key in _keys_in_use({mark.own_key_id for mark in own if mark.own_key_id is not None})}
+    refused.forget(mark for mark in own if mark.own_key_id not in keys)
+    return [Account(keys[pk], since) for pk, since in _of_tenants(own).items() if pk in keys]
+
+
+def _keys_in_use(own_key_ids: Collection[int]) -> QuerySet[ProviderKey]:
+    return ProviderKey.objects.filter(pk__in=own_key_ids, enabled=True).select_related("organization", "provider")
 
 
 def _accounts_of_operator(marks: Iterable[Refusal]) -> list[Account]:
     own = {mark.deployment_id: mark for mark in marks if mark.own_key_id is None}
     serving = Deployment.objects.filter(pk__in=own, model__enabled=True, provider__enabled=True).select_related("provider")
-    served = {one.pk: one.provider for one in serving}
+    served = {one.pk: one for one in serving}
     refused.forget(mark for pk, mark in own.items() if pk not in served)
-    since = _earliest((provider.pk, own[pk].since) for pk, provider in served.items())
-    return [Account(provider, since[provider.pk]) for provider in {one.pk: one for one in served.values()}.values()]
+    since = _of_operator((one, own[pk]) for pk, one in served.items())
+    providers = {one.provider_id: one.provider for one in served.values()}
+    return [Account(providers[pk], moment) for pk, moment in since.items()]
+
+
+def _of_operator(marks: Iterable[tuple[Deployment, Refusal]]) -> dict[int, datetime]:
+    """Providers that refuse → since when."""
+    named = list(marks)
+    believed = refused.believed((mark, refused.operators_key(one.provider.name)) for one, mark in named)
+    return _earliest((one.provider_id, mark.since) for one, mark in named if mark in believed)
+
+
+def _of_tenants(marks: Iterable[Refusal]) -> dict[int, datetime]:
+    """Own keys that are refused → since when."""
+    named = [(mark, refused.own_account(mark.own_key_id)) for mark in marks if mark.own_key_id is not None]
+    return _earliest((mark.own_key_id, mark.since) for mark in refused.believed(named))
 
 
 def _tell(account: Account) -> int:

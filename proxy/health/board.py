@@ -21,7 +21,7 @@ from gateway_project.lib.loops import PerLoop
 from proxy import background, metrics
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed
-from proxy.health import keys, reports, state
+from proxy.health import keys, refused, reports, state
 from proxy.health.reports import Report
 from proxy.health.state import UNKNOWN, Circuit, Health
 
@@ -168,14 +168,18 @@ class Board:
             return
         names = [deployment.health_name for deployment in used]
         words = [
-            noted.get(name, Report()).words(of=name, now=now, may_open=deployment.circuit_breaker)
+            noted.get(name, Report()).words(
+                of=name, served_by=refused.served_by(deployment), now=now, may_open=deployment.circuit_breaker
+            )
             for name, deployment in zip(names, used, strict=True)
         ]
         of_each = [key for name in names for key in (keys.state(name), keys.probe(name), keys.quota(name))]
         self._read_at = now
         try:
             replies: Sequence[Sequence[int | bytes]] = await redis.scripts().run(
-                _REPORT, [*of_each, keys.REFUSED], [msgspec.msgpack.encode(words), reports.BUCKET_MS, reports.BUCKETS]
+                _REPORT,
+                [*of_each, keys.REFUSED, keys.WORKED],
+                [msgspec.msgpack.encode(words), reports.BUCKET_MS, reports.BUCKETS],
             )
         except redis.RedisUnavailable:
             return

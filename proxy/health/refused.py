@@ -1,7 +1,8 @@
 """Keys that providers refuse: at which deployments, since when, and whether people have been told.
 
-A mark is set by the first attempt that is refused and gone with the first that succeeds there (lua/report.lua). Kept in Redis
-alone: one that lost everything takes all keys for good until the next refusal, which is then told anew.
+A mark is set by the first attempt that is refused and gone with the first that succeeds there (lua/report.lua). A success of the
+same key elsewhere says that the key is good: the mark stays, and is believed no longer (`believed`). Kept in Redis alone: one
+that lost everything takes all keys for good until the next refusal, which is then told anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple, cast
 from redis.exceptions import RedisError
 
 from gateway_project.lib import redis
+from proxy.deployments import Deployment
 from proxy.health import keys
 
 
@@ -41,6 +43,28 @@ def shown() -> list[Refusal]:
         return found()
     except RedisError:
         return []
+
+
+def served_by(deployment: Deployment) -> str:
+    """The name of the key that a deployment is called with."""
+    own = deployment.own_key_id
+    return operators_key(deployment.target.provider_name) if own is None else own_account(own)
+
+
+def operators_key(provider_name: str) -> str:
+    return f"n{provider_name}"
+
+
+def believed(marks: Iterable[tuple[Refusal, str]]) -> list[Refusal]:
+    """Those whose key has served no call since; each comes with the name of its key. Where Redis is away all of them."""
+    kept = list(marks)
+    if not kept:
+        return []
+    try:
+        served = cast("list[bytes | None]", redis.client().hmget(keys.WORKED, [key for _, key in kept]))
+    except RedisError:
+        return [mark for mark, _ in kept]
+    return [mark for (mark, _), when in zip(kept, served, strict=True) if when is None or int(when) < _milliseconds(mark.since)]
 
 
 def forget(over: Iterable[Refusal]) -> None:
@@ -94,6 +118,10 @@ def _end(account: str, over: Iterable[Refusal]) -> None:
         was_not_told(account)
     except RedisError:
         return
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
 
 
 def _refusal(name: str, milliseconds: int) -> Refusal:

@@ -78,8 +78,8 @@ class Report(msgspec.Struct):
     def correct(self, *, second: int, tokens: int) -> None:
         self.corrections[second] = self.corrections.get(second, 0) + tokens
 
-    def words(self, *, of: str, now: float, may_open: bool) -> list[object]:
-        """As lua/report.lua reads them. `of`: the deployment's `health_name`."""
+    def words(self, *, of: str, served_by: str, now: float, may_open: bool) -> list[object]:
+        """As lua/report.lua reads them. `of`: the deployment's `health_name`; `served_by`: `refused.served_by`."""
         return [
             self.succeeded,
             self.failed,
@@ -97,4 +97,5 @@ class Report(msgspec.Struct):
             may_open,
             [word for entry in self.corrections.items() for word in entry],
             of,
+            served_by,
         ]

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from gateway_project.lib import lifespan, redis
 from orgs.services.freezing import Operator
-from proxy import catalogue, provider_keys, tasks
+from proxy import catalogue, provider_keys, refused_keys, tasks
 from proxy.errors import AttemptFailed
 from proxy.health import keys
 from proxy.health.board import Board
@@ -30,9 +30,9 @@ REFUSED = AttemptFailed("auth", "No.", status=401)
 
 @pytest.fixture(autouse=True)
 def nobody_is_refused() -> Iterator[None]:
-    redis.client().delete(keys.REFUSED, keys.TOLD)
+    redis.client().delete(keys.REFUSED, keys.TOLD, keys.WORKED)
     yield
-    redis.client().delete(keys.REFUSED, keys.TOLD)
+    redis.client().delete(keys.REFUSED, keys.TOLD, keys.WORKED)
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def key(world: World, scripted: Provider) -> ProviderKey:
     return provider_keys.add(world.engineering, place=place, name="Ours", secret="sk-ours-12345678", by=world.actor("alice"))
 
 
-def attempts(at: Deployment, *outcomes: AttemptFailed | None, own_key: ProviderKey | None = None, **fields: Any) -> None:
+def attempts(
+    at: Deployment, *outcomes: AttemptFailed | None, own_key: ProviderKey | None = None, began: float = 0.0, **fields: Any
+) -> None:
     """What a worker sees and tells the others; None: an answer."""
     reached = deployment(id=at.pk, own_key_id=own_key.pk if own_key else None, **fields)
 
@@ -67,7 +69,7 @@ def attempts(at: Deployment, *outcomes: AttemptFailed | None, own_key: ProviderK
         board = Board()
         for outcome in outcomes:
             if outcome is None:
-                board.succeeded(reached, began=time.monotonic())
+                board.succeeded(reached, began=began or time.monotonic())
             else:
                 board.failed(reached, outcome, began=time.monotonic())
             await board.exchange()
@@ -97,7 +99,7 @@ def test_staff_is_told_once_for_each_provider_and_episode(
     assert "/platform/providers/" in str(mail.outbox[0].body)
 
     attempts(first, None)
-    assert told(staff.user.email) == []  # the other's is refused still
+    assert told(staff.user.email) == []
     attempts(second, None)
     attempts(first, AttemptFailed("status", "No.", status=500))
     assert told(staff.user.email) == []
@@ -118,6 +120,49 @@ def test_the_operators_page_says_since_when_until_a_success(staff: Operator, ser
     assert "Key refused" in page()
     attempts(served[0], None)
     assert "Key refused" not in page()
+
+
+def test_a_success_of_the_same_key_elsewhere_ends_it_until_it_is_refused_anew(
+    staff: Operator, served: list[Deployment], world: World
+) -> None:
+    first, second = served
+    client = Client()
+    client.force_login(staff.user)
+
+    def is_shown() -> bool:
+        return "Key refused" in client.get("/platform/providers/").content.decode()
+
+    attempts(first, REFUSED)
+    assert told(staff.user.email) == ["scripted refuses the gateway's key"]
+    attempts(second, None)
+    assert not is_shown()
+    # A model that a good key may not use is no new episode each time.
+    attempts(first, REFUSED)
+    assert not is_shown()
+    assert told(staff.user.email) == []
+    # Where it worked just now it is refused: that is one.
+    attempts(second, REFUSED)
+    assert is_shown()
+    assert told(staff.user.email) == ["scripted refuses the gateway's key"]
+
+
+def test_a_success_that_began_before_the_refusal_says_nothing(served: list[Deployment], world: World) -> None:
+    first, second = served
+    earlier = time.monotonic() - 1
+    attempts(first, REFUSED)
+    attempts(second, None, began=earlier)
+    assert list(refused_keys.of_providers()) == [first.provider_id]
+    attempts(second, None)
+    assert refused_keys.of_providers() == {}
+
+
+def test_another_key_of_the_same_provider_proves_nothing(served: list[Deployment], world: World, key: ProviderKey) -> None:
+    first, second = served
+    attempts(first, REFUSED, own_key=key)
+    attempts(second, None)
+    assert list(refused_keys.of_own_keys()) == [key.pk]
+    attempts(second, None, own_key=key)
+    assert refused_keys.of_own_keys() == {}
 
 
 def test_a_new_key_of_the_operators_ends_it(

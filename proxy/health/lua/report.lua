@@ -1,14 +1,15 @@
 -- What one worker saw of deployments since its last report, added to what all know; and back: what all know now.
 --
 -- KEYS  for each deployment its state, its probe and its quota (proxy/health/keys.py), in this order; last of all
---       the deployments at which a key is refused
+--       the deployments at which a key is refused, and the keys that served a call meanwhile
 -- ARGV  1 MessagePack: for each deployment an array of words (proxy/health/reports.py):
 --         1 attempts that succeeded, 2 that failed, 3 and 4 how long ago (ms) the latest of each began,
 --         5 kind of the latest failure, 6 whether one of them opens the circuit at once,
 --         7 how long (ms) that kind keeps it open at first, 8 how long the provider itself asked to be left alone (0: it did not),
 --         9 times to first token: their number, 10 their mean (ms), 11 answers: their number, 12 their mean output (tokens a second),
 --         13 whether this worker's probe is over, 14 whether the circuit may open at all,
---         15 flat array: second of a reservation, and by how many tokens it was wrong, 16 the deployment's name
+--         15 flat array: second of a reservation, and by how many tokens it was wrong, 16 the deployment's name,
+--         17 the name of its key
 --       2 length of a bucket in ms, 3 how many of them the window is made of
 -- Returns for each: {opened 0/1, ms until the circuit may be probed, kind that opened it, ms to first token, tokens a second,
 --   attempts, failures, kind of the latest failure}; averages are '' where nothing is known
@@ -106,8 +107,9 @@ local function correct(key, corrections)
     end
 end
 
--- A key that was refused is so until an attempt that began later succeeds.
-local REFUSED = KEYS[#KEYS]
+-- A key that was refused is so until an attempt that began later succeeds. Elsewhere, too: but there the mark stays, so that a
+-- deployment that alone is closed to a good key is not taken for a new episode at each of its refusals (proxy/health/refused.py).
+local REFUSED, WORKED = KEYS[#KEYS - 1], KEYS[#KEYS]
 local some_refused = redis.call('HLEN', REFUSED) > 0
 local function note_refusal(seen)
     local succeeded, failed, name = seen[1] > 0, seen[2] > 0, seen[16]
@@ -116,6 +118,7 @@ local function note_refusal(seen)
     elseif succeeded and some_refused then
         local since = redis.call('HGET', REFUSED, name)
         if since and now - seen[3] + SLACK_MS >= tonumber(since) then redis.call('HDEL', REFUSED, name) end
+        redis.call('HSET', WORKED, seen[17], now - seen[3] + SLACK_MS)
     end
 end
 
