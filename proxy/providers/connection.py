@@ -54,6 +54,11 @@ class Connection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     @property
+    def is_silent(self) -> bool:
+        """Not a byte has come since the last request was sent."""
+        return not self.status and not self._bare_bytes
+
+    @property
     def can_be_used_again(self) -> bool:
         """The answer is complete, both sides mean to go on, nobody waits here and nothing of the request is still on its way.
 

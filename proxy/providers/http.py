@@ -1,14 +1,15 @@
 """The HTTP client of every provider: a request, mostly a POST, and an answer that is read whole or as a stream.
 
-Guarantees: nothing is sent twice but what may be (a GET, a DELETE) where a kept connection turns out to be closed; no
-redirect is followed; each wait is bounded (connect, first byte, idle); whatever goes wrong is an
-`AttemptFailed` whose message holds no credential; a request cancelled at any point closes its connection.
+Guarantees: nothing is sent twice but where a kept connection turns out to be closed, and then once; no redirect is followed;
+each wait is bounded (connect, first byte, idle); whatever goes wrong is an `AttemptFailed` whose message holds no credential; a
+request cancelled at any point closes its connection.
 """
 
 import functools
 import math
 import ssl
 import time
+import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from proxy.errors import AttemptFailed
 from proxy.protocols.failures import read_failure
 from proxy.providers import transport
 from proxy.providers.base import Target, Timeouts
+from proxy.providers.coding import unpacking_of
 from proxy.providers.connection import Broken, Connection
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -31,11 +33,14 @@ MAX_ERROR_BYTES = 64 * 1024
 # Of what arrives compressed, at a time.
 DECODED_BYTES = 16 * 1024
 MAX_RETRY_AFTER = 86_400.0
+# Within it a kept connection that ends in silence was being closed as it was used: a provider that had begun to work would
+# have had to fail at the same moment.
+CLOSED_MEANWHILE_SECONDS = 1.0
 USER_AGENT = "gatehouse"
 _EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/html"
 _MOVES = (301, 302, 303, 307, 308)
 # Not twice, and not by what makes a gigabyte of a kilobyte.
-_UNDONE = ("gzip", "deflate")
+_UNDONE = ("gzip", "x-gzip", "deflate")
 _PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535
 NOT_VALID = "The provider's base URL is not valid."
@@ -58,7 +63,7 @@ async def open(
         place = _place(url, target.is_tenants)
         head = _head(method, place.path, _headers(target, place, headers, stream=stream), length=len(body))
         with patience.within(target.timeouts.first_byte):
-            connection = await _asked(pool, place.origin, head, body, target.timeouts, may_repeat=method != "POST")
+            connection = await _asked(pool, place.origin, head, body, target.timeouts, is_idempotent=method != "POST")
     except BaseException as error:
         patience.close()
         if isinstance(error, TimeoutError):
@@ -77,14 +82,15 @@ async def open(
 
 
 async def _asked(
-    pool: transport.Pool, origin: transport.Origin, head: bytes, body: bytes, timeouts: Timeouts, *, may_repeat: bool
+    pool: transport.Pool, origin: transport.Origin, head: bytes, body: bytes, timeouts: Timeouts, *, is_idempotent: bool
 ) -> Connection:
     """One whose answer has begun. Raises AttemptFailed, Broken."""
     if (kept := pool.kept(origin)) is not None:
+        asked = time.monotonic()
         try:
             return await _answering(kept, head, body)
-        except Broken:  # as a rule it was being closed just now
-            if not may_repeat:
+        except Broken:
+            if not (is_idempotent or (kept.is_silent and time.monotonic() - asked < CLOSED_MEANWHILE_SECONDS)):
                 raise
     return await _answering(await _connected(pool, origin, timeouts), head, body)
 
@@ -130,7 +136,7 @@ class OpenAnswer:
         # Some providers send headers at once and think afterwards: that wait is the first byte's.
         self._wait = max(timeouts.idle, timeouts.first_byte - waited)
         self.encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        # We ask for no compression; where a proxy in between compresses all the same, httpx undoes it.
+        # We ask for no compression; where a proxy in between compresses all the same, it is undone.
         self._decoded = self._decoding() if self.encoding in _UNDONE else None
 
     async def body(self) -> bytes:
@@ -181,11 +187,14 @@ class OpenAnswer:
             raise AttemptFailed("broken", GARBLED if error.garbled else BROKEN_OFF) from error
 
     async def _decoding(self) -> AsyncIterator[bytes]:
-        parts = _Parts(self._arriving)
+        """In small pieces, for each is unpacked whole and may become a thousand times as long."""
+        unpacking = unpacking_of(self.encoding)
         try:
-            async for chunk in httpx.Response(self.status, headers=self.headers, stream=parts).aiter_bytes():
-                yield chunk
-        except httpx.HTTPError as error:
+            while part := await self._arriving():
+                for start in range(0, len(part), DECODED_BYTES):
+                    if chunk := unpacking.feed(part[start : start + DECODED_BYTES]):
+                        yield chunk
+        except zlib.error as error:
             raise AttemptFailed("broken", "The provider's answer is not compressed as it says.") from error
 
     async def _read(self, limit: int) -> bytes:
@@ -194,19 +203,6 @@ class OpenAnswer:
             parts.append(part)
             size += len(part)
         return b"".join(parts)
-
-
-class _Parts(httpx.AsyncByteStream):
-    """What a function gives, until it gives nothing; in small pieces, for each is decoded whole and may become a thousand times
-    as long."""
-
-    def __init__(self, give: Callable[[], Awaitable[bytes]]) -> None:
-        self._give = give
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while part := await self._give():
-            for start in range(0, len(part), DECODED_BYTES):
-                yield part[start : start + DECODED_BYTES]
 
 
 async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool) -> None:

@@ -197,6 +197,26 @@ def test_what_a_provider_does_wrong_costs_nothing(
     assert house.nothing_held()
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_connection_that_is_closed_as_it_is_used_again_costs_the_caller_nothing(
+    gateway: Gateway, house: House, upstream: Upstream, streamed: bool
+) -> None:
+    """The model has one deployment: who closes what was kept must not cost a call."""
+    body = b'{"model":"scripted","stream":%s,"messages":[{"role":"user","content":"x"}]}'
+    assert raw(gateway.url, house.key_text, body % b"false").status_code == 200
+    upstream.then(RESET)
+
+    got = raw(gateway.url, house.key_text, body % str(streamed).lower().encode())
+
+    assert got.status_code == 200
+    assert len(upstream.received) == 3
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.status, row.charged_nano_usd > 0) == ("ok", True)
+    assert [entry.status for entry in house.attempts_of(got.headers["x-request-id"])] == ["ok"]
+    assert len(house.rows()) == 2
+    assert house.nothing_held()
+
+
 def test_the_provider_s_own_reason_for_a_bad_request_reaches_the_caller(
     gateway: Gateway, house: House, upstream: Upstream
 ) -> None:

@@ -369,12 +369,35 @@ def test_retry_after_may_be_a_date() -> None:
     assert 50 < (http.retry_after({"retry-after": moment}) or 0) <= 60
 
 
-def test_an_answer_compressed_unasked_is_read_all_the_same(upstream: Upstream, run: Run) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "bare deflate"])
+def test_an_answer_compressed_unasked_is_read_all_the_same(upstream: Upstream, run: Run, coding: str) -> None:
+    import gzip
+    import zlib
+
+    sent = b'{"choices":[]}'
+    bare = zlib.compressobj(wbits=-15)
+    packed = {"deflate": zlib.compress(sent), "bare deflate": bare.compress(sent) + bare.flush()}.get(coding, gzip.compress(sent))
+    headers = {"content-type": "application/json", "content-encoding": coding.removeprefix("bare ")}
+    upstream.then(Script(headers=headers, parts=(packed,)))
+    assert run(fetch(target(upstream))) == sent
+
+
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_an_answer_compressed_in_several_members_is_read_whole(upstream: Upstream, run: Run, every: int) -> None:
     import gzip
 
-    packed = gzip.compress(b'{"choices":[]}')
-    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(packed,)))
+    packed = gzip.compress(b'{"cho') + gzip.compress(b"") + gzip.compress(b'ices":') + bytes(3) + gzip.compress(b"[]}") + bytes(5)
+    parts = tuple(packed[start : start + every] for start in range(0, len(packed), every))
+    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=parts))
     assert run(fetch(target(upstream))) == b'{"choices":[]}'
+
+
+def test_what_follows_a_member_and_is_none_is_broken(upstream: Upstream, run: Run) -> None:
+    import gzip
+
+    packed = gzip.compress(b'{"choices":[]}') + b"garbage"
+    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(packed,)))
+    assert "not compressed as it says" in failure(run, target(upstream)).message
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "compress"])

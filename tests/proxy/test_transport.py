@@ -115,17 +115,33 @@ def test_one_that_the_provider_closed_meanwhile_is_not_used(run: Run) -> None:
     assert run(calls()) == 3
 
 
-@pytest.mark.parametrize(("method", "asked"), [("GET", 2), ("DELETE", 2), ("POST", 1)])
+@pytest.mark.parametrize(
+    ("method", "says", "seconds", "asked"),
+    [
+        ("GET", b"", 0.0, 2),
+        ("DELETE", b"", 0.0, 2),
+        ("POST", b"", 0.0, 2),
+        # It had begun to answer, or to work: a second time could do harm, but not to what only asks.
+        ("POST", b"H", 0.0, 1),
+        ("POST", b"HTTP/1.1 100 Continue\r\n\r\n", 0.0, 1),
+        ("POST", b"", 0.3, 1),
+        ("GET", b"HTTP/1.1 2", 0.3, 2),
+    ],
+)
 def test_one_that_is_closed_as_it_is_used_costs_a_call_only_where_repeating_could_do_harm(
-    run: Run, method: str, asked: int
+    run: Run, monkeypatch: pytest.MonkeyPatch, method: str, says: bytes, seconds: float, asked: int
 ) -> None:
+    monkeypatch.setattr(http, "CLOSED_MEANWHILE_SECONDS", 0.25 if seconds else 20.0)
+
     async def calls() -> tuple[str, int]:
         async def only_the_first(client: Client) -> None:
             await client.request()
             await client.say(HELLO)
             if client.number == 0:
                 await client.request()
-                client.hang_up()
+                await client.say(says)
+                await asyncio.sleep(seconds)
+                client.writer.close()
 
         async with serving(only_the_first) as server:
             await fetch(server.url)
@@ -138,7 +154,8 @@ def test_one_that_is_closed_as_it_is_used_costs_a_call_only_where_repeating_coul
     assert run(calls()) == ("hello" if asked == 2 else "broken", asked)
 
 
-def test_what_is_repeated_is_repeated_once(run: Run) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_repeated_is_repeated_once(run: Run, method: str) -> None:
     async def calls() -> tuple[str, int]:
         async def only_once(client: Client) -> None:
             await client.request()
@@ -149,9 +166,45 @@ def test_what_is_repeated_is_repeated_once(run: Run) -> None:
 
         async with serving(only_once) as server:
             await fetch(server.url)
-            return (await failure(server.url, method="GET", body=b"")).kind, server.connections
+            return (await failure(server.url, method=method, body=b"")).kind, server.connections
 
     assert run(calls()) == ("broken", 2)
+
+
+def test_a_long_request_of_which_a_part_was_written_is_sent_whole_a_second_time(run: Run) -> None:
+    sent = bytes(8 << 20)
+
+    async def calls() -> tuple[bytes, list[int]]:
+        got: list[int] = []
+
+        async def at_the_head_of_the_second(client: Client) -> None:
+            if client.number == 0:
+                await client.request()
+                await client.say(HELLO)
+                await client.reader.readuntil(b"\r\n\r\n")
+                client.hang_up()
+                return
+            _, body = await client.request()
+            got.append(len(body))
+            await client.say(HELLO)
+
+        async with serving(at_the_head_of_the_second) as server:
+            await fetch(server.url)
+            return await fetch(server.url, body=sent), got
+
+    assert run(calls()) == (b"hello", [len(sent)])
+
+
+def test_a_new_connection_that_is_closed_is_not_tried_again(run: Run) -> None:
+    async def calls() -> tuple[str, int]:
+        async def mute(client: Client) -> None:
+            await client.request()
+            client.hang_up()
+
+        async with serving(mute) as server:
+            return (await failure(server.url)).kind, server.connections
+
+    assert run(calls()) == ("broken", 1)
 
 
 @pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", b"garbage"])
