@@ -37,6 +37,7 @@ CUTS = {
     "key_disabled": "The key was disabled while the answer was on its way.",
     "key_expired": "The key's time ended while the answer was on its way.",
     "account_frozen": "The key's member was suspended while the answer was on its way.",
+    "gateway_stopping": "The gateway was stopped or restarted while the answer was on its way.",
 }
 
 

@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from billing import ledger, spool
 from gateway_project.lib import database, findings
 from gateway_project.lib import redis as lib_redis
+from gateway_project.lib.ending import ending
 
 CHECK_SECONDS = 2.0
 
@@ -27,6 +28,7 @@ async def livez(request: HttpRequest) -> HttpResponse:
 async def readyz(request: HttpRequest) -> HttpResponse:
     """503 unless calls can be answered: Redis within two seconds, PostgreSQL or room in the spool, a ledger that writes.
 
+    `stopping` from the moment this process was asked to end: whoever still can ask shall send nothing more.
     While rows wait in this host's spool it says `degraded`, how many, and since when. `ledger` is named only where this
     worker's takes no calls (billing/ledger.py). Providers that are down do not count.
     """
@@ -39,6 +41,8 @@ async def readyz(request: HttpRequest) -> HttpResponse:
     writes = ledger.takes_calls()
     ready = redis and writes and (postgres or await asyncio.to_thread(spool.takes_rows))
     status = "unavailable" if not ready else "ok" if postgres and not waiting.rows else "degraded"
+    if ending.is_asked:
+        status, ready = "stopping", False
     answer: dict[str, object] = {"status": status, "postgres": named[postgres], "redis": named[redis]}
     if not writes:
         answer["ledger"] = named[writes]

@@ -49,6 +49,8 @@ def _proxy_error(path: str, exception: Exception) -> errors.ProxyError:
             return errors.UnknownUrl(f"There is nothing at {path}.{_hint(path)}")
         case lean.MethodNotAllowed():
             return errors.MethodNotAllowed(f"{path} does not take {exception.method}.", allow=exception.allow)
+        case lean.ServerStops():
+            return errors.GatewayStopping()
         case lean.BodyTooLarge():
             return errors.RequestTooLarge(f"The request body is larger than {exception.limit} bytes.")
         case lean.BadRequestLine():

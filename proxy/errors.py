@@ -34,6 +34,7 @@
         ├── ProviderFailed 502 provider_error    ├── ProviderTimeout 504 provider_timeout
         ├── ProviderOverloaded 503 provider_overloaded
         ├── GuardrailsUnavailable 503 guardrails_unavailable
+        ├── GatewayStopping 503 gateway_stopping  with retry-after
         └── InternalError 500 internal_error
 
 `type` follows OpenAI's vocabulary. How an error looks on the wire is the protocol's business
@@ -294,6 +295,13 @@ class ProviderOverloaded(ServerFailed):
 class GuardrailsUnavailable(ServerFailed):
     status, code, patience = 503, "guardrails_unavailable", 1
     sentence = "Limits cannot be checked at the moment, so no call is let through."
+
+
+class GatewayStopping(ServerFailed):
+    """This process ends before the answer does. `patience`: another takes the call at once, a restart takes about so long."""
+
+    status, code, patience = 503, "gateway_stopping", 3
+    sentence = "The gateway is being stopped or restarted, so the call was cut."
 
 
 class InternalError(ServerFailed):

@@ -193,6 +193,7 @@ async def close(call: Call, row: Row, headers: dict[str, str], body: bytes) -> N
         try:
             await keep(call, headers, body)
         except asyncio.CancelledError:
+            settling.withhold_at_the_end(row)
             settling.close_later(call, row)
             raise
     await settling.close(call, row)

@@ -18,34 +18,25 @@ import structlog
 from gateway_project.lib import lifespan
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.loops import PerLoop
-from gateway_project.lib.patience import Patience
 from gateway_project.lib.redis import RedisUnavailable
 from gateway_project.lib.tended import Tended
 from orgs import access, epoch
 from orgs.access import KeyReference, KeyRefused
 from proxy.call import Call
-from proxy.errors import CODES, ProxyError
+from proxy.errors import CODES
+from proxy.open_calls import OpenCall
 
 LOOK_SECONDS = 0.25
 
 log = structlog.get_logger(__name__)
 
 
-class OpenStream:
-    """`waiting` bounds the present wait for the provider; None while the caller is waited for.
-
-    `epoch`: under which the call's key was last found to be in order.
-    """
+class OpenStream(OpenCall):
+    """`epoch`: under which the call's key was last found to be in order."""
 
     def __init__(self, call: Call) -> None:
-        self.call = call
+        super().__init__(call)
         self.epoch = call.caller.epoch
-        self.waiting: Patience | None = None
-
-    def cut(self, error: ProxyError) -> None:
-        self.call.cut = self.call.cut or error
-        if self.waiting is not None:
-            self.waiting.end()
 
 
 class OpenStreams:
@@ -113,10 +104,11 @@ _open = PerLoop(OpenStreams)
 
 @contextmanager
 def watched(call: Call) -> Iterator[OpenStream]:
-    """While the block runs, what becomes of the call's key may cut it: `call.cut` says why."""
+    """While the block runs, what becomes of the call's key may cut it as well: `call.cut` says why."""
     stream, streams = OpenStream(call), _open()
     streams.add(stream)
     try:
-        yield stream
+        with stream:
+            yield stream
     finally:
         streams.remove(stream)

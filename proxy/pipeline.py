@@ -49,6 +49,7 @@ from proxy import (
 from proxy import streaming as streams
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable, ProxyError
+from proxy.open_calls import OpenCall
 from proxy.protocols import videos
 from proxy.protocols.base import CallerCodec
 
@@ -322,7 +323,8 @@ async def _is_current(call: Call) -> bool:
 
 async def _whole(call: Call) -> Answer:
     try:
-        with patience.within(call.seconds_left):
+        with OpenCall(call) as opened, patience.within(call.seconds_left) as opened.waiting:
+            opened.refuse_if_cut()
             whole = await attempts.whole_answer(call, call.planned)
         if call.protocol == videos.NAME:
             whole = await video_jobs.accepted(call, whole)
@@ -330,7 +332,7 @@ async def _whole(call: Call) -> Answer:
         settling.close_later(call, recording.cancelled(call))
         raise
     except Exception as error:
-        raise _failed(call, error) from error
+        raise _failed(call, call.cut or error) from error
     reply = whole.reply
     row = recording.completed(
         call,
@@ -349,6 +351,7 @@ async def _whole(call: Call) -> Answer:
 async def _stream(call: Call, codec: CallerCodec) -> Answer:
     try:
         with open_streams.watched(call) as stream, patience.within(call.seconds_left) as stream.waiting:
+            stream.refuse_if_cut()
             opened = await attempts.opened_stream(call, call.planned)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))

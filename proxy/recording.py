@@ -8,7 +8,8 @@
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
 | caller hung up before a whole answer | nothing |
-| cut by the gateway (key revoked, hold used up) | input and what was delivered, at most what was held |
+| cut by the gateway (key revoked, hold used up, gateway stopped) | input and what was delivered, at most what was held |
+| the same before the first byte of an answer | nothing |
 | no output and no finish reason | nothing |
 | on an own provider key | nothing; what is said above to be charged is its list cost, which budgets may count |
 """
@@ -24,7 +25,7 @@ from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill, cache_
 from proxy.auto import Decision
 from proxy.call import Call
 from proxy.canonical.usage import Usage
-from proxy.errors import GuardrailsUnavailable, HoldUsedUp, ProxyError
+from proxy.errors import GatewayStopping, GuardrailsUnavailable, HoldUsedUp, ProxyError
 from proxy.routing import Plan
 
 MAX_NAME = 200
@@ -64,8 +65,12 @@ def cut(call: Call, usage: Usage | None, *, text_length: int, error: ProxyError)
 
 
 def failed(call: Call, usage: Usage | None = None, *, text_length: int = 0, error: ProxyError) -> Row:
-    """No complete answer: nothing is charged, and what a provider delivered before it failed is absorbed."""
-    row = _row(call, status="failed", http_status=error.status, error_code=type(error).code)
+    """No complete answer: nothing is charged, and what a provider delivered before it failed is absorbed.
+
+    Cut by the end of this process before there was an answer: the same, nobody was given anything.
+    """
+    status = "cut" if isinstance(error, GatewayStopping) else "failed"
+    row = _row(call, status=status, http_status=error.status, error_code=type(error).code)
     if text_length or usage is not None:
         _bill(call, row, usage or estimated_usage(call, text_length), charged=False)
         row.absorbed_nano_usd, row.list_nano_usd = row.list_nano_usd, 0

@@ -18,6 +18,7 @@ import structlog
 from billing import ledger
 from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.ending import ending
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission, loading, shrinking
 from proxy import background, giving_back, measuring, metrics, recording
@@ -50,6 +51,7 @@ async def close(call: Call, row: Row) -> None:
                 await _settle(call, row, outcome)
             return
     except asyncio.CancelledError:
+        withhold_at_the_end(row)
         background.run(_settle_after(call, row, done), of="settle a cancelled call")
         raise
     except RedisUnavailable:
@@ -64,6 +66,12 @@ async def close(call: Call, row: Row) -> None:
         background.run(_settle_after(call, row, done), of="settle a late row")
         raise GuardrailsUnavailable("The ledger cannot be reached, so the answer is withheld.") from error
     await _answer_from_spool(call, row, outcome)
+
+
+def withhold_at_the_end(row: Row) -> None:
+    """A caller that leaves while its answer is recorded pays for it. One that goes without because this process ends does not."""
+    if ending.is_cut:
+        recording.withhold(row)
 
 
 def close_later(call: Call, row: Row) -> None:

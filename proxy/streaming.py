@@ -80,7 +80,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
     except (GeneratorExit, asyncio.CancelledError):
         if open_row:
             open_row = False
-            settling.close_later(call, recording.hung_up(call, reader.usage, text_length=reader.text_length))
+            settling.close_later(call, _left(call, reader))
         raise
     except Exception as error:
         shown = call.cut or told(error)
@@ -177,6 +177,13 @@ def _completed(call: Call, reader: Reader) -> Row:
         finish_reason=reader.finish_reasons[0] if reader.finish_reasons else "",
         has_output=reader.has_output,
     )
+
+
+def _left(call: Call, reader: Reader) -> Row:
+    """Nobody takes the rest. A caller that took nothing any more when the gateway cut its call did not leave."""
+    if call.cut is not None:
+        return recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
+    return recording.hung_up(call, reader.usage, text_length=reader.text_length)
 
 
 def told(error: Exception) -> ProxyError:

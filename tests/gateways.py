@@ -41,6 +41,7 @@ class Gateway:
                 "DATABASE_URL": database_url,
                 "PORT": str(self.port),
                 "PYTHONUNBUFFERED": "1",
+                "SHUTDOWN_SECONDS": "5",  # less than we wait for it
                 **(variables or {}),
             },
             descriptors=[self.listening.fileno()],

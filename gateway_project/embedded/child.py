@@ -50,7 +50,7 @@ class Child:
         self.account, self.stop_signal, self.stop_seconds = account, stop_signal, stop_seconds
         self.descriptors, self.gated, self.once = list(descriptors), gated, once
         self.noise = noise
-        self.was_ready = False
+        self.was_ready = self.was_asked = False
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)
         self.process: subprocess.Popen[bytes] | None = None
         self.drain: threading.Thread | None = None
@@ -65,7 +65,7 @@ class Child:
         return self.process.poll() if self.process else 0
 
     def start(self, write: Write) -> None:
-        self.was_ready = False
+        self.was_ready = self.was_asked = False
         self.process = self._begin()
         self.drain = threading.Thread(target=self._drain, args=(self.process, write), name=f"log-{self.name}", daemon=True)
         self.drain.start()
@@ -120,12 +120,21 @@ class Child:
             self.drain.join(timeout=1)
         return "".join(f"\n  {self.name} | {line}" for line in self.lines)
 
+    def ask(self) -> None:
+        """Asks it to end, once, and does not wait; stop() has to follow."""
+        if not self.was_asked:
+            self.was_asked = True
+            self._signal(self.stop_signal)
+
     def stop(self, *, at_once: bool = False) -> None:
         """Asks, waits, then ends the whole group. Nothing of it is left when this returns."""
         if self.process is None:
             return
         if self.process.poll() is None:
-            self._signal(signal.SIGKILL if at_once else self.stop_signal)
+            if at_once:
+                self._signal(signal.SIGKILL)
+            else:
+                self.ask()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(self.stop_seconds)
         with contextlib.suppress(ProcessLookupError, PermissionError):

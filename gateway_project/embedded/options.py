@@ -20,16 +20,21 @@ class Options:
     home: Path
     port: int
     workers: int
+    shutdown_seconds: int
     embed_postgres: bool
     embed_valkey: bool
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "Options":
         """Raises StartError for a value that cannot be used."""
+        home = environment.home(variables)
+        given = {**environment.read_file(home), **variables}
         return cls(
-            home=environment.home(variables),
+            home=home,
             port=number(variables, "PORT", default=8000, highest=65535),
             workers=number(variables, "WEB_WORKERS", default=1, highest=64),
+            # Of a person at a terminal, who waits: shorter than for a web process behind a load balancer.
+            shutdown_seconds=number(given, "SHUTDOWN_SECONDS", default=5, highest=3600),
             embed_postgres=not variables.get("DATABASE_URL"),
             embed_valkey=not variables.get("REDIS_URL"),
         )

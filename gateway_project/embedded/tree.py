@@ -4,6 +4,7 @@ A child that ends right after its start is a fault of the installation: everythi
 kernel's out-of-memory killer) is started again; the listening sockets stay open meanwhile, so callers wait instead of failing.
 """
 
+import itertools
 import signal
 import time
 from collections.abc import Callable
@@ -56,10 +57,14 @@ class Tree:
             time.sleep(WATCH_SECONDS)
 
     def stop(self) -> None:
-        """A second signal while stopping ends everything at once."""
+        """Those of one kind together. A second signal while stopping ends everything at once."""
         self.stopping = True
-        for child in sorted(self.children, key=stop_order):
-            child.stop()
+        for _, kind in itertools.groupby(sorted(self.children, key=stop_order), key=stop_order):
+            together = list(kind)
+            for child in together:
+                child.ask()
+            for child in together:
+                child.stop()
         self.changed([])
 
     def listen_for_signals(self) -> None:

@@ -28,6 +28,7 @@ from gateway_project.embedded.valkey import Valkey
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVER_SECONDS, PREPARE_SECONDS, WEB_SECONDS = 30.0, 600.0, 60.0
+CLOSING_SECONDS = 5.0  # for a web process without calls: what it has recorded goes to the ledger or the spool
 CELERY = ("-m", "celery", "--quiet", "-A", "gateway_project", "worker", "-B", "--concurrency=2", "--loglevel=warning")
 CELERY_ALONE = ("--without-gossip", "--without-mingle")  # there is no other worker to talk to
 CELERY_WARNINGS = "ignore:You're running the worker with superuser privileges"  # as root everything here is root's
@@ -52,12 +53,14 @@ class Up:
             self._start()
             self.tree.watch()
         except Stopped:
-            self.terminal.say("Gatehouse stops.")
+            self.terminal.say(f"Gatehouse stops. Calls under way have {self.options.shutdown_seconds} s to end; Ctrl-C: at once.")
         except StartError as error:
             failure = str(error)
         except OSError as error:
             failure = f"Gatehouse cannot go on: {error}"
         finally:
+            for one in self.sockets:
+                one.close()  # or who connects now would wait for nothing
             self.tree.stop()
             self.lock.release()
         self.terminal.say(failure or "Gatehouse has stopped.")
@@ -135,6 +138,8 @@ class Up:
     def _web(self, index: int, descriptor: int) -> Child:
         name = "web" if self.options.workers == 1 else f"web-{index}"
         web = self._python(name, "-m", "gateway_project.embedded.web", "--gated", "--fd", str(descriptor), descriptor=descriptor)
+        web.variables["SHUTDOWN_SECONDS"] = str(self.options.shutdown_seconds)
+        web.stop_seconds = self.options.shutdown_seconds + CLOSING_SECONDS
         if self.options.workers > 1:
             web.variables["PROMETHEUS_MULTIPROC_DIR"] = str(self.metrics)
         return web

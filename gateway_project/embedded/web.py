@@ -1,12 +1,15 @@
-"""One web process: uvicorn on a listening socket that its parent has opened.
+"""One web process: uvicorn on a listening socket that its parent has opened, or on one of its own.
 
 `python -m gateway_project.embedded.web --fd N [--gated]`. The socket belongs to the parent, so nobody can take the port
 between the check and the start, and callers wait instead of being refused while a killed process is replaced.
+`python -m gateway_project.embedded.web --listen 0.0.0.0:8000` is what a company runs, any number of them at one port: so the next
+version can begin before this one ends.
 With `--gated` the code is imported first; the application is made, and serving begins, when a line arrives on standard input.
 (Not earlier: whitenoise lists the static files while it is made, and another process may still be collecting them.)
 """
 
 import argparse
+import asyncio
 import gc
 import importlib
 import os
@@ -15,28 +18,30 @@ import sys
 
 import django
 import uvicorn
+from django.conf import settings
 
 from gateway_project.embedded.heads import Connection
+from gateway_project.lib.ending import ending
 
 APPLICATION = "gateway_project.asgi:application"
 ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
-SHUTDOWN_SECONDS = 5
+# Before the time of an ending process is over: for callers to be told, in their own shape, that their calls were cut.
+FAREWELL_SECONDS = 1
 GARBAGE_THRESHOLD = 20_000  # objects; Python's own 700 suits short scripts
 
 
+class Server(uvicorn.Server):
+    """Says that it ends, and once more when those that still run have to be cut: a second later uvicorn would cancel them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending.ask()
+        seconds = max(0, (self.config.timeout_graceful_shutdown or 0) - FAREWELL_SECONDS)
+        cutting = asyncio.get_running_loop().call_later(seconds, ending.cut)
+        await super().shutdown(sockets)
+        cutting.cancel()
+
+
 def serve(listening: socket.socket, *, gated: bool) -> None:
-    config = uvicorn.Config(
-        APPLICATION,
-        loop="uvloop",
-        http=Connection,
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # whom to believe is the settings' to say (TRUSTED_PROXIES)
-        log_config=None,  # the settings have configured logging
-        log_level="warning",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
     gc.disable()  # loading code leaves next to no garbage, and looking for it took a fifth of the time
     load_code()
     # What is loaded by now stays: it need not be searched for garbage again and again, and calls leave little behind.
@@ -46,7 +51,22 @@ def serve(listening: socket.socket, *, gated: bool) -> None:
     gc.enable()
     if gated and not sys.stdin.readline():
         return  # the parent is gone
-    uvicorn.Server(config).run(sockets=[listening])
+    Server(configured()).run(sockets=[listening])
+
+
+def configured() -> uvicorn.Config:
+    return uvicorn.Config(
+        APPLICATION,
+        loop="uvloop",
+        http=Connection,
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # whom to believe is the settings' to say (TRUSTED_PROXIES)
+        log_config=None,  # the settings have configured logging
+        log_level="warning",
+        timeout_graceful_shutdown=settings.SHUTDOWN_SECONDS,
+    )
 
 
 def load_code() -> None:
@@ -56,12 +76,34 @@ def load_code() -> None:
         importlib.import_module(module)
 
 
+def socket_of_parent(descriptor: str) -> socket.socket:
+    return socket.socket(fileno=int(descriptor))
+
+
+def socket_at(place: str) -> socket.socket:
+    """Of this and of all that are told the same: the kernel spreads connections over those that listen, as uvicorn does last."""
+    address, _, port = place.rpartition(":")
+    if not address:
+        raise argparse.ArgumentTypeError(f"{place!r} is no ADDRESS:PORT")
+    bound = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((address.strip("[]"), int(port)))
+    except (OSError, OverflowError, ValueError) as error:
+        bound.close()
+        raise argparse.ArgumentTypeError(f"{place!r} cannot be listened at: {error}") from error
+    return bound
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="file descriptor of the listening socket")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=socket_of_parent, dest="socket", help="file descriptor of the listening socket")
+    where.add_argument("--listen", type=socket_at, dest="socket", metavar="ADDRESS:PORT", help="[::]:8000 for every address")
     parser.add_argument("--gated", action="store_true", help="wait for a line on standard input before serving")
     arguments = parser.parse_args()
-    serve(socket.socket(fileno=arguments.fd), gated=arguments.gated)
+    serve(arguments.socket, gated=arguments.gated)
 
 
 if __name__ == "__main__":

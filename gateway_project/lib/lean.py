@@ -6,7 +6,8 @@ work of a proxied call. This one reads the body, resolves the path in one URLcon
 Guarantees
 1. Bodies above the limit are never kept: they are read past and answered 413.
 2. When the client goes away, the view (or the stream it returned) is cancelled, its `finally` blocks run to their end,
-   and only then does the handler return. `CancelledError` goes no further, unless the server itself is stopping.
+   and only then does the handler return. So it does when a server that stops cancels it: then, before the first byte, the
+   client is told (`ServerStops`). `CancelledError` goes no further.
 3. Whatever fails before the first byte becomes `error_response(path, exception)`. After it, the connection is cut,
    so that the client cannot take the beginning for the whole.
 Views must be coroutine functions and must not use the ORM: nothing here closes its connections.
@@ -75,6 +76,10 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
+class ServerStops(Exception):
+    """The server has waited for its answers long enough."""
+
+
 class LeanHandler:
     """An ASGI application over one URLconf."""
 
@@ -99,12 +104,19 @@ class LeanHandler:
         except BodyTooLarge as error:
             await _send(self._error(scope, error), scope, send, close=True)
             return
-        async with UntilClientGone(scope, receive):
-            await self._answer(scope, body, send)
+        except asyncio.CancelledError:
+            await _send(self._error(scope, ServerStops()), scope, send, close=True)
+            return
+        async with UntilClientGone(scope, receive) as until:
+            await self._answer(scope, body, send, until)
 
-    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
+    async def _answer(self, scope: Scope, body: bytes, send: Send, until: "UntilClientGone") -> None:
         try:
             response = await self._view(scope, body)
+        except asyncio.CancelledError:
+            if until.client_gone:
+                raise
+            response = self._error(scope, ServerStops())
         except Exception as error:
             response = self._error(scope, error)
         if isinstance(response, StreamingHttpResponse):
@@ -192,7 +204,8 @@ class Disconnect(Protocol):
 
 
 class UntilClientGone:
-    """`async with UntilClientGone(…): …` cancels the block when the client goes away, and swallows that cancellation.
+    """`async with UntilClientGone(…): …` cancels the block when the client goes away. A cancelled block ends quietly, whoever
+    cancelled it: beside the client only a server that stops does.
 
     To be entered once the request has been read: from then on the server only tells of the disconnect. Servers that have
     no `Disconnect` are asked by a task, which costs more than all else that is done here for a call.
@@ -223,9 +236,8 @@ class UntilClientGone:
             self._watching.cancel()
         elif self._connection is not None and self._connection.on_gone == self._cancel:  # else the next request's
             self._connection.on_gone = None
-        if not self.client_gone:
-            return False
-        self._watched.uncancel()
+        if self.client_gone:
+            self._watched.uncancel()
         return kind is asyncio.CancelledError
 
     async def _watch(self) -> None:

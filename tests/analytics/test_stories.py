@@ -247,6 +247,7 @@ def test_a_call_that_nothing_was_checked_for_is_red() -> None:
         ("key_revoked", "key was deleted"),
         ("key_disabled", "disabled"),
         ("account_frozen", "suspended"),
+        ("gateway_stopping", "stopped or restarted"),
     ],
 )
 def test_an_answer_that_the_gateway_cut_says_why(code: str, words: str) -> None:

@@ -111,6 +111,21 @@ def test_stopping_asks_first(make: Make, written: list[str]) -> None:
     assert written[-1] == "probe|tidied up"
 
 
+def test_it_is_asked_once_however_often_that_is_wanted(make: Make, written: list[str]) -> None:
+    code = "import signal, sys, time; signal.signal(15, lambda *_: print('asked')); print('on'); time.sleep(1); time.sleep(60)"
+    child = start(make(code, stop_seconds=0.5), written)
+    child.ask()  # before it listens: that is no asking of its next life
+    child.stop()
+    written.clear()
+    start(child, written)
+    wait_for(lambda: "probe|on" in written)
+    child.ask()
+    wait_for(lambda: "probe|asked" in written)
+    child.ask()
+    child.stop()
+    assert written == ["probe|on", "probe|asked"]
+
+
 def test_a_child_that_does_not_listen_is_ended_for_certain(make: Make, written: list[str]) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on'); time.sleep(60)"
     child = start(make(code, stop_seconds=0.2), written)

@@ -314,3 +314,47 @@ def test_what_is_sent_has_each_header_once_in_lower_case(given: HttpResponse) ->
     sent = lean._start(given)["headers"]
     assert sorted(name for name, _ in sent) == sorted(name.lower().encode() for name in given.headers)
     assert all(given[name.decode()] == value.decode("latin-1") for name, value in sent)
+
+
+# --- a server that stops -----------------------------------------------------------------------
+ASKS = {
+    "a view that waits": b"POST /v1/waits HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+    "a body that does not end": b"POST /v1/echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
+    "a stream": b"GET /v1/endless HTTP/1.1\r\nhost: x\r\n\r\n",
+}
+
+
+def test_a_server_that_stops_has_its_clients_told_or_cut_and_says_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Any server: the gateway's own cuts calls before this one would cancel them."""
+    handler = LeanHandler("tests.gateway_project.lean_urls", error_response=error_response, max_body_bytes=LIMIT)
+    config = uvicorn.Config(handler, port=0, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    lean_urls.settled.clear()
+
+    async def run() -> dict[str, bytes]:
+        running = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()[:2]
+        open_connections = {name: await asyncio.open_connection(*address) for name in ASKS}
+        for name, (_, writer) in open_connections.items():
+            writer.write(ASKS[name])
+        stream = open_connections["a stream"][0]
+        begun = await stream.readuntil(b"\r\n\r\n")
+        server.should_exit = True
+        told = {name: await reader.read() for name, (reader, _) in open_connections.items()}
+        for _, writer in open_connections.values():
+            writer.close()
+        await running
+        return told | {"a stream": begun + told["a stream"]}
+
+    told = asyncio.run(run())
+
+    for name in ("a view that waits", "a body that does not end"):
+        head, _, body = told[name].partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(body)["error"]["code"] == "gateway_stopping"
+    assert told["a stream"].startswith(b"HTTP/1.1 200 ")
+    assert not told["a stream"].endswith(b"0\r\n\r\n")  # nobody takes the beginning for the whole
+    assert sorted(lean_urls.settled) == ["stream", "view"]
+    assert not any(record.exc_info for record in caplog.records)

@@ -22,6 +22,7 @@ def place(tmp_path: Path) -> places.Place:
 def test_the_defaults() -> None:
     chosen = Options.read({})
     assert (chosen.port, chosen.workers, chosen.url) == (8000, 1, "http://127.0.0.1:8000")
+    assert chosen.shutdown_seconds == 5
     assert (chosen.embed_postgres, chosen.embed_valkey) == (True, True)
 
 
@@ -49,6 +50,14 @@ def test_a_port_that_is_none_is_refused_in_one_sentence(text: str) -> None:
 def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(StartError, match="WEB_WORKERS"):
         Options.read({"WEB_WORKERS": text})
+
+
+def test_how_long_calls_may_go_on_is_read_from_the_state_folder_too(tmp_path: Path) -> None:
+    environment.write_file(tmp_path, {"SHUTDOWN_SECONDS": "60"})
+    assert Options.read({"GATEHOUSE_HOME": str(tmp_path)}).shutdown_seconds == 60
+    assert Options.read({"GATEHOUSE_HOME": str(tmp_path), "SHUTDOWN_SECONDS": "2"}).shutdown_seconds == 2
+    with pytest.raises(StartError, match="SHUTDOWN_SECONDS has to be a whole number from 1 to 3600"):
+        Options.read({"SHUTDOWN_SECONDS": "0"})
 
 
 def test_secrets_are_generated_once_and_then_kept(tmp_path: Path) -> None:

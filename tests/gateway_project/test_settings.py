@@ -134,6 +134,12 @@ def test_switches_are_read_as_people_write_them(tmp_path: Path, text: str, value
     assert read("DEBUG", tmp_path, DEBUG=text) == {"DEBUG": str(value)}
 
 
+@pytest.mark.parametrize("text", ["0", "-3"])
+def test_a_time_to_end_in_which_nobody_could_be_told_is_refused(tmp_path: Path, text: str) -> None:
+    assert "SHUTDOWN_SECONDS must be at least 1" in run(["-c", READ], tmp_path, **SECRETS, SHUTDOWN_SECONDS=text).stderr
+    assert read("SHUTDOWN_SECONDS", tmp_path, SHUTDOWN_SECONDS="1") == {"SHUTDOWN_SECONDS": "1"}
+
+
 def test_options_of_the_database_address_are_kept_beside_ours(tmp_path: Path) -> None:
     found = read("DATABASES", tmp_path, DATABASE_URL="postgresql://u:p@db.example:5433/gate?sslmode=require")
     for part in ("'sslmode': 'require'", "statement_timeout=30000", "'HOST': 'db.example'", "'PORT': 5433", "'NAME': 'gate'"):

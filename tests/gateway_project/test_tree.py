@@ -16,6 +16,7 @@ from gateway_project.embedded.terminal import Terminal
 from gateway_project.embedded.tree import Stopped, Tree
 
 SLEEP = "import time; time.sleep(60)"
+WAITS = "import time; print('on'); time.sleep(60)"
 SAYS_WHEN_STOPPED = (
     "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('stopped'))); print('on'); time.sleep(60)"
 )
@@ -70,8 +71,27 @@ def test_those_who_take_calls_stop_first_and_those_who_keep_data_last(tree: Tree
         tree.start(child(name, SAYS_WHEN_STOPPED))
     wait_for(lambda: out.getvalue().count("| on") == 6)
     tree.stop()
-    stopped = [line.split()[0] for line in out.getvalue().splitlines() if line.endswith("stopped")]
-    assert stopped == ["history", "web-1", "web-2", "celery", "postgres", "valkey"]
+    stopped = [line.split()[0].partition("-")[0] for line in out.getvalue().splitlines() if line.endswith("stopped")]
+    assert stopped == ["history", "web", "web", "celery", "postgres", "valkey"]
+
+
+def test_those_of_one_kind_stop_together(tree: Tree, out: io.StringIO) -> None:
+    """The first ends only when the second has been asked as well."""
+    reading, writing = os.pipe()
+    first = child("web-1", f"import signal, os; signal.signal(15, lambda *_: os.read({reading}, 1) and os._exit(0)); {WAITS}")
+    second = child(
+        "web-2", f"import signal, os; signal.signal(15, lambda *_: os.write({writing}, b'x') and os._exit(0)); {WAITS}"
+    )
+    first.descriptors, second.descriptors = [reading], [writing]
+    first.stop_seconds = 60
+    tree.start(first, second)
+    os.close(writing)
+    wait_for(lambda: out.getvalue().count("| on") == 2)
+    assert first.process is not None
+    process = first.process
+    tree.stop()
+    assert process.returncode == 0
+    os.close(reading)
 
 
 def test_a_child_that_ends_right_after_its_start_ends_everything(tree: Tree) -> None:
