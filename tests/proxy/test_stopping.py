@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -26,7 +27,7 @@ from gateway_project.lib import database
 from gateway_project.lib.ending import ending
 from orgs import epoch
 from orgs.models import Organization
-from proxy import pipeline
+from proxy import kept, pipeline
 from proxy.errors import GatewayStopping
 from proxy.models import Deployment, Model, Provider
 from proxy.protocols import chat_completions
@@ -51,6 +52,10 @@ LOOKS_AT_A_CLAIM = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND query LIKE '%SELECT claim.call_id%' AND pid <> pg_backend_pid()
   AND query_start > now() - interval '1 second'
+"""
+KEEPS_WAIT = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database() AND query ~ 'INSERT INTO proxy_keptanswer'
 """
 Start = Callable[..., Gateway]
 
@@ -246,6 +251,34 @@ def test_an_answer_that_cannot_be_recorded_in_time_is_withheld_and_free(
     assert sorted(rows) == [("adjustment", -COST, COST), ("ok", COST, 0), ("ok", COST, 0)]
     raw(gateway.url, house.key_text, WHOLE)
     assert house.counter("org") == {"spent": 2 * COST, "held": 0}
+
+
+def test_an_answer_that_was_still_being_kept_is_withheld_and_its_idempotency_key_free(
+    gateway: Gateway, house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "KEEP_SECONDS", 60)
+    monkeypatch.setattr(ending, "is_cut", False)
+    house.change(content_retention_hours=1)
+    call = pipeline.Incoming(WHOLE, f"Bearer {house.key_text}", feature="", address="", headers={}, idempotency_key="one")
+
+    async def work() -> None:
+        waiting = asyncio.create_task(pipeline.handle(call, codec=chat_completions))
+        while (await database.rows(KEEPS_WAIT))[0]["count"] == 0:
+            await asyncio.sleep(0.02)
+        ending.is_cut = True
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        locking.rollback()
+
+    with psycopg.connect(database.conninfo()) as locking:
+        locking.execute("LOCK TABLE proxy_keptanswer IN SHARE MODE")
+        as_worker(work())
+
+    assert [(row.status, row.charged_nano_usd, row.absorbed_nano_usd) for row in house.rows()] == [("failed", 0, COST)]
+    assert house.held() == {}
+    again = raw(gateway.url, house.key_text, WHOLE, **{"idempotency-key": "one"})
+    assert (again.status_code, "x-gatehouse-replayed" in again.headers) == (200, False)
 
 
 def test_a_caller_who_takes_nothing_has_not_hung_up(start_gateway: Start, house: House, upstream: Upstream) -> None:
