@@ -13,24 +13,24 @@ from gateway_project.lib.money import exact_usd
 
 
 class Source(NamedTuple):
-    """Where prices came from: how many versions, the latest of which begins then."""
+    """Where prices came from: how many versions, the latest of which begins then; None: all have counted since ever."""
 
     name: str
     versions: int
-    latest: datetime
+    latest: datetime | None
 
 
 class Change(NamedTuple):
-    """One kind of tokens of a sku that would cost another amount; texts per million, or `none`."""
+    """One kind of tokens of a sku that would cost another amount; texts per million, or `none`. `since`: as `Source.latest`."""
 
     sku: str
-    since: datetime
+    since: datetime | None
     words: list[str]
 
 
 def sources() -> list[Source]:
     found = PriceVersion.objects.values("source").annotate(versions=Count("pk"), latest=Max("valid_from")).order_by("-latest")
-    return [Source(row["source"], row["versions"], row["latest"]) for row in found]
+    return [Source(row["source"], row["versions"], _told(row["latest"])) for row in found]
 
 
 def installed() -> str:
@@ -39,7 +39,12 @@ def installed() -> str:
 
 
 def changes(report: prices.SyncReport) -> list[Change]:
-    return [Change(sku, since, _words(old, new)) for sku, since, old, new in report.changed]
+    return [Change(sku, _told(since), _words(old, new)) for sku, since, old, new in report.changed]
+
+
+def _told(moment: datetime) -> datetime | None:
+    """A price without a date counts from the beginning of all time, which is no date to tell anybody."""
+    return moment if moment > price_list.BEGINNING else None
 
 
 def _words(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

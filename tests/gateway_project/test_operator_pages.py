@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from billing.models import PriceVersion
+from billing.price_list import BEGINNING
 from gateway_project import background
 from gateway_project.lib import redis
 from gateway_project.versions import versions
@@ -102,6 +103,17 @@ def test_a_changed_price_is_shown_as_it_was_and_as_it_would_be(client: Client, e
     assert "openai/gpt-4o" in difference
     assert "→" in difference
     assert "<html" not in difference
+
+
+def test_a_price_without_a_beginning_is_given_no_date(client: Client, empty_catalogue: None) -> None:
+    PriceVersion.objects.create(sku="openai/gpt-4o", valid_from=BEGINNING, source="the demo", rates={"input": 1, "output": 1})
+    shown = page(client, "prices")
+    assert "always in force" in shown
+    assert "1970" not in shown + client.get(reverse("platform:price_difference")).content.decode()
+    PriceVersion.objects.create(
+        sku="openai/gpt-4o", valid_from=datetime(2026, 5, 1, tzinfo=UTC), source="the demo", rates={"input": 2}
+    )
+    assert "May 1, 2026" in page(client, "prices")
 
 
 def test_the_system_page_shows_workers_queue_tasks_and_versions(
