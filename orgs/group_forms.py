@@ -82,14 +82,15 @@ class NewGroupForm(GroupForm):
 
     parent = IndentedField(queryset=None, label="Below", empty_label=None)
 
-    def __init__(self, data: Any = None, *, actor: Actor, parent: str = "") -> None:
+    def __init__(self, data: Any = None, *, actor: Actor, parent: Group | None = None) -> None:
         super().__init__(data, actor=actor)
         field, groups = self.fields["parent"], open_to(actor)
         if isinstance(field, forms.ModelChoiceField):
             field.queryset = Group.objects.filter(pk__in=[group.pk for group in groups])
             top = min((group.level for group in groups), default=0)
             field.choices = [(group.pk, indented(group, top)) for group in groups if group.level < MAX_LEVEL]
-        self.initial["parent"] = parent
+        if parent is not None:
+            self.initial["parent"] = parent.pk
 
 
 class ApplicationForm(Owned):

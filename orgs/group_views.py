@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from gateway_project.lib.queries import id_in
 from orgs import consequences, tree
 from orgs.answers import confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
@@ -20,7 +21,7 @@ from orgs.lookups import access_group_by_id
 from orgs.models import MAX_LEVEL, Group, RoleGrant
 from orgs.permissions import Permission
 from orgs.selectors import roles_at
-from orgs.services.groups import archive_group, change_group, create_group, restore_group
+from orgs.services.groups import archive_group, change_group, create_group, require_room, restore_group
 from orgs.services.moves import move_group, refuse_move
 
 PAGE = ["GET", "HEAD", "POST"]
@@ -66,7 +67,8 @@ def group(request: OrgRequest, group_id: int) -> HttpResponse:
 @org_view(Permission.MANAGE_GROUPS)
 def new(request: OrgRequest) -> HttpResponse:
     sent = request.POST if request.method == "POST" else None
-    form = NewGroupForm(sent, actor=request.actor, parent=request.GET.get("parent", ""))
+    parent, why_not = _parent_asked(request) if sent is None else (None, "")
+    form = NewGroupForm(sent, actor=request.actor, parent=parent)
     if form.is_valid():
         typed = dict(form.cleaned_data)
         try:
@@ -76,7 +78,7 @@ def new(request: OrgRequest) -> HttpResponse:
         else:
             messages.success(request, f"The group {made} was created.")
             return go_to(request, _list_url(request))
-    return _form_page(request, form, title="New group", verb="Create group", back=_list_url(request))
+    return _form_page(request, form, title="New group", verb="Create group", back=_list_url(request), why_not=why_not)
 
 
 @require_http_methods(PAGE)
@@ -151,6 +153,21 @@ def restore(request: OrgRequest, group_id: int) -> HttpResponse:
     return redirect(_url(request, found))
 
 
+def _parent_asked(request: OrgRequest) -> tuple[Group | None, str]:
+    """Below which group the address wants a new one; where none can be made there the one above it, and why.
+
+    Raises Http404, NotAllowed.
+    """
+    if not (asked := request.GET.get("parent")):
+        return None, ""
+    found = access_group_by_id(request.actor, id_in(asked) or 0, *tree.SEES_GROUPS)
+    try:
+        require_room(found, by=request.actor)
+    except Refused as refused:
+        return found.parent, refused.message
+    return found, ""
+
+
 def _managed(request: OrgRequest, group_id: int, *, among: list[Group] | None = None) -> Group:
     """A group that is seen and not managed, such as one's own, answers 403. Raises Http404, NotAllowed."""
     found = next((group for group in among or () if group.pk == group_id), None)
@@ -203,9 +220,10 @@ def _losses(counts: tree.Counts) -> list[str]:
     ]
 
 
-def _form_page(request: OrgRequest, form: GroupForm, *, title: str, verb: str, back: str) -> HttpResponse:
+def _form_page(request: OrgRequest, form: GroupForm, *, title: str, verb: str, back: str, why_not: str = "") -> HttpResponse:
     kinds = tree.kinds_used(request.organization, KINDS)
     context = {"form": form, "title": title, "verb": verb, "form_action": request.path, "back_url": back, "kinds": kinds}
+    context["why_not"] = why_not
     return render(request, "orgs/group_form.html", context, status=422 if form.is_bound else 200)
 
 

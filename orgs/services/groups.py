@@ -31,18 +31,23 @@ def create_group(parent: Group, *, name: str, by: Actor, **about: Unpack[About])
     """One level below its parent. Raises Refused for a fifth level."""
     with changing(by.organization):
         parent = fresh_group(parent)
-        if not by.can_below(Permission.MANAGE_GROUPS, parent):
-            raise NotAllowed(Permission.MANAGE_GROUPS, group=parent)
-        if parent.level >= MAX_LEVEL:
-            raise Refused(
-                f"The tree has {MAX_LEVEL} levels below the organisation; {parent} is already on the last one.", field="parent"
-            )
-        refuse_archived(parent, field="parent")
+        require_room(parent, by=by)
         cleaned = clean_about({**about, "name": name}, organization=by.organization)
         refuse_namesake(cleaned["name"], below=parent)
         group: Group = Group.objects.create(organization=by.organization, parent=parent, **cleaned)
         audit("group.created", by=by, target=group, after={"parent": parent.pk, **audited(cleaned)})
     return group
+
+
+def require_room(parent: Group, *, by: Actor) -> None:
+    """Whether a group can be made directly below: to say so before anything is typed. Raises Refused, NotAllowed."""
+    if not by.can_below(Permission.MANAGE_GROUPS, parent):
+        raise NotAllowed(Permission.MANAGE_GROUPS, group=parent)
+    if parent.level >= MAX_LEVEL:
+        raise Refused(
+            f"The tree has {MAX_LEVEL} levels below the organisation; {parent} is already on the last one.", field="parent"
+        )
+    refuse_archived(parent, field="parent")
 
 
 def change_group(group: Group, *, by: Actor, **wanted: Unpack[Named]) -> Group:

@@ -144,6 +144,33 @@ def test_ones_own_node_belongs_to_the_admin_above(world: World, page: str) -> No
 # --- forms ----------------------------------------------------------------------------------------
 
 
+def test_a_place_that_takes_no_group_is_said_at_once_and_the_one_above_it_offered(world: World) -> None:
+    client = signed_in(world, "alice")
+    page = client.get(url(world, f"new/?parent={world.core.pk}"))
+    assert page.status_code == 200
+    assert "The tree has 4 levels below the organisation; core is already on the last one." in shown(page)
+    assert f'value="{world.gateway.pk}" selected' in shown(page)
+    archive_group(world.sales, by=world.actor("alice"))
+    page = client.get(url(world, f"new/?parent={world.field.pk}"))
+    assert "field lies in sales, which is archived." in shown(page)
+    assert "is archived" not in shown(client.get(url(world, "new/")))
+
+
+@pytest.mark.parametrize("parent", ["0", "999999999", "x", "-1", "9" * 30, "elsewhere", "sales"])
+def test_a_place_that_is_not_seen_is_a_404(world: World, parent: str) -> None:
+    number = world.other.root.pk if parent == "elsewhere" else world.sales.pk if parent == "sales" else parent
+    assert signed_in(world, "lena").get(url(world, f"new/?parent={number}")).status_code == 404
+
+
+def test_a_place_that_is_seen_and_not_managed_is_a_403(world: World) -> None:
+    assert signed_in(world, "sam").get(url(world, f"new/?parent={world.platform.pk}")).status_code == 200
+    role = create_role(world.engineering, name="Sees", permissions=[Permission.VIEW_USAGE], by=world.actor("alice"))
+    grant_role(world.sam, role=role, group=world.engineering, by=world.actor("alice"))
+    refused = signed_in(world, "sam").get(url(world, f"new/?parent={world.engineering.pk}"))
+    assert refused.status_code == 403
+    assert "Manage groups" in shown(refused)
+
+
 def test_a_group_is_made_from_the_dialog(world: World) -> None:
     client = signed_in(world, "sam")
     assert f'value="{world.gateway.pk}" selected' in shown(
