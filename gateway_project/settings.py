@@ -28,8 +28,10 @@ def _flag(name: str, default: bool) -> bool:
 def _secret(name: str) -> str:
     value = ENV.get(name, "")
     if not value and not OFFLINE:
+        missing = [one for one in environment.GENERATED if not ENV.get(one)]
         raise ImproperlyConfigured(
-            f"{name} is not set and {GATEHOUSE_HOME} holds no running Gatehouse: start it with `make run`, or set {name}."
+            f"{GATEHOUSE_HOME} holds no Gatehouse. Set {environment.HOME_VARIABLE} to the folder that `make run` used, as the"
+            f" user it ran as, or begin here with `make run`; where secrets come from elsewhere, set {', '.join(missing)}."
         )
     return value or f"unset-{name}-of-an-offline-command-that-needs-no-secret-at-all"
 

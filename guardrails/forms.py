@@ -174,9 +174,11 @@ class NewKeyForm(AttributionForm):
         self.initial["group"], self.initial["email"] = home, self.typed("email")
         self.others: list[User] = []
         offer(self.fields["group"], self.homes)
-        self.follow(home)
         if not actor.can_anywhere(Permission.MANAGE_KEYS):
             del self.fields["owner"]
+        if self.is_service:
+            self._require_application()
+        self.follow(home)
         if not self.is_for_other:
             del self.fields["email"]
             return
@@ -187,6 +189,17 @@ class NewKeyForm(AttributionForm):
     @property
     def is_for_other(self) -> bool:
         return "owner" in self.fields and self.typed("owner") == "member"
+
+    @property
+    def is_service(self) -> bool:
+        return "owner" in self.fields and self.typed("owner") == "service"
+
+    def _require_application(self) -> None:
+        """The key is its own, and is at home where it is."""
+        field = self.fields["application"]
+        if isinstance(field, forms.ModelChoiceField):
+            field.required, field.empty_label = True, "Choose one"
+            field.error_messages["required"] = "Choose the application whose key it is."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

@@ -155,7 +155,7 @@ class _Reader:
         )
         if "api_key" in found and "api_key_env" in found:
             self._complain(node, "give api_key or api_key_env, not both")
-        if "kind" in found and not found.get("base_url") and registry.provider(found["kind"]).needs_address:
+        if "kind" in found and not _gives(node, "base_url") and registry.provider(found["kind"]).needs_address:
             self._complain(node, f"a provider of kind {found['kind']} needs base_url")
         try:
             if "kind" in found:
@@ -317,6 +317,12 @@ class _Reader:
 
     def _complain(self, node: yaml.Node, reason: str) -> None:
         self.problems.append(Problem(values.line_of(node), reason))
+
+
+def _gives(node: yaml.Node, name: str) -> bool:
+    """Whether it has this key, rightly or wrongly."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return any(key.value == name and not values.is_null(value) for key, value in pairs)
 
 
 def _kind_of_provider(node: yaml.Node) -> str:

@@ -8,6 +8,11 @@
       if (element) act(element, event);
     });
 
+  // A form that comes back with errors is gone on with at the first of them.
+  const FAULTY = ':is(input, select, textarea)[aria-invalid="true"]';
+  const focusFault = (root) => root?.querySelector(FAULTY)?.focus();
+  focusFault(byId("content"));
+
   // --- toasts -----------------------------------------------------------------------------------
   const ICONS = { ok: "circle-check", bad: "alert-triangle", warn: "alert-triangle", info: "info-circle" };
 
@@ -161,6 +166,7 @@
     const { ctx } = event.detail;
     const target = typeof ctx.target === "string" ? document.querySelector(ctx.target) : ctx.target;
     if (target?.id === "dialog-body") openDialog();
+    focusFault(target);
     if (target?.id === "drawer-body" && ctx.request.method === "GET") openDrawer(ctx.request.action);
     if (byId("toasts")) showToasts(byId("toasts"));
     showTheme();
@@ -172,7 +178,7 @@
     event.preventDefault();
     closeDialog();
   });
-  document.addEventListener("shown.bs.modal", (event) => event.target.querySelector("[autofocus]")?.focus());
+  document.addEventListener("shown.bs.modal", (event) => event.target.querySelector(`${FAULTY}, [autofocus]`)?.focus());
   document.addEventListener("hidden.bs.modal", (event) => event.target.id === "dialog" && byId("dialog-body").replaceChildren());
 
   document.addEventListener("hidden.bs.offcanvas", (event) => {

@@ -112,6 +112,13 @@ def test_beside_a_product_that_is_stopped(words: list[str], tmp_path: Path) -> N
 def test_beside_a_product_that_never_ran(tmp_path: Path) -> None:
     code, text = run(["verify_audit"], tmp_path, {})
     assert code == NOT_DONE
-    assert (
-        text == f"SECRET_KEY is not set and {tmp_path} holds no running Gatehouse: start it with `make run`, or set SECRET_KEY.\n"
+    assert text == (
+        f"{tmp_path} holds no Gatehouse. Set GATEHOUSE_HOME to the folder that `make run` used, as the user it ran as, or begin"
+        " here with `make run`; where secrets come from elsewhere, set SECRET_KEY, GATEHOUSE_PEPPER, GATEHOUSE_KEYS.\n"
     )
+
+
+def test_beside_a_product_with_one_secret_only_the_others_are_named(tmp_path: Path) -> None:
+    code, text = run(["org", "export", "acme"], tmp_path, {"SECRET_KEY": "x" * 50, "GATEHOUSE_KEYS": "k:eA=="})
+    assert code == NOT_DONE
+    assert text.endswith("set GATEHOUSE_PEPPER.\n")

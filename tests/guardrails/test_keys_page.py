@@ -323,10 +323,24 @@ def test_bad_input_is_named_and_kept(world: World, wrong: dict[str, Any], field:
 
 
 def test_a_refusal_of_the_service_stands_beside_its_field(world: World) -> None:
-    """A service key needs an application: the form lets it pass, the service does not."""
-    response = signed_in(world, "sam").post(url(world, "new/"), typed(world, group=world.platform.pk, owner="service"))
+    """A service key is at home where its application is: the form lets it pass, the service does not."""
+    fields = typed(world, group=world.gateway.pk, application=world.assistant.pk, owner="service")
+    response = signed_in(world, "sam").post(url(world, "new/"), fields)
     assert response.status_code == 422
-    assert "application" in response.context["form"].errors
+    assert "at home in its group" in str(response.context["form"].errors["application"])
+
+
+def test_a_service_key_asks_for_its_application_and_no_other_does(world: World) -> None:
+    client, label = signed_in(world, "sam"), 'for="id_application">Application'
+    optional = f'{label} <span class="text-secondary fw-normal">optional</span>'
+    for address in (url(world, "new/"), url(world, "new/attribution/")):
+        assert optional in shown(client.get(f"{address}?group={world.platform.pk}&owner=me"))
+    part = shown(client.get(url(world, f"new/attribution/?group={world.platform.pk}&owner=service")))
+    assert (label in part, optional in part, "Choose one</option>" in part) == (True, False, True)
+    response = client.post(url(world, "new/"), typed(world, group=world.platform.pk, owner="service"))
+    assert response.status_code == 422
+    assert response.context["form"].errors == {"application": ["Choose the application whose key it is."]}
+    assert optional not in shown(response)
 
 
 def test_a_group_beside_ones_own_is_no_choice(world: World) -> None:

@@ -233,6 +233,7 @@ def test_what_is_wrong_with_a_roles_permissions_stands_above_them(world: World, 
     page = response.content.decode()
     assert f'id="id_permissions_error"><div>{error}' in page
     assert 'aria-describedby="id_permissions_error"' in page
+    assert page.count('aria-invalid="true"') == page.count('name="permissions"') > 0
     assert page.count(error) == 1
 
 

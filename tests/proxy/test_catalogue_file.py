@@ -235,6 +235,12 @@ def test_a_bad_member_of_a_provider_is_named(member: str, value: str, reason: st
     assert reason in found.reason
 
 
+@pytest.mark.parametrize("address", ["ftp://x", "''", "[]"])
+def test_an_address_that_is_wrong_is_not_missing_too(address: str) -> None:
+    (found,) = problems(provider(kind="openai-compatible", base_url=address))
+    assert found.reason.startswith("base_url: must ")
+
+
 def test_a_model_does_not_fall_back_to_itself() -> None:
     assert problems(model(fallbacks="[a, m]")) == [Problem(2, "a model cannot fall back to itself")]
 
