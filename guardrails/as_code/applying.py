@@ -90,6 +90,8 @@ def apply(text: str, *, slug: str = "", dry_run: bool = False) -> Report:
         things = Things(by)
         before = {kind.section: _facts(kind) for kind in things.kinds()}
         named = {kind.section: kind.write(file) for kind in things.kinds() if getattr(file, kind.section) is not msgspec.UNSET}
+        if problems := [problem for kind in things.kinds() for problem in kind.problems]:
+            raise BadFile.of(problems)
         changes = [
             change
             for kind in Things(by).kinds()

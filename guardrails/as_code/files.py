@@ -6,15 +6,21 @@ Amounts are exact both ways: `0.25` in the file never becomes a float.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from itertools import islice
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import yaml
+from msgspec import UnsetType
 
-from guardrails.as_code.declarations import Declaration
+from guardrails.as_code.declarations import Declaration, Declared
 
+# Of what is wrong with a file; more is said to be there.
+MOST_TOLD = 20
 _TAG = "tag:yaml.org,2002:"
 # As msgspec calls them, and as people do.
 _WORDS = {
@@ -32,20 +38,33 @@ _WORDS = {
 
 
 class BadFile(ValueError):
-    """It cannot be applied, and nothing was changed. `path` leads to what is wrong: `groups[2].children[0].kind`."""
+    """It cannot be applied, and nothing was changed. `path` leads to what is wrong: `groups[2].children[0].kind`.
+
+    `others`: what else is wrong, as far as it can be told before that is mended.
+    """
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
+        self.others: list[BadFile] = []
+
+    @classmethod
+    def of(cls, problems: Sequence[BadFile]) -> BadFile:
+        """At least one."""
+        first, *first.others = problems
+        return first
 
 
 def read(text: str) -> Declaration:
     """Raises BadFile."""
     try:
-        return msgspec.convert(yaml.load(text, Loader=_Loader), Declaration, builtin_types=(datetime,))  # noqa: S506 a safe one
-    except msgspec.ValidationError as error:
-        raise _bad(str(error)) from None
+        plain = yaml.load(text, Loader=_Loader)  # noqa: S506 a safe one
+        if faults := list(islice(_faults(plain, Declaration, ""), MOST_TOLD + 1)):
+            raise BadFile.of(faults)
+        return msgspec.convert(plain, Declaration, builtin_types=(datetime,))
+    except BadFile:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise BadFile(f"line {mark.line + 1 if mark else 1}", f"not YAML: {error.problem or error.context}") from None
@@ -60,21 +79,43 @@ def write(declared: Declaration) -> str:
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _bad(complaint: str) -> BadFile:
-    """Of msgspec's "Expected `str`, got `int` - at `$.groups[0].kind`"."""
-    what, _, where = complaint.partition(" - at ")
-    path = re.sub(r"^.*\$\.?", "", where.rstrip("`"))
-    if found := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
-        return BadFile(_joined(path, found[1]), "there is no such field")
-    if found := re.fullmatch(r"Object missing required field `(.*)`", what):
-        return BadFile(_joined(path, found[1]), "is missing")
+def _faults(value: Any, kind: Any, path: str) -> Iterator[BadFile]:
+    """All that is wrong with the form of what stands there, in its order: msgspec itself stops at the first of it."""
+    options = [one for one in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if one is not UnsetType]
+    for option in options:
+        if get_origin(option) is list and isinstance(value, list):
+            for index, entry in enumerate(value):
+                yield from _faults(entry, get_args(option)[0], f"{path}[{index}]")
+            return
+        if isinstance(option, type) and issubclass(option, Declared) and isinstance(value, dict):
+            yield from _faults_of_fields(value, option, path)
+            return
+    try:
+        msgspec.convert(value, Union[tuple(options)], builtin_types=(datetime,))  # noqa: UP007 made here
+    except msgspec.ValidationError as error:
+        yield _bad(str(error), path)
+
+
+def _faults_of_fields(value: dict[Any, Any], kind: type[Declared], path: str) -> Iterator[BadFile]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, inner in value.items():
+        if not isinstance(name, str):
+            yield BadFile(path, "has a field whose name is no text")
+        elif name in fields:
+            yield from _faults(inner, fields[name].type, _joined(path, name))
+        else:
+            yield BadFile(_joined(path, name), "there is no such field")
+    missing = (name for name, field in fields.items() if field.required and name not in value)
+    yield from (BadFile(_joined(path, name), "is missing") for name in missing)
+
+
+def _bad(what: str, path: str) -> BadFile:
+    """Of msgspec's "Expected `str`, got `int`"."""
     if found := re.fullmatch(r"Invalid enum value (.*)", what, re.DOTALL):
         return BadFile(path, f"{found[1]} is none of the values that it may have")
     if found := re.fullmatch(r"Expected `(.*)`, got `(.*)`", what):
         wanted, given = (" or ".join(_WORDS.get(word, word) for word in words.split(" | ")) for words in found.groups())
         return BadFile(path, f"must be {wanted}, not {given.removesuffix(' (put it in quotes)')}")
-    if where.startswith("`key`"):
-        return BadFile(path, "has a field whose name is no text")
     if what == "Invalid decimal string":
         return BadFile(path, f"must be {_WORDS['decimal']}")
     if "timezone" in what:

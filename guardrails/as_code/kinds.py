@@ -34,8 +34,13 @@ class Entry(Generic[D]):
     declared: D
 
 
+class Follows(Refused):
+    """It needs something else of the file that is wrong itself: nothing to tell beside that."""
+
+
 class Kind(ABC, Generic[D, R]):
-    """`rows` are those that are in use, by key: what is archived no file speaks of."""
+    """`rows` are those that are in use, by key: what is archived no file speaks of. `problems`: what is wrong with the file's, by
+    the order of the file; `failed` are the keys of those that it could not make."""
 
     word: ClassVar[str]
     section: ClassVar[str]
@@ -44,6 +49,8 @@ class Kind(ABC, Generic[D, R]):
     def __init__(self, by: Actor) -> None:
         self.by = by
         self.rows: dict[str, R] = {}
+        self.problems: list[BadFile] = []
+        self.failed: set[str] = set()
         for row in self.found():
             key = self.key_of(row)
             if key in self.rows:
@@ -81,27 +88,36 @@ class Kind(ABC, Generic[D, R]):
         listed = getattr(file, self.section)
         for index, declared in enumerate([] if listed is UNSET else listed):
             where = f"{self.section}[{index}]"
-            yield Entry(where, self.known(declared, where), declared)
-
-    def known(self, declared: D, where: str) -> str:
-        """Its key. Raises BadFile."""
-        try:
-            return self.key(declared)
-        except Refused as refused:
-            raise self.bad(where, refused) from refused
+            try:
+                key = self.key(declared)
+            except Refused as refused:
+                self.problems.append(self.bad(where, refused))
+            else:
+                yield Entry(where, key, declared)
 
     def write(self, file: Declaration) -> set[str]:
-        """Makes and changes what the file names, and says which those are. Raises BadFile."""
+        """Makes and changes what the file names, and says which those are. What is wrong does not end it: so all is found."""
         named: dict[str, str] = {}
         for entry in self.entries(file):
             if entry.key in named:
-                raise BadFile(entry.where, f"names the {self.word} “{entry.key}” again, after {named[entry.key]}")
+                again = f"names the {self.word} “{entry.key}” again, after {named[entry.key]}"
+                self.problems.append(BadFile(entry.where, again))
+                continue
             named[entry.key] = entry.where
             try:
                 self._write(entry)
             except Refused as refused:
-                raise self.bad(entry.where, refused) from refused
+                self.failed.add(entry.key)
+                if not isinstance(refused, Follows):
+                    self.problems.append(self.bad(entry.where, refused))
         return set(named)
+
+    def made(self, key: str) -> R | None:
+        """One of the file or beside it; None where there is none. Raises Follows."""
+        found = self.rows.get(key)
+        if found is None and key in self.failed:
+            raise Follows(f"The {self.word} “{key}” could not be made.")
+        return found
 
     def _write(self, entry: Entry[D]) -> None:
         row = self.rows.get(entry.key)

@@ -102,7 +102,7 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
         return f"{row.policy.name} {_place(self.read(row))}"
 
     def create(self, entry: Entry[BindingDeclaration]) -> Binding:
-        policy = self.policies.rows.get(one_line(entry.declared.policy).lower())
+        policy = self.policies.made(one_line(entry.declared.policy).lower())
         if policy is None:
             raise Refused(f"There is no policy “{entry.declared.policy[:120]}”.", field="policy")
         return bind(policy, subject=self._subject(entry.declared), reach=entry.declared.reach, by=self.by)
@@ -113,9 +113,10 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
         if declared.member and (member := self.person(declared.member, field="member")):
             return member
         if declared.application:
-            if declared.application not in self.applications.rows:
+            application = self.applications.made(declared.application)
+            if application is None:
                 raise Refused(f"There is no application “{declared.application[:60]}”.", field="application")
-            return self.applications.rows[declared.application]
+            return application
         key = ApiKey.objects.filter(organization=self.by.organization, public_id=declared.key, revoked_at=None).first()
         if key is None:
             raise Refused(f"There is no API key “{declared.key[:20]}”: write its public id, which follows gh_sk_.", field="key")

@@ -110,10 +110,10 @@ class GroupKind(Kind[GroupDeclaration, Group]):
         return tree[ROOT].children
 
     def named(self, path: str | UnsetType, *, field: str = "group") -> Group:
-        """The one of this path; without one the root. Raises Refused."""
+        """The one of this path; without one the root. Raises Refused, Follows."""
         if isinstance(path, UnsetType) or path == ROOT:
             return self.root
-        found = self.rows.get(one_line(path))
+        found = self.made(one_line(path))
         if found is None:
             raise Refused(f"There is no group “{path[:300]}”. Write its path, such as “Engineering / Platform”.", field=field)
         return found

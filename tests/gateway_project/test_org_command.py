@@ -117,7 +117,7 @@ def refusals(apply: Apply, world: World) -> Refusals:
     def sentence_of(text: str) -> str:
         with pytest.raises(CommandError) as caught:
             apply(text)
-        first, last = str(caught.value).split("\n")
+        first, *_, last = str(caught.value).split("\n")
         assert last == "Nothing was changed."
         return first.partition("acme.yaml: ")[2]
 

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from gateway_project.lib.commands import ServedCommand
 from gateway_project.management.files import text_of
 from guardrails.as_code import applying
-from guardrails.as_code.files import BadFile
+from guardrails.as_code.files import MOST_TOLD, BadFile
 from orgs.models import Organization
 
 # What `--dry-run` ends with where something would change.
@@ -48,10 +48,13 @@ class Command(ServedCommand):
         try:
             return applying.apply(text_of(options["file"]), slug=options["to"], dry_run=options["dry_run"])
         except BadFile as bad:
+            told = [bad, *bad.others][:MOST_TOLD]
             if options["json"]:
-                problem = {"path": bad.path, "reason": bad.reason}
-                self.stdout.write(msgspec.json.encode({"problems": [problem]}).decode())
-            raise CommandError(f"{options['file']}: {bad}\nNothing was changed.") from None
+                problems = [{"path": one.path, "reason": one.reason} for one in told]
+                self.stdout.write(msgspec.json.encode({"problems": problems}).decode())
+            more = ["There is more."] if len(bad.others) >= MOST_TOLD else []
+            lines = [*(f"{options['file']}: {one}" for one in told), *more, "Nothing was changed."]
+            raise CommandError("\n".join(lines)) from None
 
 
 def _export(slug: str) -> str:
