@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.servers",
+    "tests.spread",
     "tests.world",
     "tests.gateways",
     "tests.once",

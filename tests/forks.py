@@ -43,6 +43,12 @@ class Forks:
         self.requests: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> Forks:
+        """Early, and for every process that is forked from now on."""
+        with self.lock:
+            self._running()
+        return self
+
     def fork(self, argv: list[str], *, variables: Mapping[str, str], descriptors: list[int]) -> Forked:
         """`argv`: python -m MODULE …, of which `main` is called; `descriptors` keep their numbers."""
         status, theirs = socket.socketpair()

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gateway_project.embedded.child import Child
+from tests import servers
 from tests.forks import ForkedChild, Forks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,10 +87,13 @@ def database_url_of_tests() -> str:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
+def forks(pytestconfig: pytest.Config) -> Iterator[Forks]:
+    """One for all processes of a run that is spread."""
+    shared = pytestconfig.stash.get(servers.FORKS, None)
+    forks = shared or Forks()
     yield forks
-    forks.close()
+    if forks is not shared:
+        forks.close()
 
 
 @contextlib.contextmanager

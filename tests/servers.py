@@ -1,7 +1,7 @@
 """PostgreSQL and Valkey of a test run: the embedded ones in a throwaway folder, unless DATABASE_URL / REDIS_URL name others.
 
-Their addresses are known before Django reads its settings, which take everything from the environment. Where pytest-xdist
-spreads the run over processes, each has servers of its own, and a copy of one database (tests/template.py).
+Their addresses are known before Django reads its settings, which take everything from the environment. Where a run is
+spread over processes (tests/spread.py), each has servers of its own, and a copy of one database (tests/template.py).
 """
 
 import importlib
@@ -20,77 +20,97 @@ from pytest_django.plugin import DjangoDbBlocker
 from gateway_project import environment
 from gateway_project.embedded import places, prepare
 from gateway_project.embedded.child import Child
-from gateway_project.embedded.places import Place
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
 from tests import template
+from tests.forks import Forks, read_settings
 
 FOLDER = pytest.StashKey[Path]()
 CHILDREN = pytest.StashKey[list[Child]]()
-POSTGRES = pytest.StashKey[Postgres]()
+SERVERS = pytest.StashKey[list[Valkey | Postgres]]()
 TEMPLATE = pytest.StashKey[subprocess.Popen[bytes]]()
+FORKS = pytest.StashKey[Forks]()
+GIVEN = ("DATABASE_URL", "REDIS_URL")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    spread = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if spread and "DATABASE_URL" in os.environ:
-        return
+    if config.option.spread and any(name in os.environ for name in GIVEN):
+        raise pytest.UsageError("Servers that were given are one set, and so is the run on them: --spread has its own.")
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
     folder.chmod(0o711)  # as root, the servers' own account passes through
-    config.stash[FOLDER], config.stash[CHILDREN] = folder, []
-    if spread:
-        # Its workers run the tests; they must not inherit the name of settings that cannot be read yet.
-        os.environ |= {template.FOLDER: str(folder), template.PASSWORD: secrets.token_urlsafe(16)}
-        config.stash[TEMPLATE] = template.begin(folder)
-        return
-    os.environ["GATEHOUSE_HOME"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
     for name, value in environment.generate_secrets().items():
         os.environ.setdefault(name, value)
-    place = places.choose(folder)
-    if "REDIS_URL" not in os.environ:
-        start_valkey(place, children=config.stash[CHILDREN])
-    if "DATABASE_URL" not in os.environ:
-        password = os.environ.get(template.PASSWORD) or secrets.token_urlsafe(16)
-        config.stash[POSTGRES] = Postgres(place, password=password, fast=True)
-        os.environ["DATABASE_URL"] = config.stash[POSTGRES].url()
+    if config.option.spread:
+        os.environ |= {template.FOLDER: str(folder), template.PASSWORD: secrets.token_urlsafe(16)}
+        config.stash[TEMPLATE] = template.begin(folder)
+    settle(config, folder)
+    if config.option.spread:
+        config.stash[FORKS] = Forks().start()
     # For each of its classes it looks through all modules there are, so it comes while they are few: half a second less.
     importlib.import_module("scim2_models")
     django.setup()
     prepare.collect_static()  # pages ask the manifest for the names of their files
 
 
+def settle(config: pytest.Config, folder: Path) -> None:
+    """The state folder, and the addresses of the servers that are to run there."""
+    config.stash[FOLDER], config.stash[CHILDREN], config.stash[SERVERS] = folder, [], []
+    os.environ["GATEHOUSE_HOME"] = str(folder)
+    place = places.choose(folder)
+    if "REDIS_URL" not in os.environ:
+        config.stash[SERVERS].append(Valkey(place, fast=True))
+        os.environ["REDIS_URL"] = config.stash[SERVERS][-1].url()
+    if "DATABASE_URL" not in os.environ:
+        password = os.environ.get(template.PASSWORD) or secrets.token_urlsafe(16)
+        config.stash[SERVERS].append(Postgres(place, password=password, fast=True))
+        os.environ["DATABASE_URL"] = config.stash[SERVERS][-1].url()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """No test is looked for in the database; meanwhile its template comes into being."""
-    if POSTGRES in session.config.stash:
-        start_postgres(session.config.stash[POSTGRES], children=session.config.stash[CHILDREN])
+    if not session.config.option.spread:
+        begin(session.config)
+
+
+def begin(config: pytest.Config) -> None:
+    for server in config.stash[SERVERS]:
+        if isinstance(server, Postgres):
+            template.copy(server) if template.present() else server.prepare()
+        child = server.child()
+        config.stash[CHILDREN].append(child)
+        child.start(forget)
+        child.wait_until_ready(seconds=30)
+
+
+def pytest_forked(config: pytest.Config, place: int) -> None:
+    """Each process of a spread run has a state folder below that of the run, and servers there."""
+    whole = config.stash[FOLDER]
+    for address in GIVEN:
+        del os.environ[address]
+    folder = whole / str(place)
+    folder.mkdir()
+    folder.chmod(0o711)
+    (folder / "static").symlink_to(whole / "static")
+    settle(config, folder)
+    read_settings()
+    prepare.collect_static()
+    begin(config)
+
+
+def pytest_forked_ends(config: pytest.Config) -> None:
+    for child in config.stash.get(CHILDREN, []):
+        child.stop(at_once=True)  # nothing in it is kept
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if TEMPLATE in config.stash:
         config.stash[TEMPLATE].wait()
+    if FORKS in config.stash:
+        config.stash[FORKS].close()
+    pytest_forked_ends(config)
     if FOLDER in config.stash:
-        for child in config.stash[CHILDREN]:
-            child.stop(at_once=True)  # nothing in it is kept
         shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
-
-
-def start_valkey(place: Place, *, children: list[Child]) -> None:
-    valkey = Valkey(place, fast=True)
-    children.append(valkey.child())
-    children[-1].start(forget)
-    os.environ["REDIS_URL"] = valkey.url()
-    children[-1].wait_until_ready(seconds=30)
-
-
-def start_postgres(postgres: Postgres, *, children: list[Child]) -> None:
-    if template.present():
-        template.copy(postgres)
-    else:
-        postgres.prepare()
-    children.append(postgres.child())
-    children[-1].start(forget)
-    children[-1].wait_until_ready(seconds=30)
 
 
 def forget(name: str, line: str) -> None:

@@ -1,0 +1,199 @@
+"""Spreads a run over processes that are forked when all tests have been found: `--spread N`.
+
+Finding ten thousand tests takes ten seconds of CPU, and the code they stand for is loaded with them: it is done once. Each
+process has servers of its own (tests/servers.py), takes one file after another, those that take longest first, and tells how
+its tests ended; the process it was forked from reports that as if it had run them itself.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+
+from gateway_project.embedded.child import LIBC, PR_SET_PDEATHSIG
+
+# Files that take long, most of it waiting for processes and browsers: whoever begins them last makes all others wait.
+LONG = (
+    "torture/test_short.py", "proxy/test_proving.py", "proxy/test_draining.py", "gateway_project/test_up.py",
+    "proxy/test_every_page.py", "torture/test_two_hundred.py", "guardrails/test_generations.py", "proxy/test_journey.py",
+    "proxy/test_company_life.py", "orgs/test_routes.py", "orgs/test_api_schema.py", "proxy/test_spooling.py",
+    "orgs/scim/test_conformance.py", "proxy/test_unguarded.py", "proxy/test_failover.py", "proxy/test_simulating_ledger.py",
+    "proxy/test_simulation_pages.py", "orgs/test_objects.py", "orgs/test_verification.py", "proxy/test_every_level.py",
+)  # fmt: skip
+
+
+class Hooks:
+    """Of a run that is spread."""
+
+    def pytest_forked(self, config: pytest.Config, place: int) -> None:
+        """A process begins, the `place`-th: whatever each has of its own is made."""
+
+    def pytest_forked_ends(self, config: pytest.Config) -> None:
+        """It ends, without what a run does at its end."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--spread", type=int, default=0, metavar="N", help="run the tests in N processes, each with its own servers")
+
+
+class Process(NamedTuple):
+    pid: int
+    pipe: Connection
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    if not session.config.option.spread or session.config.option.collectonly or session.testsfailed:
+        return None
+    files = longest_first(session.items)
+    number = min(session.config.option.spread, len(files))
+    vars(session.config)["_tmp_path_factory"].getbasetemp()  # one for all, cleared away as ever
+    Spread(session, files).run([fork(session, files, place) for place in range(number)])
+    return True
+
+
+def longest_first(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    """By file, in the order given but for those that take long."""
+    files = [list(found) for _, found in groupby(items, key=lambda item: item.path)]
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    return sorted(files, key=lambda found: places.get(found[0].path, len(places)))
+
+
+# --- in the process that was started -------------------------------------------------------------------------------------------
+class Spread:
+    """Hands out the files, and reports what comes back."""
+
+    def __init__(self, session: pytest.Session, files: list[list[pytest.Item]]) -> None:
+        self.session, self.hook = session, session.config.hook
+        self.files = iter(range(len(files)))
+        self.running: dict[Connection, str] = {}  # the test that each process is at
+
+    def run(self, processes: list[Process]) -> None:
+        left = {process.pipe: process.pid for process in processes}
+        try:
+            while left:
+                for pipe in wait(list(left)):
+                    assert isinstance(pipe, Connection)
+                    if not self._heard(pipe):
+                        self._ended(pipe, os.waitstatus_to_exitcode(os.waitpid(left.pop(pipe), 0)[1]))
+        finally:
+            for pid in left.values():  # interrupted: so are they
+                os.kill(pid, signal.SIGINT)
+                os.waitpid(pid, 0)
+        if self.session.shouldfail or self.session.shouldstop:
+            raise self.session.Failed(self.session.shouldfail or self.session.shouldstop)
+
+    def _heard(self, pipe: Connection) -> bool:
+        """Whether it has more to say."""
+        try:
+            told = pipe.recv()
+        except EOFError:
+            return False
+        if told is None:
+            stopping = self.session.shouldfail or self.session.shouldstop
+            pipe.send(None if stopping else next(self.files, None))
+        else:
+            self._report(pipe, *told)
+        return True
+
+    def _report(self, pipe: Connection, location: tuple[str, int | None, str], found: dict[str, Any]) -> None:
+        report = self.hook.pytest_report_from_serializable(config=self.session.config, data=found)
+        if report.when == "setup":
+            self.running[pipe] = report.nodeid
+            self.hook.pytest_runtest_logstart(nodeid=report.nodeid, location=location)
+        self.hook.pytest_runtest_logreport(report=report)
+        if report.when == "teardown":
+            self.hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=location)
+
+    def _ended(self, pipe: Connection, code: int) -> None:
+        if code:
+            self.session.shouldfail = f"A process of the tests ended with {code}, in or after {self.running.get(pipe)}"
+
+
+def fork(session: pytest.Session, files: list[list[pytest.Item]], place: int) -> Process:
+    ours, theirs = Pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        theirs.close()
+        return Process(pid, ours)
+    ours.close()
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    work(session, files, place, theirs)
+
+
+# --- in a process that was forked ----------------------------------------------------------------------------------------------
+def work(session: pytest.Session, files: list[list[pytest.Item]], place: int, pipe: Connection) -> NoReturn:
+    code = 1
+    terminal = os.dup(2)
+    try:
+        stay_silent(session.config)
+        random.seed()
+        session.config.hook.pytest_forked(config=session.config, place=place)
+        session.config.pluginmanager.register(Telling(session.config, pipe))
+        run(session, taken(files, pipe))
+        code = 0
+    except KeyboardInterrupt:
+        code = 0
+    except BaseException:
+        os.write(terminal, traceback.format_exc().encode())
+    finally:
+        session.config.hook.pytest_forked_ends(config=session.config)
+        os._exit(code)
+
+
+def stay_silent(config: pytest.Config) -> None:
+    """What tests write is kept in a file of this process' own; what pytest writes, the other one does."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    assert capture is not None
+    capture.stop_global_capturing()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    capture.start_global_capturing()
+
+
+def taken(files: list[list[pytest.Item]], pipe: Connection) -> Iterator[list[pytest.Item]]:
+    while True:
+        pipe.send(None)
+        if (number := pipe.recv()) is None:
+            return
+        yield files[number]
+
+
+def run(session: pytest.Session, files: Iterator[list[pytest.Item]]) -> None:
+    """The next file is asked for before the last test of one: what both need stays."""
+    protocol = session.config.hook.pytest_runtest_protocol
+    items = next(files, [])
+    while items:
+        for item, following in pairwise(items):
+            protocol(item=item, nextitem=following)
+        last, items = items[-1], next(files, [])
+        protocol(item=last, nextitem=items[0] if items else None)
+
+
+class Telling:
+    """Says how tests ended."""
+
+    def __init__(self, config: pytest.Config, pipe: Connection) -> None:
+        self.config, self.pipe = config, pipe
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        found = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        self.pipe.send((report.location, found))
