@@ -214,12 +214,14 @@ def become(*, argv: list[str], variables: dict[str, str], descriptors: list[int]
 def read_settings() -> None:
     """From the environment as it is now; what Django has made of those that it had."""
     from django.conf import settings
+    from django.core.cache import caches
     from django.db import connections
     from django.utils.functional import empty
 
     importlib.reload(importlib.import_module("gateway_project.settings"))
-    vars(connections).clear()
-    vars(connections).update(vars(type(connections)()))
+    for kept in (connections, caches):
+        vars(kept).clear()
+        vars(kept).update(vars(type(kept)()))
     settings._wrapped = empty
 
 

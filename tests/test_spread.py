@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pytest
 
@@ -143,3 +144,23 @@ def test_what_takes_long_begins_first() -> None:
 def test_files_that_take_long_are_there() -> None:
     assert [name for name in spread.LONG if not (ROOT / "tests" / name).exists()] == []
     assert len(set(spread.LONG)) == len(spread.LONG)
+
+
+def test_every_process_uses_what_is_its_own() -> None:
+    """Whatever was made of the settings before it was forked."""
+    from channels.layers import channel_layers
+    from django.conf import settings
+    from django.core.cache import caches
+    from django.db import connections
+
+    from gateway_project.celery import app
+    from gateway_project.lib import redis
+
+    address = os.environ["REDIS_URL"]
+    assert vars(caches["default"])["_servers"] == [address] == [settings.REDIS_URL]
+    assert channel_layers.configs["default"]["CONFIG"]["hosts"] == [address]
+    assert app.conf.broker_url == settings.CELERY_BROKER_URL
+    assert address.removeprefix("unix://").split("?")[0] in app.conf.broker_url
+    assert redis.client().ping()
+    assert connections["default"].settings_dict["HOST"] in unquote(os.environ["DATABASE_URL"])
+    assert str(settings.SPOOL_FOLDER).startswith(os.environ["GATEHOUSE_HOME"])
