@@ -148,7 +148,7 @@ def test_files_that_take_long_are_there() -> None:
 
 def test_every_process_uses_what_is_its_own() -> None:
     """Whatever was made of the settings before it was forked."""
-    from channels.layers import channel_layers
+    from channels.layers import channel_layers  # type: ignore[import-untyped]
     from django.conf import settings
     from django.core.cache import caches
     from django.db import connections
