@@ -12,6 +12,7 @@ urlpatterns = [
     path("first-steps/close/", step_views.close, name="close_first_steps"),
     path("calls/", views.calls, name="calls"),
     path("calls/<uuid:call_id>/", views.call, name="call"),
+    path("usage/limits/", views.limits_near, name="limits_near"),
     path("usage/savings/", views.savings, name="savings"),
     path("usage/presets/", views.presets_use, name="presets_use"),
     path("usage/members/", views.members_use, name="members_use"),

@@ -42,8 +42,6 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), tree_visible_to(actor, Permission.VIEW_USAGE)
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
-    pool = [budgets.pool_of(organization)] if sees_credit(actor) else []
-    limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=now)
     context = {
         "usage": usage,
         "tiles": tiles(
@@ -55,13 +53,26 @@ def overview(request: OrgRequest) -> HttpResponse:
         "compared": compared_with(usage, period=period),
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
-        "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
         "shows_first_steps": shows_first_steps(actor),
         **(_start(actor) if scope.is_own else {}),
-        "credit": limits[0].limit.value - limits[0].spent if pool else None,
+        "sees_credit": sees_credit(actor),
         **overview_filters(request.GET, period=period, filters=filters, usage=usage, groups=groups, is_own=scope.is_own),
     }
     return render(request, "analytics/overview.html", context)
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def limits_near(request: OrgRequest) -> HttpResponse:
+    """What is left of the credit, and the budgets nearest to their limit: beside the overview's chart."""
+    organization, actor = request.organization, request.actor
+    pool = [budgets.pool_of(organization)] if sees_credit(actor) else []
+    limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=timezone.now())
+    context = {
+        "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
+        "credit": limits[0].limit.value - limits[0].spent if pool else None,
+    }
+    return render(request, "analytics/partials/_limits_near.html", context)
 
 
 def _start(actor: Actor) -> dict[str, Any]:

@@ -27,6 +27,11 @@ def open_as(world: World, name: str, query: str = "") -> Any:
     return client.get(f"/o/{world.acme.slug}/{query}")
 
 
+def limits_as(world: World, name: str) -> Any:
+    """What the page loads beside its chart."""
+    return open_as(world, name, "usage/limits/")
+
+
 def key_of(world: World, group: str, name: str) -> ApiKey:
     key, _ = create_api_key(world.group(group), name=f"{name}'s key", member=getattr(world, name), by=world.actor("alice"))
     return key
@@ -141,22 +146,25 @@ def test_budgets_come_with_what_was_spent(calls: World) -> None:
         by=alice,
     )
     set_key_limits(calls.key, by=alice, total_nano_usd=4 * COST)
-    budgets = {used.label: (used.spent, used.limit.value) for used in open_as(calls, "alice").context["budgets"]}
+    budgets = {used.label: (used.spent, used.limit.value) for used in limits_as(calls, "alice").context["budgets"]}
     assert budgets["Mia's key · in total"] == (3 * COST, 4 * COST)
     assert next(iter(budgets)) == "Mia's key · in total"
-    assert [used.limit.node for used in open_as(calls, "mia").context["budgets"]] == ["Mia's key"]
-    assert [used.limit.node for used in open_as(calls, "noah").context["budgets"]] == []
+    assert [used.limit.node for used in limits_as(calls, "mia").context["budgets"]] == ["Mia's key"]
+    assert [used.limit.node for used in limits_as(calls, "noah").context["budgets"]] == []
 
 
 def test_credit_is_shown_to_those_who_may_see_billing(calls: World) -> None:
     credits.top_up(calls.acme, amount_nano_usd=DOLLAR, reference="t", by=calls.alice)
-    assert open_as(calls, "alice").context["credit"] == DOLLAR - 7 * COST
-    assert open_as(calls, "mia").context["credit"] is None
-    assert "Credit left" not in open_as(calls, "mia").content.decode()
+    assert limits_as(calls, "alice").context["credit"] == DOLLAR - 7 * COST
+    assert limits_as(calls, "mia").context["credit"] is None
+    for opened in (open_as, limits_as):
+        assert "Credit left" in opened(calls, "alice").content.decode()
+        assert "Credit left" not in opened(calls, "mia").content.decode()
 
 
 @pytest.mark.parametrize("name", ["alice", "sam", "mia"])
-def test_the_page_takes_at_most_twelve_statements(calls: World, name: str, django_assert_max_num_queries: Any) -> None:
+@pytest.mark.parametrize("part", ["", "usage/limits/"])
+def test_the_page_takes_at_most_twelve_statements(calls: World, name: str, part: str, django_assert_max_num_queries: Any) -> None:
     alice = calls.actor("alice")
     for subject in (calls.root, calls.sales, calls.platform, calls.mia):
         bind(
@@ -166,9 +174,9 @@ def test_the_page_takes_at_most_twelve_statements(calls: World, name: str, djang
         )
     client = Client()
     client.force_login(getattr(calls, name))
-    client.get(f"/o/{calls.acme.slug}/")
+    client.get(f"/o/{calls.acme.slug}/{part}")
     with django_assert_max_num_queries(12):
-        assert client.get(f"/o/{calls.acme.slug}/").status_code == 200
+        assert client.get(f"/o/{calls.acme.slug}/{part}").status_code == 200
 
 
 def test_the_chart_is_a_table_without_script(calls: World) -> None:
