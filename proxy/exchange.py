@@ -5,6 +5,10 @@ Same protocol on both sides: the caller's own bytes go out, the provider's own b
 
 from __future__ import annotations
 
+from functools import partial
+
+import msgspec
+
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
@@ -12,6 +16,7 @@ from proxy.protocols import cache_marks, registry, unsaid
 from proxy.protocols.base import MediaProviderCodec, Reader, Reply
 from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
+from proxy.recording import estimated_usage
 
 
 class Whole:
@@ -70,6 +75,8 @@ class Exchange:
         if self._is_direct:
             return Whole(retold(body, asked.told) if asked.told else body, reply, content_type)
         answer = registry.CHAT_PROVIDERS[self._codec.NAME].read_answer(body)
+        if answer.usage is None:  # what is charged is told
+            answer = msgspec.structs.replace(answer, usage=estimated_usage(self._call, reply.text_length))
         caller = registry.CHAT_CALLERS[asked.protocol]
         return Whole(caller.render_answer(answer, request=asked, call_id=str(self._call.id)), reply)
 
@@ -79,7 +86,8 @@ class Exchange:
             tapping = registry.PASS_THROUGH[self._codec.NAME].reader(n=asked.n, wants_usage=asked.include_usage)
             return RetellingReader(tapping, asked.told) if asked.told else tapping
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
-        return TranslatingReader(reader, registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id)))
+        renderer = registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id))
+        return TranslatingReader(reader, renderer, estimate=partial(estimated_usage, self._call))
 
 
 class MediaExchange:

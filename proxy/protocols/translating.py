@@ -4,17 +4,24 @@ Guarantees: what ends the answer is written only when the provider has ended it,
 breaks off is never given an end.
 """
 
+from collections.abc import Callable
+
 from proxy.canonical.answer import LENGTH, Finished
 from proxy.canonical.usage import Usage
 from proxy.protocols.base import Frame, ProviderReader, Renderer
 
 
 class TranslatingReader:
-    """A provider's reader whose frames are the caller's (`protocols.base.Reader`)."""
+    """A provider's reader whose frames are the caller's (`protocols.base.Reader`).
 
-    def __init__(self, reader: ProviderReader, renderer: Renderer) -> None:
+    `estimate`: of so many characters, the usage that is told where the provider tells none. It is the caller's to know what
+    it is charged for; `usage` stays what the provider said.
+    """
+
+    def __init__(self, reader: ProviderReader, renderer: Renderer, *, estimate: Callable[[int], Usage] | None = None) -> None:
         self._reader = reader
         self._renderer = renderer
+        self._estimate = estimate
         self._ended = False
 
     @property
@@ -57,7 +64,8 @@ class TranslatingReader:
         sound = not any(frame.error for frame in frames)
         if sound and not self._ended and (self.done or self.finish_reasons):
             self._ended = True
-            frames.append(Frame(self._renderer.end(self.usage), terminal=True))
+            guessed = self._estimate(self.text_length) if self._estimate is not None else None
+            frames.append(Frame(self._renderer.end(self.usage or guessed), terminal=True))
         return frames
 
     def length_end(self, usage: Usage | None) -> bytes:

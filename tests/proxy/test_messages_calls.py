@@ -32,6 +32,35 @@ def raw(
     )
 
 
+# --- without usage -----------------------------------------------------------------------------
+@pytest.mark.parametrize("streamed_too", [False, True])
+def test_a_provider_that_counts_nothing_is_told_by_the_estimate_that_is_charged(
+    gateway: Gateway, house: House, upstream: Upstream, streamed_too: bool
+) -> None:
+    words = ["Hello ", "x" * 395]
+    upstream.on("scripted", stream(*chat_frames(*words, usage=None)) if streamed_too else chat_answer("".join(words), usage=None))
+    client = house.anthropic_client(gateway.url)
+    if streamed_too:
+        with client.messages.stream(model="scripted", max_tokens=500, messages=ASK) as told:
+            message, call_id = told.get_final_message(), told.response.headers["request-id"]
+    else:
+        got = client.messages.with_raw_response.create(model="scripted", max_tokens=500, messages=ASK)
+        message, call_id = got.parse(), got.headers["request-id"]
+
+    row = house.row_of(call_id)
+    assert (row.usage_estimated, row.output_tokens, row.input_tokens > 0) == (True, 101, True)
+    assert (message.usage.output_tokens, message.usage.input_tokens) == (row.output_tokens, row.input_tokens)
+    assert row.charged_nano_usd > 0
+
+
+def test_so_it_is_in_responses(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.on("scripted", chat_answer("x" * 400, usage=None))
+    got = house.client(gateway.url).responses.with_raw_response.create(model="scripted", input="Tell me about the gate.")
+    usage, row = got.parse().usage, house.row_of(got.headers["x-request-id"])
+    assert usage is not None
+    assert (usage.output_tokens, usage.input_tokens) == (row.output_tokens, row.input_tokens) == (100, row.input_tokens)
+
+
 # --- native ------------------------------------------------------------------------------------
 def test_a_message_is_answered_recorded_and_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
     usage = {
