@@ -121,6 +121,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "orgs.middleware.LastUseMiddleware",
     "orgs.middleware.LookingMiddleware",
+    "orgs.middleware.FragmentMiddleware",
     "orgs.middleware.RefusedFormMiddleware",
     "orgs.middleware.LeavingMiddleware",
 ]

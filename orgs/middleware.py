@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from allauth.usersessions.models import UserSession
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.utils.deprecation import MiddlewareMixin
 
@@ -64,6 +68,30 @@ class LookingMiddleware(MiddlewareMixin):
             add_never_cache_headers(page)
             return page
         return None
+
+
+class FragmentMiddleware(MiddlewareMixin):
+    """A part of a page that a browser opens by its address, from a bookmark or a new tab, gets the console's frame around it.
+
+    Views give parts to whoever asks; that only a whole page stands alone, they need not know.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        if request.method != "GET" or request.headers.get("sec-fetch-dest") != "document" or not _is_part(response):
+            return response
+        organization = getattr(request, "organization", None)
+        with timezone.override(ZoneInfo(organization.time_zone)) if organization else nullcontext():
+            context = {"part": response.content.decode(response.charset)}
+            response.content = render_to_string("components/fragment.html", context, request)
+        return response
+
+
+def _is_part(response: HttpResponse) -> bool:
+    if response.streaming or response.status_code != 200 or not response.headers.get("Content-Type", "").startswith("text/html"):
+        return False
+    return "Content-Disposition" not in response.headers and not response.content.lstrip()[:15].lower().startswith(
+        b"<!doctype html"
+    )
 
 
 class RefusedFormMiddleware(MiddlewareMixin):

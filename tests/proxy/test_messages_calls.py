@@ -42,14 +42,14 @@ def test_a_provider_that_counts_nothing_is_told_by_the_estimate_that_is_charged(
     client = house.anthropic_client(gateway.url)
     if streamed_too:
         with client.messages.stream(model="scripted", max_tokens=500, messages=ASK) as told:
-            message, call_id = told.get_final_message(), told.response.headers["request-id"]
+            usage, call_id = told.get_final_message().usage, told.response.headers["request-id"]
     else:
         got = client.messages.with_raw_response.create(model="scripted", max_tokens=500, messages=ASK)
-        message, call_id = got.parse(), got.headers["request-id"]
+        usage, call_id = got.parse().usage, got.headers["request-id"]
 
     row = house.row_of(call_id)
     assert (row.usage_estimated, row.output_tokens, row.input_tokens > 0) == (True, 101, True)
-    assert (message.usage.output_tokens, message.usage.input_tokens) == (row.output_tokens, row.input_tokens)
+    assert (usage.output_tokens, usage.input_tokens) == (row.output_tokens, row.input_tokens)
     assert row.charged_nano_usd > 0
 
 
