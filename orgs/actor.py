@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
+from gateway_project.lib.written import Written
 from orgs.errors import NotAllowed
 from orgs.models import MAX_LEVEL, ApiKey, Group, Membership, Organization, RoleGrant, User
 from orgs.origin import Origin
@@ -29,6 +30,12 @@ OWN = {
     Permission.MANAGE_KEYS: Permission.MANAGE_OWN_KEYS,
     Permission.MANAGE_OWN_KEYS: Permission.MANAGE_OWN_KEYS,
 }
+_MEMBERSHIPS: Written[Membership] = Written(
+    lambda user, there: Membership.objects.filter(user=user, organization=there).select_related(LINEAGE), int, int
+)
+_GRANTS: Written[RoleGrant] = Written(
+    lambda user, there: RoleGrant.objects.filter(user=user, organization=there).select_related("custom_role"), int, int
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Actor:
 
     @classmethod
     def load(cls, user: User, *, organization: Organization, ip: str | None = None, agent: str = "") -> Actor:
-        own = list(Membership.objects.filter(user=user, organization=organization).select_related(LINEAGE))
+        own = _MEMBERSHIPS(user.pk, organization.pk)
         return cls.of(user, own, organization=organization, ip=ip, agent=agent)
 
     @classmethod
@@ -154,7 +161,7 @@ class Actor:
 
 def _granted(user: User, own: Sequence[Membership], *, organization: Organization) -> list[RoleGrant]:
     """`grants_of`. Nearly all are at nodes on the paths of one's memberships, which are read by now: no other is read again."""
-    grants = list(RoleGrant.objects.filter(user=user, organization=organization).select_related("custom_role"))
+    grants = _GRANTS(user.pk, organization.pk)
     groups = {group.pk: group for membership in own for group in membership.group.path()}
     elsewhere = {grant.group_id for grant in grants} - groups.keys()
     if elsewhere:

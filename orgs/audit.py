@@ -14,6 +14,7 @@ from typing import Any
 from django.db import models, transaction
 from django.utils import timezone
 
+from gateway_project.lib.written import Written
 from orgs.actor import Actor
 from orgs.chain import link
 from orgs.models import AuditEvent, AuditHead, Group, Organization, User
@@ -21,6 +22,7 @@ from orgs.origin import NOWHERE, Origin, clean_ip
 
 # What a JSON column keeps as it is: amounts in nano-dollars as integers, moments as ISO 8601 text.
 Value = str | int | bool | None | list[str]
+_HEAD: Written[AuditHead] = Written(lambda chain: AuditHead.objects.select_for_update().filter(pk=chain), int)
 
 
 def audit(
@@ -84,12 +86,11 @@ def _append(event: AuditEvent) -> AuditEvent:
 
 
 def _locked_head(chain: int) -> AuditHead:
-    heads = AuditHead.objects.select_for_update().filter(pk=chain)
-    head = heads.first()
+    head = _HEAD.sole(chain)
     if head is None:
         # Two first events at once: one of them makes the row, the other waits for it here.
         AuditHead.objects.bulk_create([AuditHead(chain=chain)], ignore_conflicts=True)
-        head = heads.get()
+        head = _HEAD.get(chain)
     return head
 
 

@@ -150,7 +150,7 @@ def _to_login(request: HttpRequest) -> HttpResponse:
 
 def _enter(request: HttpRequest, *, slug: str) -> OrgRequest:
     entered = cast(OrgRequest, request)
-    memberships = list(memberships_of(entered.user))
+    memberships = memberships_of(entered.user)
     actor = access_organization_by_slug(entered.user, slug, origin=origin_of(request), among=memberships)
     entered.organizations = organizations_among(memberships)
     looks = look(request)

@@ -7,18 +7,40 @@ from collections.abc import Iterable
 from django.http import Http404
 
 from gateway_project.lib.rows import sole
+from gateway_project.lib.written import Written
 from orgs.actor import ABOVE, LINEAGE, OWN, Actor
 from orgs.models import ApiKey, Application, Group, Membership, Role, RoleGrant, User
 from orgs.origin import NOWHERE, Origin
 from orgs.permissions import Permission
 from orgs.selectors import members_visible_to, memberships_of, own_keys, roles_visible_to
 
+# One thing of an organisation.
+_GROUP: Written[Group] = Written(
+    lambda there, pk: Group.objects.filter(organization=there, pk=pk).select_related(ABOVE), int, int
+)
+_MEMBERSHIP: Written[Membership] = Written(
+    lambda there, pk: Membership.objects.filter(organization=there, pk=pk).select_related("user", LINEAGE), int, int
+)
+_APPLICATION: Written[Application] = Written(
+    lambda there, pk: Application.objects.filter(organization=there, pk=pk).select_related(LINEAGE), int, int
+)
+_KEY: Written[ApiKey] = Written(
+    lambda there, pk: ApiKey.objects.filter(organization=there, pk=pk).select_related(
+        "member", "application", "created_by", LINEAGE
+    ),
+    int,
+    int,
+)
+_GRANT: Written[RoleGrant] = Written(
+    lambda there, pk: RoleGrant.objects.filter(organization=there, pk=pk).select_related("user", "custom_role", LINEAGE), int, int
+)
+
 
 def access_organization_by_slug(
     user: User, slug: str, *, origin: Origin = NOWHERE, among: Iterable[Membership] | None = None
 ) -> Actor:
     """Acting there. `among`: all its memberships, where they have been read. Raises Http404 where it does not belong."""
-    found = memberships_of(user).filter(organization__slug=slug) if among is None else among
+    found = memberships_of(user) if among is None else among
     own = sorted((one for one in found if one.organization.slug == slug), key=lambda membership: membership.pk)
     if not own:
         raise Http404("no such organisation")
@@ -27,7 +49,7 @@ def access_organization_by_slug(
 
 def access_group_by_id(actor: Actor, group_id: int, *permissions: Permission) -> Group:
     """Any one of the permissions is enough. Raises Http404."""
-    group: Group | None = sole(Group.objects.filter(organization=actor.organization, pk=group_id).select_related(ABOVE))
+    group = _GROUP.sole(actor.organization.pk, group_id)
     if group is None or not any(actor.can(permission, group) for permission in permissions):
         raise Http404("no such group")
     return group
@@ -35,8 +57,7 @@ def access_group_by_id(actor: Actor, group_id: int, *permissions: Permission) ->
 
 def access_member_by_id(actor: Actor, membership_id: int, permission: Permission) -> Membership:
     """One membership. A member may always see its own. Raises Http404."""
-    members = Membership.objects.filter(organization=actor.organization, pk=membership_id)
-    membership = sole(members.select_related("user", LINEAGE))
+    membership = _MEMBERSHIP.sole(actor.organization.pk, membership_id)
     if membership is None:
         raise Http404("no such member")
     own = OWN.get(permission) is Permission.VIEW_OWN and membership in actor.memberships
@@ -47,8 +68,7 @@ def access_member_by_id(actor: Actor, membership_id: int, permission: Permission
 
 def access_application_by_id(actor: Actor, application_id: int, *permissions: Permission) -> Application:
     """Any one of the permissions is enough. Raises Http404."""
-    applications = Application.objects.filter(organization=actor.organization, pk=application_id)
-    application = sole(applications.select_related(LINEAGE))
+    application = _APPLICATION.sole(actor.organization.pk, application_id)
     if application is None or not any(actor.can(permission, application.group) for permission in permissions):
         raise Http404("no such application")
     return application
@@ -56,8 +76,7 @@ def access_application_by_id(actor: Actor, application_id: int, *permissions: Pe
 
 def access_key_by_id(actor: Actor, key_id: int, permission: Permission) -> ApiKey:
     """A member may always see and manage its own. Raises Http404."""
-    keys = ApiKey.objects.filter(organization=actor.organization, pk=key_id)
-    key = sole(keys.select_related("member", "application", "created_by", LINEAGE))
+    key = _KEY.sole(actor.organization.pk, key_id)
     if key is None or not actor.can_with_key(permission, key):
         raise Http404("no such key")
     return key
@@ -81,8 +100,7 @@ def access_role_by_id(actor: Actor, role_id: int) -> Role:
 
 def access_grant_by_id(actor: Actor, grant_id: int) -> RoleGrant:
     """One at a node whose members the actor manages. Raises Http404."""
-    grants = RoleGrant.objects.filter(organization=actor.organization, pk=grant_id)
-    grant = sole(grants.select_related("user", "custom_role", LINEAGE))
+    grant = _GRANT.sole(actor.organization.pk, grant_id)
     if grant is None or not actor.can(Permission.MANAGE_MEMBERS, grant.group):
         raise Http404("no such role")
     return grant

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Lower
 
+from gateway_project.lib.written import Written
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.models import MAX_LEVEL, ApiKey, Application, Group, Membership, Organization, Role, RoleGrant, User
 from orgs.permissions import Permission, RoleName
@@ -45,9 +46,14 @@ def organizations_of(user: User) -> QuerySet[Organization]:
     return Organization.objects.filter(Exists(live)).order_by("kind", "name", "pk")
 
 
-def memberships_of(user: User) -> QuerySet[Membership]:
+_MEMBERSHIPS: Written[Membership] = Written(
+    lambda user: Membership.objects.filter(user=user).select_related("organization", LINEAGE), int
+)
+
+
+def memberships_of(user: User) -> list[Membership]:
     """Everywhere, in no order (`organizations_among` brings one), with what an Actor needs."""
-    return Membership.objects.filter(user=user).select_related("organization", LINEAGE)
+    return _MEMBERSHIPS(user.pk)
 
 
 def organizations_among(memberships: Iterable[Membership]) -> list[Organization]:

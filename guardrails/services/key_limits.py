@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TypedDict, Unpack
 
+from gateway_project.lib.written import Written
 from guardrails import entries, patterns
 from guardrails.models import Binding, Policy
 from guardrails.selectors import (
@@ -32,6 +33,7 @@ from orgs.services.changes import changing
 from orgs.services.keys import create_api_key
 
 KEY_LIMITS_SET = "key.limits_set"
+_KEY: Written[ApiKey] = Written(lambda pk: ApiKey.objects.filter(pk=pk).select_related(LINEAGE), int)
 WORDS = {
     "daily_nano_usd": "daily budget",
     "weekly_nano_usd": "weekly budget",
@@ -94,7 +96,7 @@ def set_key_limits(key: ApiKey, *, by: Actor, rules: entries.Entries | None = No
     wanted = KeyLimits(**limits)
     _refuse_out_of_range(wanted)
     with changing(by.organization):
-        fresh = ApiKey.objects.select_related(LINEAGE).get(pk=key.pk)
+        fresh = _KEY.get(key.pk)
         if not by.can_with_key(Permission.MANAGE_KEYS, fresh):
             raise NotAllowed(Permission.MANAGE_KEYS, group=fresh.group)
         if fresh.revoked_at:

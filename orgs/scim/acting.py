@@ -15,6 +15,7 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
+from gateway_project.lib.rows import sole
 from orgs.actor import LINEAGE
 from orgs.audit import Value, audit_as
 from orgs.keys import SECRET_LENGTH, new_key_text
@@ -67,7 +68,7 @@ def directory_of(authorization: str, *, origin: Origin) -> Directory | None:
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not TOKEN.fullmatch(text.strip()):
         return None
-    found = Provisioning.objects.select_related("organization", LINEAGE).filter(digest=digest(text.strip())).first()
+    found = sole(Provisioning.objects.select_related("organization", LINEAGE).filter(digest=digest(text.strip())))
     if found is None:
         return None
     now = timezone.now()

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
+from gateway_project.lib.written import Written
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import audit
 from orgs.errors import Refused
@@ -20,6 +21,7 @@ from orgs.services.about import audited, clean_about, differences
 from orgs.services.changes import changing, fresh_group, refuse_archived
 
 SLUG_LENGTH = 60
+_APPLICATION: Written[Application] = Written(lambda pk: Application.objects.filter(pk=pk).select_related(LINEAGE), int)
 
 
 class About(TypedDict, total=False):
@@ -109,7 +111,7 @@ def _clean_slug(slug: str) -> str:
 
 
 def _fresh(application: Application) -> Application:
-    return Application.objects.select_related(LINEAGE).get(pk=application.pk)
+    return _APPLICATION.get(application.pk)
 
 
 def _new_home(application: Application, group: Group, *, by: Actor) -> Group:

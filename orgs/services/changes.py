@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
+from gateway_project.lib.written import Written
 from orgs import epoch
 from orgs.actor import ABOVE
 from orgs.errors import Refused
@@ -27,6 +28,8 @@ COST_CENTER_LENGTH = 60
 KIND_LENGTH = 40
 LABEL_LENGTHS = {"features": 60, "environments": 30}
 LABEL = re.compile(r"[A-Za-z0-9_-]+")
+_LOCKED: Written[Organization] = Written(lambda pk: Organization.objects.select_for_update(no_key=True).filter(pk=pk), int)
+_GROUP: Written[Group] = Written(lambda pk: Group.objects.select_related(ABOVE).filter(pk=pk), int)
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def changing(organization: Organization) -> Iterator[None]:
     """The frame of every change: transaction, lock, announcement. Other apps' changes of the organisation use it too."""
     with transaction.atomic():
         # NO KEY UPDATE: ledger rows, which reference the organisation, are still inserted meanwhile.
-        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+        _LOCKED.get(organization.pk)
         yield
         # Last, so that a refused change leaves no mark that would keep workers from caching for a minute.
         epoch.changing(organization.pk)
@@ -42,8 +45,7 @@ def changing(organization: Organization) -> Iterator[None]:
 
 def fresh_group(group: Group) -> Group:
     """As it is now, under the lock."""
-    fresh: Group = Group.objects.select_related(ABOVE).get(pk=group.pk)
-    return fresh
+    return _GROUP.get(group.pk)
 
 
 def refuse_archived(group: Group, *, field: str = "group") -> None:

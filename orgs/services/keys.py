@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
+from gateway_project.lib.written import Written
 from orgs import checks, key_mail
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
@@ -19,6 +20,7 @@ from orgs.services.changes import changing, clean_labels, clean_name, fresh_grou
 # Long enough to tell everybody, short enough that a text which leaked is not forgotten.
 LONGEST_GRACE = timedelta(days=90)
 KEY_EXPIRY_SET = "key.expiry_set"
+_KEY: Written[ApiKey] = Written(lambda pk: ApiKey.objects.filter(pk=pk).select_related("member", "application", LINEAGE), int)
 
 
 def create_api_key(
@@ -173,7 +175,7 @@ def revoke_key(key: ApiKey, *, by: Actor) -> ApiKey:
 @contextmanager
 def _changing_key(key: ApiKey, *, by: Actor) -> Iterator[ApiKey]:
     with changing(by.organization):
-        fresh = ApiKey.objects.select_related("member", "application", LINEAGE).get(pk=key.pk)
+        fresh = _KEY.get(key.pk)
         if not by.can_with_key(Permission.MANAGE_KEYS, fresh):
             raise NotAllowed(Permission.MANAGE_KEYS, group=fresh.group)
         if fresh.revoked_at:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from django.utils import timezone
 
+from gateway_project.lib.written import Written
 from orgs import checks
 from orgs.actor import LINEAGE, Actor, grants_of
 from orgs.audit import Value, audit
@@ -15,6 +16,10 @@ from orgs.powers import AnyRole, reaches, require_power, role_of
 from orgs.selectors import super_admins
 from orgs.services.changes import changing, fresh_group, refuse_archived
 from orgs.services.homes import stop_stranded
+
+_MEMBERSHIP: Written[Membership] = Written(
+    lambda pk: Membership.objects.filter(pk=pk).select_related("user", "organization", LINEAGE), int
+)
 
 
 def add_member(user: User, *, group: Group, by: Actor) -> Membership:
@@ -127,7 +132,7 @@ def _grant_facts(grant: RoleGrant) -> dict[str, Value]:
 
 def fresh_membership(membership: Membership) -> Membership:
     """As it is now, under the lock. Raises Refused where it was removed meanwhile."""
-    found = Membership.objects.select_related("user", "organization", LINEAGE).filter(pk=membership.pk).first()
+    found = _MEMBERSHIP.sole(membership.pk)
     if found is None:
         raise Refused(f"{membership.user} is no member there any more.")
     return found

@@ -1,0 +1,80 @@
+"""Queries whose SQL is written once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connections
+from django.db.models import QuerySet
+from pytest_django import DjangoAssertNumQueries
+
+from gateway_project.lib.written import Written
+from orgs.actor import LINEAGE
+from orgs.models import Group, Membership, User
+from tests.actors import World
+
+GROUP: Written[Group] = Written(lambda pk: Group.objects.filter(pk=pk), int)
+
+
+def test_each_call_finds_what_the_query_finds_with_its_values(world: World) -> None:
+    there: Written[Membership] = Written(
+        lambda user, slug: Membership.objects.filter(user=user, organization__slug=slug, suspended_at=None), int, str
+    )
+    for person in (world.mia, world.lena, world.charlie, world.mia):
+        for slug in (world.acme.slug, world.other.slug, "x' OR 'a' = 'a", "%s"):
+            expected = set(Membership.objects.filter(user=person, organization__slug=slug))
+            assert set(there(person.pk, slug)) == expected
+    assert there(world.mia.pk, world.acme.slug) != there(world.lena.pk, world.acme.slug)
+
+
+def test_the_query_is_asked_once(world: World) -> None:
+    asked = []
+
+    def query(pk: int) -> QuerySet[Group]:
+        asked.append(pk)
+        found: QuerySet[Group] = Group.objects.filter(pk=pk)
+        return found
+
+    written = Written(query, int)
+    assert [written.get(group.pk) for group in (world.gateway, world.core)] == [world.gateway, world.core]
+    assert len(asked) == 1
+
+
+def test_what_it_joins_is_read_with_the_row(world: World, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    written: Written[Membership] = Written(lambda user: Membership.objects.filter(user=user).select_related("user", LINEAGE), int)
+    with django_assert_num_queries(1):
+        [membership] = written(world.sam.pk)
+        assert (membership.user, membership.group.words()) == (world.sam, "engineering / platform")
+    membership.suspended_at = membership.created_at
+    membership.save()
+    assert written.get(world.sam.pk).suspended_at == membership.created_at
+
+
+def test_nothing_equals_none_or_a_number_that_no_column_holds(world: World) -> None:
+    root: Written[Group] = Written(lambda parent: Group.objects.filter(parent=parent), int)
+    for value in (None, 2**63, -(2**64), 10**30):
+        assert root(value) == []
+        assert GROUP.sole(value) is None
+        with pytest.raises(Group.DoesNotExist):
+            GROUP.get(value)
+    assert GROUP.sole(2**63 - 1) is None
+
+
+def test_a_thread_asks_over_its_own_connection(world: World) -> None:
+    """Which sees nothing of this one's transaction."""
+
+    def elsewhere() -> Group | None:
+        try:
+            return GROUP.sole(world.root.pk)
+        finally:
+            connections.close_all()
+
+    assert GROUP.sole(world.root.pk) == world.root
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(elsewhere).result(30) is None
+    assert GROUP.sole(world.root.pk) == world.root
+
+
+def test_a_value_that_the_query_does_not_compare_with_is_a_mistake(db: None) -> None:
+    forgetful: Written[User] = Written(lambda pk, email: User.objects.filter(pk=pk), int, str)
+    with pytest.raises(TypeError, match="none of its parameters"):
+        forgetful(1, "x")
