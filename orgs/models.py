@@ -18,6 +18,7 @@ from django.utils import timezone
 from mptt.fields import TreeForeignKey
 from mptt.models import MPTTModel
 
+from gateway_project.lib.written import Written
 from orgs import scim_models as scim_models
 from orgs import sso_models as sso_models
 from orgs.answered_models import AnsweredRequest as AnsweredRequest
@@ -28,6 +29,7 @@ from orgs.origin import clean_ip
 from orgs.permissions import Permission, RoleName, counted, permissions_of
 
 MAX_LEVEL = 4
+_ROOT: Written[Group] = Written(lambda organization: Group.objects.filter(organization=organization, parent=None), int)
 
 
 class Freezable(models.Model):
@@ -137,7 +139,9 @@ class Organization(Freezable):
 
     @property
     def root(self) -> Group:
-        return self.groups.get(parent=None)
+        root = _ROOT.get(self.pk)
+        root.organization = self
+        return root
 
     @property
     def initial(self) -> str:

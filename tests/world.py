@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,14 +29,21 @@ def lasting_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> 
     A module that wants it says `world = deepcopy(lasting_world)`, so that no test sees what another did to its objects; what
     tests leave in Valkey about the same people, the next one finds.
     """
-    from django.db import transaction
-
     from tests.actors import make_world
+
+    with lasting(make_world, django_db_blocker) as made:
+        yield made
+
+
+@contextmanager
+def lasting(make: Callable[[], World], django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """In a transaction, which is undone in the end."""
+    from django.db import transaction
 
     around = transaction.atomic()
     with django_db_blocker.unblock():
         around.__enter__()
-        made = make_world()
+        made = make()
     yield made
     with django_db_blocker.unblock():
         transaction.set_rollback(True)
@@ -44,11 +52,11 @@ def lasting_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> 
 
 @pytest.fixture(scope="module")
 def lasting_sessions(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
-    """Its people, signed in once: name → what the cookie of a browser of theirs holds."""
-    from tests.actors import PEOPLE, signed_in
+    """Its people, signed in once, with a page of their organisation behind them: name → what the cookie of a browser holds."""
+    from tests.actors import PEOPLE, in_use, signed_in
 
     with django_db_blocker.unblock():
-        return {name: signed_in(lasting_world, name).session.session_key or "" for name in PEOPLE}
+        return {name: in_use(signed_in(lasting_world, name), lasting_world.slug_of(name)) for name in PEOPLE}
 
 
 @pytest.fixture

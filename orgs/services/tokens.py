@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
+from gateway_project.lib.written import Written
 from orgs.audit import Value, audit_as
 from orgs.errors import Refused
 from orgs.models import AccessToken, User
@@ -22,6 +23,9 @@ MOST_TOKENS = 50
 LONGEST = timedelta(days=366)
 # The row is not written at every request.
 USED_AGAIN_AFTER = timedelta(minutes=1)
+_TOKEN: Written[AccessToken] = Written(
+    lambda public_id: AccessToken.objects.filter(public_id=public_id, revoked_at=None).select_related("user"), str
+)
 
 
 def create_token(
@@ -65,10 +69,11 @@ def revoke_token(token: AccessToken, *, origin: Origin = NOWHERE) -> None:
 def token_of(text: str) -> AccessToken | None:
     """The live token with this text, of a person who may sign in; its use is noted."""
     named = TEXT.fullmatch(text)
-    token = named and AccessToken.objects.select_related("user").filter(alive(), public_id=named[1]).first()
-    if not token or not hmac.compare_digest(bytes(token.digest), digest(text)) or not token.user.is_active:
+    token, now = named and _TOKEN.sole(named[1]), timezone.now()
+    if not token or token.expires_at <= now or not token.user.is_active:
         return None
-    now = timezone.now()
+    if not hmac.compare_digest(bytes(token.digest), digest(text)):
+        return None
     if token.last_used_at is None or token.last_used_at < now - USED_AGAIN_AFTER:
         AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token

@@ -35,7 +35,7 @@ ODD_ZONES = [
     "Pacific/Kwajalein",  # left out 21 August 1993
 ]
 LEFT_OUT = {date(2011, 12, 30), date(2011, 12, 31), date(1993, 8, 21), date(1993, 8, 20), date(1994, 12, 31), date(1995, 1, 1)}
-SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+SECOND, DAY, WEEK = timedelta(seconds=1), timedelta(days=1), timedelta(days=7)
 FIRST, LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
 
 zones = st.one_of(st.sampled_from(ZONES), st.sampled_from(ODD_ZONES))
@@ -174,16 +174,18 @@ def test_what_was_asked_before_changes_no_answer(asked: list[tuple[Calendar, dat
 
 def changes_of_clocks(name: str) -> Iterator[datetime]:
     zone, at = ZoneInfo(name), FIRST
+    offset = at.astimezone(zone).utcoffset()
     while at < LAST:
-        later = at + timedelta(days=7)
-        if at.astimezone(zone).utcoffset() != later.astimezone(zone).utcoffset():
+        later = at + WEEK
+        changed = later.astimezone(zone).utcoffset()
+        if changed != offset:
             before, after = at, later
             while after - before > SECOND:
                 middle = (before + (after - before) / 2).replace(microsecond=0)
-                same = middle.astimezone(zone).utcoffset() == at.astimezone(zone).utcoffset()
+                same = middle.astimezone(zone).utcoffset() == offset
                 before, after = (middle, after) if same else (before, middle)
             yield after
-        at = later
+        at, offset = later, changed
 
 
 def test_every_window_of_every_zone_begins_on_a_quarter_of_an_hour() -> None:

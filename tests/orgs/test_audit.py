@@ -1,5 +1,7 @@
+import threading
+
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 from orgs.actor import Actor
 from orgs.audit import Value, audit
@@ -9,6 +11,7 @@ from orgs.origin import clean_agent, clean_ip
 from orgs.permissions import RoleName
 from orgs.services.groups import create_group
 from orgs.services.keys import create_api_key
+from orgs.verification import verify_organization
 from tests.actors import World, make_world
 
 
@@ -93,3 +96,30 @@ def test_an_event_is_written_only_inside_the_transaction_of_its_change(committed
     world = make_world()
     with pytest.raises(RuntimeError, match="inside the transaction"):
         audit("thing.changed", by=world.actor("alice"), target=Group.objects.get(pk=world.sales.pk))
+
+
+def test_events_at_once_stand_one_behind_the_other(committed_db: None) -> None:
+    world = make_world()
+    begin = threading.Barrier(4)
+
+    def write(name: str) -> None:
+        try:
+            begin.wait(30)
+            for _ in range(3):
+                with transaction.atomic():
+                    audit("thing.changed", by=world.actor(name), target=world.other)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("alice", "lena", "sam", "mia")]
+    count = len(_events(world))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [event.sequence for event in _events(world)] == list(range(1, count + 13))
+    assert verify_organization(world.acme).faults == []
+
+
+def _events(world: World) -> list[AuditEvent]:
+    return list(AuditEvent.objects.filter(organization=world.acme).order_by("sequence"))

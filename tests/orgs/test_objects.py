@@ -30,6 +30,8 @@ from proxy.models import Simulation
 from proxy.simulating.proposal import Proposal, Target
 from tests.actors import World, make_user, signed_in, with_session
 
+pytestmark = pytest.mark.usefixtures("short_refusals")
+
 PLACES = {"own": "platform", "below": "gateway", "beside": "field", "above": "engineering", "other": "elsewhere"}
 PEOPLE = ("mia", "sam", "lena", "alice")
 

@@ -3,16 +3,15 @@
 A new page is one line in ROWS; a route without a line fails.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from django.conf import settings
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -81,6 +80,8 @@ ALLAUTH = {
     "/accounts/social/signup/",
     "/accounts/social/connections/",
 }
+
+pytestmark = pytest.mark.usefixtures("short_refusals")
 
 PEOPLE = ("anonymous", "charlie", "noah", "mia", "sam", "lena", "alice")
 
@@ -366,14 +367,7 @@ def world(lasting_world: World, lasting_sessions: dict[str, str], db: None) -> W
     return deepcopy(lasting_world)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_refusals() -> Iterator[None]:
-    """Whether a door opens is asked here a thousand times; what a refusal says and looks like, test_doors.py asks."""
-    engine: dict[str, Any] = settings.TEMPLATES[0]
-    with override_settings(TEMPLATES=[engine | {"DIRS": [Path(__file__).parent / "refusals", *engine["DIRS"]]}]):
-        yield
-
-
+@functools.cache
 def own_routes() -> list[Route]:
     """Without those of the API, which have a table of their own: test_api_routes.py."""
     return [route for route in routes_of(URLCONF) if route.name not in ALLAUTH and not is_of_the_api(route)]

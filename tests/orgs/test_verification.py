@@ -2,30 +2,39 @@
 
 import importlib
 import itertools
-import threading
+from collections.abc import Iterator
+from copy import deepcopy
 from io import StringIO
 
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, connection, transaction
+from pytest_django.plugin import DjangoDbBlocker
 from structlog.testing import capture_logs
 
 from gateway_project.lib import findings, redis
-from orgs.audit import audit, audit_as
+from orgs.audit import audit_as
 from orgs.chain import GENESIS, link
 from orgs.models import AuditCheck, AuditEvent, AuditHead
 from orgs.origin import Origin
 from orgs.services.groups import create_group
 from orgs.tasks import verify_audit
 from orgs.verification import verify_all, verify_organization
-from tests.actors import World, make_world, make_world_by_services
+from tests.actors import World, make_world_by_services
+from tests.world import lasting
+
+
+@pytest.fixture(scope="module")
+def written(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """With the events that the services wrote as they made it."""
+    with lasting(make_world_by_services, django_db_blocker) as world:
+        yield world
 
 
 @pytest.fixture
-def world(db: None) -> World:
-    """With the events that the services wrote as they made it."""
-    return make_world_by_services()
+def world(written: World, db: None) -> World:
+    return deepcopy(written)
 
 
 HEAD, EVENTS = "orgs_audithead", "orgs_auditevent"
@@ -131,29 +140,6 @@ def test_what_concerns_no_organisation_is_a_chain_of_its_own(world: World) -> No
     assert (event.sequence, event.organization, event.group) == (before.sequence + 1, None, None)
     assert (event.ip, event.agent, event.hash) == ("203.0.113.7", "curl/8", link(before.hash, event.facts()))
     assert [verdict.faults for verdict in verify_all() if verdict.chain in (0, world.acme.pk)] == [[], []]
-
-
-def test_events_at_once_stand_one_behind_the_other(committed_db: None) -> None:
-    world = make_world()
-    begin = threading.Barrier(4)
-
-    def write(name: str) -> None:
-        try:
-            begin.wait(30)
-            for _ in range(3):
-                with transaction.atomic():
-                    audit("thing.changed", by=world.actor(name), target=world.other)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in ("alice", "lena", "sam", "mia")]
-    count = len(events(world))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [event.sequence for event in events(world)] == list(range(1, count + 13))
-    assert faults(world) == []
 
 
 def test_the_command_prints_each_chain_and_its_head(world: World) -> None:
