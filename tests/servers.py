@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {template.FOLDER: str(folder), template.PASSWORD: secrets.token_urlsafe(16)}
         config.stash[TEMPLATE] = template.begin(folder)
     settle(config, folder)
-    if config.option.spread:
+    if config.option.spread and sys.platform == "linux":
         config.stash[FORKS] = Forks().start()
     # For each of its classes it looks through all modules there are, so it comes while they are few: half a second less.
     importlib.import_module("scim2_models")

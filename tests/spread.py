@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from itertools import groupby, pairwise
@@ -42,12 +43,21 @@ class Hooks:
         """It ends, without what a run does at its end."""
 
 
+INTERRUPTED_SECONDS = 20.0
+
+
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--spread", type=int, default=0, metavar="N", help="run the tests in N processes, each with its own servers")
+    parser.addoption(
+        "--spread",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the tests in N processes, each with its own servers; with -s nothing is shown",
+    )
 
 
 class Process(NamedTuple):
@@ -81,6 +91,7 @@ class Spread:
         self.session, self.hook = session, session.config.hook
         self.files = iter(range(len(files)))
         self.running: dict[Connection, str] = {}  # the test that each process is at
+        self.dismissed: set[Connection] = set()  # those that know that nothing is left for them
 
     def run(self, processes: list[Process]) -> None:
         left = {process.pipe: process.pid for process in processes}
@@ -91,24 +102,30 @@ class Spread:
                     if not self._heard(pipe):
                         self._ended(pipe, os.waitstatus_to_exitcode(os.waitpid(left.pop(pipe), 0)[1]))
         finally:
-            for pid in left.values():  # interrupted: so are they
-                os.kill(pid, signal.SIGINT)
-                os.waitpid(pid, 0)
-        if self.session.shouldfail or self.session.shouldstop:
-            raise self.session.Failed(self.session.shouldfail or self.session.shouldstop)
+            interrupt(list(left.values()))
+        if self._stops():
+            raise self.session.Failed(self._stops())
+
+    def _stops(self) -> bool | str:
+        return self.session.shouldfail or self.session.shouldstop
 
     def _heard(self, pipe: Connection) -> bool:
         """Whether it has more to say."""
         try:
             told = pipe.recv()
-        except EOFError:
+            if told is None:
+                self._hand_out(pipe)
+        except (EOFError, ConnectionError):
             return False
-        if told is None:
-            stopping = self.session.shouldfail or self.session.shouldstop
-            pipe.send(None if stopping else next(self.files, None))
-        else:
+        if told is not None:
             self._report(pipe, *told)
         return True
+
+    def _hand_out(self, pipe: Connection) -> None:
+        number = None if self._stops() else next(self.files, None)
+        if number is None:
+            self.dismissed.add(pipe)
+        pipe.send(number)
 
     def _report(self, pipe: Connection, location: tuple[str, int | None, str], found: dict[str, Any]) -> None:
         report = self.hook.pytest_report_from_serializable(config=self.session.config, data=found)
@@ -120,8 +137,21 @@ class Spread:
             self.hook.pytest_runtest_logfinish(nodeid=report.nodeid, location=location)
 
     def _ended(self, pipe: Connection, code: int) -> None:
-        if code:
+        """However it did: whoever goes before it is dismissed leaves tests behind."""
+        if code or pipe not in self.dismissed:
             self.session.shouldfail = f"A process of the tests ended with {code}, in or after {self.running.get(pipe)}"
+
+
+def interrupt(processes: list[int]) -> None:
+    """As the one that was started is. Whoever does not listen is ended."""
+    until = time.monotonic() + INTERRUPTED_SECONDS
+    for pid in processes:
+        os.kill(pid, signal.SIGINT)
+    for pid in processes:
+        while not os.waitpid(pid, os.WNOHANG)[0]:
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
 
 def fork(session: pytest.Session, files: list[list[pytest.Item]], place: int) -> Process:
@@ -148,13 +178,16 @@ def work(session: pytest.Session, files: list[list[pytest.Item]], place: int, pi
         session.config.pluginmanager.register(Telling(session.config, pipe))
         run(session, taken(files, pipe))
         code = 0
-    except KeyboardInterrupt:
-        code = 0
     except BaseException:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # who sits at the terminal interrupts all processes, and so does the first one
         os.write(terminal, traceback.format_exc().encode())
     finally:
-        session.config.hook.pytest_forked_ends(config=session.config)
-        os._exit(code)
+        try:
+            session.config.hook.pytest_forked_ends(config=session.config)
+        finally:
+            os._exit(code)
 
 
 def stay_silent(config: pytest.Config) -> None:
@@ -184,6 +217,8 @@ def run(session: pytest.Session, files: Iterator[list[pytest.Item]]) -> None:
     while items:
         for item, following in pairwise(items):
             protocol(item=item, nextitem=following)
+            if session.shouldfail or session.shouldstop:
+                return
         last, items = items[-1], next(files, [])
         protocol(item=last, nextitem=items[0] if items else None)
 

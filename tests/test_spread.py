@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests import spread
+from tests.house import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 WHERE = """
@@ -36,11 +38,17 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / f"test_{name}.py").write_text(f"import os, pytest, signal\nfrom conftest import tell\n{text}\n")
 
 
+def command(folder: Path, *options: str, processes: int = 2) -> list[str]:
+    """A run of these tests, without this project's own servers and settings."""
+    plugins = ["-p", "tests.spread", "-p", "no:cacheprovider", "-p", "no:django", "-p", "no:hypothesispytest"]
+    spreads = f"--spread={processes}"
+    return [sys.executable, "-m", "pytest", "-q", *plugins, spreads, "-c", str(folder / "pytest.ini"), *options, str(folder)]
+
+
 def ran(folder: Path, *options: str, processes: int = 2) -> tuple[int, str]:
-    """Exit code and output of a run of these tests, without this project's own servers and settings."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.spread", f"--spread={processes}", "-p", "no:cacheprovider"]
-    command += ["-p", "no:django", "-p", "no:hypothesispytest", "-c", str(folder / "pytest.ini"), *options, str(folder)]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=without_options())
+    """Its exit code and output."""
+    told = command(folder, *options, processes=processes)
+    found = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=False, env=without_options())
     return found.returncode, found.stdout + found.stderr
 
 
@@ -100,22 +108,39 @@ def test_fixtures_of_a_run_are_made_once_in_each_process_and_taken_down(folder: 
         assert did.count("made") == did.count("gone") == 1
 
 
-def test_a_process_that_dies_fails_the_run_and_is_named(folder: Path) -> None:
-    write(folder, "a", "def test_last(): os.kill(os.getpid(), signal.SIGKILL)\ndef test_never(): tell('never')")
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "raise KeyboardInterrupt"])
+def test_a_process_that_goes_before_it_is_told_to_fails_the_run(folder: Path, end: str) -> None:
+    write(folder, "a", f"def test_one(): tell('one')\ndef test_last(): {end}\ndef test_never(): tell('never')")
     write(folder, "b", "def test_good(): tell('good')")
     code, output = ran(folder)
-    assert code != 0
-    assert "ended with -9" in output
-    assert [what for _, what in told(folder)] in (["good"], [])
+    assert code != 0, output
+    assert "A process of the tests ended with" in output
+    assert "never" not in {what for _, what in told(folder)}
 
 
 def test_it_stops_where_a_run_in_one_process_would(folder: Path) -> None:
-    for name in "abcdef":
-        write(folder, name, "def test_bad(): tell('bad'); assert False")
+    for name in "abc":
+        write(folder, name, "def test_bad(): tell('bad'); assert False\ndef test_later(): tell('later')")
     code, output = ran(folder, "-x", processes=1)
     assert code == 1, output
-    assert "1 failed" in output or "2 failed" in output
-    assert len(told(folder)) <= 2
+    assert "1 failed" in output
+    assert [what for _, what in told(folder)] == ["bad"]
+
+
+def test_who_interrupts_it_leaves_no_process_behind(folder: Path) -> None:
+    write(folder, "a", "import time\ndef test_long(): tell('begun'); time.sleep(60)")
+    write(
+        folder,
+        "b",
+        "import time\ndef test_deaf():\n    signal.signal(signal.SIGINT, signal.SIG_DFL)\n    tell('begun'); time.sleep(60)",
+    )
+    run = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=without_options())
+    with run:
+        assert eventually(lambda: (folder / "told").exists() and len(told(folder)) == 2, seconds=30)
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+    assert run.returncode != 0
+    assert not [process for process, _ in told(folder) if Path("/proc", process).exists()]
 
 
 def test_a_file_that_cannot_be_read_stops_the_run(folder: Path) -> None:
