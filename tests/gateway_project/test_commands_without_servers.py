@@ -18,6 +18,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway_project.lib.commands import NOT_DONE, ServedCommand
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
+from tests import children
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ("gateway_project", "orgs", "billing", "guardrails", "proxy", "analytics", "notifications")
@@ -97,28 +99,33 @@ def test_what_could_not_be_compared_does_not_differ(words: list[str]) -> None:
     assert refused.value.returncode == NOT_DONE
 
 
-def run(words: list[str], home: Path, settings: dict[str, str]) -> tuple[int, str]:
-    environment = {"PATH": os.environ["PATH"], "GATEHOUSE_HOME": str(home), **settings}
+def alone(home: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "GATEHOUSE_HOME": str(home)}
+
+
+def by_hand(words: list[str], home: Path, settings: dict[str, str]) -> tuple[int, str]:
+    """Started, since settings that cannot be read are what it tells."""
     command = [sys.executable, "manage.py", *words]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=ROOT, env=alone(home) | settings, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("words", [["prove_counters"], ["verify_audit"]], ids=" ".join)
-def test_beside_a_product_that_is_stopped(words: list[str], tmp_path: Path) -> None:
-    assert run(words, tmp_path, ALONE) == (NOT_DONE, f"CommandError: {POSTGRESQL}\n")
+def test_beside_a_product_that_is_stopped(forks: Forks, words: list[str], tmp_path: Path) -> None:
+    ended = children.run(forks, "-m", "manage", *words, variables={**alone(tmp_path), **ALONE}, seconds=60)
+    assert ended == (NOT_DONE, f"CommandError: {POSTGRESQL}")
 
 
 def test_beside_a_product_that_never_ran(tmp_path: Path) -> None:
-    code, text = run(["verify_audit"], tmp_path, {})
-    assert code == NOT_DONE
-    assert text == (
+    ended = by_hand(["verify_audit"], tmp_path, {})
+    assert ended == (
+        NOT_DONE,
         f"{tmp_path} holds no Gatehouse. Set GATEHOUSE_HOME to the folder that `make run` used, as the user it ran as, or begin"
-        " here with `make run`; where secrets come from elsewhere, set SECRET_KEY, GATEHOUSE_PEPPER, GATEHOUSE_KEYS.\n"
+        " here with `make run`; where secrets come from elsewhere, set SECRET_KEY, GATEHOUSE_PEPPER, GATEHOUSE_KEYS.\n",
     )
 
 
 def test_beside_a_product_with_one_secret_only_the_others_are_named(tmp_path: Path) -> None:
-    code, text = run(["org", "export", "acme"], tmp_path, {"SECRET_KEY": "x" * 50, "GATEHOUSE_KEYS": "k:eA=="})
+    code, text = by_hand(["org", "export", "acme"], tmp_path, {"SECRET_KEY": "x" * 50, "GATEHOUSE_KEYS": "k:eA=="})
     assert code == NOT_DONE
     assert text.endswith("set GATEHOUSE_PEPPER.\n")

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from gateway_project import environment
+from tests import children
+from tests.forks import Forks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRETS = {"SECRET_KEY": "s", "GATEHOUSE_PEPPER": "p", "GATEHOUSE_KEYS": "k1:AAAA"}
@@ -23,18 +25,32 @@ print(json.dumps({name: repr(getattr(settings, name)) for name in sys.argv[1:]})
 """
 
 
+def environment_of(folder: Path, **variables: str) -> dict[str, str]:
+    """One that holds nothing of this test run."""
+    return {"PATH": os.defpath, "GATEHOUSE_HOME": str(folder), "PYTHONPATH": str(ROOT), **variables}
+
+
 def run(words: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """In an environment that holds nothing of this test run."""
-    env = {"PATH": os.defpath, "GATEHOUSE_HOME": str(folder), "PYTHONPATH": str(ROOT), **variables}
+    env = environment_of(folder, **variables)
     return subprocess.run([sys.executable, *words], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def read(names: str, folder: Path, **variables: str) -> dict[str, Any]:
+class Read(Protocol):
+    def __call__(self, names: str, folder: Path, **variables: str) -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def read(forks: Forks) -> Read:
     """Settings as text that Python would write."""
-    done = run(["-c", READ, *names.split()], folder, **SECRETS, **variables)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+
+    def read(names: str, folder: Path, **variables: str) -> dict[str, Any]:
+        words = ("-m", "tests.gateway_project.settings_told", *names.split())
+        code, said = children.run(forks, *words, variables=environment_of(folder, **SECRETS, **variables), seconds=60)
+        assert code == 0, said
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    return read
 
 
 def test_every_missing_secret_is_named_with_a_way_out(tmp_path: Path) -> None:
@@ -90,7 +106,7 @@ NAMES = (
 )
 
 
-def test_behind_https_cookies_never_travel_in_the_clear(tmp_path: Path) -> None:
+def test_behind_https_cookies_never_travel_in_the_clear(read: Read, tmp_path: Path) -> None:
     found = read(NAMES, tmp_path, PUBLIC_URL="https://gate.example.com/", TRUST_PROXY="yes")
     assert {found[name] for name in NAMES.split()[:4]} == {"True"}
     assert found["SECURE_HSTS_SECONDS"] == "31536000"
@@ -99,14 +115,14 @@ def test_behind_https_cookies_never_travel_in_the_clear(tmp_path: Path) -> None:
     assert found["CSRF_TRUSTED_ORIGINS"] == "['https://gate.example.com']"
 
 
-def test_on_this_machine_http_works_and_no_proxy_is_believed(tmp_path: Path) -> None:
+def test_on_this_machine_http_works_and_no_proxy_is_believed(read: Read, tmp_path: Path) -> None:
     found = read(NAMES, tmp_path, PORT="8123")
     assert {found[name] for name in NAMES.split()[:4]} == {"False"}
     assert (found["SECURE_HSTS_SECONDS"], found["SECURE_PROXY_SSL_HEADER"]) == ("0", "None")
     assert found["PUBLIC_URL"] == "'http://127.0.0.1:8123'"
 
 
-def test_lists_are_split_and_empty_entries_dropped(tmp_path: Path) -> None:
+def test_lists_are_split_and_empty_entries_dropped(read: Read, tmp_path: Path) -> None:
     found = read("ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS", tmp_path, ALLOWED_HOSTS="a.example,,b.example,", CSRF_TRUSTED_ORIGINS="")
     assert found == {"ALLOWED_HOSTS": "['a.example', 'b.example']", "CSRF_TRUSTED_ORIGINS": "[]"}
 
@@ -119,28 +135,28 @@ def test_lists_are_split_and_empty_entries_dropped(tmp_path: Path) -> None:
         ("unix:///run/x/valkey.sock?db=0", "redis+socket:///run/x/valkey.sock?virtual_host=1"),
     ],
 )
-def test_background_work_finds_the_same_server(tmp_path: Path, redis_url: str, broker: str) -> None:
+def test_background_work_finds_the_same_server(read: Read, tmp_path: Path, redis_url: str, broker: str) -> None:
     found = read("CELERY_BROKER_URL CHANNELS_URL", tmp_path, REDIS_URL=redis_url)
     assert found == {"CELERY_BROKER_URL": repr(broker), "CHANNELS_URL": repr(redis_url)}
 
 
-def test_a_broker_of_its_own_can_be_named(tmp_path: Path) -> None:
+def test_a_broker_of_its_own_can_be_named(read: Read, tmp_path: Path) -> None:
     found = read("CELERY_BROKER_URL REDIS_URL", tmp_path, REDIS_URL="redis://a/0", BROKER_URL="redis://b/7")
     assert found == {"CELERY_BROKER_URL": "'redis://b/7'", "REDIS_URL": "'redis://a/0'"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("TRUE", True), ("on", True), ("0", False), ("no", False), ("", False)])
-def test_switches_are_read_as_people_write_them(tmp_path: Path, text: str, value: bool) -> None:
+def test_switches_are_read_as_people_write_them(read: Read, tmp_path: Path, text: str, value: bool) -> None:
     assert read("DEBUG", tmp_path, DEBUG=text) == {"DEBUG": str(value)}
 
 
 @pytest.mark.parametrize("text", ["0", "-3"])
-def test_a_time_to_end_in_which_nobody_could_be_told_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_time_to_end_in_which_nobody_could_be_told_is_refused(read: Read, tmp_path: Path, text: str) -> None:
     assert "SHUTDOWN_SECONDS must be at least 1" in run(["-c", READ], tmp_path, **SECRETS, SHUTDOWN_SECONDS=text).stderr
     assert read("SHUTDOWN_SECONDS", tmp_path, SHUTDOWN_SECONDS="1") == {"SHUTDOWN_SECONDS": "1"}
 
 
-def test_options_of_the_database_address_are_kept_beside_ours(tmp_path: Path) -> None:
+def test_options_of_the_database_address_are_kept_beside_ours(read: Read, tmp_path: Path) -> None:
     found = read("DATABASES", tmp_path, DATABASE_URL="postgresql://u:p@db.example:5433/gate?sslmode=require")
     for part in ("'sslmode': 'require'", "statement_timeout=30000", "'HOST': 'db.example'", "'PORT': 5433", "'NAME': 'gate'"):
         assert part in found["DATABASES"]

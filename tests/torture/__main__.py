@@ -25,7 +25,11 @@ from tests.torture.stage import Stage, set_up_django
 FINDINGS = 3
 
 
-def main() -> int:
+def main() -> None:
+    sys.exit(_tortured())
+
+
+def _tortured() -> int:
     arguments = _arguments()
     home = Path(tempfile.mkdtemp(prefix="gatehouse-torture-"))
     home.chmod(0o711)  # as root, the servers' own account passes through
@@ -128,4 +132,4 @@ def _say(words: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

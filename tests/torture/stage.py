@@ -19,9 +19,8 @@ from gateway_project.embedded.child import Child, Write
 from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
-from tests import template
-from tests.forks import Forks
-from tests.gateways import ROOT, Gateway
+from tests import children, forks, template
+from tests.gateways import Gateway
 
 LEASE_SECONDS = 4
 # Commits survive a killed server (not a power cut, which nobody makes here).
@@ -43,7 +42,7 @@ class Stage:
         self.valkey_child = self.valkey.child()
         self.postgres_child: Child | None = None
         self.database_url = self.postgres.url(template.DATABASE) if template.present() else self.postgres.url()
-        self.forks = Forks()
+        self.forks = children.forks_of_this_process()
         # A child ends with the thread that started it (embedded/child.py), so these live as long as the servers do.
         self.threads = ThreadPoolExecutor(8)
         self._copy = place.data / "valkey.copy"
@@ -142,9 +141,7 @@ class Stage:
 
     def prove_counters(self) -> tuple[int, str]:
         """Exit code and words of the gateway's own proof."""
-        command = [sys.executable, "manage.py", "prove_counters"]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-        return ended.returncode, ended.stdout + ended.stderr
+        return children.run(self.forks, "-m", "manage", "prove_counters", variables=os.environ, seconds=120)
 
     def _write(self, name: str, line: str) -> None:
         with contextlib.suppress(OSError), self.log.open("a") as file:
@@ -170,8 +167,11 @@ def _persist(child: Child, write: Write, *, before: Callable[[], object] = lambd
 
 def set_up_django() -> None:
     import django
+    from django.apps import apps
     from django.core.management import call_command
 
+    if apps.ready:  # forked, with settings of somewhere else
+        forks.read_settings()
     django.setup()
     if not template.present():
         call_command("migrate", verbosity=0, interactive=False)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests import children
+from tests.forks import Forks
+
 KILLS = 4
 # Option → figure: each happens once.
 SERVERS = {"--flushes": "flushes", "--restarts": "restarts with lost writes", "--postgres-stops": "PostgreSQL stops"}
 SHORT = ("--calls", "650", "--seconds", "14", "--workers", "2", "--kills", str(KILLS), "--patience", "0")
-GIVEN_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "CHANNELS_URL", "GATEHOUSE_HOME")
+GIVEN_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "CHANNELS_URL")
 FAILURES = (
     *("phantom refusals", "lost rows", "double charges", "unsettled holds", "differing counters", "closed keys served"),
     "not done",
@@ -27,19 +27,19 @@ def times(count: int, *options: str) -> list[str]:
     return [word for name in options for word in (name, str(count))]
 
 
-def torture(folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+def torture(forks: Forks, folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     """A process with servers of its own → exit code, figures, what it printed."""
     figures = folder / "figures.json"
     variables = {name: value for name, value in os.environ.items() if name not in GIVEN_BY_THE_RUN}
-    command = [sys.executable, "-m", "tests.torture", "--json", str(figures), *SHORT, *words]
-    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=280, check=False)
-    assert figures.exists(), ended.stdout + ended.stderr
-    return ended.returncode, json.loads(figures.read_text()), ended.stdout + ended.stderr
+    command = ("-m", "tests.torture.__main__", "--json", str(figures), *SHORT, *words)
+    code, printed = children.run(forks, *command, variables=variables, seconds=280, shares=True)
+    assert figures.exists(), printed
+    return code, json.loads(figures.read_text()), printed
 
 
 @pytest.mark.timeout(300)  # forty seconds on a machine with nothing else to do
-def test_money_stays_exact_whatever_breaks(tmp_path: Path) -> None:
-    code, figures, printed = torture(tmp_path, "--seed", "11", *times(1, *SERVERS))
+def test_money_stays_exact_whatever_breaks(forks: Forks, tmp_path: Path) -> None:
+    code, figures, printed = torture(forks, tmp_path, "--seed", "11", *times(1, *SERVERS))
 
     assert code == 0, printed
     assert {name: figures[name] for name in ("overshoot USD", *FAILURES)} == {"overshoot USD": "0", **dict.fromkeys(FAILURES, 0)}
@@ -61,8 +61,8 @@ def test_money_stays_exact_whatever_breaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)  # forty seconds on a machine with nothing else to do
-def test_a_gateway_that_checks_and_then_charges_is_caught(tmp_path: Path) -> None:
-    code, figures, printed = torture(tmp_path, "--naive", "--seed", "11", *times(0, *SERVERS))
+def test_a_gateway_that_checks_and_then_charges_is_caught(forks: Forks, tmp_path: Path) -> None:
+    code, figures, printed = torture(forks, tmp_path, "--naive", "--seed", "11", *times(0, *SERVERS))
 
     assert code == 1, printed
     assert float(figures["overshoot USD"]) > 0
