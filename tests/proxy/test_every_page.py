@@ -38,10 +38,26 @@ WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 THOROUGH = bool(os.environ.get("SCREENSHOTS_FOLDER"))
 THEMES = ("light", "dark") if THOROUGH else ("light",)
 STEP = 1 if THOROUGH else 3
-RUN_AXE = """async rules => {
-    const options = {resultTypes: ["violations"], preload: false};
+# Rules that only find lesser faults are not run. Contrast costs most: a part of the frame that stands on every page (this very
+# HTML, below elements of these classes) is judged on the first that has it.
+FRAME = ".gh-sidebar :is(li, a, button, .gh-nav-section), .gh-topbar :is(a, button, span)"
+RUN_AXE = """async ([rules, theme, frame]) => {
+    const judged = new Set(JSON.parse(sessionStorage.getItem("judged") ?? "[]"));
+    for (const part of document.querySelectorAll(frame)) {
+        const found = [theme, part.outerHTML];
+        for (let one = part.parentElement; one; one = one.parentElement) found.push(one.tagName + "." + one.className);
+        const text = found.join(" < ");
+        if (judged.has(text)) part.dataset.judged = "";
+        else judged.add(text);
+    }
+    axe.configure({rules: [{id: "color-contrast", selector: "*:not([data-judged], [data-judged] *)"}]});
+    const lesser = axe._audit.rules.filter(rule => ["minor", "moderate"].includes(rule.impact));
+    const off = Object.fromEntries(lesser.map(rule => [rule.id, {enabled: false}]));
+    const options = {resultTypes: ["violations"], preload: false, rules: off};
     if (rules.length) options.runOnly = {type: "rule", values: rules};
     const found = await axe.run(document, options);
+    document.querySelectorAll("[data-judged]").forEach(part => delete part.dataset.judged);
+    sessionStorage.setItem("judged", JSON.stringify([...judged]));
     return found.violations.filter(one => ["serious", "critical"].includes(one.impact))
         .flatMap(one => one.nodes.map(node => `${one.id}: ${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`));
 }"""
@@ -137,7 +153,7 @@ def problems_of(page: Page, visit: Visit, axe: str) -> list[str]:
     found = []
     for theme in THEMES:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-        found += [f"{theme}: {problem}" for problem in page.evaluate(RUN_AXE, RULES[theme])]
+        found += [f"{theme}: {problem}" for problem in page.evaluate(RUN_AXE, [RULES[theme], theme, FRAME])]
         _keep(page, f"{visit.picture}-{theme}-1440")
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     width = page.evaluate("document.scrollingElement.scrollWidth")
