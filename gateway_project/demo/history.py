@@ -26,6 +26,7 @@ from psycopg import sql
 from billing import buckets, partitions, prices
 from billing.ledger import Attempt
 from billing.models import UsageRecord
+from billing.pricing import Price
 from gateway_project.demo import company, workloads
 from gateway_project.demo.past import Day, Origin, PastRow, Rate, Room, Served
 from guardrails import late
@@ -136,15 +137,17 @@ def _batches(organization: Organization, *, period: list[date], calls: int, befo
     zone, until = ZoneInfo(organization.time_zone), period[-1]
     counts = workloads.calls_by_day(period, calls=calls)
     origins, rooms, presets = _origins(organization), _rooms(organization), _presets(organization)
+    deployments, served = _deployments(), dict[str, Served]()
     past = []
     for day in period:
+        served = _served(deployments, datetime.combine(day, time(), tzinfo=zone), before=served)
         made = Day(
             day,
             until=until,
             zone=zone,
             mark=f"{MARK} to {until:%Y-%m-%d}",
             origins=origins,
-            served=_served(datetime.combine(day, time(), tzinfo=zone)),
+            served=served,
             presets=presets,
             baseline=company.BASELINE,
             rooms=rooms,
@@ -200,18 +203,32 @@ def _presets(organization: Organization) -> dict[str, str]:
     return dict(Preset.objects.filter(organization=organization, archived_at=None).values_list("name", "model"))
 
 
-def _served(moment: datetime) -> dict[str, Served]:
-    """The models of the workloads, with the price in force then; those without one are left out."""
+def _deployments() -> list[Deployment]:
+    """Of the models of the workloads."""
     names = {name for workload in workloads.WORKLOADS for name in workload.models}
+    return list(Deployment.objects.filter(model__name__in=names).select_related("model", "provider"))
+
+
+def _served(deployments: list[Deployment], moment: datetime, *, before: dict[str, Served]) -> dict[str, Served]:
+    """By model, with the price in force at the moment; those without one are left out.
+
+    `before`: the same of an earlier moment. A price that is still in force is not looked up again.
+    """
     found = {}
-    for deployment in Deployment.objects.filter(model__name__in=names).select_related("model", "provider"):
-        skus = prices.skus_for(
-            model=deployment.model.name, kind=deployment.provider.kind, upstream_model=deployment.upstream_model
-        )
-        if price := prices.price_for(skus, at=moment):
-            name = deployment.model.name
+    for deployment in deployments:
+        name = deployment.model.name
+        skus = prices.skus_for(model=name, kind=deployment.provider.kind, upstream_model=deployment.upstream_model)
+        earlier = before.get(name)
+        if earlier and earlier.deployment_id == deployment.pk and _holds(earlier.price, skus[0], moment):
+            found[name] = earlier
+        elif price := prices.price_for(skus, at=moment):
             found[name] = Served(name, deployment.pk, deployment.upstream_model, price)
     return found
+
+
+def _holds(price: Price, sku: str, moment: datetime) -> bool:
+    """Whether it is still the first choice: where it is that of another name, this one may have one by now."""
+    return price.sku == sku and (price.valid_until is None or moment < price.valid_until)
 
 
 # --- writing it --------------------------------------------------------------------------------

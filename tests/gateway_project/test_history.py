@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -53,6 +53,21 @@ def test_every_row_is_billed_by_its_own_tokens_and_prices(northwind: Organizatio
         by_hand = sum(cost_of(tokens, price.of(kind)) for kind, tokens in parts.items())
         assert row.charged_nano_usd == row.list_nano_usd == sum(row.cost_parts.values()) == by_hand
         assert row.charged_nano_usd <= row.reserved_nano_usd
+
+
+def test_every_day_is_billed_at_the_prices_that_it_began_with(northwind: Organization) -> None:
+    sku, now = f"model:{company.BASELINE}", timezone.now()
+    first = PriceVersion.objects.filter(sku=sku).latest("valid_from")
+    for days, rates in ((6, {**first.rates, "output": first.rates["output"] * 2}), (3, {}), (2, first.rates)):
+        PriceVersion.objects.create(sku=sku, valid_from=now - timedelta(days=days), source="test", rates=rates)
+    write(northwind, now=now)
+    used = set()
+    for row in rows(northwind):
+        if row.requested_model == company.BASELINE and row.charged_nano_usd:
+            began = datetime.combine(local_day(row), time(), tzinfo=BERLIN)
+            assert row.price_version_id == PriceVersion.objects.filter(sku=sku, valid_from__lte=began).latest("valid_from").pk
+            used.add(row.price_version_id)
+    assert len(used) == 3
 
 
 def test_only_answers_are_charged_and_every_try_has_its_attempt(northwind: Organization) -> None:
