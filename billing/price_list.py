@@ -80,8 +80,9 @@ def source() -> str:
     return f"{PACKAGE} {version(PACKAGE)} r{REVISION}"
 
 
+@cache
 def read() -> PriceList:
-    """Every model of every provider."""
+    """Every model of every provider. One list for all who ask, which nobody changes."""
     found = PriceList()
     for provider in _providers():
         kind = KIND_OF_PROVIDER.get(provider.id, provider.id)

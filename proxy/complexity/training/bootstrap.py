@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+from operator import mul
 from typing import NamedTuple
 
 from proxy.complexity.curve import by_need, gap_recovered
@@ -35,14 +37,16 @@ def intervals(
 
     Questions are drawn, or, where `subjects` tells each one's, whole subjects: what another choice of them would have shown.
     """
+    gains = [outcome.gain for outcome in outcomes]
     orders = {name: by_need(values) for name, values in scores.items()}
-    whole = _compared({name: gap_recovered([outcomes[at].gain for at in order]) for name, order in orders.items()})
+    ordered = {name: [gains[at] for at in order] for name, order in orders.items()}
+    whole = _compared({name: gap_recovered(values) for name, values in ordered.items()})
     draws: dict[str, list[float]] = defaultdict(list)
     source = random.Random(0)  # noqa: S311 - a draw that comes out the same again
     for _ in range(rounds):
-        times = _drawn(source, outcomes, subjects)
+        times = _drawn(source, gains, subjects)
         drawn = {
-            name: gap_recovered([gain for at in order for gain in [outcomes[at].gain] * times[at]])
+            name: gap_recovered(list(chain.from_iterable(map(repeat, ordered[name], [times[at] for at in order]))))
             for name, order in orders.items()
         }
         for name, value in _compared(drawn).items():
@@ -50,14 +54,14 @@ def intervals(
     return {name: _interval(value, draws[name]) for name, value in whole.items()}
 
 
-def _drawn(source: random.Random, outcomes: Sequence[Outcome], subjects: Sequence[str] | None) -> Sequence[int]:
+def _drawn(source: random.Random, gains: Sequence[int], subjects: Sequence[str] | None) -> Sequence[int]:
     """How often each question is drawn. A draw in which the two models do equally well says nothing, and is made again."""
-    units = sorted(set(subjects)) if subjects else range(len(outcomes))
+    units = sorted(set(subjects)) if subjects else range(len(gains))
     places = subjects or units
     while True:
         drawn = Counter[object](source.choices(units, k=len(units)))
         times = [drawn[place] for place in places]
-        if sum(outcome.gain * number for outcome, number in zip(outcomes, times, strict=True)):
+        if sum(map(mul, gains, times)):
             return times
 
 
