@@ -30,6 +30,7 @@ from django.db.models import NOT_PROVIDED, Model
 from django.test import Client
 from django.utils import timezone
 
+from billing.models import CreditEntry, CreditTransaction
 from gateway_project.lib.crypto import digest
 from orgs import epoch
 from orgs.actor import Actor
@@ -60,7 +61,9 @@ TREE = {
 }
 # Of whose rows the ids are drawn beforehand, since others refer to them.
 Ids = dict[type[Model], Iterator[int]]
-COUNTS: dict[type[Model], int] = {User: len(PEOPLE), Organization: 3, Group: len(TREE) + 2, Application: 1, ApiKey: 1}
+COUNTS: dict[type[Model], int] = {
+    User: len(PEOPLE), Organization: 3, Group: len(TREE) + 2, Application: 1, ApiKey: 1, CreditTransaction: 1,
+}  # fmt: skip
 PLACES = {"lena": "engineering", "sam": "platform", "mia": "gateway", "noah": "field"}
 
 
@@ -98,8 +101,9 @@ class World:
         return self.other.root if name == "elsewhere" else Group.objects.get(pk=getattr(self, name).pk)
 
 
-def make_world(*, password: str | None = None) -> World:
+def make_world(*, password: str | None = None, credit_nano_usd: int = 0) -> World:
     """Names and addresses are unique: several worlds fit in one database. Without a password nobody can sign in by form.
+    `credit_nano_usd`: what alice has topped acme up with.
 
     Written as rows, all in one exchange, which takes a tenth of the time of the services and leaves one audit event, of the key;
     tests/orgs/test_world.py holds the rows against those of `make_world_by_services`.
@@ -126,7 +130,8 @@ def make_world(*, password: str | None = None) -> World:
     key, text = _key(next(ids[ApiKey]), acme, groups["gateway"], users["mia"])
     with transaction.atomic(savepoint=False):
         everything = [*users.values(), *organizations, *groups.values(), *memberships, *grants, assistant, key]
-        _insert([*everything, *_created(key, acme, users["mia"])])
+        credit = _credit(next(ids[CreditTransaction]), acme, users["alice"], credit_nano_usd) if credit_nano_usd else ()
+        _insert([*everything, *_created(key, acme, users["mia"]), *credit])
         epoch.changing(*(each.pk for each in organizations))
     del groups["other"], groups["mias"]
     made: dict[str, Any] = {**{name: _as_read(group) for name, group in groups.items()}, **users}
@@ -314,6 +319,16 @@ def _created(key: ApiKey, organization: Organization, member: User) -> tuple[Aud
     head = AuditHead(chain=organization.pk, sequence=1)
     head.hash = event.hash = link(head.hash, event.facts())
     return event, head
+
+
+def _credit(number: int, organization: Organization, by: User, amount: int) -> tuple[Model, ...]:
+    moved = CreditTransaction(pk=number, organization=organization, kind="top_up", reference="test", created_by=by)
+    sides = {CreditEntry.Account.POOL: amount, CreditEntry.Account.FUNDING: -amount}
+    entries = [
+        CreditEntry(transaction=moved, organization=organization, account=account, amount_nano_usd=side)
+        for account, side in sides.items()
+    ]
+    return moved, *entries
 
 
 def with_session(key: str | None) -> Client:

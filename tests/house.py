@@ -16,7 +16,7 @@ import httpx
 import openai
 from django.db import transaction
 
-from billing import credits, prices
+from billing import prices
 from billing.models import CallAttempt, UsageRecord
 from billing.pricing import Rates
 from gateway_project.lib import crypto, redis
@@ -182,8 +182,7 @@ def eventually(look: Callable[[], Any], *, seconds: float = 5) -> Any:
 
 
 def build(*, credit_usd: int = 1000) -> House:
-    world = make_world()
-    credits.top_up(world.acme, amount_nano_usd=credit_usd * NANO, reference="test", by=world.alice)
+    world = make_world(credit_nano_usd=credit_usd * NANO)
     return House(world, world.key, world.key_text)
 
 

@@ -59,12 +59,24 @@ def lasting_sessions(lasting_world: World, django_db_blocker: DjangoDbBlocker) -
         return {name: in_use(signed_in(lasting_world, name), lasting_world.slug_of(name)) for name in PEOPLE}
 
 
+@pytest.fixture(scope="module")
+def lasting_prices(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> None:
+    """Beside the lasting world no provider and no model, and the prices of the list alone."""
+    from billing import prices
+
+    with django_db_blocker.unblock():
+        _empty_the_catalogue()
+        prices.sync()
+
+
 @pytest.fixture
 def empty_catalogue(db: None) -> None:
-    """No provider, model or price, whatever tests with committed rows have left; undone after the test.
+    """No provider, model or price, whatever tests with committed rows have left; undone after the test."""
+    _empty_the_catalogue()
 
-    Prices are append-only, so they are not deleted but truncated.
-    """
+
+def _empty_the_catalogue() -> None:
+    """Prices are append-only, so they are not deleted but truncated."""
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from django.db.models import Model
 
+from billing import credits
+from billing.models import CreditTransaction
 from orgs.models import ApiKey, Application, AuditEvent, Group, Membership, RoleGrant
 from orgs.verification import verify_organization
 from tests.actors import World, make_world, make_world_by_services
@@ -80,3 +82,21 @@ def test_its_trail_is_whole() -> None:
     names = ("action", "object_type", "object_label", "before", "ip", "agent")
     assert [getattr(event, name) for name in names] == [getattr(other, name) for name in names]
     assert (event.actor, event.group, event.object_id) == (written.mia, written.gateway, str(written.key.pk))
+
+
+def test_its_credit_is_what_a_top_up_would_have_written() -> None:
+    written, made = make_world(credit_nano_usd=7), make_world()
+    credits.top_up(made.acme, amount_nano_usd=7, reference="test", by=made.alice)
+
+    found = []
+    for world in (written, made):
+        names: dict[tuple[Any, Any], str] = {
+            (type(world.acme), world.acme.pk): "acme",
+            (type(world.alice), world.alice.pk): "alice",
+        }
+        moved = CreditTransaction.objects.get(organization=world.acme)
+        names[CreditTransaction, moved.pk] = "moved"
+        found.append([shown(moved, names), *(shown(entry, names) for entry in moved.entries.order_by("pk"))])
+        assert credits.funded(world.acme) == 7
+    assert found[0] == found[1]
+    assert not CreditTransaction.objects.filter(organization=written.other).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from copy import deepcopy
 from datetime import timedelta
 
 import pytest
@@ -24,7 +25,7 @@ from proxy.models import Model
 from tests.actors import World
 from tests.ledger_rows import call_row, insert_calls
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_catalogue")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("lasting_prices")]
 
 SOON = timezone.localdate() + timedelta(days=10)
 TIER = {"above": 272_000, "input": 2, "output": 15}
@@ -55,6 +56,11 @@ FILE = {
         {"name": "priceless", "deployments": [{"provider": "spare", "model": "x"}]},
     ],
 }
+
+
+@pytest.fixture
+def world(db: None, lasting_world: World) -> World:
+    return deepcopy(lasting_world)
 
 
 KINDS = {"embedding": "/v1/embeddings", "image": "/v1/images/generations", "speech": "/v1/audio/speech"}

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from django.db import transaction
+from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.lib.money import exact_usd
 from orgs import epoch
@@ -28,34 +29,41 @@ TOOLS: list[Any] = [
 INPUT, CACHED, OUTPUT = 1_000, 100, 4_000  # nano-dollars a token
 
 
-@pytest.fixture
-def native(house: House, upstream: Upstream) -> Iterator[House]:
-    """A house that also has a model at each of the two, both answered by the scripted provider."""
-    host = upstream.url.removesuffix("/v1")
+@pytest.fixture(scope="module")
+def models(declared: None, scripted_provider: Upstream, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A model at each of the two, both answered by the scripted provider."""
+    host = scripted_provider.url.removesuffix("/v1")
     price = {"input": 1.0, "cached_input": 0.1, "output": 4.0}
-    catalogue.load(
-        {
-            "providers": [
-                {"name": GEMINI, "kind": "gemini", "base_url": f"{host}/v1beta", "api_key": "AIza-of-this-test"},
-                {
-                    "name": BEDROCK,
-                    "kind": "bedrock",
-                    "base_url": host,
-                    "api_key": "AKIDTEST:secret-of-this-test",
-                    "options": {"region": "us-east-1"},
-                },
-            ],
-            "models": [
-                {"name": name, "max_output_tokens": 4096, "price": price, "deployments": [{"provider": name, "model": model}]}
-                for name, model in ((GEMINI, "gemini-3-flash"), (BEDROCK, "anthropic.claude-opus-5-v1:0"))
-            ],
-        }
-    )
-    yield house
-    with transaction.atomic():
+    with django_db_blocker.unblock():
+        catalogue.load(
+            {
+                "providers": [
+                    {"name": GEMINI, "kind": "gemini", "base_url": f"{host}/v1beta", "api_key": "AIza-of-this-test"},
+                    {
+                        "name": BEDROCK,
+                        "kind": "bedrock",
+                        "base_url": host,
+                        "api_key": "AKIDTEST:secret-of-this-test",
+                        "options": {"region": "us-east-1"},
+                    },
+                ],
+                "models": [
+                    {"name": name, "max_output_tokens": 4096, "price": price, "deployments": [{"provider": name, "model": model}]}
+                    for name, model in ((GEMINI, "gemini-3-flash"), (BEDROCK, "anthropic.claude-opus-5-v1:0"))
+                ],
+            }
+        )
+    yield
+    with django_db_blocker.unblock(), transaction.atomic():
         Model.objects.filter(name__in=[GEMINI, BEDROCK]).delete()
         Provider.objects.filter(name__in=[GEMINI, BEDROCK]).delete()
         epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+
+
+@pytest.fixture
+def native(models: None, house: House) -> House:
+    """A house that also has them."""
+    return house
 
 
 def gemini_stream(*events: dict[str, Any], **script: Any) -> Script:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import anthropic
 import openai
 import pytest
 from django.db import transaction
+from pytest_django.plugin import DjangoDbBlocker
 
 from billing import prices
 from billing.pricing import Rates
@@ -81,12 +82,11 @@ AT_ONCE: list[tuple[Script, int]] = [
 NO_STREAM: list[Script] = [stream(), stream(b"data: {oops\n\n"), stream(ending="reset")]
 
 
-@pytest.fixture(autouse=True)
-def models(house: House, upstream: Upstream) -> Iterator[None]:
-    for kind, name in NATIVE.items():
-        declare(name, kind=kind, url=upstream.url)
-    yield
-    upstream.forget()
+@pytest.fixture(scope="module", autouse=True)
+def models(declared: None, scripted_provider: Upstream, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        for kind, name in NATIVE.items():
+            declare(name, kind=kind, url=scripted_provider.url)
 
 
 @pytest.fixture
@@ -223,10 +223,10 @@ MEDIA: dict[str, Callable[[openai.OpenAI], object]] = {
 }
 
 
-@pytest.fixture
-def media(upstream: Upstream) -> None:
-    declare("faulty-media", kind="openai", url=upstream.url)
-    with transaction.atomic():
+@pytest.fixture(scope="module")
+def media(models: None, scripted_provider: Upstream, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock(), transaction.atomic():
+        declare("faulty-media", kind="openai", url=scripted_provider.url)
         provider = Provider.objects.get(name="faulty-media")
         for name, (kind, rates) in SOLD.items():
             model, _ = Model.objects.get_or_create(name=name, defaults={"kind": kind, "circuit_breaker": False})
