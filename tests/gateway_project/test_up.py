@@ -19,7 +19,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway_project.embedded import places
 from gateway_project.embedded.lock import StateLock
+from gateway_project.embedded.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_INHERITED = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "GATEHOUSE_PEPPER", "GATEHOUSE_KEYS", "DJANGO_SETTINGS_MODULE"}
@@ -164,9 +166,7 @@ def test_a_second_start_on_the_same_folder_is_said(up: Open, home: Path) -> None
 
 
 def test_a_server_that_does_not_start_is_said_and_nothing_is_left(up: Open, home: Path) -> None:
-    started = up()
-    wait_for(lambda: (home / "servers" / "postgres" / "PG_VERSION").exists(), seconds=60)
-    started.end()
+    Postgres(places.choose(home), password="of an earlier start").prepare()
     with (home / "servers" / "postgres" / "postgresql.conf").open("a") as file:
         file.write("work_mem = 'enormous'\n")
     terminal = up()
