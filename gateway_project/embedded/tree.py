@@ -57,7 +57,7 @@ class Tree:
             time.sleep(WATCH_SECONDS)
 
     def stop(self) -> None:
-        """Those of one kind together. A second signal while stopping ends everything at once."""
+        """Those of one kind together. Meanwhile SIGINT (Ctrl-C) ends everything at once, and the other signals change nothing."""
         self.stopping = True
         for _, kind in itertools.groupby(sorted(self.children, key=stop_order), key=stop_order):
             together = list(kind)
@@ -86,9 +86,10 @@ class Tree:
         self.start(child)
         child.open_gate()
 
-    def _on_signal(self, _: int, __: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         if not self.stopping:
             self.stopping = True
             raise Stopped
-        for child in self.children:
-            child.kill()
+        if number == signal.SIGINT:  # the others come twice by themselves: to each process, and from make to its child again
+            for child in self.children:
+                child.kill()

@@ -145,13 +145,25 @@ def test_a_task_that_fails_is_told_and_nothing_stops(tree: Tree, out: io.StringI
     assert "history failed (exit code 7)" in out.getvalue()
 
 
-def test_a_second_signal_does_not_wait_any_longer(tree: Tree, out: io.StringIO) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_stop_once_more_still_waits(tree: Tree, out: io.StringIO, number: signal.Signals) -> None:
+    """As a service manager does that tells every process, and then the one above passes it on."""
+    tree.listen_for_signals()
+    ends = "import os, signal, time; signal.signal(15, lambda *_: os._exit(time.sleep(1) or print('ended') or 0))"
+    tree.start(child("web", f"{ends}; {WAITS}"))
+    wait_for(lambda: "| on" in out.getvalue())
+    after(0.3, number)
+    tree.stop()
+    assert "| ended" in out.getvalue()
+
+
+def test_ctrl_c_while_stopping_does_not_wait_any_longer(tree: Tree, out: io.StringIO) -> None:
     tree.listen_for_signals()
     tree.start(
         child("web", "import signal, time; signal.signal(15, signal.SIG_IGN); print('on'); time.sleep(60)", stop_seconds=30)
     )
     wait_for(lambda: "| on" in out.getvalue())
-    after(0.3)
+    after(0.3, signal.SIGINT)
     began = time.monotonic()
     tree.stop()
     assert time.monotonic() - began < 5
