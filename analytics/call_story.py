@@ -339,7 +339,8 @@ def _ended(call: UsageRecord) -> Step:
     words = ", ".join(part for part in (f"HTTP {call.http_status}", call.error_code.replace("_", " "), why) if part)
     when = f"after {formatting.duration(call.latency_ms)}" if call.latency_ms is not None else ""
     if call.status == UsageRecord.Status.CUT and call.error_code in CUTS:
-        words = f"{CUTS[call.error_code]} What was delivered is charged, at most what was held."
+        charged = "What was delivered is charged, at most what was held." if call.charged_nano_usd else "Nothing is charged."
+        words = f"{CUTS[call.error_code]} {charged}"
     return Step(call.get_status_display(), words, tone, when)
 
 

@@ -11,6 +11,7 @@ Guarantees
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from msgspec import Raw
 from billing import ledger
 from gateway_project.lib import crypto, database
 from gateway_project.lib.database import DatabaseUnavailable
+from gateway_project.lib.ending import ending
 from orgs.access import Principal
 from proxy import background, expiring
 from proxy.call import Call
@@ -151,8 +153,19 @@ async def keep(call: Call, response: bytes) -> None:
             "sealed": crypto.seal(turn, bound_to=_row(call.id)),
         }
         await background.waited(database.rows(KEEP_SQL, facts), of="keep a response", seconds=KEEP_SECONDS)
+    except asyncio.CancelledError:
+        if not ending.is_cut:
+            raise
+        _go_on()
     except Exception as error:  # whatever it is: the answer itself is sound
         log.warning("response.not_kept", call_id=str(call.id), error=type(error).__name__)
+
+
+def _go_on() -> None:
+    """This process ends, and the answer is recorded and paid for by now: it is given out first."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 async def read(principal: Principal, response_id: str) -> bytes:

@@ -187,9 +187,12 @@ async def keep(call: Call, headers: dict[str, str], body: bytes) -> None:
     )
 
 
-async def close(call: Call, row: Row, headers: dict[str, str], body: bytes) -> None:
-    """`settling.close` of a whole answer, which is kept before its row is there. Raises as that does."""
-    if keeps(call):
+async def close(call: Call, row: Row, headers: dict[str, str], body: bytes | None) -> None:
+    """`settling.close` of an answer, which is kept before its row is there. Raises as that does.
+
+    `body`: None of a stream that is not wanted, or was too long to be gathered.
+    """
+    if body is not None and keeps(call):
         try:
             await keep(call, headers, body)
         except asyncio.CancelledError:

@@ -69,24 +69,27 @@ def failed(call: Call, usage: Usage | None = None, *, text_length: int = 0, erro
 
     Cut by the end of this process before there was an answer: the same, nobody was given anything.
     """
-    status = "cut" if isinstance(error, GatewayStopping) else "failed"
-    row = _row(call, status=status, http_status=error.status, error_code=type(error).code)
+    row = _row(call, status=_status(type(error)), http_status=error.status, error_code=type(error).code)
     if text_length or usage is not None:
         _bill(call, row, usage or estimated_usage(call, text_length), charged=False)
         row.absorbed_nano_usd, row.list_nano_usd = row.list_nano_usd, 0
     return row
 
 
-def withhold(row: Row) -> None:
+def withhold(row: Row, *, error: type[ProxyError] = GuardrailsUnavailable) -> None:
     """The answer of this row, not written yet, could not be given out: nothing is charged, the cost is absorbed.
 
-    Once is enough: a row that charges nothing stays as it is, with the reason it has.
+    `error`: what its caller is told instead. A row that says already why there was no whole answer keeps that.
     """
-    if not row.counts and row.status == "failed":
-        return
-    row.status, row.http_status, row.error_code = "failed", GuardrailsUnavailable.status, GuardrailsUnavailable.code
+    if row.status == "ok" or row.error_code == HoldUsedUp.code or (row.counts and not row.error_code):
+        row.status, row.http_status, row.error_code = _status(error), error.status, error.code
     absorbed = 0 if row.byok else max(row.list_nano_usd, row.absorbed_nano_usd)
     row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = absorbed, 0, 0
+
+
+def _status(error: type[ProxyError]) -> str:
+    """Of a call that ended with it, and without an answer."""
+    return "cut" if issubclass(error, GatewayStopping) else "failed"
 
 
 def refused(call: Call, error: ProxyError) -> Row:

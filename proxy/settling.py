@@ -23,7 +23,7 @@ from gateway_project.lib.redis import RedisUnavailable
 from guardrails import admission, loading, shrinking
 from proxy import background, giving_back, measuring, metrics, recording
 from proxy.call import Call
-from proxy.errors import GuardrailsUnavailable
+from proxy.errors import GatewayStopping, GuardrailsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ async def close(call: Call, row: Row) -> None:
 def withhold_at_the_end(row: Row) -> None:
     """A caller that leaves while its answer is recorded pays for it. One that goes without because this process ends does not."""
     if ending.is_cut:
-        recording.withhold(row)
+        recording.withhold(row, error=GatewayStopping)
 
 
 def close_later(call: Call, row: Row) -> None:
@@ -109,6 +109,7 @@ async def _answer_from_spool(call: Call, row: Row, spooled: Spooled) -> None:
     except RedisUnavailable:
         kept = False
     except asyncio.CancelledError:
+        withhold_at_the_end(row)
         background.run(_spooled_later(call, row, spooled), of="shrink the hold of a cancelled call")
         raise
     if not kept:

@@ -71,9 +71,9 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         else:
             row = _completed(call, reader)
         copy.add(b"".join(held_back))
-        await _keep(call, copy.whole())
+        told_again = headers.of_stream(call)
         open_row = False
-        await settling.close(call, row)
+        await idempotency.close(call, row, told_again, copy.whole())
         end = b"".join(held_back)
         await histories.keep_streamed(call, end)
         yield end
@@ -97,11 +97,6 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         yield apart + codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
     finally:
         await opened.upstream.close()
-
-
-async def _keep(call: Call, whole: bytes | None) -> None:
-    if whole is not None:
-        await idempotency.keep(call, headers.of_stream(call), whole)
 
 
 async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncIterator[list[Frame]]:

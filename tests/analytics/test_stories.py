@@ -251,9 +251,12 @@ def test_a_call_that_nothing_was_checked_for_is_red() -> None:
     ],
 )
 def test_an_answer_that_the_gateway_cut_says_why(code: str, words: str) -> None:
-    last = steps(call(status="cut", error_code=code, decision=BUDGET))[-1]
+    last = steps(call(status="cut", error_code=code, decision=BUDGET, charged_nano_usd=1))[-1]
     assert words in last.text
     assert "What was delivered is charged" in last.text
+    free = steps(call(status="cut", error_code=code, decision=BUDGET, charged_nano_usd=0))[-1]
+    assert words in free.text
+    assert free.text.endswith(" Nothing is charged.")
     assert (last.title, last.tone) == ("Cut by the gateway", "warn")
 
 

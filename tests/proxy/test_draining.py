@@ -19,6 +19,7 @@ from billing import ledger, spool
 from billing.ledger import Row
 from billing.models import UsageRecord
 from gateway_project.lib import redis
+from gateway_project.lib.ending import ending
 from guardrails import admission, counters, shrinking
 from proxy import background, draining, recording, settling
 from proxy.call import Call
@@ -181,6 +182,32 @@ def test_a_caller_who_leaves_while_the_hold_is_shrunk_is_settled_all_the_same(ho
 
     as_wired_worker(work)
     assert all_is_settled(house)
+
+
+def test_an_answer_whose_hold_is_shrunk_too_slowly_for_a_process_that_ends_is_free(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller is told that the gateway stops."""
+    monkeypatch.setattr(ending, "is_cut", False)
+
+    async def work(wire: Wire) -> None:
+        call = await admitted(house)
+        wire.cut("refused")
+        redis_falls_silent(seconds=0.5)
+        closing = asyncio.create_task(settling.close(call, finished(call)))
+        await asyncio.sleep(0.3)
+        assert spool.backlog().rows == 1
+        ending.is_cut = True
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    as_wired_worker(work)
+    as_worker(until(nothing_waits))
+
+    assert all_is_settled(house, spent=0)
+    (row,) = house.rows()
+    assert (row.http_status, row.charged_nano_usd, row.absorbed_nano_usd) == (503, 0, CHARGED)
 
 
 def test_an_insert_that_was_committed_and_not_answered_is_settled_with_what_stands_there(house: House) -> None:

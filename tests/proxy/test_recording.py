@@ -13,7 +13,7 @@ from orgs.access import Node
 from proxy import recording
 from proxy.call import Call
 from proxy.canonical.usage import Usage
-from proxy.errors import BudgetExceeded, GuardrailsUnavailable, HoldUsedUp, KeyRevoked, ProviderFailed
+from proxy.errors import BudgetExceeded, GatewayStopping, GuardrailsUnavailable, HoldUsedUp, KeyRevoked, ProviderFailed
 from tests.proxy.calls import caller, deployment, held, limit, planned_call
 
 USAGE = Usage(input_uncached=100, cache_read=50, output=20, reasoning=5)
@@ -234,7 +234,23 @@ def test_withholding_twice_loses_nothing_of_what_was_absorbed() -> None:
     assert (row.status, row.error_code, *money(row)) == once == ("failed", "guardrails_unavailable", 0, 0, COST)
 
 
-def test_a_failed_row_that_is_withheld_keeps_its_own_reason() -> None:
-    row = recording.failed(served(), USAGE, error=ProviderFailed())
-    recording.withhold(row)
-    assert (row.error_code, *money(row)) == ("provider_error", 0, 0, COST)
+def test_a_row_that_says_why_it_ended_keeps_that_when_it_is_withheld() -> None:
+    failed = recording.failed(served(), USAGE, error=ProviderFailed())
+    cut = recording.cut(served(), USAGE, text_length=1, error=GatewayStopping())
+    refused = recording.refused(served(), BudgetExceeded())
+    left = recording.cancelled(served())
+    for row in (failed, cut, refused, left):
+        recording.withhold(row)
+    assert (failed.status, failed.error_code, *money(failed)) == ("failed", "provider_error", 0, 0, COST)
+    assert (cut.status, cut.error_code, *money(cut)) == ("cut", "gateway_stopping", 0, 0, COST)
+    assert (refused.status, refused.error_code, *money(refused)) == ("refused", "budget_exceeded", 0, 0, 0)
+    assert (left.status, left.error_code, left.http_status) == ("cancelled", "", 499)
+
+
+def test_a_withheld_row_says_what_its_caller_was_told_first() -> None:
+    whole = recording.completed(served(), USAGE, text_length=1, finish_reason="stop", has_output=True)
+    used_up = recording.cut(served(), USAGE, text_length=1, error=HoldUsedUp())
+    for row in (whole, used_up):
+        recording.withhold(row, error=GatewayStopping)
+        recording.withhold(row)
+        assert (row.status, row.http_status, row.error_code, *money(row)) == ("cut", 503, "gateway_stopping", 0, 0, COST)

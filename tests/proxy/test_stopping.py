@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -55,7 +55,7 @@ WHERE datname = current_database() AND query LIKE '%SELECT claim.call_id%' AND p
 """
 KEEPS_WAIT = """
 SELECT count(*) FROM pg_stat_activity
-WHERE wait_event_type = 'Lock' AND datname = current_database() AND query ~ 'INSERT INTO proxy_keptanswer'
+WHERE wait_event_type = 'Lock' AND datname = current_database() AND query ~ 'INSERT INTO proxy_kept(answer|response)'
 """
 Start = Callable[..., Gateway]
 
@@ -275,9 +275,70 @@ def test_an_answer_that_was_still_being_kept_is_withheld_and_its_idempotency_key
         locking.execute("LOCK TABLE proxy_keptanswer IN SHARE MODE")
         as_worker(work())
 
-    assert [(row.status, row.charged_nano_usd, row.absorbed_nano_usd) for row in house.rows()] == [("failed", 0, COST)]
+    assert [(row.status, row.charged_nano_usd, row.absorbed_nano_usd) for row in house.rows()] == [("cut", 0, COST)]
+    assert [row.error_code for row in house.rows()] == ["gateway_stopping"]
     assert house.held() == {}
     again = raw(gateway.url, house.key_text, WHOLE, **{"idempotency-key": "one"})
+    assert (again.status_code, "x-gatehouse-replayed" in again.headers) == (200, False)
+
+
+@contextlib.contextmanager
+def waiting_for_a_lock(table: str) -> Iterator[Callable[[], bool]]:
+    """Nobody writes to the table inside; says whether somebody wants to."""
+    with (
+        psycopg.connect(database.conninfo()) as locking,
+        psycopg.connect(database.conninfo(), autocommit=True) as watching,
+    ):
+        locking.execute(f"LOCK TABLE {table} IN SHARE MODE".encode())
+        yield lambda: bool(eventually(lambda: watching.execute(KEEPS_WAIT).fetchone() == (1,)))
+        locking.rollback()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_is_paid_for_is_given_though_its_history_is_not_kept_in_time(
+    start_gateway: Start, house: House, upstream: Upstream, streamed: bool
+) -> None:
+    gateway = start_gateway("history", SHUTDOWN_SECONDS="1")
+    house.change(content_retention_hours=1)
+    upstream.on("scripted", stream(*frames("Hello")) if streamed else answer("Hello"))
+    asked = {"model": "scripted", "input": "Tell me about the gate.", "store": True, "stream": streamed}
+    with waiting_for_a_lock("proxy_keptresponse") as somebody_waits, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(raw, gateway.url, house.key_text, json.dumps(asked).encode(), path="/v1/responses")
+        assert somebody_waits()
+        ask_to_end(gateway)
+        got = asking.result()
+    assert ended(gateway)
+
+    assert got.status_code == 200
+    assert (b"response.completed" in got.content) == streamed
+    assert b"Hello" in got.content
+    (row,) = house.rows()
+    assert (row.status, row.charged_nano_usd > 0) == ("ok", True)
+    assert house.nothing_held()
+
+
+def test_a_stream_that_was_still_being_kept_is_withheld_and_free_as_a_whole_answer_is(
+    start_gateway: Start, gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    stopping = start_gateway("keeping", SHUTDOWN_SECONDS="1")
+    house.change(content_retention_hours=1)
+    upstream.on("scripted", stream(*frames("Hello")))
+    with (
+        waiting_for_a_lock("proxy_keptanswer") as somebody_waits,
+        closing(begin(stopping, house, STREAM, headers={"idempotency-key": "one"})) as connection,
+    ):
+        assert somebody_waits()
+        ask_to_end(stopping)
+        told = read_to_end(connection)
+    assert ended(stopping)
+
+    assert b"Hello" in told
+    assert b"[DONE]" not in told
+    (row,) = house.rows()
+    assert (row.status, row.error_code, row.http_status) == ("cut", "gateway_stopping", 503)
+    assert (row.charged_nano_usd, row.absorbed_nano_usd) == (0, COST)
+    assert house.nothing_held()
+    again = raw(gateway.url, house.key_text, STREAM, **{"idempotency-key": "one"})
     assert (again.status_code, "x-gatehouse-replayed" in again.headers) == (200, False)
 
 
