@@ -8,6 +8,9 @@ from __future__ import annotations
 import zlib
 from typing import Protocol
 
+# How a member of gzip begins.
+MAGIC = b"\x1f\x8b"
+
 
 class Unpacking(Protocol):
     def feed(self, data: bytes) -> bytes:
@@ -21,20 +24,33 @@ def unpacking_of(coding: str) -> Unpacking:
 
 
 class _Gzip:
-    """One member after the other (RFC 1952, section 2.2), as whoever compresses in parts sends them. Zeros may lie between."""
+    """One member after the other (RFC 1952, section 2.2), as whoever compresses in parts sends them. Zeros may lie between, and
+    what follows without being a member is nobody's: other clients forgive it, too.
+    """
 
     def __init__(self) -> None:
         self._member = _member()
+        self._next = b""  # the first byte of a member, maybe
+        self._is_over = False
 
     def feed(self, data: bytes) -> bytes:
         parts = []
-        while data:
-            if self._member.eof:
-                data = data.lstrip(b"\0")
-                self._member = _member()
+        while data and not self._is_over:
+            if self._member.eof and not (data := self._begin(data)):
+                break
             parts.append(self._member.decompress(data))
             data = self._member.unused_data
         return b"".join(parts)
+
+    def _begin(self, data: bytes) -> bytes:
+        """What of it belongs to another member, which is begun; nothing where that cannot be told yet."""
+        data = (self._next + data).lstrip(b"\0")
+        self._next = data if data == MAGIC[:1] else b""
+        if data.startswith(MAGIC):
+            self._member = _member()
+            return data
+        self._is_over = not MAGIC.startswith(data)
+        return b""
 
 
 class _Deflate:

@@ -392,10 +392,25 @@ def test_an_answer_compressed_in_several_members_is_read_whole(upstream: Upstrea
     assert run(fetch(target(upstream))) == b'{"choices":[]}'
 
 
-def test_what_follows_a_member_and_is_none_is_broken(upstream: Upstream, run: Run) -> None:
+@pytest.mark.parametrize("rest", [(bytes(2), bytes(2)), (b"garbage",), (b"\0", b"\x1f", b"garbage"), (b"\x1f",)])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_follows_a_member_and_is_none_is_forgiven(
+    upstream: Upstream, run: Run, rest: tuple[bytes, ...], together: bool
+) -> None:
     import gzip
 
-    packed = gzip.compress(b'{"choices":[]}') + b"garbage"
+    whole = gzip.compress(b'{"choices":[]}')
+    parts = (whole + rest[0], *rest[1:]) if together else (whole, *rest)
+    upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=parts))
+    assert run(fetch(target(upstream))) == b'{"choices":[]}'
+
+
+@pytest.mark.parametrize("packed", [b"garbage", b"\x1f\x8bgarbage"])
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_is_no_member_where_one_stands_is_broken(upstream: Upstream, run: Run, packed: bytes, begins: bool) -> None:
+    import gzip
+
+    packed = packed if begins else gzip.compress(b'{"cho') + b"\x1f\x8b" + packed
     upstream.then(Script(headers={"content-type": "application/json", "content-encoding": "gzip"}, parts=(packed,)))
     assert "not compressed as it says" in failure(run, target(upstream)).message
 
