@@ -24,6 +24,7 @@ def quota(name: str) -> str:
 # Hash: deployments at which a key is refused, by `Deployment.health_name` → since when, ms (lua/report.lua).
 REFUSED = "gh:{deployments}:refused"
 # Hash: keys that served a call while some were refused (`refused.served_by`) → when the latest such attempt began, ms.
+# The first report after the last of the marks is gone takes it away.
 WORKED = "gh:{deployments}:worked"
 # Hash: accounts of whose refused key people have been told (proxy/health/refused.py).
 TOLD = "gh:{deployments}:told"

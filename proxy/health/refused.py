@@ -1,8 +1,9 @@
 """Keys that providers refuse: at which deployments, since when, and whether people have been told.
 
 A mark is set by the first attempt that is refused and gone with the first that succeeds there (lua/report.lua). A success of the
-same key elsewhere says that the key is good: the mark stays, and is believed no longer (`believed`). Kept in Redis alone: one
-that lost everything takes all keys for good until the next refusal, which is then told anew.
+same key elsewhere says that the key is good: the mark stays, and is believed no longer (`believed`), until the key is refused
+there an hour after the last call that it served anywhere. Kept in Redis alone: one that lost everything takes all keys for good
+until the next refusal, which is then told anew.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from html import unescape
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core import mail
@@ -144,6 +144,35 @@ def test_a_success_of_the_same_key_elsewhere_ends_it_until_it_is_refused_anew(
     attempts(second, REFUSED)
     assert is_shown()
     assert told(staff.user.email) == ["scripted refuses the gateway's key"]
+
+
+def an_hour_passes() -> None:
+    """And a second: what is kept says that all of it was so much earlier."""
+    for hash_of in (keys.REFUSED, keys.WORKED):
+        for name, when in cast("dict[bytes, bytes]", redis.client().hgetall(hash_of)).items():
+            redis.client().hset(hash_of, name.decode(), str(int(when) - 3_601_000))
+
+
+def test_a_key_that_has_served_nothing_for_an_hour_may_have_died(staff: Operator, served: list[Deployment], world: World) -> None:
+    first, second = served
+    attempts(first, REFUSED)
+    attempts(second, None)
+    assert told(staff.user.email) == []
+    an_hour_passes()
+    assert refused_keys.of_providers() == {}  # nobody has asked meanwhile
+    attempts(first, REFUSED)
+    assert told(staff.user.email) == ["scripted refuses the gateway's key"]
+    attempts(first, REFUSED)
+    assert told(staff.user.email) == []
+
+
+def test_what_served_is_forgotten_once_nothing_is_refused(served: list[Deployment], world: World) -> None:
+    first, second = served
+    attempts(first, REFUSED)
+    attempts(second, None)
+    assert redis.client().hlen(keys.WORKED) == 1
+    attempts(first, None, None)
+    assert redis.client().exists(keys.REFUSED, keys.WORKED) == 0
 
 
 def test_a_success_that_began_before_the_refusal_says_nothing(served: list[Deployment], world: World) -> None:

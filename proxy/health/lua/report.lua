@@ -109,12 +109,17 @@ end
 
 -- A key that was refused is so until an attempt that began later succeeds. Elsewhere, too: but there the mark stays, so that a
 -- deployment that alone is closed to a good key is not taken for a new episode at each of its refusals (proxy/health/refused.py).
+-- Unless the key has served nothing for an hour: it may have died meanwhile, so what is refused now is an episode of its own.
 local REFUSED, WORKED = KEYS[#KEYS - 1], KEYS[#KEYS]
 local some_refused = redis.call('HLEN', REFUSED) > 0
+if not some_refused then redis.call('DEL', WORKED) end
 local function note_refusal(seen)
     local succeeded, failed, name = seen[1] > 0, seen[2] > 0, seen[16]
     if failed and seen[5] == 'auth' and not (succeeded and seen[3] < seen[4]) then
-        redis.call('HSETNX', REFUSED, name, now)
+        local since, served = redis.call('HGET', REFUSED, name), tonumber(redis.call('HGET', WORKED, seen[17]) or now)
+        if not since or tonumber(since) <= served and served < now - FORGET_SECONDS * 1000 then
+            redis.call('HSET', REFUSED, name, now)
+        end
     elseif succeeded and some_refused then
         local since = redis.call('HGET', REFUSED, name)
         if since and now - seen[3] + SLACK_MS >= tonumber(since) then redis.call('HDEL', REFUSED, name) end
