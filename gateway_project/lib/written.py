@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from django.db import connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
+from django.db.transaction import TransactionManagementError
 
 from gateway_project.lib.queries import LARGEST_ID
 
@@ -32,12 +33,15 @@ class Written(Generic[Row]):
         self._query, self._kinds = query, kinds
 
     def __call__(self, *values: Value | None) -> list[Row]:
-        """None equals nothing, and neither does a number that no column holds."""
+        """None equals nothing, and neither does a number that no column holds. Raises TransactionManagementError where rows would
+        be locked for nothing: Django asks only while it writes the SQL."""
         if any(value is None or (isinstance(value, int) and abs(value) > LARGEST_ID) for value in values):
             return []
         written, sql, parameters = self._written
         compiler = copy.copy(written)
         compiler.connection = connections[written.using]  # each thread has its own
+        if written.query.select_for_update and compiler.connection.get_autocommit():
+            raise TransactionManagementError("select_for_update cannot be used outside of a transaction.")
         filled = tuple(constant if at is None else values[at] for at, constant in parameters)
         vars(compiler)["as_sql"] = lambda: (sql, filled)
         return list(ModelIterable(cast("QuerySet[Row]", _Asked(compiler))))
@@ -72,7 +76,12 @@ class _Asked:
     _known_related_objects: ClassVar[dict[Any, Any]] = {}
 
     def __init__(self, compiler: Any) -> None:
-        self.db, self.query, self._compiler = compiler.using, self, compiler
+        self.db, self._compiler = compiler.using, compiler
+
+    @property
+    def query(self) -> _Asked:
+        """Itself, found anew: one that held itself would be garbage only for the collector of cycles."""
+        return self
 
     def get_compiler(self, using: str) -> Any:
         return self._compiler

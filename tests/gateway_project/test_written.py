@@ -1,13 +1,15 @@
 """Queries whose SQL is written once."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections
 from django.db.models import QuerySet
+from django.db.transaction import TransactionManagementError
 from pytest_django import DjangoAssertNumQueries
 
-from gateway_project.lib.written import Written
+from gateway_project.lib.written import Written, _Asked
 from orgs.actor import LINEAGE
 from orgs.models import Group, Membership, User
 from tests.actors import World
@@ -72,6 +74,32 @@ def test_a_thread_asks_over_its_own_connection(world: World) -> None:
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(elsewhere).result(30) is None
     assert GROUP.sole(world.root.pk) == world.root
+
+
+def test_rows_are_locked_in_a_transaction_only(world: World) -> None:
+    """Also by the calls that Django does not write for: elsewhere the lock would be gone with the statement."""
+    locked: Written[Group] = Written(lambda pk: Group.objects.select_for_update().filter(pk=pk), int)
+
+    def elsewhere() -> list[Group]:
+        try:
+            return locked(world.root.pk)
+        finally:
+            connections.close_all()
+
+    assert locked(world.root.pk) == [world.root]
+    with ThreadPoolExecutor(1) as threads, pytest.raises(TransactionManagementError, match="outside of a transaction"):
+        threads.submit(elsewhere).result(30)
+
+
+def test_a_call_leaves_nothing_for_the_collector_of_cycles(world: World) -> None:
+    assert GROUP.sole(world.root.pk) == world.root
+    gc.collect()
+    gc.disable()
+    try:
+        GROUP.sole(world.root.pk)
+        assert not [one for one in gc.get_objects() if isinstance(one, _Asked)]
+    finally:
+        gc.enable()
 
 
 def test_a_value_that_the_query_does_not_compare_with_is_a_mistake(db: None) -> None:
