@@ -55,14 +55,14 @@ def _look(request: HttpRequest) -> Look | None:
     kept, by = request.session.get(VIEWING), request.user
     if not kept or not isinstance(by, User):  # who does not look is asked for nothing
         return None
-    organization = Organization.objects.get(pk=kept["organization"])
-    ip, agent = origin_of(request)
-    viewer = Actor.load(by, organization=organization, ip=ip, agent=agent)
+    origin = origin_of(request)
+    organization = Organization.objects.filter(pk=kept["organization"]).first()
     user = User.objects.filter(pk=kept["user"]).first()
-    other = user and Actor.load(user, organization=organization, ip=ip, agent=agent)
-    if other and timezone.now() < datetime.fromisoformat(kept["until"]) and may_view_as(viewer, other):
-        return Look(viewer, other)
-    end(request.session, by=by, origin=viewer.origin)
+    if organization and user and timezone.now() < datetime.fromisoformat(kept["until"]):
+        viewer, other = (Actor.load(one, organization=organization, ip=origin.ip, agent=origin.agent) for one in (by, user))
+        if may_view_as(viewer, other):
+            return Look(viewer, other)
+    end(request.session, by=by, origin=origin)
     return None
 
 

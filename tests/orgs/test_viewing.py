@@ -173,6 +173,15 @@ def test_what_may_be_no_longer_ends_at_the_next_page(world: World, why: str) -> 
     assert actions(world)[-1] == ("view_as.ended", "Lena → Sam")
 
 
+def test_an_organisation_that_is_gone_ends_it(world: World) -> None:
+    client = looking(world, "alice", "mia")
+    session = client.session
+    session[VIEWING] |= {"organization": 0}
+    session.save()
+    assert keys_page(client, world).status_code == 200
+    assert VIEWING not in client.session
+
+
 def test_another_organisation_is_seen_with_ones_own_eyes(world: World) -> None:
     add_member(world.alice, group=world.other.root, by=world.actor("charlie"))
     client = looking(world, "alice", "mia")
