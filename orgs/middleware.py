@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.cache import add_never_cache_headers
+from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 
 from orgs.doors import door_of
@@ -77,7 +77,10 @@ class FragmentMiddleware(MiddlewareMixin):
     """
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        if request.method != "GET" or request.headers.get("sec-fetch-dest") != "document" or not _is_part(response):
+        if request.method != "GET" or not _is_part(response):
+            return response
+        patch_vary_headers(response, ["Sec-Fetch-Dest"])
+        if request.headers.get("sec-fetch-dest") != "document":
             return response
         organization = getattr(request, "organization", None)
         with timezone.override(ZoneInfo(organization.time_zone)) if organization else nullcontext():

@@ -52,6 +52,9 @@ def test_every_part_that_is_opened_stands_in_the_frame_of_the_console(world: Wor
         assert 'class="gh-shell"' in text, address
         assert text.count("<html") == text.count('id="content"') == 1, address
         assert int(page.headers["content-length"]) == len(page.content), address
+        # What keeps answers gives neither of the two where the other was asked for.
+        assert "Sec-Fetch-Dest" in page.headers["vary"], address
+        assert "Sec-Fetch-Dest" in client.get(address).headers["vary"], address
 
 
 def test_what_htmx_asks_for_and_what_is_whole_stays_as_it_is(world: World) -> None:
