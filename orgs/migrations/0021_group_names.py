@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import structlog
@@ -13,28 +15,22 @@ def tell_namesakes_apart(apps: Any, schema_editor: Any) -> None:
     """Of groups in use beside each other the oldest keeps its name, the others are numbered; the log says which."""
     groups = apps.get_model("orgs", "Group").objects.using(schema_editor.connection.alias)
     in_use = groups.filter(archived_at=None).exclude(parent=None).annotate(read=Lower("name"))
-    taken: set[tuple[int, str]] = set(in_use.values_list("parent_id", "read"))
     met: set[tuple[int, str]] = set()
     for group in in_use.order_by("pk"):
         here = (group.parent_id, group.read)
         if here not in met:
             met.add(here)
             continue
-        name, read = _free(group, taken)
-        taken.add((group.parent_id, read))
+        beside = in_use.filter(parent=group.parent_id)
+        name = next(name for name in _numbered(group.name) if not beside.filter(read=Lower(models.Value(name))).exists())
         groups.filter(pk=group.pk).update(name=name)
         log.warning("group_renamed", group=group.pk, organization=group.organization_id, before=group.name, after=name)
 
 
-def _free(group: Any, taken: set[tuple[int, str]]) -> tuple[str, str]:
-    """The name with a number after it, also as it is compared."""
-    number = 2
-    while True:
-        ending = f" ({number})"
-        keeps = NAME_LENGTH - len(ending)
-        if (group.parent_id, group.read[:keeps] + ending) not in taken:
-            return group.name[:keeps] + ending, group.read[:keeps] + ending
-        number += 1
+def _numbered(name: str) -> Iterator[str]:
+    """With a number after it, cut to fit."""
+    endings = (f" ({number})" for number in count(2))
+    return (name[: NAME_LENGTH - len(ending)] + ending for ending in endings)
 
 
 class Migration(migrations.Migration):
