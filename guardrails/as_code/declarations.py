@@ -1,8 +1,8 @@
 """What a file says of an organisation: one structure for each kind of thing. An export fills all of a structure; where a file
 that is applied leaves a field out, it is UNSET and what stands there stays. A field that is a list or a mapping is given whole.
 
-Groups are known by their path, "Engineering / Platform", "/" being the organisation itself; applications by their address, which
-is made of the name where none is given; roles and policies by their name, in large or small letters; people by their address.
+Groups are known by their path, "Engineering / Platform", "/" being the organisation itself, roles and policies by their name, all
+in large or small letters; applications by their address, which is made of the name where none is given; people by their address.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OrganizationDeclaration(Declared):
 
 
 class GroupDeclaration(Declared):
-    NAMED_BY = ("name", "children")
+    NAMED_BY = ("children",)
 
     name: str
     kind: Text = UNSET

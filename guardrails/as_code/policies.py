@@ -20,7 +20,7 @@ from guardrails.as_code.declarations import (
     RulesDeclaration,
 )
 from guardrails.as_code.kinds import Entry, Kind, given, one_line
-from guardrails.as_code.tree import ApplicationKind, GroupKind, path_of
+from guardrails.as_code.tree import ApplicationKind, GroupKind, key_of_path, path_of
 from guardrails.coherence import unknown_entries
 from guardrails.models import Binding, Limit, Policy, Rule
 from guardrails.services.bindings import bind
@@ -79,7 +79,7 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
 
     def _in_use(self, row: Binding) -> bool:
         if row.group:
-            return row.group.parent is None or path_of(row.group) in self.groups.rows
+            return row.group.parent is None or key_of_path(path_of(row.group)) in self.groups.rows
         if row.application:
             return row.application.slug in self.applications.rows
         return row.api_key is None or row.api_key.revoked_at is None
@@ -96,7 +96,8 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
         )
 
     def key(self, declared: BindingDeclaration) -> str:
-        return f"{one_line(declared.policy).lower()} {_place(declared)}"
+        place = _place(declared)
+        return f"{one_line(declared.policy).lower()} {place.lower() if declared.group else place}"
 
     def title(self, row: Binding) -> str:
         return f"{row.policy.name} {_place(self.read(row))}"

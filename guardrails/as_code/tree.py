@@ -22,6 +22,7 @@ from orgs.models import Application, Group, Organization, Role
 from orgs.permissions import Permission
 from orgs.selectors import unarchived
 from orgs.services.applications import change_application, create_application, slug_of
+from orgs.services.changes import called
 from orgs.services.groups import change_group, create_group
 from orgs.services.organizations import Settings, change_settings
 from orgs.services.roles import GRANTABLE, change_role, create_role
@@ -60,7 +61,8 @@ class OrganizationKind(Kind[OrganizationDeclaration, Organization]):
 
 
 class GroupKind(Kind[GroupDeclaration, Group]):
-    """Below the root, parents first. A group's key is its path, so to a file a renamed or moved group is another one."""
+    """Below the root, parents first. A group's key is its path, in large or small letters, so to a file a group that is called
+    otherwise or moved is another one."""
 
     word, section, form = "group", "groups", GroupDeclaration
 
@@ -73,17 +75,18 @@ class GroupKind(Kind[GroupDeclaration, Group]):
         return list(groups.select_related(ABOVE, "owner").order_by("lft"))
 
     def key_of(self, row: Group) -> str:
-        return path_of(row)
+        return key_of_path(path_of(row))
 
     def read(self, row: Group) -> GroupDeclaration:
         return GroupDeclaration(name=row.name, **_about(row))
 
     def create(self, entry: Entry[GroupDeclaration]) -> Group:
         name = one_line(entry.declared.name)
-        parent = self.named(entry.key.removesuffix(name).removesuffix(" / ") or ROOT)
-        if Group.objects.filter(parent=parent, name=name).exclude(archived_at=None).exists():
-            raise Refused(f"“{entry.key}” is archived: bring it back in the console first.", field="name")
-        return create_group(parent, name=name, by=self.by, **_with_owner(self, given(entry.declared)))
+        parent = self.named(entry.key.removesuffix(key_of_path(name)).removesuffix(" / ") or ROOT)
+        archived = called(name, below=parent).exclude(archived_at=None).select_related(ABOVE).first()
+        if archived:
+            raise Refused(f"“{path_of(archived)}” is archived: bring it back in the console first.", field="name")
+        return create_group(parent, by=self.by, **_with_owner(self, given(entry.declared)))
 
     def change(self, row: Group, wanted: dict[str, Any]) -> Group:
         return change_group(row, by=self.by, **_with_owner(self, wanted))
@@ -97,7 +100,7 @@ class GroupKind(Kind[GroupDeclaration, Group]):
 
     def _below(self, where: str, path: str, listed: Sequence[GroupDeclaration]) -> Iterator[Entry[GroupDeclaration]]:
         for index, declared in enumerate(listed):
-            here, key = f"{where}[{index}]", f"{path}{one_line(declared.name)}"
+            here, key = f"{where}[{index}]", f"{path}{key_of_path(declared.name)}"
             yield Entry(here, key, declared)
             yield from self._below(f"{here}.children", f"{key} / ", declared.children)
 
@@ -106,14 +109,14 @@ class GroupKind(Kind[GroupDeclaration, Group]):
         tree: dict[str, GroupDeclaration] = {ROOT: GroupDeclaration(name=ROOT)}
         for path, row in self.rows.items():
             tree[path] = self.read(row)
-            tree[path_of(row.path()[-2])].children.append(tree[path])
+            tree[key_of_path(path_of(row.path()[-2]))].children.append(tree[path])
         return tree[ROOT].children
 
     def named(self, path: str | UnsetType, *, field: str = "group") -> Group:
         """The one of this path; without one the root. Raises Refused, Follows."""
         if isinstance(path, UnsetType) or path == ROOT:
             return self.root
-        found = self.made(one_line(path))
+        found = self.made(key_of_path(path))
         if found is None:
             raise Refused(f"There is no group “{path[:300]}”. Write its path, such as “Engineering / Platform”.", field=field)
         return found
@@ -196,6 +199,11 @@ class ApplicationKind(Kind[ApplicationDeclaration, Application]):
 def path_of(group: Group) -> str:
     """Load its path."""
     return ROOT if group.parent is None else group.words()
+
+
+def key_of_path(path: str) -> str:
+    """What a group is known by in a file."""
+    return one_line(path).lower()
 
 
 def _about(group: Group) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import cache
 from zoneinfo import available_timezones
 
 from django.db import connection, transaction
-from django.db.models import Value
+from django.db.models import QuerySet, Value
 from django.db.models.functions import Lower
 
 from gateway_project.lib.written import Written
@@ -56,10 +56,15 @@ def refuse_archived(group: Group, *, field: str = "group") -> None:
         raise Refused(where, field=field)
 
 
+def called(name: str, *, below: Group) -> QuerySet[Group]:
+    """The groups directly below, archived ones too, that are called so in large or small letters."""
+    found: QuerySet[Group] = Group.objects.filter(parent=below).alias(read=Lower("name")).filter(read=Lower(Value(name)))
+    return found
+
+
 def refuse_namesake(name: str, *, below: Group, but: Group | None = None, field: str | None = "name") -> None:
     """Groups in use beside each other are told apart by their names, large or small letters alike. Raises Refused."""
-    beside = Group.objects.filter(parent=below, archived_at=None).exclude(pk=but.pk if but else None)
-    namesake = beside.alias(read=Lower("name")).filter(read=Lower(Value(name))).first()
+    namesake = called(name, below=below).filter(archived_at=None).exclude(pk__in=[but.pk] if but else []).first()
     if namesake is not None:
         raise Refused(f"{below} has a group “{namesake}” already: two beside each other cannot have the same name.", field=field)
 

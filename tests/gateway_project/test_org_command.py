@@ -384,7 +384,7 @@ BAD = {
     # Roles.
     "roles: [{name: a, permissions: [view_usage, view_all]}]": "roles[0].permissions[1]: There is no permission “view_all”. Th",
     "roles: [{name: a}]": "roles[0].permissions: Choose at least one permission.",
-    "roles: [{name: a, group: Engineering}]": "roles[0].group: There is no group “Engineering”. Write its path, such as “Engin",
+    "roles: [{name: a, group: Designing}]": "roles[0].group: There is no group “Designing”. Write its path, such as “Engin",
     "roles: [{name: Auditor, permissions: [view_usage]}]": "roles[0].name: There is a role “Auditor” already.",
     # Applications.
     "applications: [{name: 助手}]": "applications[0].slug: Give its address: none can be made of this name.",
@@ -487,6 +487,43 @@ def test_what_is_archived_is_brought_back_in_the_console_only(world: World, refu
     }
     files = {f"organization: {{slug: {world.acme.slug}}}\n{text}": sentence for text, sentence in sentences.items()}
     assert refusals(files) == files
+
+
+def test_what_is_archived_under_another_spelling_is_too(world: World, refusals: Refusals) -> None:
+    archive_group(world.field, by=world.actor("alice"))
+    head = f"organization: {{slug: {world.acme.slug}}}\n"
+    text = f"{head}groups: [{{name: Sales, children: [{{name: FIELD}}]}}]"
+    told = "groups[0].children[0].name: “Sales / field” is archived: bring it back in the console first."
+    assert refusals({text: told}) == {text: told}
+    assert world.group("sales").name == "sales"
+
+
+def test_a_file_corrects_the_letters_of_a_groups_name(world: World, apply: Apply) -> None:
+    policy = create_policy(world.acme, name="Team", limits=[], by=world.actor("alice"))
+    bind(policy, subject=world.engineering, by=world.actor("alice"))
+    text = f"""\
+organization: {{slug: {world.acme.slug}}}
+groups: [{{name: Engineering, children: [{{name: " PLATFORM"}}, {{name: Data}}]}}, {{name: sales}}]
+applications: [{{name: assistant, group: ENGINEERING / platform}}]
+bindings: [{{policy: team, group: engineering}}]
+"""
+    told = apply(text)
+    assert told.splitlines()[:7] == [
+        "group Engineering: changed",
+        "  name: engineering → Engineering",
+        "group Engineering / Data: created",
+        "group Engineering / PLATFORM: changed",
+        "  name: platform → PLATFORM",
+        "group Engineering / PLATFORM / gateway: not in the file",
+        "group Engineering / PLATFORM / gateway / core: not in the file",
+    ]
+    assert "binding" not in told  # it is as it was
+    assert world.group("engineering").name == "Engineering"
+    assert Group.objects.get(organization=world.acme, name="Data").parent == world.engineering
+    events = AuditEvent.objects.filter(organization=world.acme, action="group.changed")
+    assert [event.after["name"] for event in events.order_by("pk")] == ["Engineering", "PLATFORM"]
+    assert "changed" not in apply(text).replace("unchanged", "")
+    assert yaml.safe_load(export(world.acme.slug))["bindings"] == [{"policy": "Team", "group": "Engineering"}]
 
 
 def test_a_role_stays_where_it_was_made(world: World, apply: Apply, refusals: Refusals) -> None:

@@ -83,9 +83,9 @@ def test_an_archived_group_blocks_no_name_and_does_not_come_back_beside_its_name
     assert world.group("sales").archived_at is None
 
 
-def test_a_file_names_the_place_of_a_namesake(world: World) -> None:
-    text = f"organization: {{slug: {world.acme.slug}}}\ngroups: [{{name: engineering}}, {{name: Sales}}]"
-    with pytest.raises(BadFile, match=r"groups\[1\]\.name: .* has a group “sales” already"):
+def test_a_file_that_has_a_name_twice_is_told_where(world: World) -> None:
+    text = f"organization: {{slug: {world.acme.slug}}}\ngroups: [{{name: sales}}, {{name: SALES}}]"
+    with pytest.raises(BadFile, match=r"groups\[1\]: names the group “sales” again, after groups\[0\]"):
         apply(text)
 
 
