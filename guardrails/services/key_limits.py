@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TypedDict, Unpack
 
-from gateway_project.lib.written import Written
 from guardrails import entries, patterns
 from guardrails.models import Binding, Policy
 from guardrails.selectors import (
@@ -24,16 +23,15 @@ from guardrails.selectors import (
     own_rules,
 )
 from guardrails.services.policies import LimitSpec, refuse_bad_limits, write_limits, write_rules
-from orgs.actor import LINEAGE, Actor
+from orgs.actor import Actor
 from orgs.audit import Value, audit
-from orgs.errors import NotAllowed, Refused
+from orgs.errors import Refused
 from orgs.models import ApiKey, Application, AuditEvent, Group, User
 from orgs.permissions import Permission
 from orgs.services.changes import changing
-from orgs.services.keys import create_api_key
+from orgs.services.keys import changing_key, create_api_key
 
 KEY_LIMITS_SET = "key.limits_set"
-_KEY: Written[ApiKey] = Written(lambda pk: ApiKey.objects.filter(pk=pk).select_related(LINEAGE), int)
 WORDS = {
     "daily_nano_usd": "daily budget",
     "weekly_nano_usd": "weekly budget",
@@ -95,12 +93,7 @@ def set_key_limits(key: ApiKey, *, by: Actor, rules: entries.Entries | None = No
     """
     wanted = KeyLimits(**limits)
     _refuse_out_of_range(wanted)
-    with changing(by.organization):
-        fresh = _KEY.get(key.pk)
-        if not by.can_with_key(Permission.MANAGE_KEYS, fresh):
-            raise NotAllowed(Permission.MANAGE_KEYS, group=fresh.group)
-        if fresh.revoked_at:
-            raise Refused("This key was deleted.")
+    with changing_key(key, by=by) as fresh:
         lists = own_rules(fresh) if rules is None else _cleaned_rules(rules, by=by)
         _replace_limits(fresh, wanted, lists, by=by)
     return wanted

@@ -69,7 +69,7 @@ def create_api_key(
 
 
 def rename_key(key: ApiKey, *, name: str, by: Actor) -> ApiKey:
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         before, fresh.name = fresh.name, clean_name(name)
         fresh.save(update_fields=["name"])
         audit("key.renamed", by=by, target=fresh, before={"name": before}, after={"name": fresh.name})
@@ -90,7 +90,7 @@ def edit_key(
 
     A service key stays its application's. What an admin set as a member's end the member can only bring nearer.
     """
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         before = {"name": fresh.name, **_key_facts(fresh)}
         bound = _fresh_application(application)
         if fresh.member_id is None and bound != fresh.application:
@@ -115,7 +115,7 @@ def rotate_key(key: ApiKey, *, by: Actor, old_until: datetime | None = None) -> 
 
     A key has two texts at most: one that an earlier rotation left working stops at once.
     """
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         now = timezone.now()
         if old_until is not None and not now < old_until <= now + LONGEST_GRACE:
             raise Refused(f"The old text can go on for at most {LONGEST_GRACE.days} days from now.", field="old_until")
@@ -131,7 +131,7 @@ def rotate_key(key: ApiKey, *, by: Actor, old_until: datetime | None = None) -> 
 
 def end_old_text(key: ApiKey, *, by: Actor) -> ApiKey:
     """What a rotation left working is refused from the next call on."""
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         if fresh.has_two_texts and fresh.old_until is not None:
             before, fresh.old_until = fresh.old_until, timezone.now()
             fresh.save(update_fields=["old_until"])
@@ -141,7 +141,7 @@ def end_old_text(key: ApiKey, *, by: Actor) -> ApiKey:
 
 def disable_key(key: ApiKey, *, by: Actor) -> ApiKey:
     """Its next call is refused; enable_key brings it back."""
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         # An admin's ban replaces the member's own.
         if not fresh.disabled_at or (fresh.disabled_by_id == fresh.member_id != by.user.pk):
             fresh.disabled_at, fresh.disabled_by = timezone.now(), by.user
@@ -152,7 +152,7 @@ def disable_key(key: ApiKey, *, by: Actor) -> ApiKey:
 
 def enable_key(key: ApiKey, *, by: Actor) -> ApiKey:
     """What someone else disabled its member cannot bring back without the permission to manage keys there."""
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         if fresh.disabled_at:
             if fresh.disabled_by_id != by.user.pk:
                 by.require(Permission.MANAGE_KEYS, fresh.group)
@@ -164,7 +164,7 @@ def enable_key(key: ApiKey, *, by: Actor) -> ApiKey:
 
 def revoke_key(key: ApiKey, *, by: Actor) -> ApiKey:
     """For ever: the row stays, because the ledger and the audit trail name it."""
-    with _changing_key(key, by=by) as fresh:
+    with changing_key(key, by=by) as fresh:
         fresh.revoked_at = timezone.now()
         fresh.save(update_fields=["revoked_at"])
         audit("key.revoked", by=by, target=fresh, before=_key_facts(fresh))
@@ -173,7 +173,8 @@ def revoke_key(key: ApiKey, *, by: Actor) -> ApiKey:
 
 
 @contextmanager
-def _changing_key(key: ApiKey, *, by: Actor) -> Iterator[ApiKey]:
+def changing_key(key: ApiKey, *, by: Actor) -> Iterator[ApiKey]:
+    """The frame of every change of one key: as it is now, under the lock. Raises Refused, NotAllowed."""
     with changing(by.organization):
         fresh = _KEY.get(key.pk)
         if not by.can_with_key(Permission.MANAGE_KEYS, fresh):
