@@ -27,9 +27,9 @@ WORDS = """
 organization: {{slug: {slug}, time_zone: Europe/Berlln}}
 groups:
   - {{name: Builders, owner: nobody@example.test, children: [{{name: Core}}, {{name: Edge}}]}}
-  - {{name: Sales}}
+  - {{name: ""}}
   - {{name: New}}
-  - {{name: New}}
+  - {{name: NEW}}
 roles:
   - {{name: Lead, group: Builders / Core, permissions: [view_usage]}}
   - {{name: Lost, group: Nowhere, permissions: [view_usage]}}
@@ -83,8 +83,8 @@ def test_everything_that_rules_forbid_is_named_and_nothing_that_only_follows(
     assert {path: reason[:40] for path, _, reason in found} == {
         "organization.time_zone": "“Europe/Berlln” is not a time zone of th",
         "groups[0].owner": "Nobody with the address “nobody@example.",
-        "groups[1].name": f"{world.acme} has a group “sales” already: two beside"[:40],
-        "groups[3]": "names the group “New” again, after group",
+        "groups[1].name": "A name has 1 to 120 visible characters.",
+        "groups[3]": "names the group “new” again, after group",
         "roles[1].group": "There is no group “Nowhere”. Write its p",
         "applications[0].slug": "Give its address: none can be made of th",
         "policies[0].limits.rpm": found[6][2][:40],
