@@ -35,7 +35,7 @@ from billing.rows import UNWRITABLE, Attempt, Recorded, Row
 from billing.spool import Entry, Spool
 from gateway_project.lib import database, lifespan, patience
 from gateway_project.lib.loops import PerLoop
-from gateway_project.lib.tended import Tended
+from gateway_project.lib.tended import Tended, cancelled
 
 __all__ = [
     "AlreadyRecorded",
@@ -62,6 +62,8 @@ MAX_WAITING = 50_000
 RETRY_SECONDS = 0.5
 # Of the time that a caller waits: what is left is for the spool.
 COMMIT_SHARE = 0.5
+# Who is asked to end waits so long for each of PostgreSQL's answers: what it does not take by then goes to the disk.
+CLOSING_SECONDS = 1.0
 UNAVAILABLE = (psycopg.Error, OSError)  # a TimeoutError is an OSError
 
 T = TypeVar("T")
@@ -135,6 +137,10 @@ class Ledger:
         # Calls whose insert may have been committed although the connection broke.
         self._uncertain: set[UUID] = set()
         self._given_up: set[asyncio.Task[Any]] = set()
+        # Connections that are being closed.
+        self._behind: set[asyncio.Task[None]] = set()
+        # Done: whoever waits for PostgreSQL at this moment has waited long enough.
+        self._hurry: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Neither PostgreSQL nor the disk took the last batch.
         self._stuck = False
         self._committer = Tended(self._write_forever, name="ledger committer")
@@ -177,20 +183,31 @@ class Ledger:
         await self._bounded(self._connected())
 
     async def close(self) -> None:
-        """Writes what is queued, as long as PostgreSQL or the disk takes it, then ends. A spool with rows stays."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
-                while self._queue:
-                    await asyncio.sleep(0.01)
+        """Writes what is queued, as long as PostgreSQL or the disk takes it, then ends. A spool with rows stays.
+
+        A PostgreSQL that hangs costs a few times CLOSING_SECONDS; where the disk takes nothing either, LEDGER_TIMEOUT_SECONDS.
+        """
+        if not await self._is_written(within=CLOSING_SECONDS):
+            self._hurry.set_result(None)
+            self._hurry = asyncio.get_running_loop().create_future()
+            await self._is_written(within=settings.LEDGER_TIMEOUT_SECONDS)
         await self._watch.stop()
         await self._committer.stop()
         with contextlib.suppress(*UNAVAILABLE):
             if self._connection is not None:
-                await self._bounded(self.writer.close(self._connection))
+                await self._bounded(self.writer.close(self._connection), seconds=CLOSING_SECONDS)
         self._disconnect()
-        await asyncio.gather(*self._given_up, return_exceptions=True)
+        await cancelled(set(self._given_up))
+        await asyncio.gather(*self._behind, return_exceptions=True)
         if not self.spool.undecided:
             self.spool.close()
+
+    async def _is_written(self, *, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._queue:
+                    await asyncio.sleep(0.01)
+        return not self._queue
 
     # --- the committer -------------------------------------------------------------------------
     async def _write_forever(self) -> None:
@@ -358,7 +375,7 @@ class Ledger:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._behind(self._close(connection, after=list(self._given_up)))
+            _remember(asyncio.get_running_loop().create_task(self._close(connection, after=list(self._given_up))), self._behind)
 
     async def _close(self, connection: AsyncConnection[TupleRow], *, after: list[asyncio.Task[Any]]) -> None:
         """A connection is closed when nothing waits on its socket any more."""
@@ -366,26 +383,27 @@ class Ledger:
             await asyncio.wait(after)
         await connection.close()
 
-    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _bounded(self, work: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:
         """Raises TimeoutError at the very time: psycopg would ask a silent server to agree to a cancellation first."""
+        seconds = settings.LEDGER_TIMEOUT_SECONDS * COMMIT_SHARE if seconds is None else seconds
         task = asyncio.get_running_loop().create_task(work)
+        either: set[asyncio.Future[Any]] = {task, self._hurry}
         try:
-            await asyncio.wait({task}, timeout=settings.LEDGER_TIMEOUT_SECONDS * COMMIT_SHARE)
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not task.done():
                 task.cancel()
-                self._remember(task)
+                _remember(task, self._given_up)
         if not task.done():
             raise TimeoutError("PostgreSQL did not answer in time")
         return task.result()
 
-    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
-        self._remember(asyncio.get_running_loop().create_task(work))
 
-    def _remember(self, task: asyncio.Task[Any]) -> None:
-        self._given_up.add(task)
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        task.add_done_callback(self._given_up.discard)
+def _remember(task: asyncio.Task[Any], among: set[asyncio.Task[Any]]) -> None:
+    """Until it ends, however that is."""
+    among.add(task)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    task.add_done_callback(among.discard)
 
 
 def _refuse(waiting: _Waiting, error: Exception) -> None:

@@ -291,7 +291,7 @@ SPOOL_FOLDER = Path(ENV.get("SPOOL_FOLDER") or GATEHOUSE_HOME / "spool")
 SPOOL_MAX_BYTES = int(ENV.get("SPOOL_MAX_BYTES", str(256 * 1024 * 1024)))
 METRICS_TOKEN = ENV.get("METRICS_TOKEN", "")
 # For so long a web process that is asked to end lets calls go on; in the last second of it those that remain are cut.
-SHUTDOWN_SECONDS = int(ENV.get("SHUTDOWN_SECONDS", "25"))
+SHUTDOWN_SECONDS = int(ENV.get("SHUTDOWN_SECONDS", "20"))
 if SHUTDOWN_SECONDS < 1:
     raise ImproperlyConfigured("SHUTDOWN_SECONDS must be at least 1: in the last second callers are told that they are cut.")
 # A worker that has not renewed its lease for this long is taken for dead, and its holds are resolved.

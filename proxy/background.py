@@ -13,6 +13,12 @@ from typing import Any, TypeVar
 import structlog
 from django.conf import settings
 
+from gateway_project.lib.ending import ending
+from gateway_project.lib.tended import cancelled
+
+# At the end of a process.
+LAST_SECONDS = 2.0
+
 log = structlog.get_logger(__name__)
 
 _running: set[asyncio.Task[Any]] = set()
@@ -41,9 +47,16 @@ async def waited(work: Coroutine[Any, Any, T], *, of: str, seconds: float) -> T:
 
 
 async def drain() -> None:
-    """Waits for what is running, bounded by the time the ledger may take."""
+    """Waits for what is running, bounded by the time the ledger may take.
+
+    Not so long where the process ends, and then what still runs is cancelled: what it would have done others do, from the
+    ledger, the spool and the leases.
+    """
     if _running:
-        await asyncio.wait(_running, timeout=settings.LEDGER_TIMEOUT_SECONDS)
+        seconds = LAST_SECONDS if ending.is_asked else settings.LEDGER_TIMEOUT_SECONDS
+        await asyncio.wait(_running, timeout=seconds)
+    if ending.is_asked:
+        await cancelled(set(_running))
 
 
 async def _logged(work: Coroutine[Any, Any, Any], of: str) -> None:

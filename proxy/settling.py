@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from billing import ledger
+from billing import ledger, spool
 from billing.ledger import AlreadyRecorded, Fenced, LedgerUnavailable, Outcome, Recorded, Row, RowRefused, Spooled
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.ending import ending
@@ -28,6 +28,7 @@ from proxy.errors import GatewayStopping, GuardrailsUnavailable
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
+TAKE_BACK_SECONDS = 1.0
 
 
 async def close(call: Call, row: Row) -> None:
@@ -168,6 +169,19 @@ async def _settle_after(call: Call, row: Row, done: asyncio.Future[Outcome]) -> 
         recorded = outcome
         await _insist(call, lambda: _settle(call, row, recorded))
         if not row.counts and (recorded.charged_nano_usd or recorded.own_nano_usd):  # withheld while it was committed
+            await _take_back(call, row)
+
+
+async def _take_back(call: Call, row: Row) -> None:
+    """Where PostgreSQL does not do it soon the spool remembers it, and `proxy.draining` does it: this process may end before."""
+    try:
+        await background.waited(giving_back.give_back(call.id, absorbed=True), of="take a charge back", seconds=TAKE_BACK_SECONDS)
+    except (TimeoutError, RedisUnavailable, DatabaseUnavailable):
+        books, subjects = ledger.current(), call.held.subjects if call.held is not None else ()
+        try:
+            await books.spool.append([spool.encode(spool.Entry(row, call.attempts, subjects))])
+        except OSError as error:
+            log.error("spool.unavailable", call_id=str(call.id), error=type(error).__name__)
             await _again_and_again(lambda: giving_back.give_back(call.id, absorbed=True))
 
 

@@ -28,7 +28,7 @@ from gateway_project.embedded.valkey import Valkey
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVER_SECONDS, PREPARE_SECONDS, WEB_SECONDS = 30.0, 600.0, 60.0
-CLOSING_SECONDS = 5.0  # for a web process without calls: what it has recorded goes to the ledger or the spool
+CLOSING_SECONDS = 10.0  # for a web process without calls, where PostgreSQL hangs: what it has recorded goes to the spool
 CELERY = ("-m", "celery", "--quiet", "-A", "gateway_project", "worker", "-B", "--concurrency=2", "--loglevel=warning")
 CELERY_ALONE = ("--without-gossip", "--without-mingle")  # there is no other worker to talk to
 CELERY_WARNINGS = "ignore:You're running the worker with superuser privileges"  # as root everything here is root's

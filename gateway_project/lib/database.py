@@ -6,6 +6,7 @@ Every connection is in autocommit mode: a statement is a transaction, none is he
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
@@ -27,6 +28,8 @@ STATEMENT_SECONDS = 10.0
 # The pool doubles its wait after each attempt to connect: after half a minute without PostgreSQL, whoever needs it would wait
 # for a quarter of one more. Having given up so soon, it tries anew for the next who asks.
 RECONNECT_SECONDS = 0.5
+# For connections that are just being made, where a server says nothing.
+CLOSING_SECONDS = 1.0
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -52,7 +55,7 @@ async def pool() -> Pool:
     if found is None:
         found = _pools()
         await found.open()
-        lifespan.on_shutdown(found.close)
+        lifespan.on_shutdown(functools.partial(found.close, timeout=CLOSING_SECONDS))
     return found
 
 

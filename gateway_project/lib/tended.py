@@ -6,7 +6,7 @@ What it works on outlives it: who begins anew goes on with what the one before h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 import structlog
@@ -19,6 +19,19 @@ FIRST_SECONDS = 0.2
 MOST_SECONDS = 5.0
 # Who lived that long has not died of what the one before died of.
 CALM_SECONDS = 60.0
+# Who is cancelled may end what it is at; psycopg asks a silent server for ten seconds to agree.
+LAST_SECONDS = 1.0
+
+
+async def cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels them, and those that take long once more, which psycopg obeys at once. Returns when all have ended."""
+    for task in tasks:
+        task.cancel()
+    slow = (await asyncio.wait(tasks, timeout=LAST_SECONDS))[1] if tasks else ()
+    for task in slow:
+        task.cancel()
+    if slow:
+        await asyncio.wait(slow)
 
 
 class Tended:
@@ -42,8 +55,7 @@ class Tended:
         self.stopped = True
         if self._again is not None:
             self._again.cancel()
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await cancelled({self._task})
 
     def _begin(self) -> None:
         self._began_at = self._loop.time()

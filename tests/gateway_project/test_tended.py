@@ -133,3 +133,29 @@ def test_once_stopped_it_stays_so(moment: Callable[[Work, Tended], Awaitable[Non
             assert (work.lives, kept.runs) == (lives, False)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(0.01, True), (60, False)])
+def test_what_is_cancelled_may_end_what_it_is_at_but_not_for_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, whole: bool
+) -> None:
+    monkeypatch.setattr(tended, "LAST_SECONDS", 0.2)
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(seconds)
+            ended.append("whole")
+
+    async def test() -> None:
+        async with asyncio.timeout(5):
+            task = asyncio.create_task(work())
+            await asyncio.sleep(0)
+            await tended.cancelled({task})
+            assert task.done()
+            await tended.cancelled(set())
+
+    asyncio.run(test())
+    assert ended == ["whole"] * whole
