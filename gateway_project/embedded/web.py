@@ -85,6 +85,8 @@ def socket_at(place: str) -> socket.socket:
     address, _, port = place.rpartition(":")
     if not address:
         raise argparse.ArgumentTypeError(f"{place!r} is no ADDRESS:PORT")
+    if ":" in address and not address.startswith("["):
+        raise argparse.ArgumentTypeError(f"{place!r}: an IPv6 address stands in brackets, as in [{address}]:{port}")
     bound = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

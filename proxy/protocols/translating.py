@@ -64,13 +64,15 @@ class TranslatingReader:
         sound = not any(frame.error for frame in frames)
         if sound and not self._ended and (self.done or self.finish_reasons):
             self._ended = True
-            guessed = self._estimate(self.text_length) if self._estimate is not None else None
-            frames.append(Frame(self._renderer.end(self.usage or guessed), terminal=True))
+            frames.append(Frame(self._renderer.end(self.usage or self._estimated()), terminal=True))
         return frames
 
     def length_end(self, usage: Usage | None) -> bytes:
         self._ended = True
         return self._renderer.feed((Finished(LENGTH),)) + self._renderer.end(usage)
+
+    def _estimated(self) -> Usage | None:
+        return self._estimate(self.text_length) if self._estimate is not None else None
 
     def _translated(self, frame: Frame) -> Frame:
         written = self._renderer.feed(frame.deltas) if frame.deltas else b""

@@ -30,6 +30,11 @@ def test_a_place_that_is_none_is_said(place: str) -> None:
         web.socket_at(place)
 
 
+def test_an_address_without_its_brackets_is_shown_with_them() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"brackets, as in \[::1\]:8000$"):
+        web.socket_at("::1:8000")
+
+
 def test_it_says_what_is_missing() -> None:
     told = subprocess.run([sys.executable, "-m", "gateway_project.embedded.web"], cwd=ROOT, capture_output=True, text=True)
     assert (told.returncode, told.stdout) == (2, "")

@@ -266,6 +266,22 @@ def test_nothing_that_ends_an_answer_is_written_before_its_end() -> None:
     assert renderer.end(None).startswith(b"event: content_block_stop")
 
 
+def test_a_provider_that_counts_is_not_guessed_at() -> None:
+    guessed: list[int] = []
+
+    def guess(length: int) -> Usage:
+        guessed.append(length)
+        return Usage(output=99, estimated=True)
+
+    for usage, output in ((frame(usage={"prompt_tokens": 9, "completion_tokens": 5}), 5), (b"", 99)):
+        assert guessed == []
+        reader = chat_completions.reader(n=1, wants_usage=True, deltas=True)
+        told = TranslatingReader(reader, messages.renderer(REQUEST, call_id=CALL), estimate=guess)
+        frames = told.feed(frame({"content": "Hello"}) + frame({}, finish="stop") + usage + DONE) + told.flush()
+        assert events(b"".join(one.raw for one in frames if not one.drop))[-2]["usage"]["output_tokens"] == output
+    assert guessed == [5]
+
+
 def test_anthropics_own_stream_translated_and_back_says_the_same() -> None:
     first = TranslatingReader(messages.reader(deltas=True), messages.renderer(REQUEST, call_id=CALL))
     frames = first.feed(b"".join(FULL)) + first.flush()
