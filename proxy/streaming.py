@@ -71,9 +71,10 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
         else:
             row = _completed(call, reader)
         copy.add(b"".join(held_back))
-        told_again = headers.of_stream(call)
+        whole = copy.whole()
+        to_keep = {} if whole is None else headers.of_stream(call)
         open_row = False
-        await idempotency.close(call, row, told_again, copy.whole())
+        await idempotency.close(call, row, to_keep, whole)
         end = b"".join(held_back)
         await histories.keep_streamed(call, end)
         yield end
