@@ -1,9 +1,12 @@
 """The Celery application. Workers and beat: `celery -A gateway_project worker -B`."""
 
 import os
+import signal
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_embedded_init, setup_logging
+
+from gateway_project.embedded.child import end_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
@@ -15,6 +18,12 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def keep_our_logging(**_: object) -> None:
     """Celery would replace the log format otherwise; settings have configured it already."""
+
+
+@beat_embedded_init.connect
+def end_with_worker(**_: object) -> None:
+    """Beat is a process of the worker's own. Were that killed, it would go on and queue every task beside the next one."""
+    end_with_parent(signal.SIGTERM)
 
 
 @app.on_after_configure.connect

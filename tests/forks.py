@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gateway_project.embedded.child import LIBC, PR_SET_PDEATHSIG, Child
+from gateway_project.embedded.child import Child, end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = struct.Struct("i")  # the id of the process; when it has ended, its exit code
@@ -193,8 +193,7 @@ def forget(children: dict[int, tuple[int, socket.socket]]) -> None:
 def become(*, argv: list[str], variables: dict[str, str], descriptors: list[int], received: list[int]) -> None:
     """What subprocess does between fork and exec, and what Python does then."""
     os.setpgid(0, 0)
-    if LIBC is not None:
-        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    end_with_parent(signal.SIGTERM)
     numbers = [0, 1, 2, *descriptors]
     beyond = max(*numbers, *received) + 1
     sources = [os.open(os.devnull, os.O_RDONLY), received[1], received[1], *received[2:]]

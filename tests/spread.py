@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
-from gateway_project.embedded.child import LIBC, PR_SET_PDEATHSIG
+from gateway_project.embedded.child import end_with_parent
 
 # Files that take long, most of it waiting for processes and browsers: whoever begins them last makes all others wait.
 LONG = (
@@ -162,8 +162,7 @@ def fork(session: pytest.Session, files: list[list[pytest.Item]], place: int) ->
         theirs.close()
         return Process(pid, ours)
     ours.close()
-    if LIBC is not None:
-        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    end_with_parent(signal.SIGTERM)
     work(session, files, place, theirs)
 
 
@@ -176,7 +175,7 @@ def work(session: pytest.Session, files: list[list[pytest.Item]], place: int, pi
         random.seed()
         session.config.hook.pytest_forked(config=session.config, place=place)
         session.config.pluginmanager.register(Telling(session.config, pipe))
-        run(session, taken(files, pipe))
+        run(session, taken(files, pipe), files)
         code = 0
     except BaseException:
         signal.signal(
@@ -210,17 +209,16 @@ def taken(files: list[list[pytest.Item]], pipe: Connection) -> Iterator[list[pyt
         yield files[number]
 
 
-def run(session: pytest.Session, files: Iterator[list[pytest.Item]]) -> None:
-    """The next file is asked for before the last test of one: what both need stays."""
+def run(session: pytest.Session, taken: Iterator[list[pytest.Item]], files: list[list[pytest.Item]]) -> None:
+    """What a file's tests share goes with its last; what the process' tests share, when no file is left."""
     protocol = session.config.hook.pytest_runtest_protocol
-    items = next(files, [])
-    while items:
-        for item, following in pairwise(items):
+    for items in taken:
+        elsewhere = next((others[0] for others in files if others is not items), None)
+        for item, following in pairwise([*items, elsewhere]):
             protocol(item=item, nextitem=following)
             if session.shouldfail or session.shouldstop:
                 return
-        last, items = items[-1], next(files, [])
-        protocol(item=last, nextitem=items[0] if items else None)
+    session.config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)
 
 
 class Telling:

@@ -20,6 +20,14 @@ Write = Callable[[str, str], None]  # (name of the child, one line without its e
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def end_with_parent(number: int) -> None:
+    """This process gets the signal of that number when the one that forked it ends, however it does: SIGKILL included. Linux."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, number)
+
+
 LINES_KEPT = 8
 POLL_SECONDS = 0.01
 
@@ -159,9 +167,7 @@ class Child:
                 self.process.send_signal(number)
 
     def _end_with_parent(self) -> None:
-        # Runs between fork and exec: Linux sends the signal when our process ends in whatever way, SIGKILL included.
-        if LIBC is not None:
-            LIBC.prctl(PR_SET_PDEATHSIG, int(self.stop_signal))
+        end_with_parent(int(self.stop_signal))  # between fork and exec
 
     def _drain(self, process: subprocess.Popen[bytes], write: Write) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 
 from gateway_project.celery import app
+from tests.house import eventually
 
 SCHEDULE: dict[str, dict[str, Any]] = settings.CELERY_BEAT_SCHEDULE
 OWN_APPS = ("analytics", "billing", "guardrails", "notifications", "orgs", "proxy", "gateway_project")
@@ -92,3 +98,41 @@ def test_the_broker_can_be_reached_and_holds_tasks() -> None:
             message = queue.get(timeout=2)
             message.ack()
             assert message.payload == {"n": 1}
+
+
+# What Celery does when a worker has a beat of its own, but for the queue.
+WORKER_WITH_BEAT = """
+import os, time
+from celery.signals import beat_embedded_init
+import gateway_project.celery
+if pid := os.fork():
+    print(pid, flush=True)
+else:
+    beat_embedded_init.send(None)
+    print("beats", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_a_beat_ends_with_its_worker_even_if_that_is_killed() -> None:
+    command = [sys.executable, "-c", WORKER_WITH_BEAT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR) as worker:
+        assert worker.stdout is not None
+        told = {worker.stdout.readline().strip() for _ in range(2)}
+        (beat,) = told - {"beats"}
+        assert alive(beat)
+        os.kill(worker.pid, signal.SIGKILL)
+    try:
+        assert eventually(lambda: not alive(beat))
+    finally:
+        if alive(beat):
+            os.kill(int(beat), signal.SIGKILL)
+
+
+def alive(process: str) -> bool:
+    """Not one whose end nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

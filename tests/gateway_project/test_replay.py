@@ -136,7 +136,9 @@ def test_failed_calls_are_counted_by_code_and_end_in_failure(house: House, gatew
 
 
 def test_a_stream_that_fails_is_no_answer(house: House, gateway: Gateway, provider: Upstream) -> None:
-    provider.then(stream(frame({"content": "Hel"}), ending="reset"), RESET)
+    provider.then(
+        stream(frame({"content": "Hel"}), ending="reset"), RESET, RESET
+    )  # on a connection that was kept it is sent once more
     done = Replayed(house, gateway, "--calls", "2", "--speed", "0", "--concurrency", "1", "--stream", "--model", MODEL)
     assert done.summary["answered"] == 0
     assert sum(done.summary["errors"].values()) == 2

@@ -24,10 +24,10 @@ from proxy.protocols.sse import FrameSplitter, data_of
 from proxy.protocols.translating import TranslatingReader
 from tests.gateways import Gateway
 from tests.house import MESSAGES, House, eventually
-from tests.proxy.test_native_calls import GEMINI, INPUT, OUTPUT, gemini_stream, native, parts
+from tests.proxy.test_native_calls import GEMINI, INPUT, OUTPUT, gemini_stream, models, native, parts
 from tests.upstream import Upstream
 
-__all__ = ["native"]
+__all__ = ["models", "native"]
 
 CALL = "019a0000-0000-7000-8000-000000000000"
 PICTURE = base64.b64encode(b"\x89PNG a picture").decode()
