@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import pairwise
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -78,9 +78,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 def longest_first(items: list[pytest.Item]) -> list[list[pytest.Item]]:
     """By file, in the order given but for those that take long."""
-    files = [list(found) for _, found in groupby(items, key=lambda item: item.path)]
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:  # those of one file need not follow one another: pytest brings together what shares a fixture
+        files.setdefault(item.path, []).append(item)
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
-    return sorted(files, key=lambda found: places.get(found[0].path, len(places)))
+    return sorted(files.values(), key=lambda found: places.get(found[0].path, len(places)))
 
 
 # --- in the process that was started -------------------------------------------------------------------------------------------

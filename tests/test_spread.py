@@ -160,7 +160,7 @@ def test_listing_tests_runs_none(folder: Path) -> None:
 
 def test_what_takes_long_begins_first() -> None:
     names = ["billing/test_books.py", "orgs/test_objects.py", "proxy/test_sse.py", "torture/test_short.py"]
-    items = [SimpleNamespace(path=ROOT / "tests" / name) for name in names for _ in range(2)]
+    items = [SimpleNamespace(path=ROOT / "tests" / name) for _ in range(2) for name in names]
     found = spread.longest_first(cast(Any, items))
     assert [str(items[0].path.relative_to(ROOT / "tests")) for items in found] == [names[3], names[1], names[0], names[2]]
     assert all(len(items) == 2 for items in found)
