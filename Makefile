@@ -20,7 +20,7 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
 
 # Processes with servers of their own, more than there are cores, since tests wait too; servers that were given are one set,
 # and so is the run on them.
-SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--spread=6)
+SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--spread=4)
 
 # Python keeps what it has compiled, also where the environment forbids it: every process of a run would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=

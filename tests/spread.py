@@ -60,6 +60,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+class Elsewhere(pytest.Item):
+    """No test, but what comes after a file's last one: it shares nothing with it but the process."""
+
+    def runtest(self) -> NoReturn:
+        raise NotImplementedError
+
+
 class Process(NamedTuple):
     pid: int
     pipe: Connection
@@ -177,7 +184,7 @@ def work(session: pytest.Session, files: list[list[pytest.Item]], place: int, pi
         random.seed()
         session.config.hook.pytest_forked(config=session.config, place=place)
         session.config.pluginmanager.register(Telling(session.config, pipe))
-        run(session, taken(files, pipe), files)
+        run(session, taken(files, pipe))
         code = 0
     except BaseException:
         signal.signal(
@@ -211,11 +218,11 @@ def taken(files: list[list[pytest.Item]], pipe: Connection) -> Iterator[list[pyt
         yield files[number]
 
 
-def run(session: pytest.Session, taken: Iterator[list[pytest.Item]], files: list[list[pytest.Item]]) -> None:
+def run(session: pytest.Session, taken: Iterator[list[pytest.Item]]) -> None:
     """What a file's tests share goes with its last; what the process' tests share, when no file is left."""
     protocol = session.config.hook.pytest_runtest_protocol
+    elsewhere = Elsewhere.from_parent(session, name="elsewhere")
     for items in taken:
-        elsewhere = next((others[0] for others in files if others is not items), None)
         for item, following in pairwise([*items, elsewhere]):
             protocol(item=item, nextitem=following)
             if session.shouldfail or session.shouldstop:

@@ -158,6 +158,20 @@ def test_listing_tests_runs_none(folder: Path) -> None:
     assert "test_good" in output
 
 
+def test_files_of_several_folders_follow_one_another(folder: Path) -> None:
+    """Each with what tests of its folder share."""
+    shared = "import pytest\n@pytest.fixture(scope='package', autouse=True)\ndef shared(): yield\n"
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").touch()
+        (folder / name / "conftest.py").write_text(shared)
+        for number in range(2):
+            (folder / name / f"test_{name}{number}.py").write_text("def test_a(): pass\ndef test_b(): pass\n")
+    code, output = ran(folder, processes=1)
+    assert code == 0, output
+    assert "8 passed" in output
+
+
 def test_what_takes_long_begins_first() -> None:
     names = ["billing/test_books.py", "orgs/test_objects.py", "proxy/test_sse.py", "torture/test_short.py"]
     items = [SimpleNamespace(path=ROOT / "tests" / name) for _ in range(2) for name in names]
