@@ -117,8 +117,9 @@ def test_whatever_goes_wrong_leaves_all_of_the_budget_for_those_who_come_after(
     for number, asked in enumerate(wrong * 2):
         raw(urls[number % 2], key, asked)
     for script in (refuse(400), refuse(429), refuse(500), RESET):
-        upstream.then(script)
+        upstream.then(script, script)  # a connection that was kept and is closed without a byte is tried once more
         assert raw(gateway.url, key, TEN_CENTS).status_code >= 400
+        upstream.forget()
     upstream.on("scripted", slowly(answer(), 5))
     for streamed in (b"", b',"stream":true'):
         asked = b'{"model":"scripted","messages":[{"role":"user","content":"x"}]%s}' % streamed
