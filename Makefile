@@ -18,8 +18,8 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
     SECRET_KEY=only-for-checks-and-never-for-anything-that-runs-0123456789 GATEHOUSE_PEPPER=only-for-checks \
     GATEHOUSE_KEYS=check:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
-# Processes with servers of their own, more than there are cores, since tests wait too; servers that were given are one set,
-# and so is the run on them.
+# Four processes, each with servers of its own, since tests wait as well as work; servers that were given are one set, and so is
+# the run on them.
 SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--spread=4)
 
 # Python keeps what it has compiled, also where the environment forbids it: every process of a run would compile all anew.
