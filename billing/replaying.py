@@ -43,7 +43,7 @@ class Standing(NamedTuple):
 async def write(batch: Batch) -> dict[UUID, Standing]:
     """Every call of the batch as it stands now; one that is missing will never be taken. Raises DatabaseUnavailable."""
     try:
-        async with (await database.pool()).connection() as connection:
+        async with database.connected() as connection:
             async with asyncio.timeout(settings.LEDGER_TIMEOUT_SECONDS):
                 return await _write(connection, batch)
     except UNWRITABLE as error:

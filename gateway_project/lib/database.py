@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +20,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from gateway_project.lib import lifespan
 from gateway_project.lib.loops import PerLoop
@@ -26,8 +28,10 @@ from gateway_project.lib.loops import PerLoop
 # A server that accepts connections and says nothing must not hold a call for ever.
 STATEMENT_SECONDS = 10.0
 # The pool doubles its wait after each attempt to connect: after half a minute without PostgreSQL, whoever needs it would wait
-# for a quarter of one more. Having given up so soon, it tries anew for the next who asks.
+# for a quarter of one more. Having given up so soon, it tries anew for whoever waits, and for the next who asks.
 RECONNECT_SECONDS = 0.5
+# For a connection.
+WAIT_SECONDS = 5.0
 # For connections that are just being made, where a server says nothing.
 CLOSING_SECONDS = 1.0
 
@@ -64,26 +68,56 @@ def _closed() -> Pool:
         conninfo(),
         min_size=1,
         max_size=8,
-        timeout=5,
+        timeout=WAIT_SECONDS,
         reconnect_timeout=RECONNECT_SECONDS,
-        # A server that was started anew has broken them all: a call must not be what finds out.
-        check=AsyncConnectionPool.check_connection,
+        reconnect_failed=_try_again_for_who_waits,
         kwargs={"autocommit": True, "connect_timeout": 5},
         open=False,
     )
 
 
+async def _try_again_for_who_waits(pool: Pool) -> None:
+    """Who is in the queue already asks for no further attempt: alone it would wait in vain."""
+    if pool.get_stats().get("requests_waiting"):
+        await pool.check()
+
+
 _pools = PerLoop(_closed)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """A connection that works. Raises psycopg.OperationalError.
+
+    A server that was started anew has broken them all, and whoever asks must not be what finds out. The pool's own check would
+    pause longer after each that it finds broken: after three of them, and all of that while the server is back, for ever.
+    """
+    found = await pool()
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        async with found.connection(timeout=until - time.monotonic()) as connection:
+            if await _works(connection, seconds=until - time.monotonic()):
+                yield connection
+                return
+
+
+async def _works(connection: AsyncConnection[TupleRow], *, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await AsyncConnectionPool.check_connection(connection)
+    except (OperationalError, TimeoutError):
+        return False
+    return True
 
 
 async def rows(query: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
     """All rows of one statement, as dictionaries. Raises DatabaseUnavailable."""
     try:
-        async with (await pool()).connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        async with connected() as connection, connection.cursor(row_factory=dict_row) as cursor:
             async with asyncio.timeout(STATEMENT_SECONDS):
                 await cursor.execute(query.encode(), parameters)
                 return await cursor.fetchall()
-    except (OperationalError, PoolTimeout, TimeoutError) as error:
+    except (OperationalError, TimeoutError) as error:
         raise DatabaseUnavailable(f"PostgreSQL did not answer: {type(error).__name__}") from error
 
 

@@ -128,6 +128,48 @@ def test_a_server_that_is_back_is_noticed_by_the_next_who_ask_however_long_it_wa
     on_a_loop(ask)
 
 
+def test_who_waits_alone_is_served_once_the_server_is_back() -> None:
+    async def ask() -> None:
+        async with wired() as wire:
+            assert await database.rows("SELECT 1 AS one") == [{"one": 1}]
+            wire.cut("refused")
+            alone = asyncio.create_task(database.rows("SELECT 2 AS two"))
+            await asyncio.sleep(4 * database.RECONNECT_SECONDS)  # by then the pool has given up
+            wire.mode = "through"
+            assert await alone == [{"two": 2}]
+            await lifespan.stop()
+
+    on_a_loop(ask)
+
+
+def test_however_many_connections_a_restart_has_broken_the_next_who_asks_is_served() -> None:
+    async def ask() -> None:
+        async with wired() as wire:
+            await asyncio.gather(*(database.rows("SELECT pg_sleep(0.2)") for _ in range(8)))
+            assert (await database.pool()).get_stats()["pool_size"] == 8
+            wire.cut("through")
+            assert await database.rows("SELECT 1 AS one") == [{"one": 1}]
+            await lifespan.stop()
+
+    on_a_loop(ask)
+
+
+def test_a_server_that_says_nothing_more_is_told_as_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.3)
+
+    async def ask() -> None:
+        async with wired() as wire:
+            assert await database.rows("SELECT 1 AS one") == [{"one": 1}]
+            wire.mode = "silent"
+            with pytest.raises(DatabaseUnavailable):
+                await database.rows("SELECT 1 AS one")
+            wire.cut("through")
+            assert await eventually("SELECT 2 AS two") == [{"two": 2}]
+            await lifespan.stop()
+
+    on_a_loop(ask)
+
+
 def test_a_statement_the_server_ended_is_told_as_unavailable() -> None:
     async def ask() -> None:
         with pytest.raises(DatabaseUnavailable):
