@@ -150,7 +150,7 @@ def test_the_settings_table_gives_the_defaults() -> None:
 def test_every_command_is_named() -> None:
     named = set(re.findall(r"manage\.py ([a-z_]+)", section("For scripts and monitors")))
     assert commands() <= named
-    assert named <= commands() | {"shell", "migrate", "collectstatic", "createsuperuser"}
+    assert named <= commands() | {"shell", "collectstatic", "createsuperuser"}
 
 
 def test_every_option_of_a_command_that_is_named_exists() -> None:

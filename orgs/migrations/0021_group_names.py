@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunPython(tell_namesakes_apart, migrations.RunPython.noop),
+        migrations.RunPython(tell_namesakes_apart, migrations.RunPython.noop, elidable=True),
         migrations.AddConstraint(
             model_name="group",
             constraint=models.UniqueConstraint(
