@@ -19,7 +19,7 @@ from django.conf import settings
 
 STAMP = ".collected"
 # Compressing takes twenty times as long as collecting, and over loopback it gains nothing. Deployments run `collectstatic`.
-PLAIN_STORAGE = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
+PLAIN_STORAGE = {"BACKEND": "gateway_project.lib.static_files.PlainStaticFilesStorage"}
 
 
 def main() -> None:

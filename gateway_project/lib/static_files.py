@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
@@ -24,14 +25,18 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
         return whole
 
 
-class StaticFilesStorage(CompressedManifestStaticFilesStorage):
+class PlainStaticFilesStorage(ManifestStaticFilesStorage):
     """The manifest is read once, so the URL of a file does not change while the process runs."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **options)
         self._urls: dict[tuple[str, bool], str] = {}
 
     def url(self, name: str, force: bool = False) -> str:  # type: ignore[override]
         if (name, force) not in self._urls:
             self._urls[name, force] = super().url(name, force)
         return self._urls[name, force]
+
+
+class StaticFilesStorage(PlainStaticFilesStorage, CompressedManifestStaticFilesStorage):
+    """Compresses what it collects, too."""

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.forms import CheckboxInput, CheckboxSelectMultiple, RadioSelect, Select
 from django.forms.boundfield import BoundField, BoundWidget
-from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -133,7 +133,7 @@ def message_tone(level_tag: str) -> str:
 @register.simple_tag
 def icon(name: str, extra: str = "") -> SafeString:
     """An icon of static/img/icons.svg; decorative, so the control beside it must carry the words."""
-    return _drawn(name, extra, static("img/icons.svg"))
+    return _drawn(name, extra, staticfiles_storage.url("img/icons.svg"))
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 
-from gateway_project.lib.static_files import StaticFilesStorage
+from gateway_project.lib.static_files import PlainStaticFilesStorage, StaticFilesStorage
 from tests.gateways import Gateway
 
 
@@ -49,11 +49,10 @@ def test_serving_files_warns_nobody(gateway: Gateway, stylesheet: str) -> None:
     assert "StreamingHttpResponse" not in gateway.logged()
 
 
-def test_the_address_of_a_file_is_looked_up_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", [StaticFilesStorage, PlainStaticFilesStorage])
+def test_the_address_of_a_file_is_looked_up_once(tmp_path: Path, storage: type[PlainStaticFilesStorage]) -> None:
     (tmp_path / "staticfiles.json").write_text('{"version": "1.1", "paths": {"a.css": "a.1.css"}, "hash": ""}')
-    ours, djangos = (
-        made(location=str(tmp_path), base_url="/files/") for made in (StaticFilesStorage, ManifestStaticFilesStorage)
-    )
+    ours, djangos = (made(location=str(tmp_path), base_url="/files/") for made in (storage, ManifestStaticFilesStorage))
 
     assert ours.url("a.css") == djangos.url("a.css", force=True) == "/files/a.1.css"
     ours.hashed_files.clear()
