@@ -218,6 +218,7 @@ SOCIALACCOUNT_PROVIDERS = identity.providers(ENV)
 SOCIALACCOUNT_ONLY = False
 
 # --- browser security --------------------------------------------------------------------------
+SESSION_ENGINE = "gateway_project.lib.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = SECURE
