@@ -7,11 +7,13 @@ the other, and a gap in their numbers can only be a row that was taken out.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models import Field
 from django.utils import timezone
 
 from gateway_project.lib.written import Written
@@ -79,10 +81,31 @@ def _append(event: AuditEvent) -> AuditEvent:
     # Read under the lock: moments of a chain are in the order of its events.
     event.at, event.sequence = timezone.now(), head.sequence + 1
     event.hash = link(head.hash, event.facts())
-    event.save(force_insert=True)
-    head.sequence, head.hash = event.sequence, event.hash
-    head.save(update_fields=["sequence", "hash"])
+    _insert(event, head)
     return event
+
+
+def _insert(event: AuditEvent, head: AuditHead) -> None:
+    """Both rows in one exchange, by SQL that is written once: whoever waits for the head waits for no more than it takes."""
+    connection, (statement, fields) = transaction.get_connection(), _statement()
+    values = [field.get_db_prep_save(getattr(event, field.attname), connection) for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*values, event.sequence, event.hash, head.pk])
+        event.pk = cursor.fetchone()[0]
+    event._state.adding, event._state.db = False, connection.alias
+
+
+@functools.cache
+def _statement() -> tuple[str, list[Field[Any, Any]]]:
+    """It returns the event's id; the fields that are its first parameters."""
+    fields = [field for field in AuditEvent._meta.concrete_fields if not field.primary_key]
+    columns, places = ", ".join(f'"{field.column}"' for field in fields), ", ".join(["%s"] * len(fields))
+    event, head = AuditEvent._meta.db_table, AuditHead._meta.db_table
+    return (
+        f'WITH event AS (INSERT INTO "{event}" ({columns}) VALUES ({places}) RETURNING id)'  # noqa: S608 - names of our own
+        f' UPDATE "{head}" SET sequence = %s, hash = %s WHERE chain = %s RETURNING (SELECT id FROM event)',
+        fields,
+    )
 
 
 def _locked_head(chain: int) -> AuditHead:
