@@ -134,8 +134,11 @@ def test_who_interrupts_it_leaves_no_process_behind(folder: Path) -> None:
         "b",
         "import time\ndef test_deaf():\n    signal.signal(signal.SIGINT, signal.SIG_DFL)\n    tell('begun'); time.sleep(200)",
     )
+    # Where this run is a shell's job in the background, its processes inherit that Ctrl-C is nothing to them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "output").open("w") as output:
         run = subprocess.Popen(command(folder), cwd=ROOT, stdout=output, stderr=output, env=without_options())
+    signal.signal(signal.SIGINT, before)
     begun = eventually(lambda: (folder / "told").exists() and len(told(folder)) == 2, seconds=60)
     run.send_signal(signal.SIGINT)
     assert run.wait(60) != 0
