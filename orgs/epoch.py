@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,10 +31,9 @@ CATALOGUE = "catalogue"
 # Twice the statement timeout that the settings give every console connection.
 TRANSACTION_LIMIT_SECONDS = 60
 ANNOUNCE_AGAIN_SECONDS = (0.1, 0.4, 1.0)
+SCOPES_AT_ONCE = 500
 
-_READ = redis.Script(Path(__file__).with_name("epoch.lua"))
-# By the clock of Redis, which judges it: hosts may disagree. Short enough to be sent whole, so nobody asks whether it is known.
-_MARK = "return redis.call('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1])"
+_READ, _MARK, _ANNOUNCE = (redis.Script(Path(__file__).with_name(f"{name}.lua")) for name in ("epoch", "mark", "announce"))
 _rehearsing: ContextVar[bool] = ContextVar("rehearsing", default=False)
 
 
@@ -71,16 +70,12 @@ def rehearsal() -> Iterator[None]:
 
 
 def _mark(scopes: list[int | str]) -> None:
-    """All in one exchange: an installation may have thousands of organisations."""
     if _rehearsing.get():
         return
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("announce a change inside the transaction that makes it")
     token = secrets.token_hex(8)
-    pipeline = redis.client().pipeline(transaction=False)
-    for scope in scopes:
-        pipeline.eval(_MARK, 1, keys(scope)[1], token)
-    pipeline.execute()
+    _tell(_MARK, [keys(scope)[1:] for scope in scopes], token)
     transaction.on_commit(lambda: _announce(scopes, token), robust=True)
 
 
@@ -88,19 +83,22 @@ def _announce(scopes: list[int | str], token: str) -> None:
     """The change is committed: a moment without Redis must not make it wait for the mark to grow old."""
     for wait in (*ANNOUNCE_AGAIN_SECONDS, None):
         try:
-            pipeline = redis.client().pipeline(transaction=False)
-            for scope in scopes:
-                epoch_key, dirty_key = keys(scope)
-                # In this order: whoever reads in between finds a fresh epoch that is still dirty, and caches nothing.
-                pipeline.set(epoch_key, secrets.token_hex(8))
-                pipeline.hdel(dirty_key, token)
-            pipeline.execute()
+            _tell(_ANNOUNCE, [keys(scope) for scope in scopes], token)
         except RedisError:
             if wait is None:
                 raise
             time.sleep(wait)
         else:
             return
+
+
+def _tell(script: redis.Script, scopes: Sequence[tuple[str, ...]], token: str) -> None:
+    """All in one exchange: an installation may have thousands of organisations. In parts, between which calls are admitted."""
+    pipeline = redis.client().pipeline(transaction=False)
+    for start in range(0, len(scopes), SCOPES_AT_ONCE):
+        names = [name for scope in scopes[start : start + SCOPES_AT_ONCE] for name in scope]
+        pipeline.eval(script.source, len(names), *names, token)
+    pipeline.execute()
 
 
 async def read(scope: int | str) -> Epoch:

@@ -72,6 +72,15 @@ def test_no_epoch_is_ever_used_twice(scope: int) -> None:
     assert len(seen) == 20
 
 
+def test_an_announcement_that_is_sent_again_brings_no_epoch_back(scope: int) -> None:
+    """As the client does where it heard no answer: meanwhile another change may have been announced."""
+    seen = set()
+    for _ in range(3):
+        epoch._announce([scope], "token")
+        seen.add(read(scope).value)
+    assert len(seen) == 3
+
+
 def test_the_first_of_two_overlapping_changes_leaves_the_scope_dirty(scope: int) -> None:
     """The second is another process's: its mark is there, its commit is not."""
     before = read(scope)
@@ -178,7 +187,7 @@ def test_the_keys_of_a_scope_share_a_slot() -> None:
 
 
 def test_a_change_of_the_catalogue_is_announced_to_all_organisations_in_a_few_exchanges(scope: int) -> None:
-    scopes: list[int] = [scope + number for number in range(300)]
+    scopes: list[int] = [scope + number for number in range(2 * epoch.SCOPES_AT_ONCE + 7)]
     epochs = [epoch.keys(one)[0] for one in scopes]
     with transaction.atomic():
         before = exchanges()
