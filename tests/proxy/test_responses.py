@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import product
+from string import ascii_lowercase
 from typing import Any
 
 import msgspec
@@ -323,36 +325,46 @@ def test_a_lone_surrogate_half_is_read() -> None:
 
 
 # --- there and back ----------------------------------------------------------------------------
-TEXTS = st.text(min_size=1).filter(lambda text: "\x00" not in text)
-NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
-IMAGES = st.builds(Image, media_type=st.just("image/png"), data=st.just("iVBO")) | st.builds(Image, url=st.just("https://x/y"))
-FILES = st.builds(File, media_type=st.just("application/pdf"), data=st.just("JVBE"), name=NAMES)
-SOUNDS = st.builds(Audio, format=st.sampled_from(["wav", "mp3"]), data=st.just("AAAA"))
-USER = st.builds(Message, st.just("user"), st.lists(st.builds(Text, TEXTS) | IMAGES | FILES | SOUNDS, min_size=1).map(tuple))
-SYSTEM = st.builds(Message, st.just("system"), st.tuples(st.builds(Text, TEXTS)))
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1)
+NAMES = st.text(ascii_lowercase + "_", min_size=1, max_size=12)
+IMAGES = st.sampled_from([Image(media_type="image/png", data="iVBO"), Image(url="https://x/y")])
+FILES = NAMES.map(lambda name: File(media_type="application/pdf", data="JVBE", name=name))
+SOUNDS = st.sampled_from([Audio(format=format, data="AAAA") for format in ("wav", "mp3")])
+SAID = TEXTS.map(Text)
+USER = st.lists(SAID | IMAGES | FILES | SOUNDS, min_size=1).map(lambda parts: Message("user", tuple(parts)))
+SYSTEM = SAID.map(lambda text: Message("system", (text,)))
 CALLS = st.builds(ToolUse, NAMES, NAMES, st.sampled_from(["{}", '{"a": [1, "é"]}']))
-SPOKEN = st.builds(
-    Message, st.just("assistant"), st.lists(st.builds(Text, TEXTS) | st.builds(Refusal, TEXTS) | CALLS, min_size=1).map(tuple)
-)
-RESULTS = st.lists(
-    st.builds(ToolResult, NAMES, st.tuples(st.builds(Text, TEXTS)) | st.tuples(st.builds(Text, TEXTS), IMAGES)), min_size=1
-)
-TURNS = st.lists(st.tuples(USER, SPOKEN, st.builds(Message, st.just("tool"), RESULTS.map(tuple))), min_size=1, max_size=3)
+SPOKEN = st.lists(SAID | TEXTS.map(Refusal) | CALLS, min_size=1).map(lambda parts: Message("assistant", tuple(parts)))
+RESULTS = st.lists(st.builds(ToolResult, NAMES, SAID.map(lambda text: (text,)) | st.tuples(SAID, IMAGES)), min_size=1)
+TURNS = st.lists(st.tuples(USER, SPOKEN, RESULTS.map(lambda parts: Message("tool", tuple(parts)))), min_size=1, max_size=3)
 TOOLS = st.lists(
     st.builds(Tool, NAMES, st.none() | TEXTS, st.just(Raw(b'{"type":"object","b":1,"a":2}')), st.booleans()), max_size=3
 ).map(tuple)
+
+
+def drawn_at_once(**choices: tuple[Any, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    """One draw instead of one for each: each has its price."""
+    return st.sampled_from([dict(zip(choices, chosen, strict=True)) for chosen in product(*choices.values())])
+
+
+SAMPLING = drawn_at_once(
+    tool_choice=(None, None, None, *(ToolChoice(mode) for mode in ("auto", "required", "none"))),
+    parallel_tools=(None, None, True, False),
+    temperature=(None, None, None, 0.0, 0.5, 1.0),
+    top_p=(None, None, 0.1, 1.0),
+)
+SHAPES = drawn_at_once(
+    format=(None, Format("json"), Format("schema", "x", Raw(b'{"b":1,"a":2}'), True, "what")),
+    reasoning=(None, *(Reasoning(effort, visible=visible) for effort in ("low", "high", "xhigh") for visible in (False, True))),
+    verbosity=(None, "low"),
+)
 CONVERSATIONS = st.builds(
-    Conversation,
+    lambda sampling, shape, **drawn: Conversation(**sampling, **shape, **drawn),
+    SAMPLING,
+    SHAPES,
     messages=st.tuples(st.lists(SYSTEM, max_size=1), TURNS).map(lambda both: (*both[0], *(m for turn in both[1] for m in turn))),
     tools=TOOLS,
-    tool_choice=st.none() | st.builds(ToolChoice, st.sampled_from(["auto", "required", "none"])),
-    parallel_tools=st.none() | st.booleans(),
     max_tokens=st.none() | st.integers(16, 10**6),
-    temperature=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
-    top_p=st.none() | st.sampled_from([0.1, 1.0]),
-    format=st.none() | st.just(Format("json")) | st.just(Format("schema", "x", Raw(b'{"b":1,"a":2}'), True, "what")),
-    reasoning=st.none() | st.builds(Reasoning, st.sampled_from(["low", "high", "xhigh"]), visible=st.booleans()),
-    verbosity=st.none() | st.just("low"),
     user=st.none() | NAMES,
     prompt_cache_key=st.none() | NAMES,
 )
