@@ -23,7 +23,7 @@ from tests.proxy.loopback import HELLO, OK, Client, failure, fetch, hello, servi
 
 
 @pytest.fixture(params=loopback.LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
+def run(request: pytest.FixtureRequest, only_new_garbage: None) -> Run:
     """On either loop."""
     return partial(loopback.run_on, request.param)
 
