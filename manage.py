@@ -10,6 +10,9 @@ def main() -> None:
         from gateway_project.embedded import up
 
         up.main()
+    from gateway_project.lib import garbage
+
+    garbage.search_seldom()
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 

@@ -4,9 +4,10 @@ import os
 import signal
 
 from celery import Celery
-from celery.signals import beat_embedded_init, setup_logging
+from celery.signals import beat_embedded_init, beat_init, setup_logging, worker_init
 
 from gateway_project.embedded.child import end_with_parent
+from gateway_project.lib import garbage
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
@@ -24,6 +25,14 @@ def keep_our_logging(**_: object) -> None:
 def end_with_worker(**_: object) -> None:
     """Beat is a process of the worker's own. Were that killed, it would go on and queue every task beside the next one."""
     end_with_parent(signal.SIGTERM)
+
+
+@worker_init.connect
+@beat_init.connect
+def search_garbage_seldom(**_: object) -> None:
+    """All code is loaded by now, and nothing is forked yet."""
+    garbage.search_seldom()
+    garbage.leave_what_is_loaded()
 
 
 @app.on_after_configure.connect

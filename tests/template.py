@@ -15,6 +15,7 @@ import django
 from gateway_project import environment
 from gateway_project.embedded import places
 from gateway_project.embedded.postgres import Postgres
+from gateway_project.lib import garbage
 
 # Variables of the run, inherited by its processes: the folder of the template, and the password of its database.
 FOLDER, PASSWORD = "GATEHOUSE_TEST_TEMPLATE", "GATEHOUSE_TEST_PASSWORD"
@@ -85,6 +86,7 @@ def use() -> None:
 
 
 def main() -> None:
+    garbage.search_seldom()
     folder = Path(sys.argv[1])
     outcome = ""
     try:

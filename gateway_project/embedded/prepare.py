@@ -5,7 +5,6 @@ waits for a line on standard input, works, and writes the demo organisation as J
 """
 
 import argparse
-import gc
 import hashlib
 import io
 import os
@@ -17,6 +16,8 @@ from pathlib import Path
 import django
 from django.conf import settings
 
+from gateway_project.lib import garbage
+
 STAMP = ".collected"
 # Compressing takes twenty times as long as collecting, and over loopback it gains nothing. Deployments run `collectstatic`.
 PLAIN_STORAGE = {"BACKEND": "gateway_project.lib.static_files.PlainStaticFilesStorage"}
@@ -27,10 +28,8 @@ def main() -> None:
     parser.add_argument("--result-fd", type=int, required=True)
     result = os.fdopen(parser.parse_args().result_fd, "w")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-    gc.disable()  # what is loaded stays
+    garbage.search_seldom()
     django.setup()
-    gc.freeze()
-    gc.enable()
     timed("static files", collect_static)
     if not sys.stdin.readline():
         return  # the parent is gone
@@ -38,7 +37,6 @@ def main() -> None:
     timed("database schema", migrate)
     timed("demo organisation", lambda: result.write(demo()))
     result.close()
-    gc.freeze()  # the end of the process need not take it apart: that is longer than all of the above
 
 
 def timed(label: str, work: Callable[[], object]) -> None:

@@ -10,7 +10,6 @@ With `--gated` the code is imported first; the application is made, and serving 
 
 import argparse
 import asyncio
-import gc
 import importlib
 import os
 import socket
@@ -21,13 +20,13 @@ import uvicorn
 from django.conf import settings
 
 from gateway_project.embedded.heads import Connection
+from gateway_project.lib import garbage
 from gateway_project.lib.ending import ending
 
 APPLICATION = "gateway_project.asgi:application"
 ROUTES = ("gateway_project.urls", "proxy.urls")  # with them comes nearly all code
 # Before the time of an ending process is over: for callers to be told, in their own shape, that their calls were cut.
 FAREWELL_SECONDS = 1
-GARBAGE_THRESHOLD = 20_000  # objects; Python's own 700 suits short scripts
 
 
 class Server(uvicorn.Server):
@@ -42,13 +41,9 @@ class Server(uvicorn.Server):
 
 
 def serve(listening: socket.socket, *, gated: bool) -> None:
-    gc.disable()  # loading code leaves next to no garbage, and looking for it took a fifth of the time
+    garbage.search_seldom()  # calls leave little behind, too
     load_code()
-    # What is loaded by now stays: it need not be searched for garbage again and again, and calls leave little behind.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
-    gc.enable()
+    garbage.leave_what_is_loaded()
     if gated and not sys.stdin.readline():
         return  # the parent is gone
     Server(configured()).run(sockets=[listening])
