@@ -6,11 +6,26 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum, prefetch_related_objects
 
+from gateway_project.lib.written import Written
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.subjects import Subject, column_of
-from orgs.models import ApiKey, Application, Group, Organization, User
+from orgs.models import MAX_LEVEL, ApiKey, Application, Group, Organization, User
+
+# No thing has this id.
+NOBODY = 0
+# The longest path.
+NODES = MAX_LEVEL + 1
+
+
+def _bindings(organization: int, member: int, key: int, application: int, *path: int) -> QuerySet[Binding]:
+    on_path = Q(group__in=path) | Q(member=member) | Q(api_key=key) | Q(application=application)
+    found = Binding.objects.filter(on_path, organization=organization).order_by("pk")
+    return found.select_related("policy", "group", "member", "api_key", "application")
+
+
+_BINDINGS: Written[Binding] = Written(_bindings, *[int] * (4 + NODES))
 
 
 class InForce(NamedTuple):
@@ -36,20 +51,17 @@ def in_force(
 def bindings_on(
     organization: Organization,
     *,
-    path: Iterable[Group],
+    path: Sequence[Group],
     member: User | None = None,
     key: ApiKey | None = None,
     application: Application | None = None,
 ) -> list[Binding]:
-    on_path = Q(group__in=[node.pk for node in path])
-    for column, thing in (("member", member), ("api_key", key), ("application", application)):
-        on_path |= Q(**{column: thing}) if thing is not None else Q()
-    found = Binding.objects.filter(on_path, organization=organization).order_by("pk")
-    return list(
-        found.select_related("policy", "group", "member", "api_key", "application").prefetch_related(
-            "policy__limits", "policy__rules"
-        )
-    )
+    ids = [node.pk for node in path] or [NOBODY]
+    others = (thing.pk if thing is not None else NOBODY for thing in (member, key, application))
+    # As many nodes as the statement takes: some of them twice.
+    found = _BINDINGS(organization.pk, *others, *(ids * NODES)[:NODES])
+    prefetch_related_objects(found, "policy__limits", "policy__rules")
+    return found
 
 
 def placed(bindings: Sequence[Binding], path: Sequence[Group], member: User | None, key: ApiKey | None) -> list[InForce]:

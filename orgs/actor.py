@@ -33,6 +33,7 @@ OWN = {
 _MEMBERSHIPS: Written[Membership] = Written(
     lambda user, there: Membership.objects.filter(user=user, organization=there).select_related(LINEAGE), int, int
 )
+_CHILDREN: Written[Group] = Written(lambda parent: Group.objects.filter(parent=parent).select_related(ABOVE), int)
 _GRANTS: Written[RoleGrant] = Written(
     lambda user, there: RoleGrant.objects.filter(user=user, organization=there).select_related("custom_role"), int, int
 )
@@ -129,8 +130,7 @@ class Actor:
         here = [grant.group for grant in self.grants if wanted & grant.allows(distance=0)]
         below = [grant.group_id for grant in self.grants if wanted & grant.allows(distance=1)]
         parents = set(below).difference(group.pk for group in here)
-        if parents:
-            here += Group.objects.filter(parent__in=parents).select_related(ABOVE)
+        here += (group for parent in parents for group in _CHILDREN(parent))
         ids = {group.pk for group in here}
         return list({group.pk: group for group in here if not ids.intersection(group.lineage()[:-1])}.values())
 
