@@ -163,18 +163,11 @@ def make_user(email: str, *, name: str = "", password: str | None = None) -> Use
 
 
 def signed_in(world: World, name: str = "alice") -> Client:
-    """The browser of one of the world's people."""
+    """The browser of one of the world's people, in use: no page need write down the organisation or the moment."""
     client = Client()
+    vars(client)["begins_with"] = {LAST_ORGANIZATION: world.slug_of(name), SEEN: int(timezone.now().timestamp())}
     client.force_login(getattr(world, name))
     return client
-
-
-def in_use(client: Client, slug: str) -> str:
-    """What its cookie holds, once it has opened a page of the organisation: no later page need write that down."""
-    session = client.session
-    session.update({LAST_ORGANIZATION: slug, SEEN: int(timezone.now().timestamp())})
-    session.save()
-    return session.session_key or ""
 
 
 def _draw_ids() -> Ids:

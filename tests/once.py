@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Python's own 700 looks for garbage several times in every test, and nearly all that is new there still lives.
 GARBAGE_THRESHOLD = (20_000, 20, 50)
+SIGNED_IN = (
+    "INSERT INTO django_session (session_key, session_data, expire_date) VALUES (%s, %s, %s);"
+    " UPDATE orgs_user SET last_login = %s WHERE id = %s"
+)
 # What `load_middleware` sets.
 CHAIN = ("_view_middleware", "_template_response_middleware", "_exception_middleware", "_middleware_chain")
 
@@ -74,13 +78,20 @@ def one_chain_of_middleware(patches: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def sessions_are_written_once(patches: pytest.MonkeyPatch) -> None:
     """Django's test client writes a session, reads it, copies it, deletes the first and writes the copy again: fifteen statements
-    for each that signs in. One that has no session yet needs one INSERT, of the same session.
+    for each that signs in. One that has no session yet needs one row, of the same session, and the moment noted with it.
+
+    A browser that `begins_with` something has that in its session, too (tests/actors.py).
     """
     from django.conf import settings
-    from django.contrib.auth import login
-    from django.contrib.sessions.backends.db import SessionStore
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.sessions.backends.base import VALID_KEY_CHARS
+    from django.db import connection
     from django.http import HttpRequest
     from django.test.client import ClientMixin
+    from django.utils import timezone
+    from django.utils.crypto import get_random_string
+
+    from gateway_project.lib.sessions import SessionStore
 
     django: Any = vars(ClientMixin)["_login"]
 
@@ -89,11 +100,18 @@ def sessions_are_written_once(patches: pytest.MonkeyPatch) -> None:
         if settings.SESSION_COOKIE_NAME in client.cookies:
             django(client, user, backend)
             return
-        request = HttpRequest()
-        request.session = SessionStore()
-        vars(request.session)["cycle_key"] = lambda: None  # nobody knows its key yet
-        login(request, user, backend)
-        request.session.save()
+        request, now = HttpRequest(), timezone.now()
+        request.session = session = SessionStore(get_random_string(32, VALID_KEY_CHARS))
+        held: dict[str, Any] = {
+            SESSION_KEY: str(user.pk),
+            BACKEND_SESSION_KEY: backend or settings.AUTHENTICATION_BACKENDS[0],
+            HASH_SESSION_KEY: user.get_session_auth_hash(),
+        }
+        vars(session)["_session_cache"] = held | getattr(client, "begins_with", {})
+        row = session.create_model_instance(vars(session)["_session_cache"])
+        with connection.cursor() as cursor:
+            cursor.execute(SIGNED_IN, [row.session_key, row.session_data, row.expire_date, now, user.pk])
+        user.last_login = now
         client._set_login_cookies(request)
 
     patches.setattr(ClientMixin, "_login", sign_in)

@@ -52,11 +52,13 @@ def lasting(make: Callable[[], World], django_db_blocker: DjangoDbBlocker) -> It
 
 @pytest.fixture(scope="module")
 def lasting_sessions(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> dict[str, str]:
-    """Its people, signed in once, with a page of their organisation behind them: name → what the cookie of a browser holds."""
-    from tests.actors import PEOPLE, in_use, signed_in
+    """Its people, signed in once: name → what the cookie of a browser holds."""
+    from django.conf import settings
+
+    from tests.actors import PEOPLE, signed_in
 
     with django_db_blocker.unblock():
-        return {name: in_use(signed_in(lasting_world, name), lasting_world.slug_of(name)) for name in PEOPLE}
+        return {name: signed_in(lasting_world, name).cookies[settings.SESSION_COOKIE_NAME].value for name in PEOPLE}
 
 
 @pytest.fixture(scope="module")
