@@ -112,21 +112,31 @@ class SamlProvider:
         return base64.b64encode(str(made).encode()).decode()
 
     def _server(self, minutes: int = 15) -> Any:
-        return Server(config=self._config(minutes))
+        return _server(self.entity_id, self.ours, self.keys, minutes)
 
-    def _config(self, minutes: int = 15) -> Any:
-        pair = key_pair(self.keys)
-        policy = {"lifetime": {"minutes": minutes}, "attribute_restrictions": None, "fail_on_missing_requested": False}
-        endpoints = {"single_sign_on_service": [(SSO_URL, BINDING_HTTP_REDIRECT)]}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return IdPConfig().load(
-                {
-                    "entityid": self.entity_id,
-                    "service": {"idp": {"endpoints": endpoints, "policy": {"default": policy}}},
-                    "key_file": str(pair.key),
-                    "cert_file": str(pair.certificate),
-                    "xmlsec_binary": shutil.which("xmlsec1"),
-                    "metadata": {"inline": [self.ours]} if self.ours else {},
-                }
-            )
+    def _config(self) -> Any:
+        return _config(self.entity_id, self.ours, self.keys, 15)
+
+
+@cache
+def _server(*of: Any) -> Any:
+    """Made once for all that one provider is asked: it reads its settings, our metadata and its keys."""
+    return Server(config=_config(*of))
+
+
+def _config(entity_id: str, ours: str, keys: str, minutes: int) -> Any:
+    pair = key_pair(keys)
+    policy = {"lifetime": {"minutes": minutes}, "attribute_restrictions": None, "fail_on_missing_requested": False}
+    endpoints = {"single_sign_on_service": [(SSO_URL, BINDING_HTTP_REDIRECT)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return IdPConfig().load(
+            {
+                "entityid": entity_id,
+                "service": {"idp": {"endpoints": endpoints, "policy": {"default": policy}}},
+                "key_file": str(pair.key),
+                "cert_file": str(pair.certificate),
+                "xmlsec_binary": shutil.which("xmlsec1"),
+                "metadata": {"inline": [ours]} if ours else {},
+            }
+        )

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
+from copy import deepcopy
 from html import unescape
 
 import pytest
 from django.test import AsyncClient
 from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
+from pytest_django.plugin import DjangoDbBlocker
 
 from orgs.audit import Value, audit
 from orgs.audit_export import COLUMNS
@@ -25,12 +28,19 @@ from orgs.services.members import grant_role
 from orgs.services.organizations import change_settings
 from tests.actors import World, make_world, make_world_by_services, signed_in
 from tests.orgs.test_verification import past_the_guards
+from tests.world import lasting
+
+
+@pytest.fixture(scope="module")
+def by_services(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """With the events that the services wrote as they made it."""
+    with lasting(make_world_by_services, django_db_blocker) as made:
+        yield made
 
 
 @pytest.fixture
-def world(db: None) -> World:
-    """With the events that the services wrote as they made it."""
-    return make_world_by_services()
+def world(by_services: World, db: None) -> World:
+    return deepcopy(by_services)
 
 
 def url(world: World, name: str = "list", **arguments: int) -> str:

@@ -59,7 +59,7 @@ def test_every_part_that_is_opened_stands_in_the_frame_of_the_console(world: Wor
 
 def test_what_htmx_asks_for_and_what_is_whole_stays_as_it_is(world: World) -> None:
     client = signed_in(world, "alice")
-    address, keys = next(iter(parts(client, world))), f"/o/{world.acme.slug}/keys/"
+    address, keys = (f"/o/{world.acme.slug}/{path}/" for path in ("settings/calendar", "keys"))
     assert "<html" not in client.get(address, headers={"hx-request": "true", "sec-fetch-dest": "empty"}).content.decode()
     assert client.get(keys, headers=OPENED).content.decode().count("<html") == 1
 

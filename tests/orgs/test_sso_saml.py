@@ -6,11 +6,13 @@ import base64
 import re
 import secrets
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 from pytest_django import Settings
+from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.lib import addresses
 from orgs.errors import Refused
@@ -27,22 +29,34 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(not SIGNS, reason="No test of SAML: the program xmlsec1 is missing (Debian: apt-get install xmlsec1)."),
 ]
+NETWORKS = addresses.networks("127.0.0.0/8")
 EMAIL_FORMAT = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 
 
 @pytest.fixture(autouse=True)
 def providers_on_this_machine(settings: Settings) -> None:
-    settings.OUTBOUND_ALLOWED_NETWORKS = addresses.networks("127.0.0.0/8")
+    settings.OUTBOUND_ALLOWED_NETWORKS = NETWORKS
+
+
+@pytest.fixture(scope="module")
+def acquainted(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> tuple[Sso, SamlProvider]:
+    """A connection that is on, and the provider that it knows."""
+    with django_db_blocker.unblock(), override_settings(OUTBOUND_ALLOWED_NETWORKS=NETWORKS):
+        return acquaint(deepcopy(lasting_world), SamlProvider())
 
 
 @pytest.fixture
-def provider() -> SamlProvider:
-    return SamlProvider()
+def sso(acquainted: tuple[Sso, SamlProvider], db: None) -> Sso:
+    return deepcopy(acquainted[0])
 
 
 @pytest.fixture
-def sso(world: World, provider: SamlProvider) -> Sso:
+def provider(acquainted: tuple[Sso, SamlProvider]) -> SamlProvider:
+    return deepcopy(acquainted[1])
+
+
+def acquaint(world: World, provider: SamlProvider) -> tuple[Sso, SamlProvider]:
     alice = world.actor("alice")
     domain = verified_domain(world.acme, world.alice)
     made = services.create_connection(SsoConnection.Kind.SAML, name="Acme SAML", group=world.field, admits_new=True, by=alice)
@@ -51,7 +65,7 @@ def sso(world: World, provider: SamlProvider) -> Sso:
     provider.ours = saml.metadata(connection).decode()
     made_up = Sso(world, domain, connection)
     provider.person = {"uid": secrets.token_hex(8), "mail": made_up.address("newcomer"), "displayName": "Mia Moss"}
-    return made_up
+    return made_up, provider
 
 
 def answered(sso: Sso, provider: SamlProvider, client: Client, **wrong: Any) -> str:
