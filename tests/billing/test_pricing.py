@@ -29,10 +29,17 @@ SONNET = Rates(
 )
 WRITES: tuple[CacheWrites, ...] = ("none", "short", "any")
 FLAT = Rates(input=250_000_000, output=2_000_000_000)
+DEAREST = 100_000_000_000
 
-tokens = st.one_of(st.integers(0, 40), st.integers(0, 3_000_000))
-unit_prices = st.one_of(st.integers(0, 3), st.integers(0, 100_000_000_000))
-own_price = st.none() | unit_prices
+
+def few_or_many(drawn: int, few: int, many: int) -> int:
+    """Half of what is drawn are few. One draw for both: an example has dozens of them."""
+    return drawn // 2 % (many + 1) if drawn % 2 else drawn // 2 % (few + 1)
+
+
+tokens = st.integers(0, 2 * 3_000_000 + 1).map(lambda drawn: few_or_many(drawn, 40, 3_000_000))
+unit_prices = st.integers(0, 2 * DEAREST + 1).map(lambda drawn: few_or_many(drawn, 3, DEAREST))
+own_price = st.integers(0, 6 * DEAREST + 5).map(lambda drawn: few_or_many(drawn // 3, 3, DEAREST) if drawn % 3 else None)
 kinds = {
     "input": unit_prices,
     "output": unit_prices,

@@ -319,8 +319,8 @@ class Admissions(RuleBasedStateMachine):
         """Everything, or, where nothing is held, the counters alone."""
         if any(call.known for call in self.running) and not lose_holds:
             return
-        for key in redis.client().scan_iter(match=f"gh:{{{self.organization_id}}}:*", count=1000):
-            redis.client().delete(key)
+        if found := list(redis.client().scan_iter(match=f"gh:{{{self.organization_id}}}:*", count=1000)):
+            redis.client().delete(*found)
         redis.client().set(epoch.keys(self.organization_id)[0], "e")
         announced(self.organization_id)
         self.counted.clear()
@@ -333,14 +333,16 @@ class Admissions(RuleBasedStateMachine):
 
     @invariant()
     def redis_agrees_with_the_model(self) -> None:
+        pipeline = redis.client().pipeline(transaction=False)
         for subject in self.counted:
-            counter = counters.counter(self.organization_id, self.token, subject)
-            spent, own, held, held_own = redis.client().hmget(counter, ["spent", "own", "held", "held_own"])
+            pipeline.hmget(counters.counter(self.organization_id, self.token, subject), ["spent", "own", "held", "held_own"])
+        pipeline.hkeys(counters.holds(self.organization_id, self.token))
+        *found, holds = pipeline.execute()
+        for subject, (spent, own, held, held_own) in zip(self.counted, found, strict=True):
             assert int(spent or 0) == self.sum(self.counted[subject], "charged", subject)
             assert int(own or 0) == self.sum(self.counted[subject], "own", subject)
             assert int(held or 0) == self.holds(subject)
             assert int(held_own or 0) == self.holds(subject, own_only=True)
-        holds: Any = redis.client().hkeys(counters.holds(self.organization_id, self.token))
         assert {UUID(call.decode()) for call in holds} == {call.held.call_id for call in self.running if call.known}
 
     @invariant()

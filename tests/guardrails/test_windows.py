@@ -38,7 +38,8 @@ LEFT_OUT = {date(2011, 12, 30), date(2011, 12, 31), date(1993, 8, 21), date(1993
 SECOND, DAY, WEEK = timedelta(seconds=1), timedelta(days=1), timedelta(days=7)
 FIRST, LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
 
-zones = st.one_of(st.sampled_from(ZONES), st.sampled_from(ODD_ZONES))
+# The odd ones are half of what is drawn.
+zones = st.sampled_from(ZONES + ODD_ZONES * (len(ZONES) // len(ODD_ZONES)))
 calendars = st.builds(Calendar, zones, st.integers(0, 6), st.integers(1, 12), st.integers(0, 23))
 moments = st.integers(int(FIRST.timestamp()), int(LAST.timestamp())).map(lambda at: datetime.fromtimestamp(at, tz=UTC))
 kinds = st.sampled_from(["day", "week", "month", "quarter", "year"])
