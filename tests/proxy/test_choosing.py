@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -63,21 +64,32 @@ def takes(seconds: float) -> Health:
     return Health(first_token_ms=0, tokens_per_second=300 / seconds)
 
 
-@st.composite
-def situations(draw: st.DrawFn) -> dict[str, Any]:
-    count = draw(st.integers(1, 7))
-    deployments = [
-        deployment(id=number, order=draw(st.integers(1, 3)), weight=draw(st.integers(0, 5))) for number in range(count)
-    ]
+def situation_of(drawn: list[Any], cut: int, strategies: tuple[str, str], session: bytes | None) -> dict[str, Any]:
+    """The deployments are those of a model and of another to fall back to."""
+    deployments = [deployment(id=number, order=order, weight=weight) for number, (order, weight, _, _, _) in enumerate(drawn)]
     known = Known(
-        {number: draw(st.sampled_from(CIRCUITS)) for number in range(count)},
-        {number: draw(st.sampled_from([UNKNOWN, takes(1), takes(1.1), takes(9)])) for number in range(count)},
+        {number: circuit for number, (_, _, circuit, _, _) in enumerate(drawn)},
+        {number: health for number, (_, _, _, health, _) in enumerate(drawn)},
     )
-    costs = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
-    cut = draw(st.integers(1, count))
-    stages = [Stage(part, draw(st.sampled_from(STRATEGIES))) for part in (deployments[:cut], deployments[cut:]) if part]
-    session = draw(st.none() | st.binary(max_size=20))
-    return {"stages": stages, "known": known, "cost": lambda one: costs[one.id], "session": session}
+    parts = (deployments[:cut], deployments[cut:])
+    stages = [Stage(part, strategy) for part, strategy in zip(parts, strategies, strict=True) if part]
+    return {"stages": stages, "known": known, "cost": lambda one: drawn[one.id][4], "session": session}
+
+
+# Order, weight, circuit, health and price are drawn at once: each draw has its price.
+SITUATIONS = st.builds(
+    situation_of,
+    st.lists(
+        st.sampled_from(
+            list(product((1, 2, 3), range(6), CIRCUITS, (UNKNOWN, takes(1), takes(1.1), takes(9)), range(4))),
+        ),
+        min_size=1,
+        max_size=7,
+    ),
+    st.integers(1, 7),
+    st.sampled_from(list(product(STRATEGIES, STRATEGIES))),
+    st.none() | st.binary(max_size=20),
+)
 
 
 def choose_in(situation: dict[str, Any], *, seed: int = 0, **changed: Any) -> tuple[Choice, ...]:
@@ -86,7 +98,7 @@ def choose_in(situation: dict[str, Any], *, seed: int = 0, **changed: Any) -> tu
     return choose(given.pop("stages"), lots=lots, **given)
 
 
-@given(situations(), st.integers(0, 9))
+@given(SITUATIONS, st.integers(0, 9))
 def test_every_deployment_is_tried_once_and_those_with_an_open_circuit_last(situation: dict[str, Any], seed: int) -> None:
     found = choose_in(situation, seed=seed)
     every = [one for stage in situation["stages"] for one in stage.deployments]
@@ -98,7 +110,7 @@ def test_every_deployment_is_tried_once_and_those_with_an_open_circuit_last(situ
     )
 
 
-@given(situations(), st.integers(0, 9))
+@given(SITUATIONS, st.integers(0, 9))
 def test_models_come_in_their_turn_and_declared_order_before_any_strategy(situation: dict[str, Any], seed: int) -> None:
     place = {one.id: (number, one.order) for number, stage in enumerate(situation["stages"]) for one in stage.deployments}
     found = choose_in(situation, seed=seed, known=Known(healths=situation["known"].healths))
@@ -106,14 +118,14 @@ def test_models_come_in_their_turn_and_declared_order_before_any_strategy(situat
     assert places == sorted(places)
 
 
-@given(situations())
+@given(SITUATIONS)
 def test_a_session_stays_where_it_is_whatever_else_chance_decides(situation: dict[str, Any]) -> None:
     stages = [stage._replace(strategy="order") for stage in situation["stages"]]
     found = [ids(choose_in(situation, seed=seed, stages=stages, session=b"session")) for seed in range(4)]
     assert found == [found[0]] * 4
 
 
-@given(situations(), st.data())
+@given(SITUATIONS, st.data())
 def test_a_session_moves_only_if_its_deployment_goes(situation: dict[str, Any], data: st.DataObject) -> None:
     """Rendezvous: what one loses is spread, what the others had stays."""
     deployments = tuple(msgspec.structs.replace(one, order=1) for one in situation["stages"][0].deployments)
@@ -127,7 +139,7 @@ def test_a_session_moves_only_if_its_deployment_goes(situation: dict[str, Any], 
         assert ids(opened) == [number for number in before if number != gone.id] + [gone.id]
 
 
-@given(situations(), st.integers(0, 9))
+@given(SITUATIONS, st.integers(0, 9))
 def test_by_price_no_cheaper_one_comes_later(situation: dict[str, Any], seed: int) -> None:
     equals = tuple(msgspec.structs.replace(one, order=1) for one in situation["stages"][0].deployments)
     found = choose_in(situation, seed=seed, stages=[Stage(equals, "price")], known=Known())
@@ -137,7 +149,7 @@ def test_by_price_no_cheaper_one_comes_later(situation: dict[str, Any], seed: in
         assert [choice.reason for choice in found] == ["cheapest" if cost == costs[0] else "dearer" for cost in costs]
 
 
-@given(situations())
+@given(SITUATIONS)
 def test_by_latency_the_fast_come_first_and_the_unmeasured_last(situation: dict[str, Any]) -> None:
     equals = tuple(msgspec.structs.replace(one, order=1) for one in situation["stages"][0].deployments)
     known = Known(healths=situation["known"].healths)

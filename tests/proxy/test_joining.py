@@ -25,10 +25,10 @@ from proxy.canonical.joining import choices_of
 
 TEXTS = st.text(min_size=1, max_size=8)
 SPOKEN = st.one_of(
-    st.builds(Text, TEXTS),
-    st.builds(Refusal, TEXTS),
+    TEXTS.map(Text),
+    TEXTS.map(Refusal),
     st.builds(Thinking, TEXTS, TEXTS),
-    st.builds(lambda data: Thinking(redacted=data), TEXTS),
+    TEXTS.map(lambda data: Thinking(redacted=data)),
     st.builds(lambda id, name, arguments: ToolUse(id, name, f'{{"a":"{arguments}"}}'), TEXTS, TEXTS, st.text("abc", max_size=9)),
 )
 Spoken = Text | Refusal | Thinking | ToolUse

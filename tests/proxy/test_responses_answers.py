@@ -153,10 +153,10 @@ def test_log_probabilities_stand_at_the_text() -> None:
 # --- streams -----------------------------------------------------------------------------------
 WORDS = st.text(min_size=1, max_size=9)
 PARTS = st.lists(
-    st.builds(Text, WORDS)
-    | st.builds(Refusal, WORDS)
-    | st.builds(Thinking, WORDS, signature=st.none() | WORDS)
-    | st.builds(Thinking, redacted=WORDS)
+    WORDS.map(Text)
+    | WORDS.map(Refusal)
+    | st.builds(Thinking, WORDS, st.none() | WORDS)
+    | WORDS.map(lambda data: Thinking(redacted=data))
     | st.builds(ToolUse, st.uuids().map(str), WORDS, st.sampled_from(["{}", '{"a": "é😀"}']), st.none() | WORDS),
     max_size=5,
 ).map(tuple)
