@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 EVERY_SECONDS = 0.5
 # Looking at other workers, and at what the dead left, costs more.
 LOOK_SECONDS = 2.0
+# As often as anybody collects metrics.
+COUNT_SECONDS = 15.0
 SILENT_SECONDS = 5.0
 CERTAIN = timedelta(seconds=admission.TOMBSTONE_SECONDS / 2)
 
@@ -49,7 +51,7 @@ def start() -> None:
 
 
 async def _drain_forever() -> None:
-    looked_at = 0.0
+    looked_at = counted_at = 0.0
     clock = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(EVERY_SECONDS)
@@ -62,6 +64,8 @@ async def _drain_forever() -> None:
             if clock.time() - looked_at > LOOK_SECONDS:
                 looked_at = clock.time()
                 await drain_the_dead()
+            if clock.time() - counted_at > COUNT_SECONDS:
+                counted_at = clock.time()
                 WRITERS.set(len(await writers.alive(SILENT_SECONDS)))
         except (DatabaseUnavailable, RedisUnavailable, OSError) as error:
             log.warning("spool.waits", error=type(error).__name__, rows=books.spool.rows)

@@ -46,7 +46,7 @@ def disabled(house: House, key: ApiKey) -> None:
 
 
 def test_one_of_many_keys_is_cut_within_a_second_and_the_others_go_on(house: House) -> None:
-    keys = [house.new_key() for _ in range(KEYS)]
+    keys = house.new_keys(KEYS)
 
     async def work() -> None:
         with ExitStack() as stack:

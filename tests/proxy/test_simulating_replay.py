@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import permutations, product
 from typing import Any
 from uuid import UUID
@@ -41,30 +42,44 @@ AWKWARD = [
     datetime(2026, 12, 31, 22, 57, tzinfo=UTC),
     datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
 ]
-CALENDARS = st.builds(
-    Calendar,
-    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"]),
-    st.integers(0, 6),
-    st.integers(1, 12),
-    st.sampled_from([0, 1, 2, 3, 9, 23]),
+# What is one of few things is drawn at once, which takes a third of the time.
+CALENDARS = st.sampled_from(
+    [
+        Calendar(*chosen)
+        for chosen in product(
+            ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"),
+            range(7),
+            range(1, 13),
+            (0, 1, 2, 3, 9, 23),
+        )
+    ]
 )
-BUDGET_WINDOWS = ("day", "week", "month", "quarter", "year", "total")
+BUDGET_WINDOWS: tuple[Any, ...] = ("day", "week", "month", "quarter", "year", "total")
 LIMITS = st.one_of(
-    st.builds(Limit, st.just("budget"), st.sampled_from(BUDGET_WINDOWS), st.integers(0, 60), st.booleans()),
-    st.builds(Limit, st.just("rpm"), st.just("minute"), st.integers(1, 4)),
-    st.builds(Limit, st.just("tpm"), st.just("minute"), st.integers(1, 60)),
-    st.builds(Limit, st.just("rpd"), st.just("day"), st.integers(1, 6)),
-    st.builds(Limit, st.just("parallel"), st.just("now"), st.integers(1, 3)),
-    st.builds(Limit, st.just("max_tokens"), st.just("call"), st.integers(1, 25)),
+    st.sampled_from([Limit("budget", *chosen) for chosen in product(BUDGET_WINDOWS, range(61), (False, True))]),
+    st.sampled_from([Limit("rpm", "minute", value) for value in range(1, 5)]),
+    st.sampled_from([Limit("tpm", "minute", value) for value in range(1, 61)]),
+    st.sampled_from([Limit("rpd", "day", value) for value in range(1, 7)]),
+    st.sampled_from([Limit("parallel", "now", value) for value in range(1, 4)]),
+    st.sampled_from([Limit("max_tokens", "call", value) for value in range(1, 26)]),
 )
+
+
+def up_to_two(of: Sequence[str]) -> list[tuple[str, ...]]:
+    """Of one, or of none, as often as two."""
+    return [(), *((one,) for one in of)] * len(of) + list(product(of, repeat=2))
+
+
+KINDS: tuple[Any, ...] = ("models", "blocked_models")
 RULES = st.one_of(
-    st.builds(Rule, st.sampled_from(["models", "blocked_models"]), st.lists(st.sampled_from(MODELS), max_size=2).map(tuple)),
-    st.builds(Rule, st.just("providers"), st.lists(st.sampled_from(PROVIDERS), max_size=2).map(tuple)),
-    st.builds(Rule, st.just("members"), st.sampled_from([(), (str(MIA),), (str(NOAH),)])),
+    st.sampled_from([Rule(kind, models) for kind in KINDS for models in up_to_two(MODELS)]),
+    st.sampled_from([Rule("providers", providers) for providers in up_to_two(PROVIDERS)]),
+    st.sampled_from([Rule("members", of) for of in ((), (str(MIA),), (str(NOAH),))]),
 )
+SUBJECTS: tuple[Any, ...] = ("group", "members", "keys")
 TARGETS = st.one_of(
-    st.builds(Target, st.sampled_from(["group", "members", "keys"]), st.sampled_from([ROOT, ENGINEERING, PLATFORM, SALES])),
-    st.builds(Target, st.just("application"), st.sampled_from([ASSISTANT, CRAWLER])),
+    st.sampled_from([Target(*chosen) for chosen in product(SUBJECTS, (ROOT, ENGINEERING, PLATFORM, SALES))]),
+    st.sampled_from([Target("application", which) for which in (ASSISTANT, CRAWLER)]),
 )
 PROPOSALS = st.builds(
     lambda limits, rules, targets: Proposal(tuple(limits), tuple(rules), tuple(targets)),
@@ -75,14 +90,16 @@ PROPOSALS = st.builds(
 
 
 # Milliseconds: close together now and then, or days apart, near something awkward.
-MOMENTS = st.builds(
-    lambda near, distance, thousandths: int((near + timedelta(seconds=distance)).timestamp()) * 1000 + thousandths,
-    st.sampled_from(AWKWARD),
-    st.one_of(st.integers(-90, 90), st.integers(-5_000, 5_000), st.integers(-200_000, 200_000)),
-    st.integers(0, 999),
-)
-# What is one of few things is drawn at once, which takes a third of the time: path, seconds until it was recorded, model, how
-# long it ran, whether on a key of its own, who served it.
+DISTANCES = st.one_of(st.integers(-90, 90), st.integers(-5_000, 5_000), st.integers(-200_000, 200_000))
+NEAR = st.sampled_from([(int(near.timestamp()), thousandths) for near in AWKWARD for thousandths in range(1000)])
+
+
+def moment(near: tuple[int, int], seconds: int) -> int:
+    return (near[0] + seconds) * 1000 + near[1]
+
+
+MOMENTS = st.builds(moment, NEAR, DISTANCES)
+# Path, seconds until it was recorded, model, how long it ran, whether on a key of its own, who served it.
 PLACES = st.sampled_from(
     list(
         product(
@@ -95,14 +112,16 @@ PLACES = st.sampled_from(
         )
     )
 )
-TOKENS, OUTPUT = st.integers(0, 40), st.integers(0, 30)
+TOKENS = st.sampled_from(list(product(range(41), range(31))))
 # Of ten rows nine are calls, which nobody is paid for.
-IS_CALL, COSTS = st.sampled_from([True] * 9 + [False]), st.integers(-10, 20)
+COSTS = st.sampled_from(
+    [(is_call, abs(cost) if is_call else cost) for is_call in [True] * 9 + [False] for cost in range(-10, 21)],
+)
 
 
-def called(number: int, at: int, place: Any, is_call: bool, cost: int, tokens: int, output: int) -> Call:
+def called(number: int, at: int, place: Any, costing: tuple[bool, int], size: tuple[int, int]) -> Call:
     (groups, member, key, application), late, model, ran, on_own_key, providers = place
-    cost = abs(cost) if is_call else cost
+    (is_call, cost), (tokens, output) = costing, size
     return Call(
         at=at,
         recorded=at // 1000 + late,
@@ -122,7 +141,12 @@ def called(number: int, at: int, place: Any, is_call: bool, cost: int, tokens: i
     )
 
 
-LEDGERS = st.lists(st.tuples(MOMENTS, PLACES, IS_CALL, COSTS, TOKENS, OUTPUT), max_size=40).map(
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[Any, ...]:
+    return moment(draw(NEAR), draw(DISTANCES)), draw(PLACES), draw(COSTS), draw(TOKENS)
+
+
+LEDGERS = st.lists(rows(), max_size=40).map(
     lambda drawn: sorted((called(number, *one) for number, one in enumerate(drawn)), key=lambda call: call.id)
 )
 
