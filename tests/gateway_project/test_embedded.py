@@ -113,7 +113,7 @@ def test_postgresql_stores_passwords_as_scram_and_listens_on_no_port(postgres: P
         stored = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'gatehouse'").fetchone()
         methods = connection.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules").fetchall()
     assert stored is not None
-    assert stored[0].startswith("SCRAM-SHA-256$")
+    assert stored[0].startswith("SCRAM-SHA-256$1:")
     assert methods == [("scram-sha-256",)]
 
 
