@@ -14,6 +14,7 @@ from django.http import Http404
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from gateway_project.lib.rows import sole
 from guardrails import windows
 from guardrails.models import Policy
 from guardrails.models import Rule as PolicyRule
@@ -76,7 +77,7 @@ def visible_to(actor: Actor) -> Any:
 
 def access_simulation_by_id(actor: Actor, simulation_id: int) -> Simulation:
     """Raises Http404."""
-    found: Simulation | None = visible_to(actor).filter(pk=simulation_id).first()
+    found: Simulation | None = sole(visible_to(actor).filter(pk=simulation_id))
     if found is None:
         raise Http404("no such simulation")
     return found

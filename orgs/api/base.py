@@ -22,6 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from gateway_project.lib.rows import sole
 from orgs.actor import Actor
 from orgs.api import errors
 from orgs.api.authentication import ConsoleSession, PersonThrottle, TokenAuthentication
@@ -155,7 +156,7 @@ class OrgApiView(ApiView):
 
 def one_of(rows: QuerySet[Row], number: Any) -> Row:
     """Of rows that are cut to what the actor may see. Raises Http404."""
-    found = rows.filter(pk=number).first()
+    found = sole(rows.filter(pk=number))
     if found is None:
         raise Http404("no such thing")
     return found

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Model, Q
+from django.db.models import Model
 from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
@@ -72,6 +72,6 @@ def directory_of(authorization: str, *, origin: Origin) -> Directory | None:
     if found is None:
         return None
     now = timezone.now()
-    stale = Q(last_used_at=None) | Q(last_used_at__lt=now - NOTED_EVERY)
-    Provisioning.objects.filter(stale, pk=found.pk).update(last_used_at=now)
+    if found.last_used_at is None or found.last_used_at < now - NOTED_EVERY:
+        Provisioning.objects.filter(pk=found.pk).update(last_used_at=now)
     return Directory(found, origin)

@@ -10,6 +10,7 @@ from django.urls import reverse
 from scim2_models import Context, ListResponse, PatchOp, ResourceType, ResponseParameters, Schema, SearchRequest
 
 from gateway_project.lib.queries import id_in
+from gateway_project.lib.rows import sole
 from orgs.scim import directory, resources, serving
 from orgs.scim.doors import DirectoryRequest, answer, directory_view
 from orgs.scim.filters import GROUP_COLUMNS, USER_COLUMNS, condition
@@ -139,7 +140,7 @@ def _wanted(request: DirectoryRequest, model: type[Any], now: Any) -> Any:
 
 
 def _one(rows: Any) -> Any:
-    row = rows.first()
+    row = sole(rows)
     if row is None:
         raise Http404("no such resource")
     return row

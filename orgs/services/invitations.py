@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from gateway_project.lib import crypto
 from gateway_project.lib.crypto import digest
+from gateway_project.lib.rows import sole
 from orgs import checks
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import Value, audit
@@ -134,11 +135,11 @@ def find(token: str) -> Found | None:
     if not 20 <= len(token) <= 100:
         return None
     hashed = digest(token)
-    related = ("organization", "created_by", "custom_role", LINEAGE)
-    by_link = Invitation.objects.filter(digest=hashed).select_related(*related).first()
+    invitations = Invitation.objects.select_related("organization", "created_by", "custom_role", LINEAGE)
+    by_link = sole(invitations.filter(digest=hashed))
     if by_link is not None:
         return Found(by_link, mailed=False)
-    by_mail = Invitation.objects.filter(mail_digest=hashed).select_related(*related).first()
+    by_mail = sole(invitations.filter(mail_digest=hashed))
     return Found(by_mail, mailed=True) if by_mail else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -68,6 +69,9 @@ def test_when_it_was_last_used_is_shown(world: World, client: Client) -> None:
     assert row.last_used_at
     assert Caller(token)("GET", "Users").status == 200
     assert Provisioning.objects.get(organization=world.acme).last_used_at == row.last_used_at
+    Provisioning.objects.filter(pk=row.pk).update(last_used_at=row.last_used_at - timedelta(minutes=2))
+    assert Caller(token)("GET", "Users").status == 200
+    assert Provisioning.objects.filter(pk=row.pk, last_used_at__gte=row.last_used_at).exists()
 
 
 def test_a_new_token_ends_the_one_before_and_revoking_ends_both(world: World, client: Client) -> None:
