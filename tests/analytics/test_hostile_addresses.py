@@ -11,12 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.filters import Filters, url_with
-from guardrails.services.bindings import bind
-from guardrails.services.policies import LimitSpec, create_policy
-from orgs.models import ApiKey
-from orgs.services.keys import create_api_key
-from orgs.services.members import add_member
-from tests.actors import World, make_user, signed_in
+from guardrails.models import Binding, Limit, Policy
+from orgs.models import ApiKey, Membership, User
+from tests.actors import World, key_row, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 NAMES = ("period", "group", "member", "key", "application", "model", "status", "q", "before", "after", "environment", "page", "")
@@ -81,17 +78,17 @@ def test_filters_hold_nothing_but_ids_and_short_text(query: list[tuple[str, str]
 
 # --- few statements, however large the organisation ---------------------------------------------
 def grow(world: World, *, people: int) -> World:
-    """So many members with a key and a budget each, and calls of all of them."""
-    alice = world.actor("alice")
-    rows = []
-    for number in range(people):
-        person = make_user(f"p{number}.{world.acme.slug}@example.test", name=f"Person {number}")
-        add_member(person, group=world.platform, by=alice)
-        key, _ = create_api_key(world.platform, name=f"Key {number}", member=person, by=alice)
-        policy = create_policy(world.acme, name=f"P {number}", limits=[LimitSpec("budget", "month", 10**9)], by=alice)
-        bind(policy, subject=key, by=alice)
-        rows += [call_row(key) for _ in range(2)]
-    insert_calls(*rows)
+    """So many members with a key and a budget each, and calls of all of them; written as rows."""
+    acme, names = world.acme, [f"Person {number}" for number in range(people)]
+    persons = User.objects.bulk_create(User(email=f"p{at}.{acme.slug}@example.test", name=name) for at, name in enumerate(names))
+    Membership.objects.bulk_create(Membership(user=person, organization=acme, group=world.platform) for person in persons)
+    keys = ApiKey.objects.bulk_create(key_row(world.platform, person, name=f"Key of {person}") for person in persons)
+    policies = Policy.objects.bulk_create(Policy(organization=acme, name=f"P of {name}") for name in names)
+    Limit.objects.bulk_create(Limit(policy=policy, kind="budget", window="month", value=10**9) for policy in policies)
+    Binding.objects.bulk_create(
+        Binding(organization=acme, policy=policy, api_key=key) for policy, key in zip(policies, keys, strict=True)
+    )
+    insert_calls(*(call_row(key) for key in keys for _ in range(2)))
     return world
 
 

@@ -13,13 +13,12 @@ from gateway_project.lib.crypto import digest
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.selectors import PAGE_SIZE, KeyLimits, KeyRules, own_limits, own_rules
 from guardrails.services.key_limits import set_key_limits
-from orgs.keys import new_key_text
 from orgs.models import ApiKey, AuditEvent
 from orgs.services.keys import create_api_key, disable_key, revoke_key
 from orgs.services.members import add_member
 from orgs.tasks import tell_of_key
 from proxy.models import Deployment, Model, Provider
-from tests.actors import World, signed_in
+from tests.actors import World, key_row, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 CENT = 10_000_000
@@ -40,20 +39,7 @@ def typed(world: World, **fields: Any) -> dict[str, Any]:
 
 def crowd(world: World, count: int) -> None:
     """More keys of Mia's, written as rows."""
-    texts = [new_key_text() for _ in range(count)]
-    ApiKey.objects.bulk_create(
-        ApiKey(
-            organization=world.acme,
-            group=world.gateway,
-            member=world.mia,
-            created_by=world.mia,
-            name=f"key {number}",
-            public_id=text.public_id,
-            digest=digest(text.text),
-            last_four=text.last_four,
-        )
-        for number, text in enumerate(texts)
-    )
+    ApiKey.objects.bulk_create(key_row(world.gateway, world.mia, name=f"key {number}") for number in range(count))
 
 
 def shown(response: Any) -> str:
