@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from analytics.call_changes import Clamp, Deciding, clamp_of, degrade_of
 from billing.models import CallAttempt, UsageRecord
@@ -114,7 +115,7 @@ class PromptCache(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`total` is the sum of `parts`, as recorded. What a refusal judged, where its row tells: `max_tokens`, `address`.
+    """`total` is the sum of `parts`, as recorded. `again` asks /explain/ for the same call, of a refused one.
 
     `routed`: what the baseline would have cost more, less than nothing where it would have been cheaper; None: not compared.
     """
@@ -123,8 +124,7 @@ class Story(NamedTuple):
     parts: list[Part]
     total: int
     path: str
-    max_tokens: int | None = None
-    address: str = ""
+    again: str = ""
     routed: int | None = None
     cache: PromptCache | None = None
 
@@ -148,11 +148,29 @@ def story_of(call: UsageRecord, *, attempts: Sequence[CallAttempt], path: Sequen
         parts,
         total=sum(part.cost_nano_usd for part in parts),
         path=" / ".join(group.name for group in path),
-        max_tokens=call.decision.get("asked"),
-        address=call.decision.get("address") or "",
+        again=_again(call),
         routed=_saved_by_routing(call),
         cache=_prompt_cache(call),
     )
+
+
+def _again(call: UsageRecord) -> str:
+    """The question of an explanation, '' where there is none to ask. Rows of earlier versions know less of the call."""
+    if call.status != UsageRecord.Status.REFUSED or not call.requested_model:
+        return ""
+    judged: dict[str, Any] = call.decision.get("call") or {}
+    several = judged.get("n", 1)
+    known = {
+        "key": call.api_key.public_id,
+        "model": call.requested_model,
+        "feature": call.feature,
+        "input_tokens": judged.get("input_tokens"),
+        "max_tokens": judged.get("max_tokens") or call.decision.get("asked"),
+        "n": several if several != 1 else None,
+        "address": call.decision.get("address"),
+        "stream": "on" if call.streamed else None,
+    }
+    return urlencode({name: value for name, value in known.items() if value not in (None, "")})
 
 
 def _saved_by_routing(call: UsageRecord) -> int | None:

@@ -10,6 +10,7 @@ from django.core.validators import validate_ipv46_address
 from proxy.explained import Question
 
 MOST_TOKENS = 100_000_000
+MOST_ANSWERS = 128
 # A prompt of a page or so.
 USUAL_INPUT = 1000
 
@@ -38,6 +39,9 @@ class QuestionForm(forms.Form):
     )
     address = forms.CharField(label="From address", max_length=45, required=False, help_text="Where the call comes from.")
     feature = forms.CharField(max_length=60, required=False, help_text="Named in the header x-gatehouse-feature, if any.")
+    n = forms.IntegerField(
+        label="Answers", min_value=1, max_value=MOST_ANSWERS, required=False, help_text="How many it asks for, by n; empty: one."
+    )
     stream = forms.BooleanField(label="Streamed", required=False)
 
     def clean_address(self) -> str:
@@ -57,4 +61,16 @@ class QuestionForm(forms.Form):
             stream=typed["stream"],
             address=typed["address"] or address,
             feature=typed["feature"].strip(),
+            n=typed["n"] or 1,
         )
+
+    def assumed(self, question: Question) -> str:
+        """What of the call nobody has said, in words; '' where all of it was."""
+        typed = self.cleaned_data
+        taken = {
+            "input_tokens": f"it reads {question.input_tokens:,} input tokens",
+            "max_tokens": "it sets no maximum of output tokens",
+            "address": f"it comes from {question.address}",
+        }
+        words = [text for name, text in taken.items() if typed[name] in (None, "")]
+        return f"Not said, so assumed: {', '.join(words)}." if words else ""

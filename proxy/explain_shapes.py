@@ -7,7 +7,7 @@ from typing import Any, get_args
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 
-from proxy.explain_forms import MOST_TOKENS, USUAL_INPUT
+from proxy.explain_forms import MOST_ANSWERS, MOST_TOKENS, USUAL_INPUT
 from proxy.explained import Verdict
 
 VERDICTS = get_args(Verdict)
@@ -27,6 +27,7 @@ class Asked(serializers.Serializer[Any]):
     address = serializers.IPAddressField(required=False, help_text="Where the call comes from; left out: where you are.")
     feature = serializers.CharField(max_length=60, required=False, help_text="Named in the header x-gatehouse-feature.")
     stream = serializers.BooleanField(default=False)
+    n = serializers.IntegerField(min_value=1, max_value=MOST_ANSWERS, default=1, help_text="How many answers it asks for.")
 
 
 class QuestionOut(serializers.Serializer[Any]):
@@ -36,6 +37,7 @@ class QuestionOut(serializers.Serializer[Any]):
     stream = serializers.BooleanField()
     address = serializers.CharField()
     feature = serializers.CharField()
+    n = serializers.IntegerField()
 
 
 class ExplainedKey(serializers.Serializer[Any]):

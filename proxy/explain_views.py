@@ -38,11 +38,17 @@ def explain(request: OrgRequest) -> HttpResponse:
 
 
 def _answer(request: OrgRequest, key: ApiKey, form: QuestionForm) -> dict[str, Any]:
+    question = form.question(address=address_of(request))
     try:
-        explanation = explanation_of(key, form.question(address=address_of(request)))
+        explanation = explanation_of(key, question)
     except GuardrailsUnavailable:
         return {"unavailable": True}
-    return {"explanation": explanation, "nodes": nodes_of(explanation, actor=request.actor), "summary": summary_of(explanation)}
+    return {
+        "explanation": explanation,
+        "nodes": nodes_of(explanation, actor=request.actor),
+        "summary": summary_of(explanation),
+        "assumed": form.assumed(question),
+    }
 
 
 def _initial(request: OrgRequest) -> dict[str, Any]:

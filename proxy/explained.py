@@ -19,7 +19,10 @@ Verdict = Literal["passes", "refuses", "clamps", "degrades", "counts", "unjudged
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A call as it could be asked for. `input_tokens` as the gateway estimates them; `max_tokens` None: as the model says."""
+    """A call as it could be asked for. `input_tokens` as the gateway estimates them; `max_tokens` None: as the model says.
+
+    `n`: how many answers it asks for.
+    """
 
     model: str
     input_tokens: int = 0
@@ -27,6 +30,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     address: str = ""
     feature: str = ""
+    n: int = 1
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -106,7 +106,7 @@ def _call(caller: Caller, question: Question) -> Call:
         include_usage=False,
         max_tokens=question.max_tokens,
         max_tokens_field="max_tokens",
-        n=1,
+        n=question.n,
         input_tokens_estimate=question.input_tokens,
         fields={},
     )

@@ -94,8 +94,17 @@ def _status(error: type[ProxyError]) -> str:
 
 def refused(call: Call, error: ProxyError) -> Row:
     row = _row(call, status="refused", http_status=error.status, error_code=type(error).code)
-    row.decision = dict(error.detail or {})
+    row.decision = dict(error.detail or {}) | _judged(call)
     return row
+
+
+def _judged(call: Call) -> dict[str, Any]:
+    """How large the call was that was refused, so that the same one can be judged again (`/explain/`): as its caller wrote it."""
+    asked = call.original or call.request
+    if asked is None:
+        return {}
+    judged = {"input_tokens": asked.input_tokens_estimate, "max_tokens": asked.max_tokens, "n": asked.n}
+    return {"call": {name: value for name, value in judged.items() if value is not None}}
 
 
 def _with_units(call: Call, usage: Usage) -> Usage:

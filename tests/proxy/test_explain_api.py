@@ -102,6 +102,7 @@ def test_what_is_not_given_is_a_page_of_prompt_from_here(gateway: Gateway, house
     told = ask(gateway, bearer=house.key_text).json()
     assert told["question"] == {
         "model": "scripted", "input_tokens": 1000, "max_tokens": None, "stream": False, "address": "127.0.0.1", "feature": "",
+        "n": 1,
     }  # fmt: skip
     assert told["reserves_usd"] == "0.017384002"
     assert told["reserves_tokens"] == 1000 + 1024

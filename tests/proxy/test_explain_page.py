@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
+import openai
 import pytest
 from django.test import Client
 
+from billing.models import UsageRecord
 from gateway_project.lib.money import NANO
 from orgs.models import User
 from tests.gateways import Gateway
-from tests.house import House
+from tests.house import MESSAGES, House, eventually
 
 
 def page(gateway: Gateway, house: House, *, user: User | None = None, **question: Any) -> str:
+    return get(gateway, house, "guardrails/explain/", user=user, **question)
+
+
+def get(gateway: Gateway, house: House, path: str, *, user: User | None = None, **question: Any) -> str:
     client = Client()
     client.force_login(user or house.world.mia)
     cookies = {name: morsel.value for name, morsel in client.cookies.items()}
-    address = f"{gateway.url}/o/{house.organization.slug}/guardrails/explain/"
+    address = f"{gateway.url}/o/{house.organization.slug}/{path}"
     found = httpx.get(address, params=question, cookies=cookies, timeout=30, trust_env=False)
     assert found.status_code == 200
     return found.text
@@ -72,3 +80,30 @@ def test_a_shortened_call_says_to_what(gateway: Gateway, house: House) -> None:
     text = page(gateway, house, key=house.key.public_id, model="scripted")
     assert "Passes, shortened" in text
     assert re.search(r"affords no more than 2,\d{3} output tokens", text)
+
+
+@pytest.mark.parametrize("asked", [{"max_tokens": 4000}, {"max_tokens": 1400, "n": 3}, {}])
+def test_a_refused_call_of_the_log_is_judged_again_as_it_was(gateway: Gateway, house: House, asked: dict[str, int]) -> None:
+    house.limit("budget", NANO // (100 if asked else 10**6))
+    with pytest.raises(openai.PermissionDeniedError):
+        house.client(gateway.url).chat.completions.create(model="scripted", messages=MESSAGES, **asked)  # type: ignore[call-overload]
+    refused = eventually(lambda: UsageRecord.objects.filter(organization=house.organization).first())
+    drawer = get(gateway, house, f"calls/{refused.call_id}/")
+
+    link = re.search(r'href="[^"]*/guardrails/explain/\?([^"]*)">', drawer)
+
+    assert link is not None
+    question: dict[str, Any] = dict(parse_qsl(unescape(link[1])))
+    text = page(gateway, house, **question)
+    assert "Refused: budget_exceeded" in text
+    assumed = text[text.index("Not said, so assumed:") :].partition("</p>")[0]
+    assert "input tokens" not in assumed
+    assert ("no maximum" in assumed) is not bool(asked)
+
+
+def test_what_nobody_has_said_of_the_call_is_said_to_be_assumed(gateway: Gateway, house: House) -> None:
+    text = page(gateway, house, key=house.key.public_id, model="scripted")
+    words = "it reads 1,000 input tokens, it sets no maximum of output tokens, it comes from 127.0.0.1."
+    assert f"Not said, so assumed: {words}" in text
+    told: dict[str, Any] = {"input_tokens": 0, "max_tokens": 5, "address": "127.0.0.1"}
+    assert "Not said, so assumed" not in page(gateway, house, key=house.key.public_id, model="scripted", **told)
