@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -168,6 +169,7 @@ ROWS = [
 ]
 
 
+@functools.cache
 def api_routes() -> list[Route]:
     return [route for route in routes_of(URLCONF) if (door := door_of(route.view)) and door.kind == "api"]
 
