@@ -11,6 +11,9 @@ from billing import price_list, prices
 from billing.models import PriceVersion
 from gateway_project.lib.money import exact_usd
 
+# Movements of credit that are shown.
+LATEST = 8
+
 
 class Source(NamedTuple):
     """Where prices came from: how many versions, the latest of which begins then; None: all have counted since ever."""

@@ -8,4 +8,5 @@ urlpatterns = [
     path("prices/", views.prices, name="prices"),
     path("prices/difference/", views.difference, name="price_difference"),
     path("prices/apply/", views.apply, name="apply_prices"),
+    path("organizations/<int:organization_id>/credit/", views.credit, name="credit"),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -12,10 +11,11 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
-from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
+from gateway_project.lib import dollars
+from gateway_project.lib.money import exact_usd
 from guardrails import entries
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
-from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_COUNT, MAX_RPM
+from guardrails.services.policies import MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.models import Application, Group, User
@@ -24,39 +24,14 @@ from orgs.selectors import bindable_applications, members_to_key, open_tree
 
 LAST_YEAR = 2100
 MOST_SUGGESTED = 100
-GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 
 
-class DollarField(forms.CharField):
-    """Dollars as people type them ("25", "$1,000.50", "0.01") → nano-dollars; None where nothing is typed."""
+class DollarField(dollars.DollarField):
+    """Of a limit: none where nothing is typed."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, max_length=30, **options)
-        self.widget.attrs.update({"inputmode": "decimal", "placeholder": "No limit", "autocomplete": "off"})
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value).removeprefix("$").strip()
-        if not text:
-            return None
-        if GROUPED.fullmatch(text):
-            text = text.replace(",", "")
-        try:
-            amount = parse_usd(text if re.fullmatch(r"-?[\d.]+", text) else f"{text} dollars")
-        except BadAmount as error:
-            raise forms.ValidationError(self._why(text)) from error
-        if amount > MAX_BUDGET_NANO_USD:
-            raise forms.ValidationError(self._why("0"))
-        if amount <= 0:
-            raise forms.ValidationError("Give more than zero. To stop a key, disable it.")
-        return amount
-
-    @staticmethod
-    def _why(text: str) -> str:
-        if "," in text:
-            return "Write the decimals after a point: 12.50"
-        if re.fullmatch(r"-?\d*\.?\d*", text):
-            return "At most $4,000,000,000, with at most nine decimals."
-        return "Give an amount in US dollars, such as 25 or 0.50"
+        super().__init__(nothing="Give more than zero. To stop a key, disable it.", **options)
+        self.widget.attrs["placeholder"] = "No limit"
 
 
 class RateField(forms.IntegerField):

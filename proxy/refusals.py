@@ -34,7 +34,7 @@ ROWS_PER_MINUTE = 60
 # What SDKs wait at most before they try again.
 PATIENCE_MS = 60_000
 RAISE = "an admin above this level can raise the limit"
-TOP_UP = "a Super Admin or L1 Admin can top up the credit"
+TOP_UP = "whoever runs this gateway adds credit; a Super Admin can ask them"
 
 _counts: dict[tuple[int, str, int], int] = {}
 _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}

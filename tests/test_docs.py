@@ -235,15 +235,6 @@ def test_the_python_snippet_is_python() -> None:
     compile(snippet, "README.md", "exec")
 
 
-def test_the_production_snippet_calls_what_exists() -> None:
-    [snippet] = snippets("Running it for a company", "python")
-    imports = [node for node in ast.parse(snippet).body if isinstance(node, ast.ImportFrom)]
-    assert imports
-    for node in imports:
-        module = __import__(str(node.module), fromlist=[name.name for name in node.names])
-        assert all(hasattr(module, name.name) for name in node.names)
-
-
 def test_probes_that_are_named_are_served() -> None:
     named = {path for row in table("For scripts and monitors") for path in quoted(row[0]) if path.startswith("/")}
     assert named == {f"/{route.pattern}" for route in get_resolver("gateway_project.probes").url_patterns}

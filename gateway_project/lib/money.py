@@ -10,6 +10,8 @@ NANO = 1_000_000_000
 MILLION = 1_000_000
 # The largest amount accepted from outside: PostgreSQL's bigint ends at 9.2 billion dollars.
 MAX_USD = Decimal(9_000_000_000)
+# The largest that anybody may set or add: two of them still fit.
+MOST_NANO_USD = 4_000_000_000 * NANO
 _STEP = Decimal("1e-9")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+from gateway_project.lib.money import MOST_NANO_USD
 from guardrails import entries
 from guardrails.models import Limit, Policy, Rule
 from guardrails.subjects import nodes_governed
@@ -16,7 +17,7 @@ from orgs.permissions import Permission
 from orgs.services.changes import NAME_LENGTH, changing, clean_name
 
 # PostgreSQL's bigint: the sum of a counter and a worst case stays below it.
-MAX_BUDGET_NANO_USD = 4 * 10**18
+MAX_BUDGET_NANO_USD = MOST_NANO_USD
 MAX_RPM = 1_000_000
 MAX_COUNT = 10**12
 MOST = {Limit.Kind.BUDGET: MAX_BUDGET_NANO_USD, Limit.Kind.RPM: MAX_RPM}

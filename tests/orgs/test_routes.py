@@ -112,6 +112,8 @@ OPERATOR = [
     ("platform:freeze_organization", "get"),
     ("platform:freeze_organization", "post"),
     ("platform:unfreeze_organization", "post"),
+    ("platform:credit", "get"),
+    ("platform:credit", "post"),
     ("platform:providers", "get"),
     ("platform:prices", "get"),
     ("platform:price_difference", "get"),

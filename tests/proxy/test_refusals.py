@@ -70,7 +70,7 @@ def test_the_pool_is_a_matter_of_payment() -> None:
         "$1.5 spent and $0 held of $1. It has to be topped up.",
     )
     assert error.detail is not None
-    assert error.detail["ask"] == "a Super Admin or L1 Admin can top up the credit"
+    assert error.detail["ask"] == "whoever runs this gateway adds credit; a Super Admin can ask them"
 
 
 @pytest.mark.parametrize(
