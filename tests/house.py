@@ -26,10 +26,9 @@ from guardrails.models import Binding, Limit, Policy, Rule
 from orgs import epoch
 from orgs.actor import Actor
 from orgs.keys import new_key_text
-from orgs.models import ApiKey, Organization
+from orgs.models import ApiKey, Membership, Organization
 from orgs.services.changes import changing
 from orgs.services.keys import create_api_key
-from orgs.services.members import add_member
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, make_world
 
@@ -90,24 +89,23 @@ class House:
                 **options,
             )
 
+    def _unsaved_key(self, **fields: Any) -> tuple[ApiKey, str]:
+        text = new_key_text()
+        standing = {
+            "organization": self.organization,
+            "group": self.world.gateway,
+            "member": self.world.mia,
+            "name": "Another key",
+        }
+        proof = {"public_id": text.public_id, "digest": crypto.digest(text.text), "last_four": text.last_four}
+        return ApiKey(created_by=self.world.mia, **proof, **{**standing, **fields}), text.text
+
     def new_keys(self, count: int) -> list[tuple[ApiKey, str]]:
         """So many keys of mia's at once, as rows: for tests that need many and do not ask how one comes about."""
-        texts = [new_key_text() for _ in range(count)]
+        keys = [self._unsaved_key() for _ in range(count)]
         with changing(self.organization):
-            keys = ApiKey.objects.bulk_create(
-                ApiKey(
-                    organization=self.organization,
-                    group=self.world.gateway,
-                    member=self.world.mia,
-                    created_by=self.world.mia,
-                    name="One of many",
-                    public_id=text.public_id,
-                    digest=crypto.digest(text.text),
-                    last_four=text.last_four,
-                )
-                for text in texts
-            )
-        return [(key, text.text) for key, text in zip(keys, texts, strict=True)]
+            ApiKey.objects.bulk_create([key for key, _ in keys])
+        return keys
 
     def limit(self, kind: str, value: int, *, window: str = "month", **subject: Any) -> Limit:
         """Binds a new policy with one limit; without a subject, to the key."""
@@ -143,8 +141,10 @@ class House:
     def deep_key(self) -> tuple[str, dict[str, dict[str, Any]]]:
         """A key with every kind of subject on its path → its text, and what a binding on each looks like."""
         world = self.world
-        add_member(world.mia, group=world.core, by=world.actor("alice"))
-        key, text = self.new_key(group=world.core, application=world.assistant, environment="production", features=["chat"])
+        key, text = self._unsaved_key(group=world.core, application=world.assistant, environment="production", features=["chat"])
+        with changing(self.organization):
+            Membership.objects.create(user=world.mia, organization=self.organization, group=world.core)
+            key.save()
         levels = self.subjects() | {"level 4": {"group": world.core}, "application": {"application": world.assistant}}
         return text, levels | {"key": {"api_key": key}}
 
