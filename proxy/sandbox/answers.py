@@ -12,6 +12,7 @@ import msgspec
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.sandbox.catalogue import SandboxModel
+from proxy.sandbox.examples import WORD, example
 
 # Three or four letters and a space each: about four bytes a token, like English.
 TEXT = (
@@ -20,6 +21,7 @@ TEXT = (
 )
 WORDS = TEXT.split()
 SHORTEST, LONGEST = 24, 160
+BYTES_PER_TOKEN = 4
 # Of all choices of a call together: it is written in the gateway's own event loop.
 MOST_WORDS = 100_000
 
@@ -116,9 +118,13 @@ def _choice(request: Request, model: SandboxModel, asked: Asked, *, seed: int) -
     limit = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
     words = pseudo_random_words(seed, min(length, limit))
     tool_call = _tool_call(request, seed)
+    reasoning = len(words) // 2 if model.behaviour == "reasoning" else 0
+    if asked.output_tokens is None and (form := _form(request)) is not None:
+        words = [*words[:reasoning], *form]
+        length, words = len(words), words[:limit]
     return Choice(
         words=words,
-        reasoning=len(words) // 2 if model.behaviour == "reasoning" else 0,
+        reasoning=reasoning,
         tool_call=tool_call,
         finish_reason="length" if length > limit else "tool_calls" if tool_call else "stop",
     )
@@ -132,6 +138,30 @@ def pseudo_random_words(seed: int, count: int) -> list[str]:
         word = WORDS[(seed >> 33) % len(WORDS)]
         words.append(word.capitalize() if position == 0 else f" {word}")
     return words
+
+
+class _Schema(msgspec.Struct):
+    schema: dict[str, Any] = {}
+
+
+class _Form(msgspec.Struct):
+    type: str = "text"
+    json_schema: _Schema = msgspec.field(default_factory=_Schema)
+
+
+def _form(request: Request) -> list[str] | None:
+    """The tokens of an answer in the form asked for: an example of the schema; of JSON without one, any object. None: prose."""
+    if "response_format" not in request.fields:
+        return None
+    try:
+        form = msgspec.json.decode(msgspec.json.encode(request.fields["response_format"]), type=_Form | None)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"response_format: {error}", param="response_format") from error
+    if form is None or form.type not in ("json_schema", "json_object"):
+        return None
+    said = example(form.json_schema.schema) if form.type == "json_schema" else {"answer": WORD}
+    text = msgspec.json.encode(said).decode()
+    return [text[start : start + BYTES_PER_TOKEN] for start in range(0, len(text), BYTES_PER_TOKEN)]
 
 
 class _Function(msgspec.Struct):
@@ -160,7 +190,7 @@ def _tool_call(request: Request, seed: int) -> ToolCall | None:
     chosen = _chosen(asked)
     if chosen is None:
         return None
-    arguments = msgspec.json.encode(_example(chosen.parameters)).decode()
+    arguments = msgspec.json.encode(example(chosen.parameters)).decode()
     return ToolCall(id=f"call_{seed:016x}", name=chosen.name, arguments=arguments)
 
 
@@ -174,21 +204,3 @@ def _chosen(asked: _ToolRequest) -> _Function | None:
     if asked.tool_choice == "none" or last.get("role") != "user":
         return None
     return next((each for each in functions if each.name in str(last.get("content"))), None)
-
-
-def _example(schema: dict[str, Any]) -> Any:
-    """The simplest value of a JSON schema: required members only."""
-    if schema.get("enum"):
-        return schema["enum"][0]
-    match schema.get("type", "object"):
-        case "object":
-            members = schema.get("properties", {})
-            return {name: _example(members.get(name, {"type": "string"})) for name in schema.get("required", [])}
-        case "array":
-            return []
-        case "integer" | "number":
-            return 1
-        case "boolean":
-            return True
-        case _:
-            return "sandbox"

@@ -184,6 +184,41 @@ def test_malformed_tools_are_refused(run: Run) -> None:
     assert failure(run, "sandbox-instant", tools=[5]).kind == "bad_request"
 
 
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"$ref": "#/$defs/Day"}, "minItems": 2}},
+    "required": ["city", "days"],
+    "$defs": {"Day": {"type": "object", "properties": {"degrees": {"type": "number"}}, "required": ["degrees"]}},
+}
+SAID = {"city": "sandbox", "days": [{"degrees": 1}, {"degrees": 1}]}
+
+
+def form(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "weather", "schema": schema, "strict": True}}
+
+
+@pytest.mark.parametrize("model", ["sandbox-instant", "sandbox-reasoning"])
+@pytest.mark.parametrize(("asked", "said"), [(form(WEATHER), SAID), ({"type": "json_object"}, {"answer": "sandbox"})])
+def test_an_answer_has_the_form_that_was_asked_for(run: Run, model: str, asked: dict[str, Any], said: dict[str, Any]) -> None:
+    body = json.loads(run(raw(model, response_format=asked)))
+    choice, usage = body["choices"][0], body["usage"]
+    assert json.loads(choice["message"]["content"]) == said
+    assert choice["finish_reason"] == "stop"
+    assert usage["completion_tokens"] > usage["completion_tokens_details"]["reasoning_tokens"]
+    assert run(streamed(model, response_format=asked)).text.endswith(choice["message"]["content"])
+
+
+def test_an_answer_in_a_form_ends_where_the_caller_says(run: Run) -> None:
+    choice = json.loads(run(raw("sandbox-instant", response_format=form(WEATHER), max_tokens=3)))["choices"][0]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("length", '{"city":"san')
+
+
+@pytest.mark.parametrize("asked", [None, {"type": "text"}])
+def test_without_a_form_it_says_prose(run: Run, asked: Any) -> None:
+    said = json.loads(run(raw("sandbox-instant", response_format=asked)))["choices"][0]["message"]["content"]
+    assert said == json.loads(run(raw("sandbox-instant")))["choices"][0]["message"]["content"]
+
+
 def test_a_reasoning_model_thinks_inside_its_output(run: Run) -> None:
     asked = {"sandbox": {"output_tokens": 20}}
     reply, reader = run(whole("sandbox-reasoning", metadata=asked)), run(streamed("sandbox-reasoning", metadata=asked))
