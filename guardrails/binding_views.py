@@ -11,15 +11,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from gateway_project.lib.money import display_usd
 from gateway_project.lib.queries import id_in
+from guardrails import stopping
 from guardrails.limit_rows import CHOICES
 from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
-from guardrails.policy_selectors import uses_of
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
-from guardrails.subjects import Subject, find, search
+from guardrails.subjects import Subject, described, find, search, token_of
 from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
@@ -29,38 +29,35 @@ from orgs.permissions import Permission
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GUARDRAILS)
 def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
-    found, error = visible(request, policy_id, whole=request.method == "POST"), ""
+    """What would stop calls at once is said first, and bound when that has been confirmed for this very subject."""
+    found, error, stops, subject = visible(request, policy_id, whole=request.method == "POST"), "", "", None
+    reach = request.POST.get("reach", Binding.Reach.SELF)
     if request.method == "POST":
         try:
             subject = _chosen(request)
-            made = bindings.bind(found, subject=subject, reach=request.POST.get("reach", "self"), by=request.actor)
-            made.policy = found  # its limits are loaded
-            messages.success(request, " ".join([f"{found} governs {subject} from the next call on.", *_used_up(request, made)]))
-            return _done(request, found)
+            stops = stopping.stops(found, subject=subject, reach=reach, now=timezone.now())
+            if not stops or request.POST.get("confirm") == token_of(subject):
+                bindings.bind(found, subject=subject, reach=reach, by=request.actor)
+                tell = messages.warning if stops else messages.success
+                tell(request, f"{found} governs {subject} from the next call on. {stops}".strip())
+                return _done(request, found)
         except Refused as refused:
             error = refused.message
-    context = {
-        "policy": found,
+    context = _bind_context(request, found, subject, reach) | {"error": error, "stops": "" if error else stops}
+    return render(request, "guardrails/bind.html", context, status=422 if error or stops else 200)
+
+
+def _bind_context(request: OrgRequest, policy: Policy, subject: Subject | None, reach: str) -> dict[str, object]:
+    """`subject`: chosen already, and found by a search that this page knows nothing of."""
+    return {
+        "policy": policy,
         "form_action": request.path,
-        "back_url": policy_url(found, org=request.organization.slug),
-        "found": search(request.actor, ""),
+        "back_url": policy_url(policy, org=request.organization.slug),
+        "found": search(request.actor, "") if subject is None else [described(subject)],
+        "chosen": "" if subject is None else token_of(subject),
         "reaches": Binding.Reach.choices,
-        "error": error,
+        "reach": reach,
     }
-    return render(request, "guardrails/bind.html", context, status=422 if error else 200)
-
-
-def _used_up(request: OrgRequest, binding: Binding) -> list[str]:
-    """[] or one sentence, of the spent budget that holds calls back longest. Budgets of zero the page names itself."""
-    uses = uses_of([binding], organization=request.organization, now=timezone.now()).get(binding.pk, [])
-    over = [use for use in uses if use.spent >= use.value > 0]
-    if not over:
-        return []
-    # One without an end is the longest.
-    use = max(over, key=lambda use: (use.resets_at is None, use.resets_at or timezone.now()))
-    until = f" until {timezone.localtime(use.resets_at):%b %d, %Y, %H:%M}" if use.resets_at else ""
-    spent = f"{display_usd(use.spent)} of {limit_words('budget', use.limit.window, use.value)}"
-    return [f"{binding.subject} has already spent {spent}: calls are refused{until}."]
 
 
 @require_safe

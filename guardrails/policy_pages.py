@@ -271,4 +271,6 @@ def with_undo(text: str, *, url: str, **values: str) -> SafeString:
 
 
 def bind_values(binding: Binding) -> dict[str, str]:
-    return {"subject": token_of(binding.subject), "reach": binding.reach}
+    """What was bound a moment ago is bound again without a question."""
+    token = token_of(binding.subject)
+    return {"subject": token, "reach": binding.reach, "confirm": token}

@@ -1,5 +1,6 @@
 """The pages of policies through HTTP: who sees and changes what, forms, dialogs, undo."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -585,7 +586,8 @@ def test_a_member_elsewhere_too_is_managed_from_above_both(world: World) -> None
 
 
 def told_on_binding(world: World, policy: Policy, subject: str, reach: str = "self") -> str:
-    fields = {"subject": token_of(getattr(world, subject)), "reach": reach}
+    token = token_of(getattr(world, subject))
+    fields = {"subject": token, "reach": reach, "confirm": token}
     answer = signed_in(world, "alice").post(url(world, f"{policy.pk}/bind/"), fields, follow=True)
     return str(next(iter(answer.context["messages"])))
 
@@ -611,6 +613,33 @@ def test_binding_what_still_has_room_or_comes_as_a_default_says_no_more(world: W
     assert told_on_binding(world, roomy, "mia").endswith("from the next call on.")
     tight = made(world, "Tight", limits=[LimitSpec("budget", "year", DOLLAR)])
     assert told_on_binding(world, tight, "platform", "members").endswith("from the next call on.")
+
+
+def test_binding_what_stops_calls_at_once_is_confirmed_first_and_warned_of_afterwards(world: World) -> None:
+    insert_calls(call_row(world.key, charged_nano_usd=3 * DOLLAR))
+    policy = made(world, "Tight", limits=[LimitSpec("budget", "year", DOLLAR)])
+    address, fields = url(world, f"{policy.pk}/bind/"), {"subject": token_of(world.engineering), "reach": "self"}
+    client = signed_in(world, "alice")
+
+    asked = client.post(address, fields | {"confirm": token_of(world.platform)})
+
+    page = asked.content.decode()
+    assert (asked.status_code, policy.bindings.count()) == (422, 0)
+    assert "engineering has already spent $3.00 of $1.00 per year: calls are refused until " in page
+    assert "Bind, and refuse calls" in page
+    confirming = dict(re.findall(r'<input[^>]* name="(subject|confirm)" value="([^"]*)"', page))
+    assert confirming == {"subject": fields["subject"], "confirm": fields["subject"]}
+    told = next(iter(client.post(address, fields | confirming, follow=True).context["messages"]))
+    assert (told.level_tag, policy.bindings.count()) == ("warning", 1)
+    assert "engineering has already spent $3.00" in str(told)
+
+
+def test_binding_a_budget_of_nothing_is_confirmed_first(world: World) -> None:
+    policy = made(world, "Nothing", limits=[LimitSpec("budget", "month", 0)])
+    fields = {"subject": token_of(world.engineering), "reach": "self"}
+    page = signed_in(world, "alice").post(url(world, f"{policy.pk}/bind/"), fields).content.decode()
+    assert "engineering may spend nothing with a budget of $0.00 per month: calls that cost anything are refused." in page
+    assert not policy.bindings.exists()
 
 
 # --- what governs nobody --------------------------------------------------------------------------
