@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from guardrails.in_force import InForce, in_force, value_with_overrides
-from guardrails.models import Limit
+from guardrails.models import Limit, Policy
 from guardrails.subjects import Subject
 from orgs.actor import Actor
 from orgs.errors import Refused
@@ -28,8 +28,20 @@ class Coming(NamedTuple):
     more: int = 1
 
 
+class Full(NamedTuple):
+    """A policy that allows no more, and that in words."""
+
+    policy: Policy
+    words: str
+
+
 def refuse_surplus_key(group: Group, *, member: User | None, application: Application | None, made: bool = True) -> None:
     """One more key at home in this group; where it is not `made`, of the application alone. Raises Refused."""
+    _refuse(full_of_keys(group, member=member, application=application, made=made))
+
+
+def full_of_keys(group: Group, *, member: User | None, application: Application | None, made: bool = True) -> Full | None:
+    """What would refuse such a key; None where there is room for it."""
     applied = in_force(group.organization, path=group.path(), member=member, application=application)
     keys = _living_keys(group)
 
@@ -37,7 +49,7 @@ def refuse_surplus_key(group: Group, *, member: User | None, application: Applic
         taken = _keys_of(keys, subject) if made or isinstance(subject, Application) else None
         return None if taken is None else Coming(taken)
 
-    _refuse_full(applied, Limit.Kind.KEYS, coming, "API keys")
+    return _full(applied, Limit.Kind.KEYS, coming, "API key")
 
 
 def refuse_surplus_seat(group: Group, *, user: User | None) -> None:
@@ -47,7 +59,7 @@ def refuse_surplus_seat(group: Group, *, user: User | None) -> None:
         people = _people_of(subject)
         return None if people is None or (user is not None and user.pk in people) else Coming(len(people))
 
-    _refuse_full(in_force(group.organization, path=group.path()), Limit.Kind.SEATS, coming, "members")
+    _refuse(_full(in_force(group.organization, path=group.path()), Limit.Kind.SEATS, coming, "member"))
 
 
 def refuse_surplus_move(group: Group, to: Group, by: Actor) -> None:
@@ -68,11 +80,16 @@ def refuse_surplus_move(group: Group, to: Group, by: Actor) -> None:
         there = _people_of(subject)
         return None if there is None else Coming(len(there), len(people - there))
 
-    _refuse_full(applied, Limit.Kind.KEYS, more_keys, "API keys")
-    _refuse_full(applied, Limit.Kind.SEATS, more_people, "members")
+    _refuse(_full(applied, Limit.Kind.KEYS, more_keys, "API key"))
+    _refuse(_full(applied, Limit.Kind.SEATS, more_people, "member"))
 
 
-def _refuse_full(applied: Iterable[InForce], kind: Limit.Kind, coming: Callable[[Subject], Coming | None], words: str) -> None:
+def _refuse(full: Full | None) -> None:
+    if full is not None:
+        raise Refused(full.words)
+
+
+def _full(applied: Iterable[InForce], kind: Limit.Kind, coming: Callable[[Subject], Coming | None], noun: str) -> Full | None:
     """`coming` answers None where a limit on this subject is not concerned."""
     now = timezone.now()
     for one in applied:
@@ -82,8 +99,11 @@ def _refuse_full(applied: Iterable[InForce], kind: Limit.Kind, coming: Callable[
                 continue
             most = value_with_overrides(limit, subject=one.subject, now=now)
             if found.taken + found.more > most:
-                there = f"there are {found.taken:,} already" + (f", and {found.more:,} would come" if found.more > 1 else "")
-                raise Refused(f"The policy “{one.policy}” on {one.subject} allows {most:,} {words}, and {there}.")
+                there = f"there {'is' if found.taken == 1 else 'are'} {found.taken:,} already"
+                there += f", and {found.more:,} would come" if found.more > 1 else ""
+                words = noun if most == 1 else f"{noun}s"
+                return Full(one.policy, f"The policy “{one.policy}” on {one.subject} allows {most:,} {words}, and {there}.")
+    return None
 
 
 def _living_keys(group: Group) -> QuerySet[ApiKey]:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from gateway_project.lib import dollars
 from gateway_project.lib.money import exact_usd
 from guardrails import entries
+from guardrails.counted import Full, full_of_keys
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
 from guardrails.services.policies import MAX_COUNT, MAX_RPM
 from orgs.actor import Actor
@@ -71,11 +72,13 @@ class AttributionForm(forms.Form):
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     chosen: Mapping[str, Any]
+    has_applications = False
 
     def follow(self, home: Group | None) -> None:
         """Applications of the home's path; environments and features of the application `chosen`."""
         found = bindable_applications(home) if home else Application.objects.none()
         applications = list(found)
+        self.has_applications = bool(applications)
         _choose_from(self.fields["application"], applications, found)
         chosen = next((found for found in applications if str(found.pk) == self.typed("application")), None)
         environments = chosen.environments if chosen else []
@@ -154,6 +157,9 @@ class NewKeyForm(AttributionForm):
         if self.is_service:
             self._require_application()
         self.follow(home)
+        self.home_shown = home
+        if actor.organization.attribution_required:
+            self._require_attribution()
         if not self.is_for_other:
             del self.fields["email"]
             return
@@ -175,6 +181,45 @@ class NewKeyForm(AttributionForm):
         if isinstance(field, forms.ModelChoiceField):
             field.required, field.empty_label = True, "Choose one"
             field.error_messages["required"] = "Choose the application whose key it is."
+
+    def _require_attribution(self) -> None:
+        """As far as there is something to choose: no call of a key that lacks one of the three is taken."""
+        chosen = self.initial["application"]
+        offered = {
+            "application": self.has_applications,
+            "environment": chosen is not None and bool(chosen.environments),
+            "features": chosen is not None and bool(chosen.features),
+        }
+        for name in (name for name, is_offered in offered.items() if is_offered):
+            self.fields[name].required = True
+            self.fields[name].error_messages["required"] = f"{self.actor.organization} takes no call without one: choose it."
+
+    @property
+    def attribution_note(self) -> str:
+        """Why the three are required; '' where they are not."""
+        if not self.actor.organization.attribution_required:
+            return ""
+        return f"{self.actor.organization} takes no call without application, environment and feature."
+
+    @property
+    def takes_no_call(self) -> str:
+        """What there is not to choose, so that no call with the key would be taken; '' where there is."""
+        if not self.actor.organization.attribution_required:
+            return ""
+        if not self.has_applications:
+            return f"{self.home_shown} and the groups above have no application"
+        chosen = self.initial["application"]
+        missing = {} if chosen is None else {"environment": not chosen.environments, "feature": not chosen.features}
+        absent = " and no ".join(name for name, is_missing in missing.items() if is_missing)
+        return f"{chosen} has no {absent}" if absent else ""
+
+    @property
+    def full(self) -> Full | None:
+        """The policy that allows no key more. Of a member who is not named yet nothing is known."""
+        if self.home_shown is None:
+            return None
+        member = self.actor.user if self.initial["owner"] == "me" else None
+        return full_of_keys(self.home_shown, member=member, application=self.initial["application"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

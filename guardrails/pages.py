@@ -32,6 +32,7 @@ STATUS_WORDS = {"active": "Active", "disabled": "Disabled", "expired": "Expired"
 WATCH_WORDS = {
     "expiring": f"End within {EXPIRES_SOON.days} days",
     "unused": f"Not used for {LONG_UNUSED.days} days",
+    "unattributed": "Lacks attribution",
 }
 
 
@@ -94,7 +95,7 @@ def _narrowed(query: QueryDict) -> Narrowed:
 def _choices(narrowed: Narrowed, tree: list[Group], *, actor: Actor) -> list[Choice]:
     """Whoever sees nothing but its own keys needs neither groups nor people to choose from."""
     status = [("", "Not deleted"), *STATUS_WORDS.items()]
-    watch = [("", "Ending or unused"), *WATCH_WORDS.items()]
+    watch = [("", "Ending, unused or unattributed"), *WATCH_WORDS.items()]
     plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
     if not actor.can_anywhere(Permission.VIEW_USAGE):
         return plain

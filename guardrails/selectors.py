@@ -13,6 +13,7 @@ from django.utils import timezone
 from gateway_project.lib import keyset
 from guardrails.models import Binding, Limit, Policy, Rule
 from orgs.actor import Actor
+from orgs.attributed import LACKING
 from orgs.key_use import unused_since
 from orgs.models import ApiKey, AuditEvent, Group
 from orgs.selectors import keys_visible_to, with_groups, within
@@ -57,7 +58,7 @@ WINDOWS: dict[str, tuple[str, str]] = {
     "max_tokens": ("max_tokens", "call"),
 }
 STATUSES = ("active", "disabled", "expired", "revoked")
-WATCHES = ("expiring", "unused")
+WATCHES = ("expiring", "unused", "unattributed")
 EXPIRES_SOON, LONG_UNUSED = timedelta(days=14), timedelta(days=30)
 MINE, SERVICE = "me", "service"
 # Where `with_own_limits` puts the bindings of a key's dedicated policy.
@@ -208,7 +209,7 @@ def _watched(watch: str) -> Q:
     now = timezone.now()
     if watch == "expiring":
         return Q(expires_at__gt=now, expires_at__lte=now + EXPIRES_SOON)
-    return unused_since(now - LONG_UNUSED) if watch == "unused" else Q()
+    return {"unused": unused_since(now - LONG_UNUSED), "unattributed": LACKING}.get(watch, Q())
 
 
 def _matching(search: str) -> Q:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -12,7 +14,8 @@ from guardrails import example_call
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.key_lines import events
 from guardrails.pages import key_filters, key_page_parts, key_rows, key_url, page_urls
-from guardrails.policy_selectors import warnings_about_key
+from guardrails.policy_pages import policy_url
+from guardrails.policy_selectors import policies_visible_to, warnings_about_key
 from guardrails.selectors import audit_lines, key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
 from orgs.answers import show_refusal
@@ -62,7 +65,7 @@ def new_key(request: OrgRequest) -> HttpResponse:
         except Refused as refused:
             show_refusal(form, refused, fields=FORM_FIELDS)
     context = {
-        "form": form,
+        **_choices(form, request),
         "form_action": request.path,
         "dialog_size": "modal-lg",
         "back_url": reverse("guardrails:keys", kwargs={"org": request.organization.slug}),
@@ -74,7 +77,16 @@ def new_key(request: OrgRequest) -> HttpResponse:
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
 def attribution(request: OrgRequest) -> HttpResponse:
     """The fields that depend on the group and the application chosen."""
-    return render(request, "guardrails/partials/_attribution.html", {"form": NewKeyForm(actor=request.actor, chosen=request.GET)})
+    form = NewKeyForm(actor=request.actor, chosen=request.GET)
+    return render(request, "guardrails/partials/_attribution.html", _choices(form, request))
+
+
+def _choices(form: NewKeyForm, request: OrgRequest) -> dict[str, Any]:
+    """A new key's form, and the policy that allows none more, with its address for whoever may see it."""
+    full = form.full
+    seen = full is not None and policies_visible_to(request.actor).filter(pk=full.policy.pk).exists()
+    url = policy_url(full.policy, org=request.organization.slug) if full is not None and seen else ""
+    return {"form": form, "full": full, "full_url": url}
 
 
 @require_safe

@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from orgs.adapters import INVITATION
 from orgs.answers import show_refusal
+from orgs.attributed import attributed
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
 from orgs.forms import SettingsForm, offered_time_zones, sections_of
@@ -62,6 +63,7 @@ def settings(request: OrgRequest) -> HttpResponse:
         "form": form,
         "sections": sections_of(request.organization),
         "time_zones": offered_time_zones(),
+        "attributed": attributed(request.organization),
         "without_factor": people_without_second_factor(request.organization).count(),
     }
     return render(request, "orgs/settings.html", context, status=422 if form.is_bound else 200)
