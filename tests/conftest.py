@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from gateway_project.lib import garbage
+
 pytest_plugins = [
     "tests.servers",
     "tests.spread",
@@ -15,6 +17,9 @@ pytest_plugins = [
     "tests.demos",
     "tests.aimock",
 ]
+
+# In every test, too, nearly all that is new still lives.
+garbage.search_seldom()
 
 # A busy machine is no failure; where every change is judged, all runs judge it by the same examples.
 settings.register_profile(

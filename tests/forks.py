@@ -32,7 +32,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NUMBER = struct.Struct("i")  # the id of the process; when it has ended, its exit code
 REQUEST_BYTES, DESCRIPTORS = 1 << 20, 16
 # What a web process imports only when its application is made.
-EARLY = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "proxy.playground_routes", "proxy.sandbox.app", "gateway_project.probes")
+EARLY = (
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.websockets.auto",
+    "uvicorn.lifespan.on",
+    "proxy.playground_routes",
+    "proxy.sandbox.app",
+    "gateway_project.probes",
+)
 
 
 class Forks:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from orgs.models import User
 
-# Python's own 700 looks for garbage several times in every test, and nearly all that is new there still lives.
-GARBAGE_THRESHOLD = (20_000, 20, 50)
 SIGNED_IN = (
     "INSERT INTO django_session (session_key, session_data, expire_date) VALUES (%s, %s, %s);"
     " UPDATE orgs_user SET last_login = %s WHERE id = %s"
@@ -35,7 +33,6 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLD)
         gc.enable()
 
 
@@ -55,7 +52,7 @@ def one_list_of_authorities(patches: pytest.MonkeyPatch) -> None:
 def one_chain_of_middleware(patches: pytest.MonkeyPatch) -> None:
     """Django's test clients share their chain of middleware, as the requests of a server do.
 
-    Each would make its own with its first request, and WhiteNoise lists every static file while it is made: 40 ms of CPU.
+    Each would make its own with its first request.
     Middleware may read settings while it is made, so a chain serves where the same ones are overridden.
     """
     from django.core.handlers.base import BaseHandler

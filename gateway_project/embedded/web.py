@@ -5,7 +5,7 @@ between the check and the start, and callers wait instead of being refused while
 `python -m gateway_project.embedded.web --listen 0.0.0.0:8000` is what a company runs, any number of them at one port: so the next
 version can begin before this one ends.
 With `--gated` the code is imported first; the application is made, and serving begins, when a line arrives on standard input.
-(Not earlier: whitenoise lists the static files while it is made, and another process may still be collecting them.)
+(Not earlier: another process may still be collecting static files and making the tables of the database.)
 """
 
 import argparse

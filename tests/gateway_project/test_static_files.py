@@ -1,13 +1,18 @@
 """Static files through a real web process."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+from whitenoise import WhiteNoise
 
-from gateway_project.lib.static_files import PlainStaticFilesStorage, StaticFilesStorage
+from gateway_project.lib.static_files import PlainStaticFilesStorage, StaticFilesMiddleware, StaticFilesStorage
 from tests.gateways import Gateway
 
 
@@ -47,6 +52,33 @@ def test_serving_files_warns_nobody(gateway: Gateway, stylesheet: str) -> None:
     httpx.get(stylesheet)
 
     assert "StreamingHttpResponse" not in gateway.logged()
+
+
+def test_files_are_listed_when_the_first_is_asked_for_and_whoever_asks_meanwhile_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a.css").write_text("body {}")
+    listed: list[str] = []
+
+    def list_slowly(self: WhiteNoise, root: str, prefix: str) -> None:
+        listed.append(prefix)
+        time.sleep(0.2)
+        update(self, root, prefix)  # type: ignore[no-untyped-call]
+
+    update = WhiteNoise.update_files_dictionary
+    monkeypatch.setattr(WhiteNoise, "update_files_dictionary", list_slowly)
+    with override_settings(STATIC_ROOT=tmp_path):
+        middleware = StaticFilesMiddleware(lambda _: HttpResponse(status=404))
+    asked = RequestFactory()
+    assert middleware(asked.get("/v1/models")).status_code == 404
+    assert listed == []
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: middleware(asked.get("/static/a.css")), range(8)))
+
+    assert {(answer.status_code, answer.content) for answer in answers} == {(200, b"body {}")}
+    assert middleware(asked.get("/static/b.css")).status_code == 404
+    assert listed == ["/static/"]
 
 
 @pytest.mark.parametrize("storage", [StaticFilesStorage, PlainStaticFilesStorage])
