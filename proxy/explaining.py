@@ -44,6 +44,8 @@ from proxy.errors import GuardrailsUnavailable, ProxyError
 from proxy.explained import Explanation, Line, Question, Verdict
 from proxy.protocols import chat_completions
 
+MOMENT_MS = 1000
+
 
 class Judged(NamedTuple):
     """One limit judged on its own: `room` is what it has left, in its unit."""
@@ -205,7 +207,9 @@ def _refused(judged: list[Judged], call: Call) -> ProxyError | None:
     if found is None:
         return None
     now, ends = _now_ms(), found.limit.ends_ms
-    outcome = Refused(found.limit, found.entry.used, found.entry.held, now, ends - now if ends else refusals.PATIENCE_MS)
+    # Of a minute nobody knows here when there is room again: it is over then. A call that runs may end at any moment.
+    wait = ends - now if ends else MOMENT_MS if found.limit.kind == "parallel" else refusals.PATIENCE_MS
+    outcome = Refused(found.limit, found.entry.used, found.entry.held, now, wait)
     return refusals.error_of(outcome, refusals.needs_of(call.plan), bound=call.asked.max_tokens_field)
 
 

@@ -17,7 +17,7 @@ from billing.ledger import Row
 from gateway_project.lib.money import exact_usd
 from guardrails.admission import Refused
 from guardrails.limits import WINDOW_WORDS, Limit
-from proxy import recording, settling
+from proxy import recording, sentences, settling
 from proxy.call import Call
 from proxy.errors import (
     BudgetExceeded,
@@ -72,7 +72,17 @@ def error_of(outcome: Refused, needs: Needs, *, bound: str = "") -> ProxyError:
     if limit.kind == "tpm" and needs.tokens > limit.value:
         error.message = f"{error.message} It may need {needs.tokens}: ask for less{bound and f', with {bound}'}."
         error.should_retry = False
+    else:
+        error.message = f"{error.message} {_again(outcome, error)}"
     return error
+
+
+def _again(outcome: Refused, error: ProxyError) -> str:
+    """When to come again, for callers who read nothing but the sentence."""
+    seconds = math.ceil(error.retry_after or 0)
+    if error.should_retry is False:
+        return f"It resets {_clock(outcome.at_ms + seconds * 1000)}; {RAISE}."
+    return f"Try again in {seconds:,} second{'' if seconds == 1 else 's'}."
 
 
 class Rate(NamedTuple):
@@ -105,17 +115,21 @@ def _rate(outcome: Refused, rate: Rate) -> ProxyError:
 def _money(outcome: Refused, needs: Needs) -> ProxyError:
     limit = outcome.limit
     spent = max(0, outcome.used - limit.forgiven)
-    money = {"limit": exact_usd(limit.shown_value), "spent": exact_usd(spent), "held": exact_usd(outcome.held)}
-    money["needed"] = exact_usd(needs.nano_usd)
-    call = f"this call, which could cost up to ${money['needed']}{' even if shortened' if needs.shortened else ''}"
-    figures = f"${money['spent']} spent and ${money['held']} held of ${money['limit']}"
+    exact = sentences.Figures(limit.shown_value, spent, outcome.held, needs.nano_usd)
+    told = sentences.short(exact)
+    call = f"this call, which could cost up to {told.needed}{' even if shortened' if needs.shortened else ''}"
+    figures = f"{told.spent} spent and {told.held} held of {told.limit}"
+    money = {name: exact_usd(amount) for name, amount in exact._asdict().items()}
     detail = _detail(outcome, money, resets_ms=limit.ends_ms)
     if limit.is_pool:
         return InsufficientCredits(
-            f"The prepaid credit of {limit.node} does not cover {call}: {figures}. It has to be topped up.", detail=detail
+            f"The prepaid credit of {limit.node} does not cover {call}: {figures}. {TOP_UP[0].upper()}{TOP_UP[1:]}.",
+            detail=detail,
         )
+    resets = f"It resets {_clock(limit.ends_ms)}" if limit.ends_ms else "It never resets"
     return BudgetExceeded(
-        f"The budget of {_where(limit)} does not cover {call}: {figures} {WINDOW_WORDS[limit.window]}.", detail=detail
+        f"The budget of {_where(limit)} does not cover {call}: {figures} {WINDOW_WORDS[limit.window]}. {resets}; {RAISE}.",
+        detail=detail,
     )
 
 
@@ -140,6 +154,11 @@ def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) 
 def _moment(at_ms: int) -> str:
     """RFC 3339 in whole seconds, rounded up: who waits until then has waited long enough."""
     return datetime.fromtimestamp(math.ceil(at_ms / 1000), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _clock(at_ms: int) -> str:
+    """For people, to the minute: rounded up, too."""
+    return datetime.fromtimestamp(math.ceil(at_ms / 60_000) * 60, tz=UTC).strftime("on %Y-%m-%d at %H:%M UTC")
 
 
 def record(call: Call, error: ProxyError) -> None:

@@ -30,13 +30,14 @@ def told(of: Limit, *, used: int = 3 * NANO // 2, held: int = 0, retry_after_ms:
 
 
 @pytest.mark.parametrize(("window", "words"), [("day", "today"), ("month", "this month"), ("total", "in total")])
-def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> None:
+def test_a_budget_says_whose_it_is_when_it_resets_and_whom_to_ask(window: str, words: str) -> None:
     error = told(limit(window=window, value=2 * NANO + 1, ends_ms=RESETS), held=NANO // 4, needs=Needs(nano_usd=NANO // 3))
 
     assert isinstance(error, BudgetExceeded)
     assert error.message == (
-        'The budget of the key "Mia\'s key" does not cover this call, which could cost up to $0.333333333: '
-        f"$1.5 spent and $0.25 held of $2.000000001 {words}."
+        'The budget of the key "Mia\'s key" does not cover this call, which could cost up to $0.3334: '
+        f"$1.50 spent and $0.25 held of $2 {words}. "
+        "It resets on 2026-11-19 at 14:54 UTC; an admin above this level can raise the limit."
     )
     assert error.detail == {
         "level": "key",
@@ -56,9 +57,10 @@ def test_a_budget_says_whose_it_is_and_every_figure(window: str, words: str) -> 
 
 
 def test_a_budget_in_total_never_resets() -> None:
-    detail = told(limit(window="total")).detail
-    assert detail is not None
-    assert detail["resets_at"] is None
+    error = told(limit(window="total"))
+    assert error.detail is not None
+    assert error.detail["resets_at"] is None
+    assert error.message.endswith(" in total. It never resets; an admin above this level can raise the limit.")
 
 
 def test_the_pool_is_a_matter_of_payment() -> None:
@@ -66,8 +68,8 @@ def test_the_pool_is_a_matter_of_payment() -> None:
     assert isinstance(error, InsufficientCredits)
     assert (error.status, error.message) == (
         402,
-        "The prepaid credit of Acme does not cover this call, which could cost up to $0.000000001: "
-        "$1.5 spent and $0 held of $1. It has to be topped up.",
+        "The prepaid credit of Acme does not cover this call, which could cost up to $0.0001: "
+        "$1.50 spent and $0 held of $1. Whoever runs this gateway adds credit; a Super Admin can ask them.",
     )
     assert error.detail is not None
     assert error.detail["ask"] == "whoever runs this gateway adds credit; a Super Admin can ask them"
@@ -77,7 +79,7 @@ def test_the_pool_is_a_matter_of_payment() -> None:
     ("least", "needed", "words"),
     [
         (None, "1", "this call, which could cost up to $1: "),
-        (NANO // 10, "0.1", "this call, which could cost up to $0.1 even if shortened: "),
+        (NANO // 10, "0.1", "this call, which could cost up to $0.10 even if shortened: "),
     ],
 )
 def test_what_did_not_fit_is_the_least_that_admission_asked_for(least: int | None, needed: str, words: str) -> None:
@@ -93,10 +95,20 @@ def test_a_rate_says_when_to_come_again() -> None:
     error = told(limit(kind="rpm", window="minute", value=60), used=60, retry_after_ms=1_200)
     assert isinstance(error, RateLimitExceeded)
     assert errors.headers(error, request_id="1")["retry-after"] == "2"
+    assert error.message.endswith(" is reached. Try again in 2 seconds.")
     assert error.detail is not None
     assert (error.detail["limit"], error.detail["spent"], error.detail["held"]) == (60, 60, 0)
     resets_at = datetime.fromisoformat(str(error.detail["resets_at"]))
     assert resets_at.timestamp() * 1000 == AT + 2_000
+
+
+def test_a_days_number_of_calls_says_when_the_day_is_over() -> None:
+    of = limit(kind="rpd", window="day", value=9, ends_ms=AT + 7_200_000)
+    error = told(of, used=9, retry_after_ms=7_200_000)
+    assert error.message == (
+        'The limit of 9 requests per day on the key "Mia\'s key" is reached. '
+        "It resets on 2026-11-18 at 13:07 UTC; an admin above this level can raise the limit."
+    )
 
 
 @given(st.integers(min_value=1, max_value=10**9))
@@ -111,6 +123,7 @@ def test_nobody_knows_when_calls_that_run_will_end() -> None:
     error = told(limit(kind="parallel", window="now", value=1), used=1, retry_after_ms=1_000)
     assert error.message.startswith("The limit of 1 call at the same time on")
     assert error.retry_after == 1
+    assert error.message.endswith("Try again in 1 second.")
     assert (error.detail or {})["resets_at"] is None
 
 
