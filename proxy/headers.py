@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from gateway_project.lib import ids
 from gateway_project.lib.money import exact_usd
 from proxy.call import Call
@@ -10,6 +12,9 @@ from proxy.route_header import route_of
 
 # Proxies in between must neither buffer nor store a stream.
 EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+
+# What stays as it is: all that can be printed but the percent sign.
+PLAIN = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 # The same figures under the names that callers of Messages look for.
 ANTHROPIC_RATES = {
@@ -23,11 +28,12 @@ ANTHROPIC_RATES = {
 def of_whole(call: Call, *, charged: int, own: int | None = None, content_type: str) -> dict[str, str]:
     """`own`: what the call cost by the list, where it went to an own provider key."""
     listed = {} if own is None else {"x-gatehouse-own-key-cost-usd": exact_usd(own)}
-    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), **listed, "content-type": content_type}
+    left = _left(call, charged=charged, own=own or 0)
+    return {**_common(call), "x-gatehouse-cost-usd": exact_usd(charged), **listed, **left, "content-type": content_type}
 
 
 def of_stream(call: Call) -> dict[str, str]:
-    """A stream's cost is not known yet: it stands in the ledger under the request id."""
+    """A stream's cost is not known yet, nor what it leaves: it stands in the ledger under the request id."""
     return {**_common(call), **EVENT_STREAM}
 
 
@@ -47,7 +53,6 @@ def _common(call: Call) -> dict[str, str]:
     }
     held = call.held
     if held is not None and held.tightest is not None:
-        result["x-gatehouse-budget-left-usd"] = exact_usd(max(0, held.left_nano_usd))
         result["x-gatehouse-budget"] = _ascii(f"{held.tightest.level} {held.tightest.node} {held.tightest.window}")
     if held is not None and held.rate is not None:
         result["x-ratelimit-limit-requests"] = str(held.rate.value)
@@ -58,6 +63,18 @@ def _common(call: Call) -> dict[str, str]:
     if call.protocol == messages.NAME:
         result |= {there: result[here] for here, there in ANTHROPIC_RATES.items() if here in result}
     return result | _changes(call)
+
+
+def _left(call: Call, *, charged: int, own: int) -> dict[str, str]:
+    """Of the tightest budget, once this call is charged: admission took its worst case off, which its cost takes the place of."""
+    held = call.held
+    if held is None or held.tightest is None:
+        return {}
+    counts_own = held.tightest.counts_byok
+    # As lua/amounts.lua counts: what can only be spent on own keys is held by nobody who does not count these.
+    was_held = held.amount_nano_usd if counts_own or not call.planned.own_only else 0
+    left = held.left_nano_usd + was_held - charged - (own if counts_own else 0)
+    return {"x-gatehouse-budget-left-usd": exact_usd(max(0, left))}
 
 
 def _changes(call: Call) -> dict[str, str]:
@@ -77,7 +94,8 @@ def _changes(call: Call) -> dict[str, str]:
 
 
 def _ascii(text: str) -> str:
-    """Header values are ASCII without line ends: names of nodes and models may be anything."""
-    if text.isascii() and text.isprintable():
+    """Header values are ASCII without line ends (RFC 9110, 5.5), names of nodes and models may be anything: what else they hold
+    is percent-encoded UTF-8, and so is the percent sign, so that they read back."""
+    if text.isascii() and text.isprintable() and "%" not in text:
         return text
-    return "".join([char if " " <= char <= "~" else "?" for char in text])
+    return quote(text, safe=PLAIN, errors="replace")

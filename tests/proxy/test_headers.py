@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
 from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from billing.ledger import Attempt
@@ -59,7 +60,8 @@ def test_a_stream_and_a_whole_answer_tell_the_same_of_their_limits() -> None:
     call = served(planned_call())
     call.held = held(tightest=limit(), left_nano_usd=5, rate=limit(kind="rpm", window="minute", value=60), rate_left=59)
     whole, stream = headers.of_whole(call, charged=1, content_type="application/json"), headers.of_stream(call)
-    assert {name: value for name, value in whole.items() if name.startswith("x-") and "cost" not in name} == {
+    of_whole = ("x-gatehouse-cost-usd", "x-gatehouse-budget-left-usd")
+    assert {name: value for name, value in whole.items() if name.startswith("x-") and name not in of_whole} == {
         name: value for name, value in stream.items() if name.startswith("x-") and name != "x-accel-buffering"
     }
 
@@ -78,16 +80,29 @@ def test_what_was_changed_of_a_call_is_true_whenever_its_answer_is_given_out() -
     }  # fmt: skip
 
 
-def test_the_tightest_budget_is_named_with_what_is_left() -> None:
-    call = served(planned_call())
-    call.held = held(tightest=limit(level="group", node="Platform", window="day"), left_nano_usd=1_500_000_000)
-    found = headers.of_whole(call, charged=0, content_type="application/json")
-    assert (found["x-gatehouse-budget"], found["x-gatehouse-budget-left-usd"]) == ("group Platform day", "1.5")
+@pytest.mark.parametrize(
+    ("own_only", "counts_byok", "charged", "own", "left"),
+    [
+        (False, False, 200, None, "1.5000008"),
+        (False, True, 0, 300, "1.5000007"),
+        (False, False, 0, 300, "1.500001"),  # it could have cost the budget something, and did not
+        (True, False, 0, 300, "1.5"),  # nothing was held of this budget
+        (True, True, 0, 300, "1.5000007"),
+    ],
+)
+def test_the_tightest_budget_is_named_with_what_is_left_once_the_call_is_charged(
+    own_only: bool, counts_byok: bool, charged: int, own: int | None, left: str
+) -> None:
+    call = served(planned_call(deployment(own_key_id=7 if own_only else None)))
+    tightest = limit(level="group", node="Platform", window="day", counts_byok=counts_byok)
+    call.held = held(tightest=tightest, left_nano_usd=1_500_000_000, amount_nano_usd=1_000)
+    found = headers.of_whole(call, charged=charged, own=own, content_type="application/json")
+    assert (found["x-gatehouse-budget"], found["x-gatehouse-budget-left-usd"]) == ("group Platform day", left)
 
 
 def test_a_budget_lowered_below_its_spending_has_nothing_left_not_less() -> None:
     call = served(planned_call())
-    call.held = held(tightest=limit(), left_nano_usd=-7)
+    call.held = held(tightest=limit(), left_nano_usd=-1_007, amount_nano_usd=1_000)
     assert headers.of_whole(call, charged=0, content_type="application/json")["x-gatehouse-budget-left-usd"] == "0"
 
 
@@ -115,13 +130,17 @@ def test_no_name_can_break_a_header_or_add_one(node: str, provider: str, model: 
         assert value.isprintable(), name
 
 
-def test_what_is_ascii_stays_as_it_is() -> None:
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@example("R&D: core/3 (EU)\r\nx-evil: 1 é 🚀 50% %41")
+def test_a_name_that_is_no_plain_ascii_is_percent_encoded_and_reads_back(node: str) -> None:
     call = served(planned_call())
-    call.held = held(tightest=limit(node="R&D: core/3 (EU)\r\nx-evil: 1 é"))
-    assert (
-        headers.of_whole(call, charged=0, content_type="application/json")["x-gatehouse-budget"]
-        == "key R&D: core/3 (EU)??x-evil: 1 ? month"
-    )
+    call.held = held(tightest=limit(node=node))
+    found = headers.of_whole(call, charged=0, content_type="application/json")["x-gatehouse-budget"]
+    assert unquote(found) == f"key {node} month"
+    assert found.isascii()
+    assert found.isprintable()
+    if node.isascii() and node.isprintable() and "%" not in node:
+        assert found == f"key {node} month"
 
 
 def test_tokens_left_in_the_minute_are_told_and_never_negative() -> None:

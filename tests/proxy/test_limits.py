@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -155,7 +156,8 @@ def test_what_is_left_stands_in_the_headers(gateway: Gateway, house: House) -> N
     got = house.client(gateway.url).chat.completions.with_raw_response.create(model="scripted", messages=MESSAGES, max_tokens=1)
 
     assert (got.headers["x-ratelimit-limit-requests"], got.headers["x-ratelimit-remaining-requests"]) == ("50", "49")
-    assert 0.99 < float(got.headers["x-gatehouse-budget-left-usd"]) < 1
+    exactly = httpx.get(f"{gateway.url}/v1/key", headers={"authorization": f"Bearer {house.key_text}"}, trust_env=False).json()
+    assert [one["left"] for one in exactly["limits"] if one["window"] == "day"] == [got.headers["x-gatehouse-budget-left-usd"]]
     assert got.headers["x-gatehouse-budget"] == "key Mia's key day"
 
 
