@@ -84,13 +84,21 @@ def export(slug: str) -> str:
 
 def apply(text: str, *, slug: str = "", dry_run: bool = False) -> Report:
     """To the organisation that the file names, or to another one. Raises BadFile; then nothing was changed."""
-    file = files.read(text)
-    with epoch.rehearsal() if dry_run else transaction.atomic():
-        by = _acting_in(slug or file.organization.slug)
-        things = Things(by)
+    reading = files.read(text)
+    file, faults = reading.declared, reading.faults
+    with epoch.rehearsal() if dry_run or faults else transaction.atomic():
+        try:
+            by = _acting_in(slug or file.organization.slug)
+            things = Things(by)
+        except BadFile as bad:
+            raise BadFile.of([*faults, bad]) from None
         before = {kind.section: _facts(kind) for kind in things.kinds()}
-        named = {kind.section: kind.write(file) for kind in things.kinds() if getattr(file, kind.section) is not msgspec.UNSET}
-        if problems := [problem for kind in things.kinds() for problem in kind.problems]:
+        named = {}
+        for kind in things.kinds():
+            kind.is_partial = kind.section in reading.lost
+            if getattr(file, kind.section) is not msgspec.UNSET:
+                named[kind.section] = kind.write(file)
+        if problems := [*faults, *_beside(faults, [problem for kind in things.kinds() for problem in kind.problems])]:
             raise BadFile.of(problems)
         changes = [
             change
@@ -99,6 +107,12 @@ def apply(text: str, *, slug: str = "", dry_run: bool = False) -> Report:
             for change in _changes(kind, before[kind.section], named[kind.section])
         ]
     return Report(by.organization.slug, dry_run, changes)
+
+
+def _beside(faults: list[BadFile], problems: list[BadFile]) -> list[BadFile]:
+    """What is wrong beside the form: of a place whose form is wrong already nothing more is told."""
+    told = {fault.path for fault in faults}
+    return [problem for problem in problems if problem.path not in told]
 
 
 def _held(slug: str) -> QuerySet[Organization]:

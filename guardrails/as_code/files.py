@@ -5,22 +5,24 @@ Amounts are exact both ways: `0.25` in the file never becomes a float.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import yaml
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from guardrails.as_code.declarations import Declaration, Declared
 
 # Of what is wrong with a file; more is said to be there.
 MOST_TOLD = 20
+# How much a name that nothing has must be like one of ours to be a slip of it: 1 is the same.
+LIKE = 0.75
 _TAG = "tag:yaml.org,2002:"
 # As msgspec calls them, and as people do.
 _WORDS = {
@@ -56,13 +58,15 @@ class BadFile(ValueError):
         return first
 
 
-def read(text: str) -> Declaration:
-    """Raises BadFile."""
+def read(text: str) -> Reading:
+    """Raises BadFile where nothing can be said of what it declares."""
     try:
-        plain = yaml.load(text, Loader=_Loader)  # noqa: S506 a safe one
-        if faults := list(islice(_faults(plain, Declaration, ""), MOST_TOLD + 1)):
-            raise BadFile.of(faults)
-        return msgspec.convert(plain, Declaration, builtin_types=(datetime,))
+        reading = Reading()
+        kept = reading.kept(yaml.load(text, Loader=_Loader), Declaration, "")  # noqa: S506 a safe one
+        if kept is UNSET:
+            raise BadFile.of(reading.faults)
+        reading.declared = msgspec.convert(kept, Declaration, builtin_types=(datetime,))
+        return reading
     except BadFile:
         raise
     except yaml.MarkedYAMLError as error:
@@ -79,34 +83,71 @@ def write(declared: Declaration) -> str:
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _faults(value: Any, kind: Any, path: str) -> Iterator[BadFile]:
-    """All that is wrong with the form of what stands there, in its order: msgspec itself stops at the first of it."""
-    options = [one for one in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if one is not UnsetType]
-    for option in options:
-        if get_origin(option) is list and isinstance(value, list):
-            for index, entry in enumerate(value):
-                yield from _faults(entry, get_args(option)[0], f"{path}[{index}]")
-            return
-        if isinstance(option, type) and issubclass(option, Declared) and isinstance(value, dict):
-            yield from _faults_of_fields(value, option, path)
-            return
-    try:
-        msgspec.convert(value, Union[tuple(options)], builtin_types=(datetime,))  # noqa: UP007 made here
-    except msgspec.ValidationError as error:
-        yield _bad(str(error), path)
+class Reading:
+    """What of a file has the right form, and all that has not, in its order: msgspec itself stops at the first of it.
 
+    `lost` are the sections of which something is not declared: what is not found there may well be in the file.
+    """
 
-def _faults_of_fields(value: dict[Any, Any], kind: type[Declared], path: str) -> Iterator[BadFile]:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for name, inner in value.items():
-        if not isinstance(name, str):
-            yield BadFile(path, "has a field whose name is no text")
-        elif name in fields:
-            yield from _faults(inner, fields[name].type, _joined(path, name))
+    declared: Declaration
+
+    def __init__(self) -> None:
+        self.faults: list[BadFile] = []
+        self.lost: set[str] = set()
+
+    def kept(self, value: Any, kind: Any, path: str) -> Any:
+        """Plain values that convert to it; UNSET where none do."""
+        options = [one for one in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if one is not UnsetType]
+        for option in options:
+            if get_origin(option) is list and isinstance(value, list):
+                entries = [self.kept(entry, get_args(option)[0], f"{path}[{index}]") for index, entry in enumerate(value)]
+                return [entry for entry in entries if entry is not UNSET]
+            if isinstance(option, type) and issubclass(option, Declared) and isinstance(value, dict):
+                return self._kept_fields(value, option, path)
+        try:
+            msgspec.convert(value, Union[tuple(options)], builtin_types=(datetime,))  # noqa: UP007 made here
+        except msgspec.ValidationError as error:
+            return self._fault(_bad(str(error), path))
+        return value
+
+    def _kept_fields(self, value: dict[Any, Any], kind: type[Declared], path: str) -> Any:
+        fields, found, told = {field.encode_name: field for field in msgspec.structs.fields(kind)}, {}, set()
+        for written, inner in value.items():
+            name = self._meant(written, value, fields.keys(), path)
+            if name in fields:
+                found[name] = self.kept(inner, fields[name].type, _joined(path, name))
+                told.add(name)
+        required = {name for name, field in fields.items() if field.required}
+        for name in (name for name in fields if name in required - told):
+            self._fault(BadFile(_joined(path, name), "is missing"))
+        kept = {name: inner for name, inner in found.items() if inner is not UNSET}
+        # Without one of these nobody knows which thing it is. One that is all name may be named by what nobody can make out.
+        naming = required | {*kind.NAMED_BY, "name"} & fields.keys()
+        unknown = len(told) < len(value) and fields.keys() <= {*kind.NAMED_BY}
+        if unknown or naming & (found.keys() | required) - kept.keys():
+            return self._fault(None, path)
+        return kept
+
+    def _meant(self, written: Any, value: dict[Any, Any], names: Collection[str], path: str) -> str:
+        """The field of this name, or the one that it is a slip of; '' where there is none."""
+        if not isinstance(written, str):
+            self._fault(BadFile(path, "has a field whose name is no text"))
+            return ""
+        if written in names:
+            return written
+        free = [name for name in names if name not in value]
+        near = "".join(difflib.get_close_matches(written, free, n=1, cutoff=LIKE))
+        self._fault(BadFile(_joined(path, written), f"there is no such field{near and f': is it {near}?'}"))
+        if not path and not near:
+            self.lost.update(free)
+        return near
+
+    def _fault(self, problem: BadFile | None, path: str = "") -> UnsetType:
+        if problem is None:
+            self.lost.add(path.partition("[")[0])
         else:
-            yield BadFile(_joined(path, name), "there is no such field")
-    missing = (name for name, field in fields.items() if field.required and name not in value)
-    yield from (BadFile(_joined(path, name), "is missing") for name in missing)
+            self.faults.append(problem)
+        return UNSET
 
 
 def _bad(what: str, path: str) -> BadFile:

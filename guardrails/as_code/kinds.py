@@ -40,7 +40,8 @@ class Follows(Refused):
 
 class Kind(ABC, Generic[D, R]):
     """`rows` are those that are in use, by key: what is archived no file speaks of. `problems`: what is wrong with the file's, by
-    the order of the file; `failed` are the keys of those that it could not make."""
+    the order of the file; `failed` are the keys of those that it could not make. `is_partial`: of those in the file some have not
+    the right form, and nobody knows which they are."""
 
     word: ClassVar[str]
     section: ClassVar[str]
@@ -51,6 +52,7 @@ class Kind(ABC, Generic[D, R]):
         self.rows: dict[str, R] = {}
         self.problems: list[BadFile] = []
         self.failed: set[str] = set()
+        self.is_partial = False
         for row in self.found():
             key = self.key_of(row)
             if key in self.rows:
@@ -115,7 +117,7 @@ class Kind(ABC, Generic[D, R]):
     def made(self, key: str) -> R | None:
         """One of the file or beside it; None where there is none. Raises Follows."""
         found = self.rows.get(key)
-        if found is None and key in self.failed:
+        if found is None and (self.is_partial or key in self.failed):
             raise Follows(f"The {self.word} “{key}” could not be made.")
         return found
 

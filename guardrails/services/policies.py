@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from gateway_project.lib.money import MOST_NANO_USD
+from gateway_project.lib.money import MOST_NANO_USD, display_usd
 from guardrails import entries
 from guardrails.models import Limit, Policy, Rule
 from guardrails.subjects import nodes_governed
@@ -216,8 +216,10 @@ def refuse_bad_limits(specs: Iterable[LimitSpec]) -> None:
             raise Refused("A policy has one limit of each kind.", field=field)
         if spec.counts_byok and spec.kind != Limit.Kind.BUDGET:
             raise Refused("Only a budget can count what own provider keys cost.", field=field)
-        if not 0 <= spec.value <= MOST.get(Limit.Kind(spec.kind), MAX_COUNT):
-            raise Refused("This limit is out of range.", field=field)
+        most = MOST.get(Limit.Kind(spec.kind), MAX_COUNT)
+        if not 0 <= spec.value <= most:
+            bounds = f"$0 to {display_usd(most)}" if spec.kind == Limit.Kind.BUDGET else f"0 to {most:,}"
+            raise Refused(f"This limit is out of range: {bounds}.", field=field)
         seen.add(field)
 
 

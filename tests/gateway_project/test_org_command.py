@@ -14,6 +14,7 @@ import yaml
 from django.core.management import CommandError, call_command
 
 from gateway_project.lib import redis
+from guardrails.as_code import applying
 from guardrails.as_code.declarations import (
     BudgetsDeclaration,
     LimitsDeclaration,
@@ -21,6 +22,7 @@ from guardrails.as_code.declarations import (
     PolicyDeclaration,
     RulesDeclaration,
 )
+from guardrails.as_code.files import BadFile
 from guardrails.as_code.tree import SETTINGS
 from guardrails.models import Binding, Limit, Policy, Rule
 from guardrails.services.bindings import bind
@@ -308,6 +310,61 @@ def test_scripts_get_the_problem_as_one_object(world: World, tmp_path: Path) -> 
     assert json.loads(out.getvalue()) == {"problems": [{"path": "organization.slug", "reason": reason}]}
 
 
+SLIPS = """
+organization: {slug: SLUG, fiscal_moon: 4, time_zone: Europe/Berlln}
+groups:
+  - {name: Design, kind: 7}
+  - {name: Research, owner: nobody@example.com}
+  - {nmae: Sales, colour: red}
+applications: [{name: Help, slug: 7, group: Design}]
+polices:
+  - {name: Team, limits: {rpm: -3, tpm: 100}}
+  - {name: Other, clamp: 1, degrade_percent: 80}
+  - {name: Fine}
+bindings:
+  - {policy: Team, group: Design}
+  - {policy: Fine, application: help-desk}
+  - {policy: Fine, grup: Nowhere}
+  - {policy: None, group: Design}
+  - {policy: Fine, team: Design}
+"""
+
+
+def test_what_can_be_told_of_a_file_is_told_in_one_round(world: World, tmp_path: Path) -> None:
+    before, path, out = export(world.acme.slug), tmp_path / "slips.yaml", io.StringIO()
+    path.write_text(SLIPS.replace("SLUG", world.acme.slug))
+    with pytest.raises(CommandError):
+        call_command("org", "apply", path, "--json", stdout=out)
+    problems = [f"{problem['path']}: {problem['reason']}" for problem in json.loads(out.getvalue())["problems"]]
+    expected = [
+        "organization.fiscal_moon: there is no such field: is it fiscal_month?",
+        "groups[0].kind: must be text (put it in quotes), not a whole number",
+        "groups[2].nmae: there is no such field: is it name?",
+        "groups[2].colour: there is no such field",
+        "applications[0].slug: must be text (put it in quotes), not a whole number",
+        "polices: there is no such field: is it policies?",
+        "policies[1].clamp: must be true or false or empty, not a whole number",
+        "bindings[2].grup: there is no such field: is it group?",
+        "bindings[4].team: there is no such field",
+        "organization.time_zone: “Europe/Berlln” is not a time zone",
+        "groups[1].owner: Nobody with the address “nobody@example.com” belongs to",
+        "policies[0].limits.rpm: This limit is out of range: 0 to 1,000,000.",
+        "policies[1].degrade_model: Name the model that calls go to.",
+        "bindings[2].group: There is no group “Nowhere”.",
+        "bindings[3].policy: There is no policy “None”.",
+    ]
+    assert [told[: len(start)] for told, start in zip(problems, expected, strict=True)] == expected
+    assert export(world.acme.slug) == before
+
+
+def test_what_a_section_that_nobody_can_make_out_may_hold_is_not_said_to_be_missing(world: World, refusals: Refusals) -> None:
+    text = f"organization: {{slug: {world.acme.slug}}}\nrulesets: [{{name: Team}}]\nbindings: [{{policy: Team, group: /}}]"
+    assert refusals({text: "rulesets: there is no such field"}) == {text: "rulesets: there is no such field"}
+    with pytest.raises(BadFile) as caught:
+        applying.apply(text)
+    assert caught.value.others == []
+
+
 # --- there and back -------------------------------------------------------------------------------
 
 
@@ -365,7 +422,7 @@ def test_a_keys_own_limits_stay_with_the_key(world: World, apply: Apply) -> None
 BAD = {
     # The form.
     "roles: 7": "roles: must be a list, not a whole number",
-    "rolls: []": "rolls: there is no such field",
+    "rolls: []": "rolls: there is no such field: is it roles?",
     "groups: [{name: a, children: [{name: b, kind: 7}]}]": "groups[0].children[0].kind: must be text (put it in quotes), not a",
     "groups: [{name: a, colour: red}]": "groups[0].colour: there is no such field",
     "groups: [{kind: a}]": "groups[0].name: is missing",
@@ -392,9 +449,9 @@ BAD = {
     "applications: [{name: a}, {name: A}]": "applications[1]: names the application “a” again, after applications[0]",
     "applications: [{name: a, features: [two words]}]": "applications[0].features: “two words”: use letters, digits, - and _",
     # Policies.
-    "policies: [{name: a, limits: {rpm: -1}}]": "policies[0].limits.rpm: This limit is out of range.",
+    "policies: [{name: a, limits: {rpm: -1}}]": "policies[0].limits.rpm: This limit is out of range: 0 to 1,000,000.",
     "policies: [{name: a, limits: {budget: {day: {usd: 9e12}}}}]": "policies[0].limits.budget.day: '9E+12' is out of range.",
-    "policies: [{name: a, limits: {budget: {day: {usd: -1}}}}]": "policies[0].limits.budget.day: This limit is out of range.",
+    "policies: [{name: a, limits: {budget: {day: {usd: -1}}}}]": "policies[0].limits.budget.day: This limit is out of range: $0",
     "policies: [{name: a, rules: {addresses: [10.1.2.300]}}]": "policies[0].rules.addresses: “10.1.2.300” is no address or net",
     "policies: [{name: a, degrade_percent: 80}]": "policies[0].degrade_model: Name the model that calls go to.",
     "policies: [{name: a}, {name: A}]": "policies[1]: names the policy “a” again, after policies[0]",

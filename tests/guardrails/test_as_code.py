@@ -143,7 +143,7 @@ def test_a_file_is_exported_as_it_was_applied_and_says_nothing_new_again(declare
         apply(text)
         assert not apply(text).changed
         exported = export("as-code")
-        said, found = (things_in(files.read(one)) for one in (text, exported))
+        said, found = (things_in(files.read(one).declared) for one in (text, exported))
         assert {key: {field: found[key][field] for field in fields} for key, fields in said.items()} == said
         assert not apply(exported, dry_run=True).changed
 
