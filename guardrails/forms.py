@@ -12,6 +12,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from gateway_project.lib import dollars
+from gateway_project.lib.filled import Filled
 from gateway_project.lib.money import exact_usd
 from guardrails import entries
 from guardrails.counted import Full, full_of_keys
@@ -58,7 +59,7 @@ class ListField(forms.CharField):
         return entries.typed(super().clean(value))
 
 
-class AttributionForm(forms.Form):
+class AttributionForm(Filled):
     """What a key is called, what its calls are for and when it ends. Choices follow from its home and the application chosen."""
 
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"placeholder": "What it is for", "autofocus": True}))
@@ -253,7 +254,7 @@ class NewKeyForm(AttributionForm):
         return {"models": self.cleaned_data["models"], "addresses": self.cleaned_data["addresses"]}
 
 
-class LimitsForm(forms.Form):
+class LimitsForm(Filled):
     """A key's own limits and lists, all at once."""
 
     daily_nano_usd = DollarField(label="Budget per day")
@@ -272,10 +273,10 @@ class LimitsForm(forms.Form):
     )
 
     @classmethod
-    def showing(cls, limits: KeyLimits, rules: KeyRules = NO_RULES) -> LimitsForm:
-        found = {field: value for field, value in limits._asdict().items() if value is not None}
-        shown = {field: exact_usd(value) if field.endswith("_nano_usd") else value for field, value in found.items()}
-        return cls(initial={**shown, **{kind: "\n".join(names) for kind, names in rules._asdict().items()}})
+    def showing(cls, limits: KeyLimits, rules: KeyRules = NO_RULES, data: QueryDict | None = None) -> LimitsForm:
+        found = limits._asdict().items()
+        shown = {field: exact_usd(value) if value and field.endswith("_nano_usd") else value for field, value in found}
+        return cls(data, there={**shown, **{kind: "\n".join(names) for kind, names in rules._asdict().items()}})
 
     @property
     def limits(self) -> KeyLimits:

@@ -27,13 +27,13 @@ class EditKeyForm(AttributionForm):
     """`chosen`: what is chosen so far in a form not sent yet; else the key is shown as it is."""
 
     def __init__(self, data: Any = None, *, key: ApiKey, chosen: QueryDict | None = None) -> None:
-        super().__init__(data)
         self.key = key
+        self.last_day = timezone.localtime(key.expires_at - timedelta(microseconds=1)).date() if key.expires_at else None
+        there = {name: getattr(key, name) for name in ("name", "application", "environment", "features")}
+        super().__init__(data, there=there | {"expires_on": self.last_day})
         self.chosen = (
             self.data if self.is_bound else chosen or {"application": key.application_id, "environment": key.environment}
         )
-        self.last_day = timezone.localtime(key.expires_at - timedelta(microseconds=1)).date() if key.expires_at else None
-        self.initial.update(name=key.name, expires_on=self.last_day)
         self.follow(key.group)
         if not isinstance(self.chosen, QueryDict):
             self.initial["features"] = key.features

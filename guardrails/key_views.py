@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from guardrails.key_forms import EditKeyForm, RotateForm
 from guardrails.pages import key_url
 from guardrails.views import FORM_FIELDS, show_once
-from orgs.answers import go_to, show_refusal, tried
+from orgs.answers import alone, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id
@@ -22,6 +22,7 @@ from orgs.services.keys import disable_key, edit_key, enable_key, end_old_text, 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.MANAGE_OWN_KEYS, Permission.MANAGE_KEYS)
+@alone
 def edit(request: OrgRequest, key_id: int) -> HttpResponse:
     """With `?part=attribution`: the fields that depend on the application chosen."""
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS)

@@ -52,6 +52,10 @@ class Row(NamedTuple):
         return CHOICES.get(self.what, "")
 
     @property
+    def words(self) -> str:
+        return f"{self.label} {'$' if self.is_budget else ''}{self.text}{' with own provider keys' if self.counts_byok else ''}"
+
+    @property
     def choices(self) -> list[tuple[str, str]]:
         return list(CHOICES.items())
 

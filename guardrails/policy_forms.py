@@ -11,6 +11,7 @@ from django import forms
 from django.http import QueryDict
 from django.utils import timezone
 
+from gateway_project.lib.filled import Filled
 from guardrails import entries
 from guardrails.forms import LAST_YEAR, DollarField, ListField
 from guardrails.limit_rows import CHOICES, Row, row_of
@@ -21,7 +22,7 @@ from orgs.services.changes import NAME_LENGTH
 AS_ABOVE = (("", "As the policy above says"), ("on", "On"), ("off", "Off"))
 
 
-class PolicyForm(forms.Form):
+class PolicyForm(Filled):
     name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"placeholder": "Team budget"}))
     description = forms.CharField(
         max_length=DESCRIPTION_LENGTH, required=False, widget=forms.TextInput(attrs={"placeholder": "What it is for"})
@@ -78,9 +79,9 @@ class PolicyForm(forms.Form):
     )
 
     def __init__(
-        self, data: QueryDict | None = None, *, initial: Mapping[str, Any] | None = None, rows: Iterable[Row] = ()
+        self, data: QueryDict | None = None, *, there: Mapping[str, Any] | None = None, rows: Iterable[Row] = ()
     ) -> None:
-        super().__init__(data, initial=dict(initial or {}))
+        super().__init__(data, there=there)
         self.rows = list(rows) if data is None else _typed_rows(data)
         self.specs: list[LimitSpec] = []
 
@@ -88,22 +89,27 @@ class PolicyForm(forms.Form):
     def showing(cls, policy: Policy, data: QueryDict | None = None) -> PolicyForm:
         rules = list(policy.rules.all())
         people = entries.people(rules)
-        initial: dict[str, Any] = {
+        there: dict[str, Any] = dict.fromkeys(Rule.Kind.values, "") | {
             rule.kind: "\n".join(people.get(entry, entry) if rule.kind == Rule.Kind.MEMBERS else entry for entry in rule.entries)
             for rule in rules
         }
         plain = ("name", "description", "clamp_least_tokens", "degrade_percent", "degrade_model")
-        initial |= {name: getattr(policy, name) for name in plain}
-        initial |= {name: {True: "on", False: "off"}.get(getattr(policy, name), "") for name in ("clamp", "observed_holds")}
+        there |= {name: getattr(policy, name) for name in plain}
+        there |= {name: {True: "on", False: "off"}.get(getattr(policy, name), "") for name in ("clamp", "observed_holds")}
         order = list(CHOICES)
         rows = sorted((row_of(limit) for limit in policy.limits.all()), key=lambda row: order.index(row.what))
-        return cls(data, initial=initial, rows=rows)
+        return cls(data, there=there | {"limits": [row.words for row in rows]}, rows=rows)
 
     def clean(self) -> dict[str, Any]:
         self.rows = list(self._judged_rows())
         if any(row.error for row in self.rows):
             self.add_error(None, "Some limits need another look.")
         return self.cleaned_data
+
+    def changes(self, name: str) -> bool:
+        if name != "limits":
+            return super().changes(name)
+        return sorted(row_of(Limit(**spec._asdict())).words for spec in self.specs) != sorted(self.there["limits"])
 
     def refuse_row(self, what: str, message: str) -> bool:
         """A refusal of the service beside its row; false where it is about none."""

@@ -40,7 +40,7 @@ from guardrails.policy_selectors import (
     with_paths,
 )
 from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
-from orgs.answers import confirmed, go_to, show_refusal
+from orgs.answers import alone, confirmed, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -136,6 +136,7 @@ def new_policy(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GUARDRAILS)
+@alone
 def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
     found = changeable(request, policy_id)
     form = PolicyForm.showing(found, request.POST if request.method == "POST" else None)

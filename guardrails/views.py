@@ -18,7 +18,7 @@ from guardrails.policy_pages import policy_url
 from guardrails.policy_selectors import policies_visible_to, warnings_about_key
 from guardrails.selectors import audit_lines, key_page, own_limits, own_rules
 from guardrails.services.key_limits import create_limited_key, set_key_limits
-from orgs.answers import show_refusal
+from orgs.answers import alone, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.lookups import access_key_by_id
@@ -98,11 +98,12 @@ def key(request: OrgRequest, key_id: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+@alone
 def limits(request: OrgRequest, key_id: int) -> HttpResponse:
     """Everybody who sees the key may read them; whoever manages it may set them."""
     sent = request.method == "POST"
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS if sent else Permission.VIEW_USAGE)
-    form = LimitsForm(request.POST) if sent else LimitsForm.showing(own_limits(found), own_rules(found))
+    form = LimitsForm.showing(own_limits(found), own_rules(found), request.POST if sent else None)
     if form.is_valid():
         try:
             set_key_limits(found, by=request.actor, rules=form.rules, **form.limits._asdict())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec
 
 from django.contrib import messages
 from django.forms import Form
@@ -10,8 +12,26 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django_htmx.http import HttpResponseClientRedirect
 
-from orgs.doors import SignedInRequest
+from orgs.doors import OrgRequest, SignedInRequest
 from orgs.errors import Refused
+from orgs.services.changes import holding
+
+P = ParamSpec("P")
+
+
+def alone(view: Callable[Concatenate[OrgRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """For pages of a form that is filled from what is there (gateway_project/lib/filled.py), behind `org_view`: what is sent
+    is compared and saved while nobody else changes the organisation. Not for views that ask another server."""
+
+    @functools.wraps(view)
+    def held(request: OrgRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if request.method != "POST":
+            return view(request, *args, **kwargs)
+        with holding(request.organization):
+            request.organization.refresh_from_db()  # read before the lock
+            return view(request, *args, **kwargs)
+
+    return held
 
 
 def show_refusal(form: Form, refused: Refused, *, fields: Mapping[str, str] | None = None) -> None:

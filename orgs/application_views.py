@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from orgs import tree
-from orgs.answers import confirmed, go_to, show_refusal, tried
+from orgs.answers import alone, confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.group_forms import ApplicationForm
@@ -81,6 +81,7 @@ def new(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_APPLICATIONS)
+@alone
 def edit(request: OrgRequest, application_id: int) -> HttpResponse:
     found = _managed(request, application_id)
     form = ApplicationForm(request.POST if request.method == "POST" else None, actor=request.actor, about=found)

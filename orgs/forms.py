@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.utils import timezone
 
+from gateway_project.lib.filled import Filled
 from orgs.errors import Refused
 from orgs.models import Organization
 from orgs.services.changes import clean_time_zone, time_zones
@@ -41,7 +42,7 @@ def sections_of(organization: Organization) -> list[tuple[str, str]]:
     return [(anchor, label) for anchor, label in SECTIONS.items() if not (personal and anchor == "security")]
 
 
-class SettingsForm(forms.Form):
+class SettingsForm(Filled):
     # Fields that the form shows and saves as the organisation has them.
     AS_THEY_ARE = (
         "name", "time_zone", "week_start", "fiscal_month", "reset_hour",
@@ -104,12 +105,11 @@ class SettingsForm(forms.Form):
 
     def __init__(self, data: Any = None, *, organization: Organization, since: datetime | None = None) -> None:
         """`since`: what new models were counted from when their approval was last switched off, to switch it on again."""
-        super().__init__(data)
         self.since = organization.approval_since or since
         self.zone = ZoneInfo(organization.time_zone)
-        self.initial = {field: getattr(organization, field) for field in self.AS_THEY_ARE}
-        self.initial["approval_required"] = organization.approval_since is not None
-        self.initial["approval_from"] = self._since_date()
+        there = {field: getattr(organization, field) for field in self.AS_THEY_ARE}
+        approval = {"approval_required": organization.approval_since is not None, "approval_from": self._since_date()}
+        super().__init__(data, there=there | approval)
 
     def _since_date(self) -> date | None:
         return None if self.since is None else self.since.astimezone(self.zone).date()

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import IndentedField, indented
 from orgs.models import MAX_LEVEL, Application, Group, User
@@ -36,7 +37,7 @@ class OwnerField(forms.CharField):
         return found
 
 
-class Owned(forms.Form):
+class Owned(Filled):
     """What groups and applications have in common."""
 
     name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}))
@@ -46,14 +47,14 @@ class Owned(forms.Form):
     owner = OwnerField()
 
     def __init__(self, data: Any = None, *, actor: Actor, about: Group | Application | None = None) -> None:
-        super().__init__(data)
+        super().__init__(data, there=self.said_of(about) if about is not None else None)
         self.actor = actor
         owner = self.fields["owner"]
         if isinstance(owner, OwnerField):
             owner.actor, owner.owner = actor, about.owner if about else None
-        if about is not None:
-            self.initial = {"name": about.name, "cost_center": about.cost_center}
-            self.initial["owner"] = about.owner.email if about.owner else ""
+
+    def said_of(self, about: Any) -> dict[str, Any]:
+        return {"name": about.name, "cost_center": about.cost_center, "owner": about.owner.email if about.owner else ""}
 
     @property
     def people(self) -> list[User]:
@@ -71,10 +72,13 @@ class GroupForm(Owned):
 
     def __init__(self, data: Any = None, *, actor: Actor, about: Group | None = None) -> None:
         super().__init__(data, actor=actor, about=about)
-        if about is not None:
-            self.initial["kind"] = about.kind
-            if about.parent is None:
-                del self.fields["name"]
+        if about is not None and about.parent is None:
+            del self.fields["name"]
+
+    def said_of(self, about: Group) -> dict[str, Any]:
+        """The root bears the organisation's name, which stands in the settings."""
+        said = super().said_of(about) | {"kind": about.kind}
+        return said if about.parent else {name: value for name, value in said.items() if name != "name"}
 
 
 class NewGroupForm(GroupForm):
@@ -111,10 +115,12 @@ class ApplicationForm(Owned):
             field.choices = [(one.pk, indented(one, top)) for one in groups]
             if about and about.group_id not in {one.pk for one in groups}:
                 field.choices = [(about.group_id, about.group.name), *field.choices]
-        self.initial["group"] = about.group_id if about else group
-        if about is not None:
-            self.initial["features"] = ", ".join(about.features)
-            self.initial["environments"] = ", ".join(about.environments)
+        if about is None:
+            self.initial["group"] = group
+
+    def said_of(self, about: Application) -> dict[str, Any]:
+        labels = {"features": ", ".join(about.features), "environments": ", ".join(about.environments)}
+        return super().said_of(about) | labels | {"group": about.group}
 
     def clean_features(self) -> list[str]:
         return _words(self.cleaned_data["features"])

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from gateway_project.lib.queries import id_in
 from orgs import consequences, tree
-from orgs.answers import confirmed, go_to, show_refusal, tried
+from orgs.answers import alone, confirmed, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.group_fields import indented
@@ -83,6 +83,7 @@ def new(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GROUPS)
+@alone
 def edit(request: OrgRequest, group_id: int) -> HttpResponse:
     found = _managed(request, group_id)
     form = GroupForm(request.POST if request.method == "POST" else None, actor=request.actor, about=found)

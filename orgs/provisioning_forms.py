@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import IndentedField, offer
 from orgs.models import Group
@@ -14,7 +15,7 @@ from orgs.scim_models import DirectoryGroup, Provisioning
 from orgs.selectors import open_tree
 
 
-class TokenForm(forms.Form):
+class TokenForm(Filled):
     """Of whom the directory makes everybody a member."""
 
     group = IndentedField(
@@ -25,22 +26,21 @@ class TokenForm(forms.Form):
     )
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: Provisioning | None = None) -> None:
-        super().__init__(data)
+        super().__init__(data, there={"group": row.group} if row else {})
         offer(self.fields["group"], _open_groups(actor))
-        self.initial["group"] = row.group_id if row else None
 
 
-class LinkForm(forms.Form):
+class LinkForm(Filled):
     group = IndentedField(queryset=None, label="Members of", empty_label="Nothing", required=False)
     role = forms.ChoiceField(required=False, help_text="A role reaches the group and everything below it.")
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, row: DirectoryGroup) -> None:
-        super().__init__(data)
+        role = f"role-{row.custom_role_id}" if row.custom_role_id else row.role
+        super().__init__(data, there={"group": row.group, "role": role})
         offer(self.fields["group"], _open_groups(actor))
         self.roles = roles_by_token(actor)
         choices = [("", "No role"), *((token, role_words(role)) for token, role in self.roles.items())]
         self.fields["role"].choices = choices  # type: ignore[attr-defined]
-        self.initial.update(group=row.group_id, role=f"role-{row.custom_role_id}" if row.custom_role_id else row.role)
 
     @property
     def link(self) -> dict[str, Any]:

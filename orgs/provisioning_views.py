@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from orgs.answers import go_to, show_refusal
+from orgs.answers import alone, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -29,6 +29,7 @@ def page(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
+@alone
 def token(request: OrgRequest) -> HttpResponse:
     """A first one, or another in place of the one that works now."""
     request.actor.require_everywhere(MANAGE)
@@ -70,6 +71,7 @@ def revoke(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
+@alone
 def default_group(request: OrgRequest) -> HttpResponse:
     request.actor.require_everywhere(MANAGE)
     row = provisioning_of(request.actor)
@@ -88,6 +90,7 @@ def default_group(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
+@alone
 def link(request: OrgRequest, directory_group_id: int) -> HttpResponse:
     """What being in a group of the directory gives."""
     request.actor.require_everywhere(MANAGE)

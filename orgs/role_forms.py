@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import GroupField
 from orgs.models import Group, Role, User
@@ -21,7 +22,7 @@ def role_homes(actor: Actor) -> list[Group]:
     return [group for group in open_tree(actor, Permission.GRANT_ROLES) if actor.can(Permission.GRANT_ROLES, group)]
 
 
-class RoleForm(forms.Form):
+class RoleForm(Filled):
     name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"placeholder": "Team lead", "autofocus": True}))
     description = forms.CharField(
         max_length=DESCRIPTION_LENGTH, required=False, widget=forms.TextInput(attrs={"placeholder": "Who has it, and what for"})
@@ -33,8 +34,8 @@ class RoleForm(forms.Form):
 
     def __init__(self, data: Any = None, *, actor: Actor, role: Role | None = None) -> None:
         """A role stays at the group it was made at."""
-        initial = {"name": role.name, "description": role.description, "permissions": role.permissions} if role else {}
-        super().__init__(data, initial=initial)
+        there = {"name": role.name, "description": role.description, "permissions": role.permissions} if role else {}
+        super().__init__(data, there=there)
         self.role = role
         if role is None:
             homes = role_homes(actor)

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from orgs.answers import confirmed, go_to, show_refusal
+from orgs.answers import alone, confirmed, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import NotAllowed, Refused
 from orgs.lookups import access_role_by_id
@@ -49,6 +49,7 @@ def new_role(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.GRANT_ROLES)
+@alone
 def edit(request: OrgRequest, role_id: int) -> HttpResponse:
     role = _changeable(request, role_id)
     form = RoleForm(request.POST if request.method == "POST" else None, actor=request.actor, role=role)

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
@@ -39,7 +40,7 @@ class CodeForm(forms.Form):
     )
 
 
-class UseForm(forms.Form):
+class UseForm(Filled):
     """How a connection is used here."""
 
     name = forms.CharField(max_length=NAME_LENGTH, help_text="What its button says: your company, or the provider.")
@@ -57,10 +58,9 @@ class UseForm(forms.Form):
     )
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, connection: SsoConnection | None = None) -> None:
-        super().__init__(data)
+        names = ("name", "group", "admits_new", "idp_initiated") if connection else ()
+        super().__init__(data, there={name: getattr(connection, name) for name in names})
         offer(self.fields["group"], open_tree(actor, Permission.MANAGE_SETTINGS))
-        if connection is not None:
-            self.initial = {name: getattr(connection, name) for name in ("name", "group", "admits_new", "idp_initiated")}
         if connection is None or connection.kind != SsoConnection.Kind.SAML:
             del self.fields["idp_initiated"]
 
@@ -75,7 +75,7 @@ class NewConnectionForm(UseForm):
     field_order = ("kind", "name", "group", "admits_new")
 
 
-class OidcForm(forms.Form):
+class OidcForm(Filled):
     issuer = forms.CharField(
         max_length=URL_LENGTH,
         help_text="Its discovery document lies at this address plus /.well-known/openid-configuration.",
@@ -91,14 +91,14 @@ class OidcForm(forms.Form):
     )
 
     def __init__(self, data: QueryDict | None = None, *, connection: SsoConnection) -> None:
-        super().__init__(data, initial={"issuer": connection.issuer, "client_id": connection.client_id})
+        super().__init__(data, there={"issuer": connection.issuer, "client_id": connection.client_id})
         self.fields["secret"].required = not connection.secret_encrypted
         if connection.secret_encrypted:
             self.fields["secret"].help_text = "Left empty, it stays as it is."
             self.fields["secret"].widget.attrs["placeholder"] = "unchanged"
 
 
-class SamlForm(forms.Form):
+class SamlForm(Filled):
     metadata_url = forms.CharField(
         label="Metadata URL",
         required=False,
@@ -114,7 +114,7 @@ class SamlForm(forms.Form):
     )
 
     def __init__(self, data: QueryDict | None = None, *, connection: SsoConnection) -> None:
-        super().__init__(data, initial={"metadata_url": connection.metadata_url})
+        super().__init__(data, there={"metadata_url": connection.metadata_url, "provider": connection.issuer})
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

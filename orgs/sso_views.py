@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from gateway_project.lib.queries import search_in
-from orgs.answers import show_refusal, tried
+from orgs.answers import alone, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -87,6 +87,7 @@ def configure(request: OrgRequest, connection_id: int) -> HttpResponse:
 
 @require_POST
 @org_view(MANAGE)
+@alone
 def use(request: OrgRequest, connection_id: int) -> HttpResponse:
     """Its name, and who joins by it where."""
     found = access_connection_by_id(request.actor, connection_id)

@@ -7,7 +7,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
 from orgs.adapters import INVITATION
-from orgs.answers import show_refusal
+from orgs.answers import alone, show_refusal
 from orgs.attributed import attributed
 from orgs.doors import LAST_ORGANIZATION, OrgRequest, SignedInRequest, org_view, signed_in_view
 from orgs.errors import Refused
@@ -43,6 +43,7 @@ def switch(request: SignedInRequest, org: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(Permission.MANAGE_SETTINGS)
+@alone
 def settings(request: OrgRequest) -> HttpResponse:
     """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
     request.actor.require_everywhere(Permission.MANAGE_SETTINGS)

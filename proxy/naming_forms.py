@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.models import Group
 from proxy.canonical.preset import Parameters
@@ -46,11 +47,11 @@ class AliasForm(forms.Form):
         )
 
 
-class TargetForm(forms.Form):
+class TargetForm(Filled):
     model = AliasForm.base_fields["model"]
 
 
-class PresetForm(forms.Form):
+class PresetForm(Filled):
     """Of a preset that is changed name and group stay: without them in the form."""
 
     name = forms.CharField(
@@ -85,7 +86,7 @@ class PresetForm(forms.Form):
     )
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor, preset: Preset | None = None) -> None:
-        super().__init__(data, initial=None if preset is None else _initial(preset))
+        super().__init__(data, there=None if preset is None else _said_of(preset))
         if preset is None:
             self.fields["group"] = GroupField(
                 homes_of_names(actor), label="Shared with", help_text="Keys in this group and below."
@@ -107,8 +108,8 @@ class PresetForm(forms.Form):
         return PresetWords(typed["model"], typed["description"], typed["system_prompt"], parameters)
 
 
-def _initial(preset: Preset) -> dict[str, Any]:
-    parameters: dict[str, Any] = dict(preset.parameters)
-    parameters["stop"] = "\n".join(parameters.get("stop", ()))
+def _said_of(preset: Preset) -> dict[str, Any]:
+    parameters: dict[str, Any] = dict.fromkeys(Parameters.__struct_fields__) | dict(preset.parameters)
+    parameters["stop"] = "\n".join(parameters["stop"] or ())
     words = {name: getattr(preset, name) for name in ("description", "model", "system_prompt")}
     return words | parameters

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from guardrails import example_call
 from guardrails.policy_pages import with_undo
-from orgs.answers import go_to, show_refusal, tried
+from orgs.answers import alone, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -61,6 +61,7 @@ def new(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_ROUTING)
+@alone
 def edit(request: OrgRequest, preset_id: int) -> HttpResponse:
     found = _changeable(request, preset_id)
     form = PresetForm(request.POST if request.method == "POST" else None, actor=request.actor, preset=found)

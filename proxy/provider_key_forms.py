@@ -5,6 +5,7 @@ from __future__ import annotations
 from django import forms
 from django.http import QueryDict
 
+from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import PathField, offer
 from orgs.permissions import Permission
@@ -67,14 +68,14 @@ class ProviderKeyForm(forms.Form):
         return self.places[self.cleaned_data["place"]]
 
 
-class ChangeForm(forms.Form):
+class ChangeForm(Filled):
     name = forms.CharField(max_length=NAME_LENGTH)
     secret = SecretField(required=False, help_text="Left empty, the key stays as it is.")
     base_url = _url_field()
     falls_back = _fallback_field()
 
     def __init__(self, data: QueryDict | None = None, *, key: ProviderKey) -> None:
-        super().__init__(data, initial={"name": key.name, "base_url": key.base_url, "falls_back": key.falls_back})
+        super().__init__(data, there={"name": key.name, "base_url": key.base_url, "falls_back": key.falls_back})
         if not Place(key.kind, key.provider).takes_url:
             del self.fields["base_url"]
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from orgs.answers import go_to, show_refusal, tried
+from orgs.answers import alone, go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -51,6 +51,7 @@ def new(request: OrgRequest) -> HttpResponse:
 @sensitive_post_parameters("secret")
 @require_http_methods(["GET", "HEAD", "POST"])
 @org_view(MANAGE)
+@alone
 def edit(request: OrgRequest, provider_key_id: int) -> HttpResponse:
     key = services.access_provider_key_by_id(request.actor, provider_key_id)
     form = ChangeForm(request.POST if request.method == "POST" else None, key=key)

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from orgs.answers import go_to, show_refusal
+from orgs.answers import alone, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
@@ -55,10 +55,11 @@ def new_alias(request: OrgRequest) -> HttpResponse:
 
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_ROUTING)
+@alone
 def edit_alias(request: OrgRequest, alias_id: int) -> HttpResponse:
     alias = access_alias_by_id(request.actor, alias_id)
     request.actor.require(Permission.MANAGE_ROUTING, alias.group)
-    form = TargetForm(request.POST if request.method == "POST" else None, initial={"model": alias.model})
+    form = TargetForm(request.POST if request.method == "POST" else None, there={"model": alias.model})
     if form.is_valid():
         try:
             naming_services.change_alias(alias, model=form.cleaned_data["model"], by=request.actor)

@@ -33,11 +33,18 @@ _GROUP: Written[Group] = Written(lambda pk: Group.objects.select_related(ABOVE).
 
 
 @contextmanager
-def changing(organization: Organization) -> Iterator[None]:
-    """The frame of every change: transaction, lock, announcement. Other apps' changes of the organisation use it too."""
+def holding(organization: Organization) -> Iterator[None]:
+    """Transaction and lock: what is read in it is what a change in it changes."""
     with transaction.atomic():
         # NO KEY UPDATE: ledger rows, which reference the organisation, are still inserted meanwhile.
         _LOCKED.get(organization.pk)
+        yield
+
+
+@contextmanager
+def changing(organization: Organization) -> Iterator[None]:
+    """The frame of every change: transaction, lock, announcement. Other apps' changes of the organisation use it too."""
+    with holding(organization):
         yield
         # Last, so that a refused change leaves no mark that would keep workers from caching for a minute.
         epoch.changing(organization.pk)

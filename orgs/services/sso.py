@@ -63,7 +63,7 @@ def configure_oidc(connection: SsoConnection, *, issuer: str, client_id: str, se
         raise Refused("Give the client secret as the provider has shown it.", field="secret")
     issuer = _asked_issuer(issuer)
     with changing(by.organization):
-        fresh = _fresh(connection, by=by)
+        fresh = _as_seen(connection, by=by)
         if not secret and (issuer != fresh.issuer or not fresh.secret_encrypted):
             raise Refused("Give the client secret, too: it is only ever sent to the issuer it was entered for.", field="secret")
         before = _facts(fresh)
@@ -89,7 +89,7 @@ def configure_saml(connection: SsoConnection, *, metadata_url: str, metadata: st
     except SsoFailed as failed:
         raise Refused(failed.message, field=field) from failed
     with changing(by.organization):
-        fresh = _fresh(connection, by=by)
+        fresh = _as_seen(connection, by=by)
         before = _facts(fresh)
         _forget_people_of_another(fresh, found.entity_id)
         fresh.issuer, fresh.sso_url, fresh.certificates = found
@@ -212,6 +212,14 @@ def _fresh(connection: SsoConnection, *, by: Actor) -> SsoConnection:
     if found is None:
         raise Refused("There is no such connection any more.")
     return found
+
+
+def _as_seen(connection: SsoConnection, *, by: Actor) -> SsoConnection:
+    """While the provider was asked, nobody holds the connection: somebody else may have configured it. Raises Refused."""
+    fresh = _fresh(connection, by=by)
+    if any(getattr(fresh, name) != getattr(connection, name) for name in ("issuer", "client_id", "metadata_url", "sso_url")):
+        raise Refused("Somebody has changed this connection meanwhile. Nothing was saved: look at it before you save again.")
+    return fresh
 
 
 def _require(by: Actor) -> None:

@@ -16,6 +16,7 @@ from orgs.services import sso as services
 from orgs.services.organizations import create_personal_account
 from orgs.sso_models import SsoConnection
 from tests.actors import World
+from tests.opened import form_in, opened
 from tests.orgs.oidc_provider import CLIENT_ID, SECRET, OidcProvider, running_provider, somebody
 from tests.orgs.sso_world import GOES_TO, Sso, at_provider, browser, oidc_sso, signed_in_as, verified_domain
 
@@ -70,6 +71,23 @@ def test_from_nothing_to_on(world: World, provider: OidcProvider) -> None:
     events = AuditEvent.objects.filter(organization=world.acme, action__startswith="sso.").order_by("pk")
     assert [event.action for event in events] == ["sso.created", "sso.configured", "sso.tested", "sso.enabled", "sso.disabled"]
     assert SECRET not in str([event.after for event in events])
+
+
+def test_of_two_who_configure_it_the_second_undoes_nothing(world: World, provider: OidcProvider) -> None:
+    alice = world.actor("alice")
+    made = services.create_connection(SsoConnection.Kind.OIDC, name="Acme ID", group=world.field, admits_new=True, by=alice)
+    client, page = browser(world.alice), f"{page_of(world)}{made.pk}/"
+    first, second = (opened(client, page, f"{page}provider/") for _ in range(2))
+    assert client.post(f"{page}provider/", first | values(issuer=provider.url, client_id="theirs")).status_code == 302
+    refused = client.post(f"{page}provider/", second | values(issuer=provider.url, client_id="mine"))
+    assert refused.status_code == 422
+    assert "It now says Client ID: theirs." in told(refused)
+    with pytest.raises(Refused, match="Somebody has changed this connection meanwhile"):  # while the provider was asked
+        services.configure_oidc(made, issuer=provider.url, client_id="mine", secret=SECRET, by=alice)
+    again = form_in(told(refused), f"{page}provider/")
+    assert client.post(f"{page}provider/", again | {"secret": SECRET}).status_code == 302
+    made.refresh_from_db()
+    assert made.client_id == "mine"
 
 
 def test_a_secret_is_never_shown_again_nor_sent_to_another_issuer(world: World, provider: OidcProvider) -> None:
