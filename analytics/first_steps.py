@@ -26,7 +26,7 @@ SELECT EXISTS (SELECT FROM orgs_group WHERE organization_id = %(organization)s A
        EXISTS (SELECT FROM orgs_membership WHERE organization_id = %(organization)s OFFSET 1)
            OR EXISTS (SELECT FROM orgs_invitation WHERE organization_id = %(organization)s),
        EXISTS (SELECT FROM orgs_apikey WHERE organization_id = %(organization)s),
-       EXISTS (SELECT FROM billing_usagerecord WHERE organization_id = %(organization)s),
+       EXISTS (SELECT FROM billing_usagerecord WHERE organization_id = %(organization)s AND status = 'ok'),
        EXISTS (
            SELECT FROM guardrails_binding b JOIN guardrails_limit l ON l.policy_id = b.policy_id
            WHERE b.organization_id = %(organization)s AND l.kind = 'budget'
@@ -36,7 +36,12 @@ _STEPS = (
     ("Create groups", "Departments, teams, projects: each with budgets and admins of its own.", "groups:tree", "sitemap"),
     ("Invite people", "By link, by e-mail or from a file.", "members:list", "users"),
     ("Make an API key", "It names whose calls they are.", "guardrails:keys", "key"),
-    ("Make the first call", "From a program, or in the playground.", "playground:page", "player-play"),
+    (
+        "Make the first call",
+        "From a program, or in the playground. Done once a model has answered.",
+        "playground:page",
+        "player-play",
+    ),
     ("Set a budget", "For a group, a member, a key or an application.", "policies:policies", "wallet"),
 )
 

@@ -15,7 +15,7 @@ from orgs.services.keys import create_api_key
 from orgs.services.members import add_member
 from orgs.services.organizations import create_organization
 from tests.actors import World, make_user, signed_in
-from tests.ledger_rows import call_row, insert_calls
+from tests.ledger_rows import call_row, insert_calls, refused_row
 from tests.orgs.test_group_pages import shown
 
 
@@ -37,6 +37,8 @@ def test_each_step_checks_itself_off_by_what_is_there(fresh: Organization) -> No
     add_member(make_user("yan@example.test"), group=fresh.root, by=zoe)
     assert done(fresh) == titles[:2]
     key, _ = create_api_key(fresh.root, name="key", member=zoe.user, by=zoe)
+    assert done(fresh) == titles[:3]
+    insert_calls(refused_row(key), call_row(key, status="failed"), call_row(key, status="cancelled"))
     assert done(fresh) == titles[:3]
     insert_calls(call_row(key))
     assert done(fresh) == titles[:4]
