@@ -85,23 +85,40 @@ def compared_with(usage: Usage, *, period: Period) -> str:
     return f"compared with {period.before}" if usage.is_comparable else f"too little in {period.before} to compare with"
 
 
-def averages(usage: Usage, *, is_own: bool) -> list[tuple[str, str]]:
+class Average(NamedTuple):
+    """`note`: what was divided, where it is not what the tiles say."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+def averages(usage: Usage, *, is_own: bool) -> list[Average]:
     """The line under the tiles: what one call comes to and, of more than one's own usage, one member."""
     callers = [share.sums for share in usage.members if share.sums.calls]
     members, theirs = len(callers), reduce(Sums.plus, callers, Sums())  # service keys belong to nobody
     in_use = sum(1 for share in usage.models if share.name and share.sums.tokens)
-    tokens = _average(usage.total.tokens, usage.total.calls)
+    each = _average(usage.total.tokens, usage.total.calls)
     per_call = [
-        ("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
-        ("Tokens per call", formatting.compact(tokens) if usage.total.calls else "–"),
-        ("Models in use", f"{in_use:,}"),
+        Average("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
+        Average("Tokens per call", formatting.compact(each) if usage.total.calls else "–"),
+        Average("Models in use", f"{in_use:,}"),
     ]
     if is_own:
         return per_call
+    if not members:
+        return [
+            Average("Members who called", "0"),
+            Average("Spend per member", "–"),
+            Average("Tokens per member", "–"),
+            *per_call,
+        ]
+    without = ", service keys left out" if theirs.calls != usage.total.calls else ""
+    spend, tokens = display_usd(_average(theirs.charged, members)), formatting.compact(_average(theirs.tokens, members))
     return [
-        ("Members who called", f"{members:,}"),
-        ("Spend per member", display_usd(_average(theirs.charged, members)) if members else "–"),
-        ("Tokens per member", formatting.compact(_average(theirs.tokens, members)) if members else "–"),
+        Average("Members who called", f"{members:,}"),
+        Average("Spend per member", spend, f"{display_usd(theirs.charged)} in all{without}"),
+        Average("Tokens per member", tokens, f"{formatting.compact(theirs.tokens)} in all{without}"),
         *per_call,
     ]
 

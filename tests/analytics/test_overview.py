@@ -220,6 +220,9 @@ def test_filters_that_match_nothing_can_be_cleared(calls: World) -> None:
 
 def test_averages_of_a_member_leave_service_keys_out(calls: World) -> None:
     insert_calls(call_row(calls.key, member_id=None, charged_nano_usd=10**12))
-    averages = dict(open_as(calls, "lena").context["averages"])
-    assert (averages["Members who called"], averages["Spend per member"]) == ("2", "$0.0060")
-    assert "Spend per member" not in dict(open_as(calls, "mia").context["averages"])
+    page = open_as(calls, "lena")
+    averages = {average.label: average for average in page.context["averages"]}
+    assert (averages["Members who called"].value, averages["Spend per member"].value) == ("2", "$0.0060")
+    assert averages["Spend per member"].note == "$0.0120 in all, service keys left out"
+    assert averages["Spend per member"].note in page.content.decode()
+    assert "Spend per member" not in {average.label for average in open_as(calls, "mia").context["averages"]}

@@ -38,7 +38,7 @@ def test_nothing_at_all_is_shown_as_nothing() -> None:
     assert (found["Spend"].value, found["Spend"].title, found["Calls"].value, found["Tokens"].value) == ("$0.00", "$0", "0", "0")
     assert found["Errors"].value == "–"
     assert {tile.delta for tile in found.values()} == {""}
-    assert dict(averages(usage(), is_own=False)) == {
+    assert {one.label: one.value for one in averages(usage(), is_own=False)} == {
         "Members who called": "0", "Spend per member": "–", "Tokens per member": "–", "Cost per call": "–",
         "Tokens per call": "–", "Models in use": "0",
     }  # fmt: skip
@@ -51,7 +51,11 @@ def test_any_sums_whatever_can_be_shown(total: Sums, before: Sums) -> None:
     assert found["Calls"].title == f"{total.calls:,}"
     assert all(len(tile.values) == 7 and tile.values[0] >= 0 for tile in found.values())
     assert found["Errors"].delta_tone in ("muted", "ok", "bad")
-    assert dict(averages(usage(total, before), is_own=True)).keys() == {"Cost per call", "Tokens per call", "Models in use"}
+    assert {one.label for one in averages(usage(total, before), is_own=True)} == {
+        "Cost per call",
+        "Tokens per call",
+        "Models in use",
+    }
 
 
 @pytest.mark.parametrize(
@@ -109,15 +113,26 @@ def test_refusals_and_cached_tokens_are_told_where_there_are_any() -> None:
     ("charged", "calls", "each"), [(3 * 10**9, 2, "$1.50"), (10**9, 3, "$0.33"), (0, 5, "$0"), (10**9, 1, "$1.00")]
 )
 def test_the_average_is_of_the_whole(charged: int, calls: int, each: str) -> None:
-    average = dict(averages(usage(Sums(charged=charged, calls=calls)), is_own=True))["Cost per call"]
+    average = {one.label: one.value for one in averages(usage(Sums(charged=charged, calls=calls)), is_own=True)}["Cost per call"]
     assert average.startswith(each)
 
 
 def test_members_who_did_not_call_take_no_part_in_the_average() -> None:
     people = [Share(1, "a", Sums(charged=4 * 10**9, calls=2)), Share(2, "b", Sums())]
-    found = dict(averages(usage(Sums(charged=4 * 10**9, calls=2, tokens=10), members=people), is_own=False))
-    assert found["Members who called"] == "1"
-    assert found["Spend per member"].startswith("$4")
+    found = {one.label: one for one in averages(usage(Sums(charged=4 * 10**9, calls=2, tokens=10), members=people), is_own=False)}
+    assert found["Members who called"].value == "1"
+    assert found["Spend per member"][1:] == ("$4.00", "$4.00 in all")
+
+
+def test_an_average_of_members_says_what_was_divided() -> None:
+    """Service keys belong to nobody: what they spent is in the tiles, and in no member's share."""
+    people = [Share(number, f"p{number}", Sums(charged=3 * 10**9, calls=1, tokens=500)) for number in range(7)]
+    total = Sums(charged=100 * 10**9, calls=20, tokens=10_000)
+    count, spend, tokens, *_ = averages(usage(total, members=people), is_own=False)
+    assert count == ("Members who called", "7", "")
+    assert spend == ("Spend per member", "$3.00", "$21.00 in all, service keys left out")
+    assert tokens == ("Tokens per member", "500", "3,500 in all, service keys left out")
+    assert averages(usage(total), is_own=False)[1] == ("Spend per member", "–", "")
 
 
 def test_leaders_are_few_and_measured_against_the_first() -> None:
