@@ -174,8 +174,8 @@ def _again(call: UsageRecord) -> str:
 
 
 def _saved_by_routing(call: UsageRecord) -> int | None:
-    """What failed cost nobody anything: there is nothing to compare."""
-    if call.baseline_nano_usd is None or call.status == UsageRecord.Status.FAILED:
+    """Where the caller named the model, nobody routed; what failed cost nobody anything: there is nothing to compare."""
+    if call.baseline_nano_usd is None or call.status == UsageRecord.Status.FAILED or "auto" not in call.decision:
         return None
     return call.baseline_nano_usd - call.list_nano_usd
 

@@ -1,7 +1,8 @@
 """What routing saved against the organisation's baseline model, and what prompt caches saved: from the rollups, in one statement.
 
 Routing saved what the same tokens would have cost at the baseline, at its list price then, less their own list cost; it is
-less than nothing where models dearer than the baseline were used. Only calls made while a baseline was chosen are compared.
+less than nothing where models dearer than the baseline were chosen. Compared are only calls that `auto` chose a model for, made
+while there was a baseline: where the caller named the model, nobody routed, and nothing was saved.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ MOST_GROUPS = 8
 COMPLEXITIES = {
     "simple": ("Simple", "auto, less than half the need of a strong model"),
     "complex": ("Complex", "auto, half the need or more"),
-    "": ("Named", "the caller named the model itself"),
+    "": ("Named", "the caller named the model: routing saved nothing"),
 }
 
 _SQL = """
 WITH used AS MATERIALIZED (
     SELECT width_bucket(at, %(months)s::timestamptz[]) AS month, complexity, group1_id,
-           sum(calls)::bigint AS calls, sum(baseline_nano_usd)::bigint AS baseline,
-           sum(compared_nano_usd)::bigint AS compared, sum(cache_saving_nano_usd)::bigint AS cached,
+           sum(calls)::bigint AS calls,
+           CASE WHEN complexity = '' THEN 0 ELSE sum(baseline_nano_usd)::bigint END AS baseline,
+           CASE WHEN complexity = '' THEN 0 ELSE sum(compared_nano_usd)::bigint END AS compared,
+           sum(cache_saving_nano_usd)::bigint AS cached,
            sum(cache_read_tokens)::bigint AS hits,
            sum(input_tokens + cache_read_tokens + cache_write_tokens)::bigint AS input
     FROM {usage} AS usage WHERE {scope} GROUP BY 1, 2, 3
@@ -73,6 +76,7 @@ class Savings(NamedTuple):
     months: list[Part]
     complexities: list[Part]
     groups: list[Part]
+    routed_calls: int  # of the present month
 
     @property
     def now(self) -> Saved:
@@ -119,6 +123,7 @@ def _savings(rows: Iterable[tuple[Any, ...]], *, labels: list[str]) -> Savings:
         [Part(label, "", saved) for label, saved in zip(labels, months, strict=True)],
         [Part(*COMPLEXITIES[name], saved) for name, saved in complexities.items()],
         [Part(name, "", saved) for name, saved in ranked[:MOST_GROUPS]],
+        sum(saved.calls for name, saved in complexities.items() if name),
     )
 
 

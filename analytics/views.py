@@ -192,6 +192,9 @@ def savings(request: OrgRequest) -> HttpResponse:
     calendar = windows.Calendar.of(request.organization)
     found = savings_of(Scope.of(request.actor), now=timezone.now(), calendar=calendar)
     context = {"savings": found, "chart": savings_chart(found), "hit_rate": formatting.percent(found.now.hits, found.now.input)}
+    context["routing_words"] = (
+        f"of {found.routed_calls:,} call{'' if found.routed_calls == 1 else 's'} that auto routed, against the baseline"
+    )
     return render(request, "analytics/partials/_savings.html", context)
 
 

@@ -45,9 +45,10 @@ def test_what_was_saved_is_told_by_month_and_by_how_the_model_was_chosen(world: 
     insert_calls(
         row(world.key, baseline=5 * CENT, decision=auto(0.49)),
         row(world.key, baseline=3 * CENT, decision=auto(0.5)),
-        row(world.key, baseline=CENT // 2),  # dearer than the baseline
+        row(world.key, baseline=CENT // 2, decision=auto(0.9)),  # dearer than the baseline
+        row(world.key, baseline=100 * CENT),  # nobody routed it
         row(world.key, baseline=None, cache_saving_nano_usd=2 * CENT, cache_read_tokens=3000),
-        row(world.key, baseline=9 * CENT, at=NOW - timedelta(days=31)),
+        row(world.key, baseline=9 * CENT, decision=auto(0), at=NOW - timedelta(days=31)),
     )
     found = of(world)
     assert len(found.months) == MONTHS
@@ -56,9 +57,10 @@ def test_what_was_saved_is_told_by_month_and_by_how_the_model_was_chosen(world: 
     assert (found.now.cached, found.now.total) == (2 * CENT, 6 * CENT - CENT // 2 + 2 * CENT)
     parts = {part.label: part.saved for part in found.complexities}
     assert {name: (saved.calls, saved.routed) for name, saved in parts.items()} == {
-        "Simple": (1, 4 * CENT), "Complex": (1, 2 * CENT), "Named": (2, -CENT // 2),
+        "Simple": (1, 4 * CENT), "Complex": (2, 2 * CENT - CENT // 2), "Named": (2, 0),
     }  # fmt: skip
-    assert (found.now.hits, found.now.input) == (3000, 4 * 1000 + 3000)
+    assert found.routed_calls == 3
+    assert (found.now.hits, found.now.input) == (3000, 5 * 1000 + 3000)
 
 
 def test_what_failed_or_was_refused_saved_nothing(world: World) -> None:
@@ -71,7 +73,9 @@ def test_what_failed_or_was_refused_saved_nothing(world: World) -> None:
 
 
 def test_groups_are_those_of_level_one_and_each_sees_its_own(world: World) -> None:
-    insert_calls(row(world.key, baseline=3 * CENT), row(noahs_key(world), baseline=9 * CENT))
+    insert_calls(
+        *(row(key, baseline=cost, decision=auto(0)) for key, cost in ((world.key, 3 * CENT), (noahs_key(world), 9 * CENT)))
+    )
     assert [(part.label, part.saved.routed) for part in of(world).groups] == [("sales", 8 * CENT), ("engineering", 2 * CENT)]
     assert [part.label for part in of(world, "sam").groups] == ["engineering"]
     assert of(world, "lena").now.routed == 2 * CENT
@@ -79,7 +83,9 @@ def test_groups_are_those_of_level_one_and_each_sees_its_own(world: World) -> No
 
 def test_months_are_those_of_the_organisation(world: World) -> None:
     world.acme.time_zone = "Asia/Tokyo"
-    insert_calls(row(world.key, baseline=3 * CENT, at=datetime(2026, 10, 31, 15, 30, tzinfo=UTC)))  # November in Tokyo
+    insert_calls(
+        row(world.key, baseline=3 * CENT, decision=auto(0), at=datetime(2026, 10, 31, 15, 30, tzinfo=UTC))
+    )  # November in Tokyo
     assert of(world).now.routed == 2 * CENT
 
 
@@ -121,7 +127,10 @@ def page(world: World, name: str, path: str) -> str:
 
 def test_the_routing_page_gets_its_savings(world: World, django_assert_max_num_queries: Any) -> None:
     assert "No saving to tell yet" in page(world, "lena", "usage/savings/")
-    insert_calls(row(world.key, baseline=301 * CENT, at=timezone.now(), cache_read_tokens=1000))
+    insert_calls(
+        row(world.key, baseline=301 * CENT, at=timezone.now(), cache_read_tokens=1000, decision=auto(0)),
+        row(world.key, baseline=901 * CENT, at=timezone.now(), cache_read_tokens=1000),
+    )
     client = Client()
     client.force_login(world.lena)
     address = f"/o/{world.acme.slug}/usage/savings/"
@@ -129,6 +138,7 @@ def test_the_routing_page_gets_its_savings(world: World, django_assert_max_num_q
     with django_assert_max_num_queries(12):
         text = client.get(address).content.decode()
     assert "$3.00" in text
+    assert "of 1 call that auto routed, against the baseline" in text
     assert "50.0%" in text or "50%" in text
     assert "engineering" in text
 
@@ -193,8 +203,19 @@ def test_the_need_is_put_into_words(need: float, words: str) -> None:
     ("fields", "routed", "cache"),
     [
         ({}, None, None),
-        ({"baseline_nano_usd": 5, "list_nano_usd": 2, "input_tokens": 9}, 3, None),
-        ({"baseline_nano_usd": 2, "list_nano_usd": 5, "cache_write_1h_tokens": 7, "cache_saving_nano_usd": -4}, -3, (0, 7, -4)),
+        ({"baseline_nano_usd": 5, "list_nano_usd": 2, "input_tokens": 9}, None, None),  # the caller named the model
+        ({"baseline_nano_usd": 5, "list_nano_usd": 2, "input_tokens": 9, "decision": auto(0)}, 3, None),
+        (
+            {
+                "baseline_nano_usd": 2,
+                "list_nano_usd": 5,
+                "decision": auto(1),
+                "cache_write_1h_tokens": 7,
+                "cache_saving_nano_usd": -4,
+            },
+            -3,
+            (0, 7, -4),
+        ),
         ({"baseline_nano_usd": 5, "status": "failed", "cache_read_tokens": 3, "cache_saving_nano_usd": 4}, None, (3, 3, 0)),
         (
             {"input_tokens": 1, "cache_read_tokens": 7, "cache_write_5m_tokens": 2, "cache_saving_nano_usd": 4},
