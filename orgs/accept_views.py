@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from allauth.account.adapter import get_adapter
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 from orgs.adapters import INVITATION
 from orgs.doors import LAST_ORGANIZATION, public_view
 from orgs.errors import Refused
-from orgs.invitation_words import invited_as
+from orgs.invitation_words import invited_as, until_words
 from orgs.models import Membership
 from orgs.origin import origin_of
 from orgs.services.invitations import Found, Wrong, accept, find, refuse_closed, refuse_person
@@ -75,8 +76,11 @@ def _context(request: HttpRequest, found: Found | None, problem: Refused | None)
     way = urlencode({"next": request.path, **({"email": found.invitation.email} if found and found.invitation.email else {})})
     shown = found.invitation if found and (problem is None or isinstance(problem, Wrong)) else None
     member_of = found.invitation.organization if found and _belongs(request, found) else None
+    is_done = found and member_of and not isinstance(problem, Wrong) and _is_done(found, request.user)
     return {
         "invitation": shown,
+        "already": member_of if is_done else None,
+        "until": until_words(shown) if shown else "",
         "role": invited_as(shown) if shown else "",
         "path": shown.group.words() if shown else "",
         "problem": problem.message if problem else "",
@@ -89,7 +93,18 @@ def _context(request: HttpRequest, found: Found | None, problem: Refused | None)
 
 def _belongs(request: HttpRequest, found: Found) -> bool:
     user = request.user
-    return user.is_authenticated and user.memberships.filter(organization=found.invitation.organization_id).exists()
+    in_use = found.invitation.organization.frozen_at is None
+    return in_use and user.is_authenticated and _memberships(user, found).exists()
+
+
+def _is_done(found: Found, member: Any) -> bool:
+    """Who has come in by it and opens it again, or needs it no more."""
+    is_used = found.invitation.status in ("accepted", "used up")
+    return is_used or _memberships(member, found).filter(group=found.invitation.group).exists()
+
+
+def _memberships(user: Any, found: Found) -> QuerySet[Membership]:
+    return Membership.objects.filter(user=user, organization=found.invitation.organization_id, suspended_at=None)
 
 
 def _status(found: Found | None, problem: Refused | None, request: HttpRequest) -> int:

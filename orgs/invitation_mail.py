@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Iterable
-from datetime import UTC
 from functools import partial
 
 import structlog
@@ -21,7 +20,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from orgs.actor import LINEAGE
-from orgs.invitation_words import invited_as
+from orgs.invitation_words import invited_as, until_words
 from orgs.mail import Message, compose
 from orgs.models import Invitation
 from orgs.services.invitations import fresh_mail_token
@@ -65,7 +64,6 @@ def accept_url(token: str) -> str:
 
 
 def _mail(invitation: Invitation) -> EmailMultiAlternatives:
-    until = f"{invitation.expires_at.astimezone(UTC):%B %d, %Y, %H:%M} UTC"
     message = Message(
         subject=f"{invitation.created_by} invites you to {invitation.organization}",
         paragraphs=(
@@ -75,7 +73,7 @@ def _mail(invitation: Invitation) -> EmailMultiAlternatives:
         button="Accept the invitation",
         link=accept_url(fresh_mail_token(invitation)),
         notes=(
-            f"It is for {invitation.email} only, works once, and until {until}.",
+            f"It is for {invitation.email} only, works once, and until {until_words(invitation)}.",
             "If you did not expect it, do nothing.",
         ),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from orgs.models import Invitation, role_label
 
 
@@ -10,6 +12,12 @@ def invited_as(invitation: Invitation) -> str:
     if invitation.custom_role:
         return invitation.custom_role.name
     return role_label(invitation.role, level=invitation.group.level) if invitation.role else "Member"
+
+
+def until_words(invitation: Invitation) -> str:
+    """When it closes, for who is invited: by the clock of the organisation, as its maker reads it in the console."""
+    zone = invitation.organization.time_zone
+    return f"{invitation.expires_at.astimezone(ZoneInfo(zone)):%b %-d, %Y, %H:%M} ({zone})"
 
 
 def uses_words(invitation: Invitation) -> str:

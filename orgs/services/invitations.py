@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
@@ -148,7 +149,7 @@ def refuse_closed(invitation: Invitation) -> None:
     words = {
         "accepted": "This invitation was accepted already.",
         "used up": "This invitation was used as often as it may be.",
-        "expired": f"This invitation expired on {timezone.localtime(invitation.expires_at):%B %-d, %Y}.",
+        "expired": f"This invitation expired on {_closed_on(invitation)}.",
         "revoked": "This invitation was taken back.",
     }
     if not invitation.is_open:
@@ -160,6 +161,10 @@ def refuse_closed(invitation: Invitation) -> None:
     inviter = Actor.load(invitation.created_by, organization=invitation.organization)
     if not invitation.created_by.is_active or not may_manage(invitation, by=inviter):
         raise Refused(f"{invitation.created_by} may no longer invite to this. Ask for a new invitation.")
+
+
+def _closed_on(invitation: Invitation) -> str:
+    return f"{invitation.expires_at.astimezone(ZoneInfo(invitation.organization.time_zone)):%b %-d, %Y}"
 
 
 def refuse_person(found: Found, user: User) -> None:

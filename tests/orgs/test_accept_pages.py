@@ -1,14 +1,16 @@
 """Accepting an invitation in the browser: with and without an account, and every way in which it does not work."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
 from django.contrib.messages import get_messages
 from django.test import Client
+from django.utils import timezone
 from django.utils.html import escape
 
-from orgs.models import Invitation, Membership, User
+from orgs.models import Invitation, Membership, Organization, User
 from orgs.services.invitations import fresh_mail_token, invite, link_token, revoke_invitation
 from tests.actors import World, make_user
 
@@ -46,8 +48,35 @@ def test_one_click_for_who_is_signed_in(world: World) -> None:
     address = link(invitation)
     assert client.post(address).headers["location"] == f"/o/{world.acme.slug}/"
     again = client.post(address)
-    assert (again.status_code, "accepted already" in words(again)) == (422, True)
-    assert f"/o/{world.acme.slug}/" in words(again)
+    for answer in (again, client.get(address)):
+        assert f"You are a member of {world.acme} already" in words(answer)
+        assert f'href="/o/{world.acme.slug}/"' in words(answer)
+        assert "cannot be accepted" not in words(answer)
+    assert again.status_code == 422
+    assert "This invitation was accepted already. Ask for a new one." in words(signed_in(world.charlie).get(address))
+
+
+def test_who_invites_and_who_is_invited_read_the_same_moment(world: World) -> None:
+    """By the clock of the organisation, whose day may be another than that of the server."""
+    Organization.objects.filter(pk=world.acme.pk).update(time_zone="Asia/Tokyo")
+    invitation = invite(world.gateway, by=world.actor("sam"))
+    Invitation.objects.filter(pk=invitation.pk).update(expires_at=datetime(2036, 12, 6, 20, 30, tzinfo=UTC))
+    assert "Dec 7, 2036, 05:30 (Asia/Tokyo)" in words(Client().get(link(invitation)))
+    client = signed_in(world.sam)
+    assert "Dec 7, 2036, 05:30" in words(client.get(f"/o/{world.acme.slug}/invitations/"))
+    assert "until Dec 7, 2036, 05:30" in words(client.get(f"/o/{world.acme.slug}/invitations/{invitation.pk}/link/"))
+    Invitation.objects.filter(pk=invitation.pk).update(expires_at=datetime(2026, 1, 6, 20, 30, tzinfo=UTC))
+    assert "This invitation expired on Jan 7, 2026." in words(Client().get(link(invitation)))
+
+
+def test_a_suspended_member_is_not_sent_to_a_console_that_does_not_open(world: World) -> None:
+    invitation = invite(world.gateway, by=world.actor("sam"), max_uses=1)
+    client = signed_in(make_user(ADDRESS))
+    client.post(link(invitation))
+    Membership.objects.filter(organization=world.acme, user__email=ADDRESS).update(suspended_at=timezone.now())
+    page = words(client.get(link(invitation)))
+    assert "accepted already" in page
+    assert f'href="/o/{world.acme.slug}/"' not in page
 
 
 @pytest.mark.parametrize("at_the_root", [True, False])
@@ -152,7 +181,7 @@ def test_a_closed_invitation_tells_nothing_but_why(world: World, signed: bool) -
 def test_a_member_is_told_and_led_to_the_console(world: World) -> None:
     invitation = invite(world.gateway, by=world.actor("sam"))
     page = signed_in(world.mia).get(link(invitation))
-    assert "You belong to gateway already." in words(page)
+    assert f"You are a member of {world.acme} already" in words(page)
     assert f'href="/o/{world.acme.slug}/"' in words(page)
 
 
