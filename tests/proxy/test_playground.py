@@ -22,6 +22,7 @@ from proxy.models import Preset
 from tests.actors import World
 from tests.gateways import Gateway
 from tests.house import House, eventually
+from tests.orgs.test_viewing import looking
 from tests.upstream import Upstream, answer, frames, stream
 
 BODY: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "Tell me about the gate."}]}
@@ -246,6 +247,20 @@ def test_where_no_key_works_the_page_says_so(client: Client, world: World) -> No
 def test_where_a_key_may_call_nothing_the_page_says_so(own: Client, house: House) -> None:
     house.policy(rules={"models": ["no-such-model"]})
     assert "may talk to no model" in own.get(page_of(house)).content.decode()
+
+
+def test_who_looks_as_the_keys_member_is_told_that_nothing_is_sent(client: Client, house: House) -> None:
+    key_page = reverse("guardrails:key", kwargs={"org": house.organization.slug, "key_id": house.key.pk})
+    client.force_login(house.world.mia)
+    assert re.search(r"data-play-send>", client.get(page_of(house)).content.decode())
+    assert page_of(house) in client.get(key_page).content.decode()
+
+    looking_as_mia = looking(house.world, "alice", "mia")
+    html = looking_as_mia.get(page_of(house)).content.decode()
+    assert "You only look as" in html
+    assert re.search(r"<textarea [^>]* disabled [^>]*data-play-message>", html)
+    assert re.search(r"<button [^>]* disabled [^>]*data-play-send>", html)
+    assert f"{page_of(house)}key=" not in looking_as_mia.get(key_page).content.decode()
 
 
 def test_other_peoples_keys_are_not_offered(client: Client, house: House) -> None:
