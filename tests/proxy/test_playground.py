@@ -257,10 +257,11 @@ def test_who_looks_as_the_keys_member_is_told_that_nothing_is_sent(client: Clien
 
     looking_as_mia = looking(house.world, "alice", "mia")
     html = looking_as_mia.get(page_of(house)).content.decode()
-    assert "You only look as" in html
+    assert re.search(r"data-play-hint>You only look as Mia: nothing is sent\.", html)
     assert re.search(r"<textarea [^>]* disabled [^>]*data-play-message>", html)
     assert re.search(r"<button [^>]* disabled [^>]*data-play-send>", html)
     assert f"{page_of(house)}key=" not in looking_as_mia.get(key_page).content.decode()
+    assert "disable it first" not in looking_as_mia.get(key_page).content.decode()
 
 
 def test_other_peoples_keys_are_not_offered(client: Client, house: House) -> None:
