@@ -155,6 +155,9 @@ class NewKeyForm(AttributionForm):
         offer(self.fields["group"], self.homes)
         if not actor.can_anywhere(Permission.MANAGE_KEYS):
             del self.fields["owner"]
+        field = self.fields["application"]
+        if isinstance(field, forms.ModelChoiceField) and actor.organization.attribution_required:
+            field.empty_label = "Choose one"
         if self.is_service:
             self._require_application()
         self.follow(home)

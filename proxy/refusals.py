@@ -34,6 +34,7 @@ ROWS_PER_MINUTE = 60
 # What SDKs wait at most before they try again.
 PATIENCE_MS = 60_000
 RAISE = "an admin above this level can raise the limit"
+RAISE_ALL = "a Super Admin can raise the limit"
 TOP_UP = "whoever runs this gateway adds credit; a Super Admin can ask them"
 
 _counts: dict[tuple[int, str, int], int] = {}
@@ -81,7 +82,7 @@ def _again(outcome: Refused, error: ProxyError) -> str:
     """When to come again, for callers who read nothing but the sentence."""
     seconds = math.ceil(error.retry_after or 0)
     if error.should_retry is False:
-        return f"It resets {_clock(outcome.at_ms + seconds * 1000)}; {RAISE}."
+        return f"It resets {_clock(outcome.at_ms + seconds * 1000)}; {_ask(outcome.limit)}."
     return f"Try again in {seconds:,} second{'' if seconds == 1 else 's'}."
 
 
@@ -128,7 +129,7 @@ def _money(outcome: Refused, needs: Needs) -> ProxyError:
         )
     resets = f"It resets {_clock(limit.ends_ms)}" if limit.ends_ms else "It never resets"
     return BudgetExceeded(
-        f"The budget of {_where(limit)} does not cover {call}: {figures} {WINDOW_WORDS[limit.window]}. {resets}; {RAISE}.",
+        f"The budget of {_where(limit)} does not cover {call}: {figures} {WINDOW_WORDS[limit.window]}. {resets}; {_ask(limit)}.",
         detail=detail,
     )
 
@@ -147,13 +148,17 @@ def _detail(outcome: Refused, figures: Mapping[str, object], *, resets_ms: int) 
         "window": limit.window,
         **figures,
         "resets_at": _moment(resets_ms) if resets_ms else None,
-        "ask": TOP_UP if limit.is_pool else RAISE,
+        "ask": _ask(limit),
     }
 
 
 def _moment(at_ms: int) -> str:
     """RFC 3339 in whole seconds, rounded up: who waits until then has waited long enough."""
     return datetime.fromtimestamp(math.ceil(at_ms / 1000), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _ask(limit: Limit) -> str:
+    return TOP_UP if limit.is_pool else RAISE_ALL if limit.level == "organization" else RAISE
 
 
 def _clock(at_ms: int) -> str:

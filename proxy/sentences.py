@@ -43,7 +43,8 @@ def _rounded(exact: Figures, more: int) -> Figures:
 
 
 def _round(nano: int, more: int, *, up: bool) -> int:
-    places = min(DIGITS, (2 if nano >= NANO else 4) + more)
+    # Of what is less than a thousandth of a dollar two digits.
+    places = min(DIGITS, (2 if nano >= NANO else max(4, DIGITS + 2 - len(str(nano)) if nano else 0)) + more)
     step = Decimal(1).scaleb(DIGITS - places)
     return int((Decimal(nano) / step).quantize(Decimal(1), ROUND_UP if up else ROUND_HALF_EVEN) * step)
 

@@ -174,16 +174,18 @@ class Day:
         if chance < MISTYPED:
             row.requested_model, row.preset = f"{row.requested_model}-latest", ""
             return self._refused(call, 404, "model_not_found")
+        # As proxy.recording keeps it of what is refused.
+        asked = {"call": {"input_tokens": usage.input_total * 4 // 3, "max_tokens": MAX_OUTPUT, "n": 1}}
         if origin.rate is not None and chance < MISTYPED + workload.rate_limited:
             figures = {"limit": origin.rate.value, "spent": origin.rate.value, "held": 0}
-            decision = {**figures, **_refused_by("key", workload.key, origin.rate.policy, "minute")}
+            decision = {**asked, **figures, **_refused_by("key", workload.key, origin.rate.policy, "minute")}
             return self._refused(call, 429, "rate_limit_exceeded", decision)
         row.reserved_nano_usd = worst_case(
             served.price, input_tokens=usage.input_total * 4 // 3, output_tokens=MAX_OUTPUT, text_only=True
         )
         room = self.rooms.get(row.application_id or 0)
         if room is not None and room.spent + row.reserved_nano_usd > room.limit:
-            return self._refused(call, 403, "budget_exceeded", room.refusal(row.reserved_nano_usd))
+            return self._refused(call, 403, "budget_exceeded", asked | room.refusal(row.reserved_nano_usd))
         row.provider, row.served_model, row.deployment_id = PROVIDER, served.upstream_model, served.deployment_id
         if self.random.random() < self._failing(row, served.model):
             return self._failed(call)

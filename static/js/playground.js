@@ -93,7 +93,8 @@
     const words = document.createElement("div");
     words.append(error.message);
     const told = error.error?.gatehouse ?? {};
-    if (told.ask) words.append(document.createElement("br"), `${told.ask[0].toUpperCase()}${told.ask.slice(1)}.`);
+    // The sentence of a limit says itself whom to ask.
+    if (told.ask && !error.message.toLowerCase().includes(told.ask.toLowerCase())) words.append(document.createElement("br"), `${told.ask[0].toUpperCase()}${told.ask.slice(1)}.`);
     if (told.code === "model_not_approved") {
       const link = document.createElement("a");
       link.href = root.dataset.askUrl;

@@ -50,6 +50,7 @@ def test_what_the_organisation_requires_of_calls_the_form_requires_and_says_why(
     assert "Acme takes no call without application, environment and feature. So all three are required." in re.sub(
         world.acme.name, "Acme", page
     )
+    assert "Choose one" in opened(world)
     assert opened(world, path="new/attribution/").count("So all three are required.") == 1
 
 
@@ -85,10 +86,10 @@ def full(world: World, value: int = 1) -> None:
 
 
 def test_where_no_key_more_fits_the_form_says_so_before_it_is_filled_in(world: World) -> None:
-    assert "No key more" not in opened(world)
+    assert "No more keys" not in opened(world)
     full(world)
     page = opened(world)
-    assert "No key more can be made here" in page
+    assert "No more keys can be made here" in page
     assert "The policy “Few keys” on platform allows 1 API key, and there is 1 already." in page
 
 
@@ -101,8 +102,8 @@ def test_the_policy_is_linked_for_who_may_see_it(world: World) -> None:
 
 def test_another_group_with_room_says_nothing(world: World) -> None:
     full(world)
-    assert "No key more" in opened(world, "alice", path="new/attribution/", group=world.gateway.pk)
-    assert "No key more" not in opened(world, "alice", path="new/attribution/", group=world.field.pk)
+    assert "No more keys" in opened(world, "alice", path="new/attribution/", group=world.gateway.pk)
+    assert "No more keys" not in opened(world, "alice", path="new/attribution/", group=world.field.pk)
 
 
 def test_what_is_refused_after_all_is_said_once(world: World) -> None:

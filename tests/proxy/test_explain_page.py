@@ -48,6 +48,7 @@ def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: G
     text = page(gateway, house, key=house.key.public_id, model="scripted", max_tokens=4000)
 
     assert "Refused: budget_exceeded" in text
+    assert text.count("an admin above this level can raise the limit") == 1
     assert text.count("is-deciding") == 1
     deciding = text[text.index("is-deciding") :]
     assert "Budget this month" in deciding[:1500]

@@ -63,12 +63,18 @@ def test_a_budget_in_total_never_resets() -> None:
     assert error.message.endswith(" in total. It never resets; an admin above this level can raise the limit.")
 
 
+def test_above_the_organisation_there_is_nobody_but_its_super_admins() -> None:
+    error = told(limit(level="organization", node="Acme", window="total"))
+    assert (error.detail or {})["ask"] == "a Super Admin can raise the limit"
+    assert error.message.endswith("; a Super Admin can raise the limit.")
+
+
 def test_the_pool_is_a_matter_of_payment() -> None:
     error = told(limit(level="credit pool", node="Acme", window="total", value=NANO), needs=Needs(nano_usd=1))
     assert isinstance(error, InsufficientCredits)
     assert (error.status, error.message) == (
         402,
-        "The prepaid credit of Acme does not cover this call, which could cost up to $0.0001: "
+        "The prepaid credit of Acme does not cover this call, which could cost up to $0.000000001: "
         "$1.50 spent and $0 held of $1. Whoever runs this gateway adds credit; a Super Admin can ask them.",
     )
     assert error.detail is not None
