@@ -8,7 +8,7 @@ import pytest
 
 from analytics.call_story import Gauge, Step, Switch, story_of
 from billing.models import CallAttempt, UsageRecord
-from orgs.models import Group
+from orgs.models import ApiKey, Group
 from proxy.choosing import Reason
 from proxy.route_words import ROUTES
 
@@ -28,7 +28,7 @@ RATE = {"level": "key", "node": "k", "policy": "P", "window": "minute", "limit":
 def call(**fields: Any) -> UsageRecord:
     given: dict[str, Any] = {
         "status": "ok", "http_status": 200, "protocol": "chat_completions", "requested_model": "m", "provider": "p",
-        "route_reason": "only", "finish_reason": "stop", "latency_ms": 1200, **fields,
+        "route_reason": "only", "finish_reason": "stop", "latency_ms": 1200, "api_key": ApiKey(public_id="k"), **fields,
     }  # fmt: skip
     return UsageRecord(**given)
 
