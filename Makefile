@@ -18,9 +18,9 @@ CHECK_ENVIRONMENT := GATEHOUSE_HOME=/nonexistent/gatehouse PUBLIC_URL=https://ga
     SECRET_KEY=only-for-checks-and-never-for-anything-that-runs-0123456789 GATEHOUSE_PEPPER=only-for-checks \
     GATEHOUSE_KEYS=check:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
-# Four processes, each with servers of its own, since tests wait as well as work; servers that were given are one set, and so is
+# Five processes, each with servers of its own, since tests wait as well as work; servers that were given are one set, and so is
 # the run on them.
-SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--spread=4)
+SPREAD := $(if $(DATABASE_URL)$(REDIS_URL),,--spread=5)
 
 # Python keeps what it has compiled, also where the environment forbids it: every process of a run would compile all anew.
 export PYTHONDONTWRITEBYTECODE :=

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from allauth.account.adapter import get_adapter
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -21,6 +20,7 @@ from orgs.errors import Refused
 from orgs.invitation_words import invited_as, until_words
 from orgs.models import Membership
 from orgs.origin import origin_of
+from orgs.selectors import live_memberships
 from orgs.services.invitations import Found, Wrong, accept, find, refuse_closed, refuse_person
 
 
@@ -94,17 +94,14 @@ def _context(request: HttpRequest, found: Found | None, problem: Refused | None)
 def _belongs(request: HttpRequest, found: Found) -> bool:
     user = request.user
     in_use = found.invitation.organization.frozen_at is None
-    return in_use and user.is_authenticated and _memberships(user, found).exists()
+    return in_use and user.is_authenticated and live_memberships(user, found.invitation.organization).exists()
 
 
 def _is_done(found: Found, member: Any) -> bool:
     """Who has come in by it and opens it again, or needs it no more."""
     is_used = found.invitation.status in ("accepted", "used up")
-    return is_used or _memberships(member, found).filter(group=found.invitation.group).exists()
-
-
-def _memberships(user: Any, found: Found) -> QuerySet[Membership]:
-    return Membership.objects.filter(user=user, organization=found.invitation.organization_id, suspended_at=None)
+    here = live_memberships(member, found.invitation.organization).filter(group=found.invitation.group)
+    return is_used or here.exists()
 
 
 def _status(found: Found | None, problem: Refused | None, request: HttpRequest) -> int:

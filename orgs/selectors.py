@@ -56,6 +56,11 @@ def memberships_of(user: User) -> list[Membership]:
     return _MEMBERSHIPS(user.pk)
 
 
+def live_memberships(user: User, organization: Organization) -> QuerySet[Membership]:
+    """Where in it they are and may act."""
+    return Membership.objects.filter(user=user, organization=organization, suspended_at=None)
+
+
 def organizations_among(memberships: Iterable[Membership]) -> list[Organization]:
     """The same as `organizations_of`, of all memberships of a person that have been read, by name as code points order it.
 

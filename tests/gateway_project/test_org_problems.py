@@ -56,6 +56,7 @@ def refusal(world: World, folder: Path, text: str, *options: str) -> tuple[list[
     return str(caught.value).replace(f"{path}: ", "").split("\n"), out.getvalue()
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 def test_everything_wrong_with_its_form_is_named(world: World, tmp_path: Path) -> None:
     lines, _ = refusal(world, tmp_path, FORM)
     assert lines == [

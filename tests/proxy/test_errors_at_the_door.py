@@ -142,6 +142,8 @@ def settled(sent: Sent) -> Sent:
     text = json.dumps(sent).replace(ids.pop(), "ID")
     text = re.sub(r"\bAcme [0-9a-f]{8}\b", "Acme", text)
     text = re.sub(r'"resets_at": "[0-9TZ:-]{20}"', '"resets_at": "MOMENT"', text)
+    text = re.sub(r"resets on [0-9-]{10} at [0-9:]{5} UTC", "resets on MOMENT", text)
+    text = re.sub(r"again in [0-9,]+ seconds?\b", "again in SECONDS", text)
     found: Sent = json.loads(re.sub(r'"retry-after": "[1-9][0-9]*"', '"retry-after": "SECONDS"', text))
     return found
 
