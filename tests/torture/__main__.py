@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import pickle
 import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,12 +96,12 @@ async def _run(stage: Stage, arguments: argparse.Namespace) -> int:
     history = await drive.run()
     await provider.stop()
     if arguments.keep:
-        (stage.home / "history.json").write_text(json.dumps(asdict(replace(history, zone=None)), indent=0))  # type: ignore[arg-type]
+        (stage.home / "history").write_bytes(pickle.dumps(replace(history, zone=None)))  # type: ignore[arg-type]
     verdict = checker.judge(history)
     proof, words = (0, "") if options.naive else await asyncio.to_thread(stage.prove_counters)
     found = table.figures(history, verdict, seconds=drive.seconds, changes=drive.changes)
     found["prove_counters"] = "not asked" if options.naive else f"exit code {proof}"
-    _say(table.text(found, verdict, rollover="" if near.at else f"({_rollover(near)})"))
+    _say(table.text(found, verdict, rollover="" if near.at else f"({_rollover(near)})", when=table.timeline(history)))
     if proof:
         _say(words)
     if arguments.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import random
 import time
 from collections import Counter
@@ -131,6 +132,7 @@ def seen_as_call(
         code=code,
         refusal=refusal if outcome == "refused" else None,
         streamed=asked.stream,
+        whole_at=seen.said_last if script.ending == "ok" and seen.words >= script.words else math.inf,
     )
 
 

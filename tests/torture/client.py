@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,13 +32,18 @@ STAY = Leave()
 
 @dataclass(slots=True)
 class Seen:
-    """What came. `ended`: as long as the answer said it would be. `left`: the caller hung up before that."""
+    """What came. `ended`: as long as the answer said it would be. `left`: the caller hung up before that.
+
+    `words`: how often a stream has said something; `said_last`: when it did so last, in Unix seconds.
+    """
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     ended: bool = False
     left: bool = False
+    words: int = 0
+    said_last: float = math.inf
 
     @property
     def request_id(self) -> str:
@@ -105,7 +112,7 @@ def _is_time(seen: Seen, leave: Leave) -> bool:
         case "headers":
             return bool(seen.status)
         case "deltas":
-            return bool(seen.status) and seen.body.count(b'"content"') >= leave.deltas
+            return bool(seen.status) and seen.words >= leave.deltas
     return False
 
 
@@ -119,9 +126,16 @@ def parse(received: bytes, *, into: Seen) -> None:
     into.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if into.headers.get("transfer-encoding") == "chunked":
         into.body, into.ended = _chunks(rest)
+        _listen(into)
     else:
         length = int(into.headers.get("content-length", 0))
         into.body, into.ended = rest[:length], len(rest) >= length
+
+
+def _listen(seen: Seen) -> None:
+    words = seen.body.count(b'"content"')
+    if words > seen.words:
+        seen.words, seen.said_last = words, time.time()
 
 
 def _chunks(rest: bytes) -> tuple[bytes, bool]:

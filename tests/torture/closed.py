@@ -49,8 +49,11 @@ def _admitted_while_closed(row: Row, closing: Closing) -> bool:
 
 
 def _went_on(call: Call, closing: Closing, late: float) -> bool:
-    """Of one that was open as its key was closed: a caller may wait for a worker, and be let in once it is open again."""
-    return call.streamed and call.status == 200 and closing.reopened > late and call.ended > late
+    """Of one that was open as its key was closed: a caller may wait for a worker, and be let in once it is open again.
+
+    Of one whose provider had finished, nothing but the end came: that waits for the ledger, as long as that takes.
+    """
+    return call.streamed and call.status == 200 and closing.reopened > late and min(call.ended, call.whole_at) > late
 
 
 def _cut_by(closing: Closing, history: History) -> float:

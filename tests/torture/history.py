@@ -40,7 +40,8 @@ class Call:
     """One request of a client. `worst` may be held for it, `full` is the price of its complete answer, by hand.
 
     `partial` is the most that may be charged where the client left or the connection broke. `call_id` is empty
-    where the client never saw it.
+    where the client never saw it. `whole_at`: when a stream had said all that its provider had to say; what comes after that
+    is its end, which waits for the ledger.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Call:
     code: str = ""
     refusal: Refusal | None = None
     streamed: bool = False
+    whole_at: float = math.inf
 
     @property
     def told(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway_project.lib.money import exact_usd
@@ -46,18 +48,34 @@ def answered_before_recorded(history: History) -> int:
     return sum(call.outcome == "complete" and recorded.get(call.call_id, 0.0) > call.ended for call in history.calls)
 
 
-def text(found: dict[str, Any], verdict: Verdict, *, rollover: str) -> str:
+def timeline(history: History) -> list[str]:
+    """What broke when, and which keys were closed: what a finding is read against."""
+    told = [
+        (one.began, f"{one.kind}{'' if one.worker is None else f' of worker {one.worker}'}, until {_time(one.ended)}")
+        for one in history.disturbances
+    ]
+    told += [(one.acknowledged, f"key {one.key} closed") for one in history.closings]
+    return [f"{_time(at)}  {what}" for at, what in sorted(told)]
+
+
+def text(found: dict[str, Any], verdict: Verdict, *, rollover: str, when: Sequence[str] = ()) -> str:
     shown = {**found, "rollovers": f"{found['rollovers']} {rollover}"}
     width = max(map(len, shown))
     lines = [f"{name:<{width}}  {_words(value)}" for name, value in shown.items()]
     for name, findings in verdict.findings.items():
         worst = sorted(findings, reverse=True)[:SHOWN]
         lines += [f"  {name}: {_money(finding)}{finding.sentence}" for finding in worst]
+    if not verdict.sound:
+        lines += [f"    {line}" for line in when]
     return "\n".join([*lines, "All of it is exact." if verdict.sound else "NOT EXACT."])
 
 
 def _money(finding: Finding) -> str:
     return f"{exact_usd(finding.nano_usd)} USD: " if finding.nano_usd else ""
+
+
+def _time(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S.%f}"[:-3]
 
 
 def _words(value: Any) -> str:

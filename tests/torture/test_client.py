@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.torture import client
-from tests.torture.callers import outcome_of, reason
+from tests.torture.callers import outcome_of, reason, seen_as_call
 from tests.torture.client import DONE, Leave, Seen, parse
 from tests.torture.history import Refusal
+from tests.torture.mix import Asked
 from tests.torture.provider import Provider, Script
 
 WHOLE = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: abc\r\nContent-Length: 11\r\n\r\n{"a": "b c"}'[:-1]
@@ -111,6 +114,20 @@ def test_a_caller_who_stays_gets_everything(served: Callable[..., Seen], stream:
 
     assert seen.complete
     assert (b'"completion_tokens": 7' in seen.body, b"word0002" in seen.body) == (True, True)
+
+
+@pytest.mark.parametrize(("ending", "is_whole"), [("ok", True), ("stall", False), ("cut", False)])
+def test_a_stream_is_whole_with_its_last_word(served: Callable[..., Seen], ending: Any, is_whole: bool) -> None:
+    script = Script(1, 5, 7, words=3, gap=0.2, ending=ending)
+    began = time.time()
+    seen = served(script, stream=True, leave=Leave("sent", seconds=2))
+    asked = Asked(script, model=0, max_tokens=10, stream=True, leave=client.STAY)
+
+    def whole_at(seen: Seen) -> float:
+        return seen_as_call(seen, asked, number=1, key="k", subjects=(), worker=0, began=began, ended=0.0, body=b"{}").whole_at
+
+    assert (began + 0.4 <= whole_at(seen) < time.time()) is is_whole
+    assert whole_at(Seen(words=2, said_last=began)) == math.inf
 
 
 @pytest.mark.parametrize(("deltas", "words"), [(1, 1), (3, 3)])

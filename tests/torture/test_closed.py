@@ -97,6 +97,14 @@ def test_an_answer_in_one_piece_that_was_under_way_may_still_come() -> None:
     assert names(seen(call(0, CLOSED - 1, seconds=10))) == []
 
 
+@pytest.mark.parametrize(("whole", "late"), [(CLOSED - 0.5, False), (CLOSED + BOUND, False), (CLOSED + BOUND + 0.01, True)])
+@pytest.mark.parametrize("outcome", ["complete", "failed"])
+def test_the_end_of_a_stream_whose_provider_had_finished_may_wait_for_the_ledger(whole: float, late: bool, outcome: Any) -> None:
+    waited = stream(CLOSED - 1, CLOSED + 9, outcome=outcome, whole_at=NOON + whole)
+
+    assert names(seen(waited)) == (SERVED if late else [])
+
+
 def test_a_stream_of_a_key_that_was_soon_opened_again_may_go_on() -> None:
     going_on = stream(CLOSED - 1, CLOSED + 6)
 
