@@ -232,6 +232,7 @@ def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
 
 
 def _target(row: dict[str, Any], provider: registry.Provider) -> Target:
+    key = _credential(row) or provider.default_key()
     return Target(
         provider_id=row["provider_id"],
         deployment_id=row["deployment_id"],
@@ -239,9 +240,10 @@ def _target(row: dict[str, Any], provider: registry.Provider) -> Target:
         kind=row["provider_kind"],
         base_url=row["base_url"] or provider.base_url() or "",
         model=row["upstream_model"],
-        api_key=_credential(row) or provider.default_key(),
+        api_key=key,
         options=row["options"],
         timeouts=msgspec.convert(row["timeout"], Timeouts),
+        unset_variable="" if key else row["api_key_env"],
     )
 
 

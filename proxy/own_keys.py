@@ -98,12 +98,13 @@ def applied(
 
 def targeted(target: Target, key: OwnKey) -> Target:
     """Where a deployment is reached with this key."""
+    target = msgspec.structs.replace(target, api_key=key.secret, unset_variable="")
     if not key.base_url:
         theirs = registry.PROVIDERS[target.kind].options_of_key
         options = {name: value for name, value in target.options.items() if name not in theirs}
-        return msgspec.structs.replace(target, api_key=key.secret, options=options)
+        return msgspec.structs.replace(target, options=options)
     # The operator's headers and options may hold secrets: nothing of them goes to an address that a tenant gave.
-    return msgspec.structs.replace(target, api_key=key.secret, base_url=key.base_url, is_tenants=True, headers={}, options={})
+    return msgspec.structs.replace(target, base_url=key.base_url, is_tenants=True, headers={}, options={})
 
 
 def opened(row: Stored) -> OwnKey:

@@ -42,6 +42,8 @@ class Target(msgspec.Struct, frozen=True):
     timeouts: Timeouts = Timeouts()
     # The base URL was given by a tenant: connections go to public addresses only (gateway_project/lib/outbound.py).
     is_tenants: bool = False
+    # The environment variable in which the key was to stand, where nothing stands in it.
+    unset_variable: str = ""
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -140,18 +140,25 @@ class Provider(msgspec.Struct, frozen=True):
         """The headers that sign a request in. Raises AttemptFailed where that takes asking somebody who does not answer."""
         return {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
 
+    async def _signed_in(self, target: Target, *, url: str, body: bytes) -> dict[str, str]:
+        """The same. Raises AttemptFailed as well where the key was never set: a request without one would only be refused."""
+        if target.unset_variable:
+            unset = f"the environment variable {target.unset_variable} is not set"
+            raise AttemptFailed("auth", f"The gateway has no key for the provider {target.provider_name}: {unset}.")
+        return await self.credentials(target, url=url, body=body)
+
     async def open(
         self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
     ) -> Upstream:
         """`headers`: the caller's own, in lower case. Raises AttemptFailed."""
         url = self.address(target, path)
-        signed = await self.credentials(target, url=url, body=body)
+        signed = await self._signed_in(target, url=url, body=body)
         return await http.open(target, url=url, headers={**(headers or {}), **signed}, body=body, stream=stream)
 
     async def ask(self, target: Target, *, method: str, path: str) -> Upstream:
         """About something that was made before: a request without a body, an answer of any type. Raises AttemptFailed."""
         url = self.address(target, path)
-        signed = await self.credentials(target, url=url, body=b"")
+        signed = await self._signed_in(target, url=url, body=b"")
         return await http.open(target, method=method, url=url, headers={"accept": "*/*", **signed}, body=b"", stream=False)
 
     async def fetch(self, target: Target, *, url: str) -> Upstream:
@@ -162,7 +169,7 @@ class Provider(msgspec.Struct, frozen=True):
         for _ in range(MAX_MOVES):
             at, signed = target, {}
             if host == home:
-                signed = await self.credentials(target, url=url, body=b"")
+                signed = await self._signed_in(target, url=url, body=b"")
             elif url.startswith("https://"):
                 at = msgspec.structs.replace(target, headers={}, is_tenants=True)
             else:

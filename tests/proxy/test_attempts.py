@@ -79,6 +79,27 @@ def test_what_another_may_do_better_is_tried_at_the_next(
     assert [got.json["model"] for got in upstream.received] == ["model-1", "model-2"]
 
 
+def without_key(one: Deployment) -> Deployment:
+    return msgspec.structs.replace(one, target=msgspec.structs.replace(one.target, unset_variable="MAIN_KEY"))
+
+
+def test_a_provider_whose_key_was_never_set_is_asked_for_nothing(run: Run, upstream: Upstream) -> None:
+    call = planned_call(without_key(at(upstream, 1)))
+    with pytest.raises(ProviderFailed) as raised:
+        run(attempts.whole_answer(call, call.planned))
+
+    unset = "The gateway has no key for the provider provider-1: the environment variable MAIN_KEY is not set."
+    assert raised.value.message == unset
+    assert (told(call), upstream.received) == ([(1, "provider-1", "failed", "auth", None)], [])
+
+
+def test_another_that_has_its_key_answers_instead(run: Run, upstream: Upstream) -> None:
+    call = planned_call(without_key(at(upstream, 1)), at(upstream, 2))
+    run(attempts.whole_answer(call, call.planned))
+
+    assert told(call) == [(1, "provider-1", "failed", "auth", None), (2, "provider-2", "ok", "", 200)]
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_what_the_caller_must_change_is_told_at_once(run: Run, upstream: Upstream, status: int) -> None:
     upstream.then(refuse(status, "Too long.", code="context_length_exceeded"))

@@ -129,6 +129,19 @@ def test_credentials_come_from_the_environment_or_are_opened(
     ]
 
 
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_variable_in_which_no_key_stands_is_known(
+    declare: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("CATALOGUED_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CATALOGUED_KEY", value)
+    declare(order=1, api_key_env="CATALOGUED_KEY")
+    declare(order=2)
+
+    assert [entry.target.unset_variable for entry in refreshed().models["catalogued"].deployments] == ["CATALOGUED_KEY", ""]
+
+
 @pytest.mark.parametrize(
     "fault",
     [

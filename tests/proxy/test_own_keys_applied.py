@@ -45,6 +45,14 @@ def test_the_first_key_that_fits_is_used_and_only_what_has_one_is_tried() -> Non
     assert reached([key(1, of=A)], [A, B]) == [[(1, 1)]]
 
 
+@pytest.mark.parametrize("base_url", ["", "https://own.example/v1"])
+def test_an_own_key_needs_none_of_the_operators(base_url: str) -> None:
+    unset = msgspec.structs.replace(A.target, unset_variable="MAIN_KEY", is_tenants=False)
+    target = own_keys.targeted(unset, key(1, base_url=base_url))
+
+    assert (target.api_key, target.unset_variable, target.is_tenants) == ("secret-1", "", bool(base_url))
+
+
 def test_the_operators_of_fallback_models_are_left_out_once_own_keys_serve_a_model() -> None:
     assert reached([key(1, of=A)], [A], [ELSEWHERE]) == [[(1, 1)], []]
     assert reached([key(1, of=ELSEWHERE)], [A], [ELSEWHERE], [B]) == [[(1, None)], [(3, 1)], []]
