@@ -221,8 +221,11 @@ async def start(workers: Workers) -> None:
 async def of(organization_id: int) -> str:
     """The token under which an organisation's counters lie. Raises RedisUnavailable."""
     generations = _generations.get()
-    if generations is not None:
-        return await generations.of(organization_id)
+    return await (at_once(organization_id) if generations is None else generations.of(organization_id))
+
+
+async def at_once(organization_id: int) -> str:
+    """The same for whom a generation may wait that is being prepared: raises RedisUnavailable until it is in force."""
     token = await _in_force()
     if not await _adopt(organization_id, token):
         raise redis.RedisUnavailable("what calls hold is being gathered again")

@@ -32,20 +32,33 @@ async def shrink(organization_id: int, call_id: UUID, *, subjects: Sequence[str]
 
 
 async def claim(organization_id: int, call_id: UUID) -> bool:
-    """Whether this hold may be resolved as that of a call nobody was answered on. Raises RedisUnavailable."""
-    return bool(await _run(_CLAIM, organization_id, call_id, ()))
+    """Whether this hold may be resolved as that of a call nobody was answered on. Raises RedisUnavailable.
+
+    At once where a generation is being prepared: that may wait for the row whose hold this is.
+    """
+    reply = await _once(_CLAIM, organization_id, call_id, token=await generations.at_once(organization_id))
+    if reply == -1:
+        raise redis.RedisUnavailable("what calls hold is being gathered again")
+    return bool(reply)
 
 
 async def _run(script: redis.Script, organization_id: int, call_id: UUID, subjects: Sequence[str], *words: str) -> Any:
     for _ in range(MAX_ROUNDS):
         token = await generations.of(organization_id)
-        keys = (
-            counters.generation(organization_id),
-            counters.holds(organization_id, token),
-            *counters.counters(organization_id, token, subjects),
-        )
-        reply = await redis.scripts().run(script, keys, (redis.RUN_ID, token, str(call_id), *words))
+        reply = await _once(script, organization_id, call_id, subjects, *words, token=token)
         if reply != -1:
             return reply
         await generations.renew()
     raise redis.RedisUnavailable("Redis does not keep what is written to it")
+
+
+async def _once(
+    script: redis.Script, organization_id: int, call_id: UUID, subjects: Sequence[str] = (), *words: str, token: str
+) -> Any:
+    """-1: the server counts under another token, or has been started anew."""
+    keys = (
+        counters.generation(organization_id),
+        counters.holds(organization_id, token),
+        *counters.counters(organization_id, token, subjects),
+    )
+    return await redis.scripts().run(script, keys, (redis.RUN_ID, token, str(call_id), *words))

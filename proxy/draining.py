@@ -60,10 +60,10 @@ async def _drain_forever() -> None:
         if books.away_since is not None:
             continue
         try:
-            await drain_own()
             if clock.time() - looked_at > LOOK_SECONDS:
                 looked_at = clock.time()
-                await drain_the_dead()
+                await drain_the_dead()  # first: what this worker has spooled cannot be settled before these rows are written
+            await drain_own()
             if clock.time() - counted_at > COUNT_SECONDS:
                 counted_at = clock.time()
                 WRITERS.set(len(await writers.alive(SILENT_SECONDS)))
@@ -84,24 +84,36 @@ async def drain_own() -> int:
 async def drain_the_dead() -> int:
     """What dead workers of this host left → how many rows. Raises DatabaseUnavailable, RedisUnavailable.
 
-    All of a file is written before any of it is settled: settling waits for a generation of counters to come into force,
-    and that waits for these rows. A file that cannot be read, or not be written to, stays as it is: the others do not wait.
+    All files are written before any is settled: settling waits for a generation of counters to come into force, and that
+    waits for all these rows. A file that cannot be read, or not be written to, stays as it is: the others do not wait.
     """
-    drained = 0
+    await _each_leftover(_write_leftover)
+    return await _each_leftover(_settle_leftover)
+
+
+async def _each_leftover(step: Callable[[Leftover], Awaitable[int]]) -> int:
+    rows = 0
     for left in spool.leftovers():
         try:
-            drained += await _drain_leftover(left)
+            rows += await step(left)
         except OSError as error:
             spool.skipped(left.path, error)
-    return drained
+    return rows
 
 
-async def _drain_leftover(left: Leftover) -> int:
-    await left.find_withheld()
+async def _write_leftover(left: Leftover) -> int:
     if not left.is_written:
+        await left.find_withheld()
         left.withheld |= await _never_answered(left)
         await _each_batch(left, _written)
         left.written()
+    return 0
+
+
+async def _settle_leftover(left: Leftover) -> int:
+    if not left.is_written:
+        return 0  # it could not be, or has come only now
+    await left.find_withheld()
     drained = await _drain(left, until=left.size)
     left.remove()
     return drained

@@ -50,9 +50,9 @@ async def _open() -> None:
     lifespan.on_shutdown(background.drain)
     # Holds and ledger rows carry one name, so that whoever fences a silent worker knows what it held.
     await ledger.start(writer_id=leases.worker_id(), on_renamed=_rename)
-    await generations.start(Registry())
     lifespan.on_shutdown(refusals.flush_all)
-    draining.start()
+    draining.start()  # a generation may wait for what it writes
+    await generations.start(Registry())
 
 
 def _rename(writer_id: str) -> None:

@@ -209,7 +209,7 @@ def build(*, credit_usd: int = 1000) -> House:
 def declare_models(upstream_url: str) -> None:
     """The models of RATES at the scripted provider, one that nothing listens for, one without a price, and the sandbox's."""
     with transaction.atomic():
-        scripted = _provider("scripted", "openai-compatible", base_url=upstream_url, api_key_env="SCRIPTED_KEY")
+        scripted = _provider("scripted", "openai-compatible", base_url=upstream_url)
         second = _provider("second", "openai-compatible", base_url=upstream_url)
         sandbox = _provider("sandbox", "sandbox")
         for name, rates in RATES.items():
@@ -219,7 +219,7 @@ def declare_models(upstream_url: str) -> None:
             model=Model.objects.get(name="pair"), provider=second, upstream_model="pair-second", defaults={"order": 2}
         )
         _model("unpriced", scripted, rates=None)
-        claude = _provider("claude", "anthropic", base_url=upstream_url, api_key_env="SCRIPTED_KEY", options={"auto_cache": True})
+        claude = _provider("claude", "anthropic", base_url=upstream_url, options={"auto_cache": True})
         _model("claude-scripted", claude, rates=CLAUDE_RATES)
         dead = _provider("dead", "openai-compatible", base_url="http://127.0.0.1:9/v1")
         _model("dead", dead, rates=RATES["scripted"])

@@ -345,6 +345,26 @@ def test_any_number_may_drain_what_the_dead_left(house: House) -> None:
     assert len(house.rows()) == 3
 
 
+def test_one_worker_alone_begins_a_generation_though_several_dead_left_rows(house: House) -> None:
+    """All workers of a host died while PostgreSQL was away, and Redis has forgotten what they held: no counter comes into force
+    before every row is written, and none of them can be settled before that."""
+    for _ in range(3):
+        as_wired_worker(_one_more(house))
+    redis.client().delete(counters.GENERATION)
+
+    async def work() -> None:
+        await until(nothing_waits)
+        call = await admitted(house)
+        assert call.held is not None
+        assert house.counter("org") == {"spent": 3 * CHARGED, "held": call.held.amount_nano_usd}
+        await admission.release(call.held)
+
+    as_worker(work())
+
+    assert not house.held()
+    assert len(house.rows()) == 3
+
+
 def _one_more(house: House) -> Any:
     async def work(wire: Wire) -> Call:
         call = await admitted(house)
