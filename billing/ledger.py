@@ -34,6 +34,7 @@ from billing import rows, spool, writers
 from billing.rows import UNWRITABLE, Attempt, Recorded, Row
 from billing.spool import Entry, Spool
 from gateway_project.lib import database, lifespan, patience
+from gateway_project.lib.beats import beat
 from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.tended import Tended, cancelled
 
@@ -338,7 +339,7 @@ class Ledger:
     async def _watch_forever(self) -> None:
         """Says each second that this writer lives, and looks for a PostgreSQL that is away."""
         while True:
-            await asyncio.sleep(writers.BEAT_SECONDS if self.away_since is None else RETRY_SECONDS)
+            await beat(writers.BEAT_SECONDS if self.away_since is None else RETRY_SECONDS)
             try:
                 await self._bounded(self._beat())
             except UNAVAILABLE as error:

@@ -303,7 +303,7 @@ def _files() -> list[Path]:
     """In the order in which they were begun, as far as names tell: any order is right."""
     folder = Path(settings.SPOOL_FOLDER)
     try:
-        return sorted(folder / name for name in os.listdir(folder) if Path(name).suffix in (OWN, LEFT, WRITTEN))
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith((OWN, LEFT, WRITTEN)))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -31,7 +31,11 @@ INSERT INTO billing_ledgerwriter (id, host, started_at, seen_at) VALUES (%s, %s,
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), closed_at = NULL
 RETURNING fenced_at IS NULL
 """
-BEAT_SQL = b"UPDATE billing_ledgerwriter SET seen_at = now() WHERE id = %s AND fenced_at IS NULL RETURNING id"
+BEAT_SQL = b"""
+WITH seen AS (UPDATE billing_ledgerwriter SET seen_at = now() WHERE id = $1 AND fenced_at IS NULL RETURNING id)
+SELECT count(*) FROM seen
+"""
+BEAT = database.Prepared("ledger_beat", BEAT_SQL)
 CLOSE_SQL = b"UPDATE billing_ledgerwriter SET closed_at = now() WHERE id = %s"
 
 ALIVE_SQL = """
@@ -72,7 +76,7 @@ class Writer:
         self.registered = True
 
     async def beat(self, connection: AsyncConnection[TupleRow]) -> None:
-        if await (await connection.execute(BEAT_SQL, (self.id,))).fetchone() is None:
+        if await BEAT.value(connection, self.id.encode()) == b"0":
             await self.rename(connection)
 
     async def rename(self, connection: AsyncConnection[TupleRow]) -> None:

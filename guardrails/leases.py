@@ -19,6 +19,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from gateway_project.lib import lifespan, redis
+from gateway_project.lib.beats import beat
 from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.tended import Tended
 from guardrails import counters
@@ -70,10 +71,12 @@ class Lease:
 
     async def renew(self) -> None:
         asked_at = time.monotonic()
+        command = redis.scripts().command
+        asked = [command("SET", counters.worker(self.worker_id), "1", "PX", int(settings.LEASE_SECONDS * 1000))]
+        if self._announced:  # again and again: Redis may have lost them
+            asked.append(command("SADD", counters.ACTIVE_ORGANIZATIONS, *self._announced))
         with contextlib.suppress(redis.RedisUnavailable):
-            await redis.scripts().command("SET", counters.worker(self.worker_id), "1", "PX", int(settings.LEASE_SECONDS * 1000))
-            if self._announced:  # again and again: Redis may have lost them
-                await redis.scripts().command("SADD", counters.ACTIVE_ORGANIZATIONS, *self._announced)
+            await asyncio.gather(*asked)
             self.renewed_at = asked_at
 
     async def give_up(self) -> None:
@@ -90,10 +93,10 @@ class Lease:
 
     async def _keep(self) -> None:
         while True:
-            await self.renew()
-            if self._checking is None or self._checking.done():
+            if self._checking is None or self._checking.done():  # begun first, so that both go out together
                 self._checking = asyncio.get_running_loop().create_task(self._check())
-            await asyncio.sleep(RENEW_SECONDS)
+            await self.renew()
+            await beat(RENEW_SECONDS)
 
     async def _check(self) -> None:
         for check in self._checks:

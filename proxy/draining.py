@@ -25,6 +25,7 @@ from billing.ledger import RowRefused
 from billing.replaying import Standing
 from billing.spool import Entry, Leftover, Lines
 from gateway_project.lib import lifespan
+from gateway_project.lib.beats import beat
 from gateway_project.lib.database import DatabaseUnavailable
 from gateway_project.lib.redis import RedisUnavailable
 from gateway_project.lib.tended import Tended
@@ -54,8 +55,8 @@ async def _drain_forever() -> None:
     looked_at = counted_at = 0.0
     clock = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(EVERY_SECONDS)
         books = ledger.current()
+        await beat(EVERY_SECONDS if books.spool.rows else LOOK_SECONDS / 2)
         SPOOLED.set(books.spool.rows)
         if books.away_since is not None:
             continue

@@ -44,10 +44,12 @@ class OpenStreams:
 
     def __init__(self) -> None:
         self._by_organization: defaultdict[int, dict[UUID, OpenStream]] = defaultdict(dict)
+        self._any = asyncio.Event()
         lifespan.on_shutdown(Tended(self._watch, name="open streams").stop)
 
     def add(self, stream: OpenStream) -> None:
         self._by_organization[stream.call.principal.organization_id][stream.call.id] = stream
+        self._any.set()
 
     def remove(self, stream: OpenStream) -> None:
         organization_id = stream.call.principal.organization_id
@@ -55,9 +57,12 @@ class OpenStreams:
         streams.pop(stream.call.id, None)
         if not streams:
             del self._by_organization[organization_id]
+        if not self._by_organization:
+            self._any.clear()
 
     async def _watch(self) -> None:
         while True:
+            await self._any.wait()
             await asyncio.sleep(LOOK_SECONDS)
             await asyncio.gather(*(self._look(organization_id) for organization_id in list(self._by_organization)))
 

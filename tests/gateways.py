@@ -120,14 +120,17 @@ def start_gateway(
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Gateway]:
-    """The web process that tests share. A test that kills it starts it again."""
+    """The web process that a module's tests share. A test that kills it starts it again.
+
+    One that a whole run shares would cost more: a worker that has nothing to do wakes each second, and is mostly waited for.
+    """
     with starting(tmp_path_factory, forks) as start:
         yield start("gateway")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def second_gateway(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Gateway]:
     """A second worker beside `gateway`, on the same database and Valkey."""
     with starting(tmp_path_factory, forks) as start:

@@ -23,7 +23,8 @@ OPTIONS = {
 }
 # Advice for large servers at every start, and two lines at every stop.
 NOISE = re.compile("Memory overcommit|Received SIGTERM|bye bye")
-FAST_OPTIONS = {"appendfsync": "no"}
+# Nothing of it is to last, and it rests between two tests: no look at its clients and keys ten times a second.
+FAST_OPTIONS = {"appendfsync": "no", "hz": "1"}
 
 
 class Valkey:

@@ -149,7 +149,7 @@ def test_a_fence_waits_for_whoever_has_the_row_locked() -> None:
 
     async def work() -> list[str]:
         async with await AsyncConnection.connect(database.conninfo()) as beating:
-            await beating.execute(writers.BEAT_SQL, (writer.id,))
+            await beating.execute(writers.BEAT_SQL.replace(b"$1", b"%s"), (writer.id,))
             fencing = asyncio.create_task(writers.fence([writer.id]))
             await asyncio.sleep(0.2)
             assert not fencing.done()
