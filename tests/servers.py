@@ -23,6 +23,7 @@ from gateway_project.embedded import places, prepare
 from gateway_project.embedded.child import Child
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
+from gateway_project.lib import large_pages
 from tests import template
 from tests.forks import Forks, read_settings
 
@@ -82,6 +83,7 @@ def begin(config: pytest.Config) -> None:
         config.stash[CHILDREN].append(child)
         child.start(forget)
         child.wait_until_ready(seconds=30)
+    large_pages.use()  # all code and all tests are there, and this process is the one that runs them
 
 
 def pytest_forked(config: pytest.Config, place: int) -> None:

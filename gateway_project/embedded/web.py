@@ -22,7 +22,7 @@ import uvicorn
 from django.conf import settings
 
 from gateway_project.embedded.heads import Connection
-from gateway_project.lib import garbage
+from gateway_project.lib import garbage, large_pages
 from gateway_project.lib.beats import until_beat
 from gateway_project.lib.ending import ending
 
@@ -37,6 +37,10 @@ class Server(uvicorn.Server):
     """Says that it ends, and once more when those that still run have to be cut: a second later uvicorn would cancel them."""
 
     _woken: asyncio.Event | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        large_pages.use()  # the application is made: nearly all that it will ever touch is there
+        await super().startup(sockets)
 
     async def main_loop(self) -> None:
         """A turn each second, for the date that answers carry, and one when it is to end; uvicorn takes ten each second."""
