@@ -143,9 +143,14 @@ def test_who_waits_alone_is_served_once_the_server_is_back() -> None:
 
 
 def test_however_many_connections_a_restart_has_broken_the_next_who_asks_is_served() -> None:
+    async def held_until(all_are_there: asyncio.Barrier) -> None:
+        async with database.connected():
+            await all_are_there.wait()
+
     async def ask() -> None:
+        all_are_there = asyncio.Barrier(8)
         async with wired() as wire:
-            await asyncio.gather(*(database.rows("SELECT pg_sleep(0.2)") for _ in range(8)))
+            await asyncio.gather(*(held_until(all_are_there) for _ in range(8)))
             assert (await database.pool()).get_stats()["pool_size"] == 8
             wire.cut("through")
             assert await database.rows("SELECT 1 AS one") == [{"one": 1}]
