@@ -14,7 +14,7 @@ GOLDEN = 0.6180339887498949
 
 
 async def beat(seconds: float) -> None:
-    """Sleeps until this process' next moment of those that are `seconds` apart: between a quarter less and a quarter more."""
+    """Sleeps until this process' next moment of those that are `seconds` apart: a quarter of that at least, five at most."""
     await asyncio.sleep(until_beat(seconds, now=asyncio.get_running_loop().time()))
 
 

@@ -1,8 +1,7 @@
 """What a process keeps in memory, in pages of two megabytes instead of four kilobytes.
 
-A machine that has many tenants may take half a tenth of a millisecond to reach a page that nobody has touched for a second, and a
-Python process with all of its modules has tens of thousands of small ones: in large ones it has a hundred. Where memory is at
-hand at once it still spares the processor most of its look-ups of addresses.
+A machine that has many tenants may take some 60 microseconds to reach a page that nobody has touched for a second, and a Python
+process with all of its modules has tens of thousands of small ones, but a hundred of large ones.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ MOMENTS = st.floats(0, 10**8)
 
 
 @given(PERIODS, MOMENTS)
-def test_a_beat_is_a_quarter_early_or_late_at_most(seconds: float, now: float) -> None:
+def test_nobody_sleeps_for_less_than_a_quarter_of_a_beat_or_for_more_than_five(seconds: float, now: float) -> None:
     assert seconds / 4 <= beats.until_beat(seconds, now=now) <= seconds * 5 / 4 + 1e-6
 
 

@@ -54,7 +54,7 @@ class Everything(BaseModel):
 
 def test_programs_types_can_read_their_examples() -> None:
     for model in (Everything, Branch, Leaf, Point):
-        model.model_validate(example(model.model_json_schema()))
+        assert isinstance(model.model_validate(example(model.model_json_schema())), model)
 
 
 def test_only_what_is_required_is_there() -> None:
