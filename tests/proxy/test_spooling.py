@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,12 @@ def readiness(gateway: Gateway) -> tuple[int, dict[str, Any]]:
 
 
 def waiting(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
+    """Bytes in the folder. Workers remove their files at any time; what is gone holds none."""
+    size = 0
+    for path in folder.glob("*") if folder.is_dir() else ():
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def assert_each_answer_is_in_the_ledger_once(house: House, complete: list[str]) -> None:
