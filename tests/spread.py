@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import pytest
 
 from gateway_project.embedded.child import end_with_parent
+from tests.room import with_room
 
 # Files that take long, most of it waiting for processes and browsers: whoever begins them last makes all others wait.
 LONG = (
@@ -184,7 +185,7 @@ def work(session: pytest.Session, files: list[list[pytest.Item]], place: int, pi
         random.seed()
         session.config.hook.pytest_forked(config=session.config, place=place)
         session.config.pluginmanager.register(Telling(session.config, pipe))
-        run(session, taken(files, pipe))
+        with_room(run, session, taken(files, pipe))
         code = 0
     except BaseException:
         signal.signal(
