@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import pytest
 
 from gateway_project.embedded.child import end_with_parent
+from gateway_project.lib import large_pages
 from tests.room import with_room
 
 # Files that take long, most of it waiting for processes and browsers: whoever begins them last makes all others wait.
@@ -224,6 +225,7 @@ def run(session: pytest.Session, taken: Iterator[list[pytest.Item]]) -> None:
     protocol = session.config.hook.pytest_runtest_protocol
     elsewhere = Elsewhere.from_parent(session, name="elsewhere")
     for items in taken:
+        large_pages.use()
         for item, following in pairwise([*items, elsewhere]):
             protocol(item=item, nextitem=following)
             if session.shouldfail or session.shouldstop:
