@@ -23,8 +23,9 @@ from tests import children, forks, template
 from tests.gateways import Gateway
 
 LEASE_SECONDS = 4
-# Commits survive a killed server (not a power cut, which nobody makes here).
-DURABLE = ("-c", "synchronous_commit=on", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum_naptime=1min")
+# Commits survive a killed server (not a power cut, which nobody makes here); tables are vacuumed meanwhile.
+DURABLE = ("-c", "synchronous_commit=on", "-c", "fsync=off", "-c", "full_page_writes=off")
+VACUUMED = ("-c", "autovacuum=on", "-c", "track_counts=on", "-c", "autovacuum_naptime=1min")
 START_SECONDS = 120  # of a busy machine
 
 
@@ -55,7 +56,7 @@ class Stage:
         else:
             self.postgres.prepare()
         self.postgres_child = self.postgres.child()
-        self.postgres_child.argv += DURABLE
+        self.postgres_child.argv += DURABLE + VACUUMED
         self.postgres_child.start(self._write)
         for child in (self.valkey_child, self.postgres_child):
             child.wait_until_ready(seconds=START_SECONDS)
