@@ -35,6 +35,13 @@ def search_garbage_seldom(**_: object) -> None:
     garbage.leave_what_is_loaded()
 
 
+@worker_init.connect
+@beat_init.connect
+def wait_for_broker(**_: object) -> None:
+    """No person waits for what these hand over, and a daily task must not be lost to a broker that is started again."""
+    app.conf.broker_transport_options = {}
+
+
 @app.on_after_configure.connect
 def keep_heartbeats(**_: object) -> None:
     """Its signals note what is queued and done: for the operator's page."""

@@ -316,6 +316,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SOFT_TIME_LIMIT = 540
 CELERY_TASK_TIME_LIMIT = 600
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Whoever hands work over is told at once that the queue is away; the library would let a person wait six seconds to hear it.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(GATEHOUSE_HOME / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {

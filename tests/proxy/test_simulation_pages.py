@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery.signals import beat_init, worker_init
 from django.test import Client
 from django.utils import timezone
 from django.utils.html import escape
 
-from gateway_project.celery import app
+from gateway_project.celery import app, wait_for_broker
 from gateway_project.demo import history
 from gateway_project.demo.company import FOUNDER
 from guardrails.models import Limit as LimitRow
@@ -132,6 +133,15 @@ def test_without_a_broker_it_says_so(world: World, django_capture_on_commit_call
     made = Simulation.objects.get(organization=world.acme)
     assert (made.status, made.error) == ("failed", services.NO_WORKER)
     assert services.NO_WORKER in shown(signed_in(world, "alice").get(one_url(world, made)))
+
+
+def test_only_who_serves_people_gives_up_on_a_broker_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = app.conf.broker_transport_options
+    monkeypatch.setitem(app.conf, "broker_transport_options", at_once)
+    for begins in (worker_init, beat_init):
+        assert wait_for_broker in [reference() for _, reference in begins.receivers]
+    wait_for_broker()
+    assert (at_once, app.conf.broker_transport_options) == ({"max_retries": 0}, {})
 
 
 def policy_of(organization: Organization, *, dedicated: bool = False) -> Policy:
