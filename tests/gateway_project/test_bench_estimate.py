@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter as Count
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,21 @@ def absent() -> vocabularies.Counter:
     raise ImportError("nobody")
 
 
+def forget() -> None:
+    for cached in (texts.translated, texts._files, texts._prose):
+        cached.cache_clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_is_enough() -> Iterator[None]:
+    """A tenth of the text to draw from: to read a library's source for its prose is most of what a prompt costs."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(texts, "ENOUGH", texts.ENOUGH // 10)
+        forget()
+        yield
+    forget()
+
+
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
     return list(texts.prompts(each=4, longest=300))
@@ -43,8 +59,7 @@ def test_every_kind_has_as_many_prompts_and_each_is_a_request_the_gateway_takes(
 
 
 def test_the_prompts_are_the_same_every_time(prompts: list[Prompt]) -> None:
-    for cached in (texts.translated, texts._files, texts._prose):
-        cached.cache_clear()
+    forget()
     assert list(texts.prompts(each=4, longest=300)) == prompts
 
 
