@@ -20,7 +20,7 @@ from gateway_project.bench.stage import Stage, _free_port, _listens
 
 def test_every_figure_has_one_value_for_each_run(bench_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "WARM_UP_SECONDS", 0.05)
-    rows = figures.measure(bench_stage, runs=2, seconds=0.1)
+    rows = figures.measure(bench_stage, runs=2, seconds=0.2)
     assert [len(row.values) for row in rows] == [2] * 6
     whole, streams, p50, p99, sync, memory = rows
     assert whole.median > streams.median > 10

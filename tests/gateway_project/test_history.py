@@ -61,7 +61,7 @@ def test_every_day_is_billed_at_the_prices_that_it_began_with(northwind: Organiz
     # Every price has a working day: on Sundays nobody may have asked for this model.
     for days, rates in ((9, {**first.rates, "output": first.rates["output"] * 2}), (5, {}), (4, first.rates)):
         PriceVersion.objects.create(sku=sku, valid_from=now - timedelta(days=days), source="test", rates=rates)
-    write(northwind, days=14, now=now)
+    write(northwind, days=14, calls=1_200, now=now)
     used = set()
     for row in rows(northwind):
         if row.requested_model == company.BASELINE and row.charged_nano_usd:
