@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.test import Client
 from django.utils import timezone
+from pytest_django.plugin import DjangoDbBlocker
 
 from orgs import access
 from orgs.models import ApiKey, AuditEvent, Membership, Organization, User
@@ -24,9 +26,20 @@ from tests.orgs.scim.directory import USER, Caller, connect, domain_of, nodes_of
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(scope="module")
+def directory(lasting_world: World, django_db_blocker: DjangoDbBlocker) -> Caller:
+    with django_db_blocker.unblock():
+        return connect(lasting_world)
+
+
 @pytest.fixture
-def scim(world: World) -> Caller:
-    return connect(world)
+def world(lasting_world: World, directory: Caller, db: None) -> World:
+    return deepcopy(lasting_world)
+
+
+@pytest.fixture
+def scim(world: World, directory: Caller) -> Caller:
+    return directory
 
 
 def at(world: World, name: str = "ada") -> str:
