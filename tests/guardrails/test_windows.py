@@ -66,7 +66,7 @@ def first_day(starts: datetime, calendar: Calendar) -> date:
     return (wall - timedelta(hours=calendar.reset_hour)).date()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(calendars, moments, kinds)
 @example(Calendar("America/Sao_Paulo"), datetime(2018, 11, 4, 3, tzinfo=UTC), "day")
 @example(Calendar("Pacific/Apia"), datetime(2011, 12, 30, 10, tzinfo=UTC), "day")
@@ -87,7 +87,7 @@ def test_a_window_holds_its_moment_and_meets_its_neighbours(calendar: Calendar, 
     assert bounds(starts - SECOND, kind, calendar)[1] == starts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(calendars, moments, kinds)
 def test_a_window_begins_on_its_day_and_is_as_long_as_its_name_says(calendar: Calendar, moment: datetime, kind: Kind) -> None:
     starts, ends = bounds(moment, kind, calendar)
