@@ -19,17 +19,22 @@ def wide() -> None:
 wide.__code__ = wide.__code__.replace(co_stacksize=60)
 
 
-def most_faults(depth: int) -> int:
-    """At some depth up to this one, the most pages that calls of one function had to be given."""
+def faults() -> int:
+    """Pages that some calls had to be given."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(CALLS):
         wide()
-    here = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def most_faults(depth: int) -> int:
+    """Those at the worst depth up to this one. Looked at twice: another thread may be given pages as well."""
+    here = min(faults(), faults())
     return max(here, most_faults(depth - 1)) if depth else here
 
 
 def test_calls_at_no_depth_take_pages_anew() -> None:
-    assert with_room(most_faults, DEEP) < CALLS
+    assert with_room(most_faults, DEEP) < CALLS / 2
 
 
 def test_what_was_asked_for_comes_back() -> None:

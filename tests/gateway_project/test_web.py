@@ -43,7 +43,7 @@ def test_it_says_what_is_missing() -> None:
 
 
 def test_the_next_version_begins_before_this_one_ends(committed_db: None, forks: Forks) -> None:
-    """This one is forked, since two starts cost twice as much; the next is started as a company starts it."""
+    """This one is forked, which is quick; the next is started as a company starts it."""
     with closing(web.socket_at("127.0.0.1:0")) as bound:
         port: int = bound.getsockname()[1]
     this, following = Process(port), Process(port)

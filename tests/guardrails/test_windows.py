@@ -66,7 +66,7 @@ def first_day(starts: datetime, calendar: Calendar) -> date:
     return (wall - timedelta(hours=calendar.reset_hour)).date()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(calendars, moments, kinds)
 @example(Calendar("America/Sao_Paulo"), datetime(2018, 11, 4, 3, tzinfo=UTC), "day")
 @example(Calendar("Pacific/Apia"), datetime(2011, 12, 30, 10, tzinfo=UTC), "day")
@@ -87,7 +87,7 @@ def test_a_window_holds_its_moment_and_meets_its_neighbours(calendar: Calendar, 
     assert bounds(starts - SECOND, kind, calendar)[1] == starts
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(calendars, moments, kinds)
 def test_a_window_begins_on_its_day_and_is_as_long_as_its_name_says(calendar: Calendar, moment: datetime, kind: Kind) -> None:
     starts, ends = bounds(moment, kind, calendar)
@@ -126,7 +126,7 @@ def test_the_day_of_a_moment_begins_where_its_window_does(calendar: Calendar, mo
     assert day_begins(day_of(moment, calendar), calendar) == bounds(moment, "day", calendar)[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(calendars, moments, st.sampled_from(["week", "month", "quarter"]))
 def test_days_tile_every_longer_window(calendar: Calendar, moment: datetime, kind: Kind) -> None:
     starts, ends = bounds(moment, kind, calendar)
@@ -150,7 +150,7 @@ def test_months_tile_quarters_and_quarters_years(calendar: Calendar, moment: dat
     assert quarters[0] == year[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(calendars, moments, kinds, st.integers(0, 40 * 86400))
 def test_starts_between_are_those_of_the_windows(calendar: Calendar, since: datetime, kind: Kind, seconds: int) -> None:
     until = since + timedelta(seconds=seconds)
