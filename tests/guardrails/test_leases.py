@@ -39,8 +39,9 @@ def test_two_workers_have_two_names() -> None:
 def test_it_is_renewed_every_second(settings: Settings) -> None:
     async def work() -> None:
         redis.client().pexpire(counters.worker(leases.worker_id()), 5_000)
-        await asyncio.sleep(1.2)
-        assert time_left_ms(leases.worker_id()) > 9_000
+        async with asyncio.timeout(4):
+            while time_left_ms(leases.worker_id()) <= 5_000:
+                await asyncio.sleep(0.1)
 
     with_lease(work())
 
@@ -106,7 +107,9 @@ def test_a_loop_without_a_lease_may_not_admit() -> None:
         asyncio.run(work())
 
 
-def test_checks_run_with_every_renewal_one_round_at_a_time_and_keep_none_waiting() -> None:
+def test_checks_run_with_every_renewal_one_round_at_a_time_and_keep_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
+
     async def work() -> None:
         begun, gate = 0, asyncio.Event()
 
@@ -117,14 +120,21 @@ def test_checks_run_with_every_renewal_one_round_at_a_time_and_keep_none_waiting
                 raise redis.RedisUnavailable
             await gate.wait()
 
+        async def renewed() -> None:
+            redis.client().delete(counters.worker(leases.worker_id()))
+            while time_left_ms(leases.worker_id()) < 0:
+                await asyncio.sleep(0.02)
+
         leases.current().on_renewal(check)
-        redis.client().delete(counters.worker(leases.worker_id()))
-        await asyncio.sleep(3.3)
-        assert begun == 2  # the first failed, the second waits
-        assert time_left_ms(leases.worker_id()) > 8_900
-        gate.set()
-        await asyncio.sleep(1.1)
-        assert begun == 3
+        async with asyncio.timeout(20):
+            while begun < 2:  # the first fails
+                await asyncio.sleep(0.02)
+            for _ in range(3):
+                await renewed()
+            assert begun == 2  # the second waits, and no other begins
+            gate.set()
+            while begun < 3:
+                await asyncio.sleep(0.02)
 
     with_lease(work())
 
