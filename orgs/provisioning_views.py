@@ -41,7 +41,7 @@ def token(request: OrgRequest) -> HttpResponse:
         except Refused as refused:
             show_refusal(form, refused)
         else:
-            shown = {"token": text, "back_url": _home(request), **page_context(request, request.actor)}
+            shown = {"token": text, "back_url": _home(request), "dialog_static": True, **page_context(request, request.actor)}
             return render(request, "orgs/provisioning_token.html", shown)
     return _form(request, form, "orgs/provisioning_token_new.html", row=row)
 

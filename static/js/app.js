@@ -53,12 +53,14 @@
   // data-copy="#id" copies that element's text or value; data-copy-text="…" copies the words themselves.
   on("click", "[data-copy], [data-copy-text]", async (button) => {
     const source = button.dataset.copy && document.querySelector(button.dataset.copy);
+    const text = source ? (source.value ?? source.textContent.trim()) : button.dataset.copyText;
     try {
-      await copy(source ? (source.value ?? source.textContent.trim()) : button.dataset.copyText);
+      await copy(text);
     } catch {
       toast("The browser did not allow copying. Select the text and copy it by hand.", "bad");
       return;
     }
+    noteSaved(text);
     const label = button.querySelector("[data-copy-label]");
     button.classList.add("is-copied");
     if (label) label.textContent = "Copied";
@@ -66,6 +68,23 @@
       button.classList.remove("is-copied");
       if (label) label.textContent = "Copy";
     }, 2000);
+  });
+
+  // --- a secret shown once ----------------------------------------------------------------------
+  // [data-shown-once] holds it. Until it was copied, alone or within something, or its reader says that it is kept, leaving asks.
+  const shownOnce = () => [...document.querySelectorAll("[data-shown-once]:not([data-saved])")];
+  const noteSaved = (text) =>
+    shownOnce().forEach((secret) => text.includes(secret.textContent.trim()) && (secret.dataset.saved = ""));
+  document.addEventListener("copy", () => noteSaved(String(getSelection())));
+  on("click", "[data-says-saved]", () => shownOnce().forEach((secret) => (secret.dataset.saved = "")));
+  addEventListener("beforeunload", (event) => {
+    if (!shownOnce().length) return;
+    event.preventDefault();
+    setTimeout(rest); // reached by who stays
+  });
+  document.addEventListener("hide.bs.modal", (event) => {
+    if (!shownOnce().some((secret) => event.target.contains(secret))) return;
+    if (!confirm("This is shown once, and you have not copied it. Close it all the same?")) event.preventDefault();
   });
 
   // --- theme ------------------------------------------------------------------------------------
@@ -88,7 +107,8 @@
     if (event.defaultPrevented || form.method === "get") return;
     for (const button of form.querySelectorAll("button[type=submit]")) button.classList.add("is-busy");
   });
-  addEventListener("pageshow", () => document.querySelectorAll(".is-busy").forEach((button) => button.classList.remove("is-busy")));
+  const rest = () => document.querySelectorAll(".is-busy").forEach((button) => button.classList.remove("is-busy"));
+  addEventListener("pageshow", rest);
 
   // data-remove="selector" takes the part of the page around the button away; a click beside an open menu closes it.
   on("click", "[data-remove]", (button) => button.closest(button.dataset.remove)?.remove());
@@ -222,9 +242,7 @@
   document.addEventListener("htmx:error", (event) => {
     if (event.detail.ctx) toast("The server cannot be reached. Check the connection and try again.", "bad");
   });
-  document.addEventListener("htmx:finally:request", () =>
-    document.querySelectorAll(".is-busy").forEach((button) => button.classList.remove("is-busy")),
-  );
+  document.addEventListener("htmx:finally:request", rest);
 
   // --- one test call with a fresh key -----------------------------------------------------------
   // <button data-test-call="#box" data-url data-key data-model>: streams the answer of one small call into the box.
