@@ -16,7 +16,7 @@ from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
-from orgs.access import KeyReference, Principal
+from orgs.access import KeyReference, KeyRefused, Principal
 from proxy import deployments, names, own_keys, spend
 from proxy.names import Names
 from proxy.own_keys import OwnKey
@@ -44,11 +44,27 @@ async def cached(key: KeyReference) -> Caller:
     """
     caller = _cache.get(key)
     if caller is None:
-        return await load(key)
+        return await _met(key)
     if caller.limits.is_over(time.time() * 1000):
         caller = await renewed(caller, now=datetime.now(UTC))
     caller.principal.refuse_expired(datetime.now(UTC))
     return caller
+
+
+async def _met(key: KeyReference) -> Caller:
+    """A key that this worker does not know. After a start all calls of one come at once: one reads, the others wait for it.
+
+    A refusal, or a caller that no admission judges again, may be older than the call that waited: that one reads itself.
+    """
+    waits = key in _reading()
+    try:
+        caller = await _read(key)
+        if caller.epoch or not waits:
+            return caller
+    except KeyRefused:
+        if not waits:
+            raise
+    return await load(key)
 
 
 async def current(key: KeyReference) -> Caller:
@@ -71,11 +87,16 @@ async def renewed(caller: Caller, *, now: datetime | None = None) -> Caller:
     known = _cache.get(caller.key)
     if known is not None and known is not caller and not (now and known.limits.is_over(now.timestamp() * 1000)):
         return known
+    return await _read(caller.key, now=now)
+
+
+async def _read(key: KeyReference, *, now: datetime | None = None) -> Caller:
+    """Loads it, unless that is under way: then what comes of that."""
     reading = _reading()
-    task = reading.get(caller.key)
+    task = reading.get(key)
     if task is None:
-        task = reading[caller.key] = asyncio.get_running_loop().create_task(load(caller.key, now=now))
-        task.add_done_callback(lambda done: _finished(reading, caller.key, done))
+        task = reading[key] = asyncio.get_running_loop().create_task(load(key, now=now))
+        task.add_done_callback(lambda done: _finished(reading, key, done))
     return await asyncio.shield(task)
 
 

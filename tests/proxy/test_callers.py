@@ -226,7 +226,7 @@ def test_what_changes_by_the_passing_of_time_alone_is_read_anew_at_the_next_call
 def test_after_a_change_those_who_come_together_read_once(house: House) -> None:
     async def ask() -> list[int]:
         first = await callers.load(house.key_text)
-        await asyncio.to_thread(rename_in_thread, house)
+        await asyncio.to_thread(in_thread, lambda: rename(house))
         renewed = await asyncio.gather(*(callers.renewed(first) for _ in range(30)))
         assert {caller.principal.key_name for caller in renewed} == {"Renamed"}
         again = await callers.renewed(first)
@@ -235,8 +235,65 @@ def test_after_a_change_those_who_come_together_read_once(house: House) -> None:
     assert as_worker(ask()) == [1, 1]
 
 
-def rename_in_thread(house: House) -> None:
+def test_those_who_come_together_with_a_key_that_nobody_knows_yet_read_once(house: House) -> None:
+    async def ask() -> int:
+        found = await asyncio.gather(*(callers.cached(house.key_text) for _ in range(30)))
+        return len({id(caller) for caller in found})
+
+    assert as_worker(ask()) == 1
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, *, unguarded: bool = False) -> list[asyncio.Event]:
+    """What the first reading found is known only once the event is set that this list then holds."""
+    load, gates = callers.load, list[asyncio.Event]()
+
+    async def held_back(key: str, *, now: datetime | None = None) -> callers.Caller:
+        if gates:
+            return await load(key, now=now)
+        gates.append(asyncio.Event())
+        try:
+            found = await load(key, now=now)
+            return msgspec.structs.replace(found, epoch="") if unguarded else found
+        finally:
+            callers._cache.pop(key, None)
+            await gates[0].wait()
+
+    monkeypatch.setattr(callers, "load", held_back)
+    return gates
+
+
+async def after(gates: list[asyncio.Event], key: str, change: Callable[[], object]) -> list[Any]:
+    """What two are told, of whom the second asks after the change, while the first one's reading is under way."""
+    first = asyncio.create_task(callers.cached(key))
+    while not gates:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(in_thread, change)
+    second = asyncio.create_task(callers.cached(key))
+    await asyncio.sleep(0.1)
+    gates[0].set()
+    return await asyncio.gather(first, second, return_exceptions=True)
+
+
+def in_thread(change: Callable[[], object]) -> None:
     try:
-        rename(house)
+        change()
     finally:
         connection.close()
+
+
+def test_whoever_waited_for_a_reading_that_began_before_the_key_was_enabled_is_not_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disable(house)
+    gates = slowly(monkeypatch)
+    first, second = as_worker(after(gates, house.key_text, lambda: enable_key(house.key, by=as_alice(house))))
+    assert isinstance(first, KeyRefused)
+    assert isinstance(second, callers.Caller)
+
+
+def test_what_was_read_unguarded_for_one_call_serves_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = slowly(monkeypatch, unguarded=True)
+    first, second = as_worker(after(gates, house.key_text, lambda: rename(house)))
+    assert (first.epoch, first.principal.key_name == "Renamed") == ("", False)
+    assert second.principal.key_name == "Renamed"
