@@ -8,12 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import anthropic
 import httpx
-import openai
 from django.db import transaction
 
 from billing import prices
@@ -31,6 +29,10 @@ from orgs.services.changes import changing
 from orgs.services.keys import create_api_key
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, make_world
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
 
 DOLLAR_PER_MILLION = NANO
 # Names of models at the scripted provider → price per million tokens, in nano-dollars.
@@ -65,12 +67,16 @@ class House:
 
     def client(self, url: str, key: str | None = None) -> openai.OpenAI:
         """The official SDK, as it comes, but for its retries."""
+        import openai  # a second of CPU each, for processes that need none
+
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=key or self.key_text, max_retries=0, timeout=30)
         self.clients.append(client)
         return client
 
     def anthropic_client(self, url: str, key: str | None = None) -> anthropic.Anthropic:
         """The same of Anthropic's."""
+        import anthropic
+
         client = anthropic.Anthropic(base_url=url, api_key=key or self.key_text, max_retries=0, timeout=30)
         self.clients.append(client)
         return client
