@@ -135,9 +135,10 @@ def test_pages_follow_one_another_without_gap_or_repeat(world: World) -> None:
     insert_calls(*(call_row(world.key, at=NOON + timedelta(seconds=n)) for n in range(rows.PAGE // 100)))
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO billing_usagerecord SELECT (r).* FROM (SELECT json_populate_record(u, json_build_object("
-            "'call_id', left(replace(u.call_id::text, '-', ''), 16) || '8' || lpad(to_hex(n), 15, '0'))) AS r"
-            " FROM billing_usagerecord u, generate_series(1, 120) n WHERE organization_id = %s) made",
+            "INSERT INTO billing_usagerecord SELECT made.* FROM billing_usagerecord u, generate_series(1, 120) n,"
+            " LATERAL json_populate_record(u, json_build_object("
+            "'call_id', left(replace(u.call_id::text, '-', ''), 16) || '8' || lpad(to_hex(n), 15, '0'))) made"
+            " WHERE u.organization_id = %s",
             [world.acme.pk],
         )
     expected = rows.PAGE // 100 * 121

@@ -155,12 +155,12 @@ def many_calls(key: ApiKey, *, count: int) -> None:
     insert_calls(call_row(key, at=PERIOD.starts_at, charged_nano_usd=DOLLAR // 100))
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO billing_usagerecord SELECT (json_populate_record(u, json_build_object("
+            "INSERT INTO billing_usagerecord SELECT made.* FROM billing_usagerecord u, generate_series(1, %s) n,"
+            " LATERAL (SELECT u.recorded_at + n * interval '1 second' AS moment) at,"
+            " LATERAL json_populate_record(u, json_build_object("
             " 'call_id', lpad(to_hex((extract(epoch FROM at.moment) * 1000)::bigint), 12, '0') || '70008'"
             " || lpad(to_hex(n), 15, '0'),"
-            " 'admitted_at', at.moment, 'recorded_at', at.moment))).*"
-            " FROM billing_usagerecord u, generate_series(1, %s) n,"
-            " LATERAL (SELECT u.recorded_at + n * interval '1 second' AS moment) at WHERE u.api_key_id = %s",
+            " 'admitted_at', at.moment, 'recorded_at', at.moment)) made WHERE u.api_key_id = %s",
             [count - 1, key.pk],
         )
 
