@@ -118,6 +118,17 @@ def uses_of(
         for limit in binding.policy.limits.all()
         if limit.kind == Limit.Kind.BUDGET
     ]
+    return uses_with_exceptions(wanted, organization=organization, now=now, overrides=overrides)
+
+
+def uses_with_exceptions(
+    wanted: Collection[tuple[int, Limit, Subject]],
+    *,
+    organization: Organization,
+    now: datetime,
+    overrides: Iterable[Override] | None = None,
+) -> dict[int, list[Use]]:
+    """By binding: of (binding, budget, subject). Two statements; one where `overrides` are loaded already."""
     if overrides is None:
         limits = [limit.pk for _, limit, _ in wanted]
         overrides = Override.objects.filter(running(now), limit__in=limits).select_related(*SUBJECTS)

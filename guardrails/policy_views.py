@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from gateway_project.lib.rows import sole
-from guardrails import offered
+from guardrails import offered, stopping
 from guardrails.limit_rows import CHOICES, Row
 from guardrails.models import Policy
 from guardrails.policy_forms import PolicyForm
@@ -40,6 +38,7 @@ from guardrails.policy_selectors import (
     with_paths,
 )
 from guardrails.services.policies import change_policy, copy_policy, create_policy, delete_policy, may_change, require_change
+from guardrails.stopping import Stopped
 from orgs.answers import alone, confirmed, go_to, show_refusal
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
@@ -140,15 +139,19 @@ def new_policy(request: OrgRequest) -> HttpResponse:
 def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
     found = changeable(request, policy_id)
     form = PolicyForm.showing(found, request.POST if request.method == "POST" else None)
-    if form.is_valid():
+    stops = _stops(request, found, form) if form.is_valid() else None
+    if form.is_valid() and stopping.is_confirmed(stops, request.POST):
         try:
             change_policy(found, by=request.actor, **form.wanted)
         except Refused as refused:
             _show(form, refused)
         else:
-            messages.success(request, "Saved. It counts from the next call on; what was spent stays spent.")
+            if stops:
+                messages.warning(request, f"Saved. Calls of {stops.people:,} that it governs are refused from the next one on.")
+            else:
+                messages.success(request, "Saved. It counts from the next call on; what was spent stays spent.")
             return redirect(policy_url(found, org=request.organization.slug))
-    return _form_page(request, form, back=policy_url(found, org=request.organization.slug), policy=found)
+    return _form_page(request, form, back=policy_url(found, org=request.organization.slug), policy=found, stops=stops)
 
 
 @require_safe
@@ -213,13 +216,21 @@ def changeable(request: OrgRequest, policy_id: int) -> Policy:
     return found
 
 
+def _stops(request: OrgRequest, policy: Policy, form: PolicyForm) -> Stopped | None:
+    return stopping.by_policy(policy, form.specs, organization=request.organization, now=timezone.now())
+
+
 def _show(form: PolicyForm, refused: Refused) -> None:
     if not form.refuse_row(refused.field or "", refused.message):
         show_refusal(form, refused)
 
 
-def _form_page(request: OrgRequest, form: PolicyForm, *, back: str, policy: Policy | None = None) -> HttpResponse:
-    context: dict[str, Any] = {"form": form, "policy": policy, "back_url": back, "models": offered.models()}
+def _form_page(
+    request: OrgRequest, form: PolicyForm, *, back: str, policy: Policy | None = None, stops: Stopped | None = None
+) -> HttpResponse:
+    # Where a change is only to be confirmed no model need be suggested.
+    models = [] if stops else offered.named()
+    context = {"form": form, "policy": policy, "back_url": back, "models": models, "stops": stops}
     return render(request, "guardrails/policy_form.html", context, status=422 if form.is_bound else 200)
 
 

@@ -8,9 +8,10 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from guardrails import example_call
+from guardrails import example_call, stopping
 from guardrails.forms import LimitsForm, NewKeyForm
 from guardrails.key_lines import events
 from guardrails.pages import key_filters, key_page_parts, key_rows, key_url, page_urls
@@ -103,16 +104,22 @@ def limits(request: OrgRequest, key_id: int) -> HttpResponse:
     """Everybody who sees the key may read them; whoever manages it may set them."""
     sent = request.method == "POST"
     found = access_key_by_id(request.actor, key_id, Permission.MANAGE_KEYS if sent else Permission.VIEW_USAGE)
-    form = LimitsForm.showing(own_limits(found), own_rules(found), request.POST if sent else None)
+    before = own_limits(found)
+    form = LimitsForm.showing(before, own_rules(found), request.POST if sent else None)
+    stops = None
     if form.is_valid():
+        now = timezone.now()
+        stops = stopping.by_own_limits(found, form.limits, before=before, organization=request.organization, now=now)
+    if form.is_valid() and stopping.is_confirmed(stops, request.POST):
         try:
             set_key_limits(found, by=request.actor, rules=form.rules, **form.limits._asdict())
         except Refused as refused:
             show_refusal(form, refused)
         else:
-            messages.success(request, "The limits count from the next call on.")
+            tell = messages.warning if stops else messages.success
+            tell(request, f"The limits count from the next call on. {stops.words[0] if stops else ''}".strip())
             return redirect(request.path)
-    context = {**key_page_parts(found, actor=request.actor, tab="limits"), "form": form}
+    context = {**key_page_parts(found, actor=request.actor, tab="limits"), "form": form, "stops": stops}
     return render(request, "guardrails/key_limits.html", context, status=422 if sent else 200)
 
 

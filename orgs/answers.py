@@ -27,8 +27,7 @@ def alone(view: Callable[Concatenate[OrgRequest, P], HttpResponse]) -> Callable[
     def held(request: OrgRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if request.method != "POST":
             return view(request, *args, **kwargs)
-        with holding(request.organization):
-            request.organization.refresh_from_db()  # read before the lock
+        with holding(request.organization, refreshed=True):  # it was read before the lock
             return view(request, *args, **kwargs)
 
     return held

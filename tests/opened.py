@@ -22,7 +22,7 @@ class _Reader(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         name = found.get("name", "")
         if tag == "form":
-            self.forms.append((found.get("action", ""), {}))
+            self.forms.append((found.get("action", "").partition("#")[0], {}))
         elif tag == "select":
             self.select, self.options = [name], []
         elif tag == "option":

@@ -114,7 +114,7 @@ def _replace_limits(key: ApiKey, limits: KeyLimits, rules: KeyRules, *, by: Acto
     if policy is None:
         policy = Policy.objects.create(organization=by.organization, name=f"Limits of {key.name}"[:120], dedicated=True)
         Binding.objects.create(policy=policy, organization=by.organization, api_key=key)
-    write_limits(policy, _specs(limits))
+    write_limits(policy, specs_of(limits))
     write_rules(policy, {kind: list(found) for kind, found in rules._asdict().items() if found})
     audit(KEY_LIMITS_SET, by=by, target=key, before=_facts(before, rules_before), after=_facts(limits, rules))
 
@@ -145,7 +145,7 @@ def _refuse_wider_lists(rules: KeyRules, ceiling: KeyRules) -> None:
         )
 
 
-def _specs(limits: KeyLimits) -> list[LimitSpec]:
+def specs_of(limits: KeyLimits) -> list[LimitSpec]:
     return [LimitSpec(*WINDOWS[field], value) for field, value in _set(limits).items()]
 
 

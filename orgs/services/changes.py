@@ -33,11 +33,14 @@ _GROUP: Written[Group] = Written(lambda pk: Group.objects.select_related(ABOVE).
 
 
 @contextmanager
-def holding(organization: Organization) -> Iterator[None]:
-    """Transaction and lock: what is read in it is what a change in it changes."""
+def holding(organization: Organization, *, refreshed: bool = False) -> Iterator[None]:
+    """Transaction and lock: what is read in it is what a change in it changes. `refreshed`: so is `organization` itself."""
     with transaction.atomic():
         # NO KEY UPDATE: ledger rows, which reference the organisation, are still inserted meanwhile.
-        _LOCKED.get(organization.pk)
+        if refreshed:
+            organization.refresh_from_db(from_queryset=Organization.objects.select_for_update(no_key=True))
+        else:
+            _LOCKED.get(organization.pk)
         yield
 
 
