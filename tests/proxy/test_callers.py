@@ -272,7 +272,7 @@ async def after(gates: list[asyncio.Event], key: str, change: Callable[[], objec
     second = asyncio.create_task(callers.cached(key))
     await asyncio.sleep(0.1)
     gates[0].set()
-    return await asyncio.gather(first, second, return_exceptions=True)
+    return list(await asyncio.gather(first, second, return_exceptions=True))
 
 
 def in_thread(change: Callable[[], object]) -> None:
