@@ -26,12 +26,14 @@ from gateway_project.embedded.valkey import Valkey
 from gateway_project.lib import large_pages
 from tests import template
 from tests.forks import Forks, read_settings
+from tests.sweeping import Sweeper
 
 FOLDER = pytest.StashKey[Path]()
 CHILDREN = pytest.StashKey[list[Child]]()
 SERVERS = pytest.StashKey[list[Valkey | Postgres]]()
 TEMPLATE = pytest.StashKey[subprocess.Popen[bytes]]()
 FORKS = pytest.StashKey[Forks]()
+SWEEPER = pytest.StashKey[Sweeper]()
 GIVEN = ("DATABASE_URL", "REDIS_URL")
 
 
@@ -99,9 +101,16 @@ def pytest_forked(config: pytest.Config, place: int) -> None:
     read_settings()
     prepare.collect_static()
     begin(config)
+    config.stash[SWEEPER] = Sweeper(template.url())
+
+
+def pytest_before_file(config: pytest.Config) -> None:
+    config.stash[SWEEPER].sweep()
 
 
 def pytest_forked_ends(config: pytest.Config) -> None:
+    if SWEEPER in config.stash:
+        config.stash[SWEEPER].close()
     for child in config.stash.get(CHILDREN, []):
         child.stop(at_once=True)  # nothing in it is kept
 

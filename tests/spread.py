@@ -41,6 +41,9 @@ class Hooks:
     def pytest_forked(self, config: pytest.Config, place: int) -> None:
         """A process begins, the `place`-th: whatever each has of its own is made."""
 
+    def pytest_before_file(self, config: pytest.Config) -> None:
+        """A process begins with the next file: what earlier ones have left behind may be swept away."""
+
     def pytest_forked_ends(self, config: pytest.Config) -> None:
         """It ends, without what a run does at its end."""
 
@@ -225,6 +228,7 @@ def run(session: pytest.Session, taken: Iterator[list[pytest.Item]]) -> None:
     protocol = session.config.hook.pytest_runtest_protocol
     elsewhere = Elsewhere.from_parent(session, name="elsewhere")
     for items in taken:
+        session.config.hook.pytest_before_file(config=session.config)
         large_pages.use()
         for item, following in pairwise([*items, elsewhere]):
             protocol(item=item, nextitem=following)

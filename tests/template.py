@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import django
 
@@ -73,6 +74,11 @@ def migrate() -> None:
 
     setup_databases(verbosity=0, interactive=False)
     connections.close_all()
+
+
+def url() -> str:
+    """Where this process' copy is served."""
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{DATABASE}"))
 
 
 def use() -> None:
