@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.urls import reverse
 from django.utils.safestring import mark_safe
 
+from analytics.reasons import reason_of
 from billing.models import UsageRecord
 from orgs.templatetags.console import count, duration, moment, tone_of, usd, usd_exact
 
@@ -36,6 +37,7 @@ class CallRow(NamedTuple):
     status: str
     tone: str
     error: str
+    reason: str
     # Of a refused loop, which is one row; else empty.
     times: str
 
@@ -65,6 +67,7 @@ def _row(call: UsageRecord, url: str) -> CallRow:
         status=call.get_status_display(),
         tone=tone_of(call.status),
         error=call.error_code,
+        reason=reason_of(call),
         times=count(call.call_count) if call.call_count > 1 else "",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from analytics import reasons
 from analytics.call_changes import Clamp, Deciding, clamp_of, degrade_of
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import formatting
@@ -227,7 +228,7 @@ def _asked(call: UsageRecord) -> str:
 def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
-        return [Step(f"Refused: {call.error_code.replace('_', ' ')}", _limit(decision), "bad", gauge=_gauge(decision))]
+        return [Step(f"Refused: {reasons.lower(call.error_code)}", _why(call), "bad", gauge=_gauge(decision))]
     if not decision.keys() - {"order", "auto", "ignored"}:
         return []
     if decision.get("unguarded"):
@@ -284,6 +285,13 @@ def _limit(decision: dict[str, Any]) -> str:
         return f"The {where} has used {figure['spent']} of {figure['limit']} {window}."
     used = f"The {where} has used {figure['spent']}, with {figure.get('held')} held, of {figure['limit']} {window}."
     return f"{used} The call could cost up to {figure['needed']}." if "needed" in figure else used
+
+
+def _why(call: UsageRecord) -> str:
+    member, body = reasons.where_invalid(call)
+    if member:
+        return f"What is wrong stands in {member}. Its content is not kept: what was wrong with it only the caller was told."
+    return body or _limit(call.decision)
 
 
 def _rule(decision: dict[str, Any]) -> str:
@@ -354,7 +362,7 @@ def _attempt(attempt: CallAttempt) -> Step:
 def _ended(call: UsageRecord) -> Step:
     tone = {"ok": "ok", "cancelled": "warn", "cut": "warn"}.get(call.status, "bad")
     why = call.finish_reason and f"finish reason {call.finish_reason}"
-    words = ", ".join(part for part in (f"HTTP {call.http_status}", call.error_code.replace("_", " "), why) if part)
+    words = ", ".join(part for part in (f"HTTP {call.http_status}", reasons.lower(call.error_code), why) if part)
     when = f"after {formatting.duration(call.latency_ms)}" if call.latency_ms is not None else ""
     if call.status == UsageRecord.Status.CUT and call.error_code in CUTS:
         charged = "What was delivered is charged, at most what was held." if call.charged_nano_usd else "Nothing is charged."

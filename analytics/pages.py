@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 from analytics.filters import PERIODS, STATUSES, Filters, Period, url_with
+from analytics.reasons import REASONS
 from analytics.savings import Savings
 from analytics.usage import MOST_OFFERED, TOP_NAMES, Share, Sums, Usage
 from billing.models import UsageRecord
@@ -202,6 +203,7 @@ def call_filters(
     *,
     period: Period,
     filters: Filters,
+    reason: str,
     keys: QuerySet[ApiKey],
     models: Sequence[str],
     calls: Sequence[UsageRecord],
@@ -214,6 +216,7 @@ def call_filters(
     people = {str(key.member_id): str(key.member) for key in offered_keys if key.member is not None}
     selects = [
         _select("status", "Status", STATUSES.items(), chosen=filters.status, everything="Any status"),
+        _select("reason", "Reason", REASONS.items(), chosen=reason, everything="Any reason"),
         _select("model", "Model", [(name, name) for name in models], chosen=filters.model),
         _select("key", "Key", [(str(key.pk), f"{key.name} …{key.last_four}") for key in offered_keys], chosen=filters.key),
     ]
@@ -222,8 +225,8 @@ def call_filters(
         selects.append(_select("member", "Member", offered, chosen=filters.member))
     return {
         **_bar(query, period, selects, chips={"group": group, "application": application, "preset": filters.preset}),
-        "narrowed": any(value not in (None, "") for value in filters) or bool(query.get("q")),
-        "search_keep": _keep(query, "period", *Filters._fields),
+        "narrowed": any(value not in (None, "") for value in (*filters, reason)) or bool(query.get("q")),
+        "search_keep": _keep(query, "period", "reason", *Filters._fields),
     }
 
 

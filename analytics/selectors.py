@@ -102,15 +102,21 @@ def call_page(
     *,
     since: datetime,
     filters: Filters,
+    reason: str = "",
     ids: tuple[UUID, UUID] | None = None,
     before: UUID | None = None,
     after: UUID | None = None,
     size: int = PAGE_SIZE,
 ) -> CallPage:
-    """By ids, which sort by time; of each call what its row in the log shows (call_rows.py), and no more."""
+    """By ids, which sort by time; of each call what its row in the log shows (call_rows.py), and no more.
+
+    `reason`: the code of an error.
+    """
     calls = _with_names(filtered(calls.filter(pk__gte=first_id_at(since)), filters)).only(*_SHOWN)
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
+    if reason:
+        calls = calls.filter(error_code=reason)
     return CallPage(*keyset.page_of(calls, before=before, after=after, size=size))
 
 

@@ -18,6 +18,7 @@ from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
+from analytics.reasons import REASONS
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
 from billing.credits import sees_credit
@@ -89,7 +90,8 @@ def calls(request: OrgRequest) -> HttpResponse:
         query.get("period"), now=timezone.now(), calendar=windows.Calendar.of(request.organization), default="7d"
     )
     filters = Filters.of(query)
-    page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters)
+    reason = code if (code := query.get("reason", "")) in REASONS else ""
+    page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters, reason=reason)
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
     offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
@@ -98,18 +100,18 @@ def calls(request: OrgRequest) -> HttpResponse:
         "clear_url": request.path,
         "older_url": page.older and url_with(query, {"before": str(page.older)}),
         "newer_url": page.newer and url_with(query, {"after": str(page.newer)}),
-        **call_filters(query, period=period, filters=filters, group=group.name if group else "", **offered),
+        **call_filters(query, period=period, filters=filters, reason=reason, group=group.name if group else "", **offered),
     }
     return render(request, "analytics/calls.html", context)
 
 
-def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filters) -> selectors.CallPage:
+def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filters, reason: str) -> selectors.CallPage:
     """A search for what is no request id finds nothing."""
     visible, search = selectors.calls_visible_to(actor), text_in(query.get("q"), 40)
     ids = calls_beginning_with(search)
     before, after = uuid_in(query.get("before")), uuid_in(query.get("after"))
     found = visible.none() if search and ids is None else visible
-    return selectors.call_page(found, since=since, filters=filters, ids=ids, before=before, after=after)
+    return selectors.call_page(found, since=since, filters=filters, reason=reason, ids=ids, before=before, after=after)
 
 
 @require_safe

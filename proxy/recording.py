@@ -25,7 +25,7 @@ from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill, cache_
 from proxy.auto import Decision
 from proxy.call import Call
 from proxy.canonical.usage import Usage
-from proxy.errors import GatewayStopping, GuardrailsUnavailable, HoldUsedUp, ProxyError
+from proxy.errors import BadRequest, GatewayStopping, GuardrailsUnavailable, HoldUsedUp, ProxyError
 from proxy.routing import Plan
 
 MAX_NAME = 200
@@ -94,8 +94,15 @@ def _status(error: type[ProxyError]) -> str:
 
 def refused(call: Call, error: ProxyError) -> Row:
     row = _row(call, status="refused", http_status=error.status, error_code=type(error).code)
-    row.decision = dict(error.detail or {}) | _judged(call)
+    row.decision = dict(error.detail or {}) | _invalid(error) | _judged(call)
     return row
+
+
+def _invalid(error: ProxyError) -> dict[str, Any]:
+    """Where a request is wrong, or why its body cannot be read; never what stands there: content is not kept."""
+    if type(error) is not BadRequest:
+        return {}
+    return {"invalid": {"member": storable(error.param)} if error.param else {"body": storable(error.message)}}
 
 
 def _judged(call: Call) -> dict[str, Any]:

@@ -58,6 +58,17 @@ def shown(row: CallRow, **context: Any) -> str:
         ({"served_model": "s-2026", "decision": {"auto": "odd"}}, {"served": "s-2026"}),
         ({"served_model": ""}, {"served": "", "served_title": ""}),
         ({"status": "refused", "error_code": "budget", "call_count": 1200}, {"tone": "bad", "error": "budget", "times": "1,200"}),
+        ({}, {"reason": ""}),
+        ({"status": "refused", "error_code": "budget_exceeded"}, {"reason": "Budget exceeded"}),
+        ({"status": "refused", "error_code": "ip_not_allowed"}, {"reason": "IP not allowed"}),
+        ({"status": "failed", "error_code": "zdr_unavailable"}, {"reason": "ZDR unavailable"}),
+        (
+            {"error_code": "invalid_request", "decision": {"invalid": {"member": "tools"}}},
+            {"reason": "Invalid request: tools"},
+        ),
+        ({"error_code": "invalid_request", "decision": {"invalid": {"body": "It is no JSON."}}}, {"reason": "It is no JSON."}),
+        ({"error_code": "invalid_request", "decision": {"invalid": "odd"}}, {"reason": "Invalid request"}),
+        ({"error_code": "budget_exceeded", "decision": {"invalid": {"body": "x"}}}, {"reason": "Budget exceeded"}),
     ],
 )
 def test_a_cell_says(facts: dict[str, Any], said: dict[str, Any]) -> None:

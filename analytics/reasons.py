@@ -1,0 +1,41 @@
+"""Why a call has no whole answer, in words: of the codes of proxy/errors.py, as they stand in the rows of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billing.models import UsageRecord
+from proxy.errors import CODES, BadRequest, InvalidApiKey, MethodNotAllowed, UnknownUrl
+
+_SPELLED = {"ip": "IP", "api": "API", "zdr": "ZDR"}
+
+
+def words(code: str) -> str:
+    """ "ip_not_allowed" → "IP not allowed"."""
+    return lower(code)[:1].upper() + lower(code)[1:]
+
+
+def lower(code: str) -> str:
+    """The same within a sentence: "budget exceeded"."""
+    return " ".join(_SPELLED.get(word, word) for word in code.split("_"))
+
+
+# What the log can be narrowed to. Who has no key, or is at no address of ours, has no row.
+_NO_ROW = (InvalidApiKey, MethodNotAllowed, UnknownUrl)
+REASONS = dict(sorted(((code, words(code)) for code, leaf in CODES.items() if leaf not in _NO_ROW), key=lambda one: one[1]))
+
+
+def reason_of(call: UsageRecord) -> str:
+    """In one line, '' where there was a whole answer: "Invalid request: messages[0].role"."""
+    if not call.error_code:
+        return ""
+    member, body = where_invalid(call)
+    return body or f"{words(call.error_code)}{f': {member}' if member else ''}"
+
+
+def where_invalid(call: UsageRecord) -> tuple[str, str]:
+    """Of an invalid request the member that is wrong, or what is wrong with the whole body; '' for what is not known."""
+    found: Any = call.decision.get("invalid") if call.error_code == BadRequest.code else None
+    if not isinstance(found, dict):
+        return "", ""
+    return str(found.get("member", "")), str(found.get("body", ""))
