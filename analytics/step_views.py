@@ -17,7 +17,7 @@ from orgs.services.organizations import close_first_steps
 def steps(request: OrgRequest) -> HttpResponse:
     """Nothing once all are done, or the list was closed."""
     request.actor.require_everywhere(Permission.MANAGE_SETTINGS)
-    found = first_steps(request.organization) if shows_first_steps(request.actor) else []
+    found = first_steps(request.actor) if shows_first_steps(request.actor) else []
     done = sum(step.is_done for step in found)
     if done == len(found):
         return HttpResponse()
