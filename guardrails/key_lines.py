@@ -8,6 +8,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from gateway_project.lib.formatting import minute_words
 from gateway_project.lib.money import display_usd
 from guardrails.policy_history import Event
 from guardrails.services.key_limits import KEY_LIMITS_SET, WORDS
@@ -84,4 +85,4 @@ def _fact(name: str, value: Any, applications: dict[int, str]) -> str:
 
 def _moment(text: str) -> str:
     moment = parse_datetime(text)
-    return f"{timezone.localtime(moment):%b %d, %Y, %H:%M}" if moment else text
+    return minute_words(timezone.localtime(moment)) if moment else text

@@ -28,7 +28,6 @@ from orgs.models import ApiKey, Group
 from orgs.permissions import Permission
 from orgs.selectors import tree_visible_to
 
-STATUS_WORDS = {"active": "Active", "disabled": "Disabled", "expired": "Expired", "revoked": "Deleted"}
 WATCH_WORDS = {
     "expiring": f"End within {EXPIRES_SOON.days} days",
     "unused": f"Not used for {LONG_UNUSED.days} days",
@@ -94,7 +93,7 @@ def _narrowed(query: QueryDict) -> Narrowed:
 
 def _choices(narrowed: Narrowed, tree: list[Group], *, actor: Actor) -> list[Choice]:
     """Whoever sees nothing but its own keys needs neither groups nor people to choose from."""
-    status = [("", "Not deleted"), *STATUS_WORDS.items()]
+    status = [("", "Not deleted"), *ApiKey.STATUS_WORDS.items()]
     watch = [("", "Ending, unused or unattributed"), *WATCH_WORDS.items()]
     plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
     if not actor.can_anywhere(Permission.VIEW_USAGE):
@@ -118,7 +117,7 @@ def key_rows(keys: Iterable[ApiKey], *, actor: Actor) -> list[KeyRow]:
     return [
         KeyRow(
             key,
-            STATUS_WORDS[key.status],
+            key.status_words,
             limits.get(key.pk, []),
             key_url(key),
             not key.revoked_at and actor.can_with_key(Permission.MANAGE_KEYS, key),
@@ -143,7 +142,7 @@ def key_page_parts(key: ApiKey, *, actor: Actor, tab: str) -> dict[str, Any]:
     """What every tab of a key's page needs."""
     return {
         "key": key,
-        "status": STATUS_WORDS[key.status],
+        "status": key.status_words,
         "path": key.group.path(),
         "tab": tab,
         "may_manage": not key.revoked_at and actor.can_with_key(Permission.MANAGE_KEYS, key),

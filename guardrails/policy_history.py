@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from gateway_project.lib.formatting import minute_words
 from gateway_project.lib.money import display_usd
 from guardrails.limit_rows import CHOICES
 from guardrails.models import Rule
@@ -79,7 +80,7 @@ def _what(event: AuditEvent) -> str:
     kind, _, window = str(facts["limit"]).partition(" ")
     until = parse_datetime(str(facts.get("until") or ""))
     words = limit_words(kind, window, int(facts.get("amount", 0)))
-    return f"{name}: {words}" + (f", until {timezone.localtime(until):%b %d, %Y, %H:%M}" if until else "")
+    return f"{name}: {words}" + (f", until {minute_words(timezone.localtime(until))}" if until else "")
 
 
 def _changes(event: AuditEvent, people: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
+from gateway_project.lib.formatting import minute_words
 from gateway_project.lib.money import display_usd
 from guardrails.given import given_to
 from guardrails.models import Binding, Limit, Policy
@@ -109,7 +110,7 @@ def _longest_first(over: Iterable[Use]) -> list[Use]:
 
 
 def _words(use: Use) -> str:
-    until = f" until {timezone.localtime(use.resets_at):%b %d, %Y, %H:%M}" if use.resets_at and use.value else ""
+    until = f" until {minute_words(timezone.localtime(use.resets_at))}" if use.resets_at and use.value else ""
     limit = limit_words("budget", use.limit.window, use.value)
     if not use.value:
         return f"{use.subject} may spend nothing with a budget of {limit}: calls that cost anything are refused."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import reverse
 
+from gateway_project.lib.formatting import minute_words
 from orgs import mail
 from orgs.actor import Actor
 from orgs.mail import Message, compose
@@ -38,7 +39,7 @@ def send(domain_id: int, user_id: int) -> bool:
 
 
 def _missing(domain: Domain) -> Message:
-    until = f"{domain.lapses_at:%Y-%m-%d, %H:%M} UTC" if domain.lapses_at else ""
+    until = f"{minute_words(domain.lapses_at)} UTC" if domain.lapses_at else ""
     return Message(
         subject=f"The DNS record of {domain} is gone",
         paragraphs=(

@@ -55,6 +55,10 @@ class Invitation(models.Model):
         return "expired" if self.expires_at <= timezone.now() else "open"
 
     @property
+    def status_words(self) -> str:
+        return {"revoked": "Taken back"}.get(self.status, self.status.capitalize())
+
+    @property
     def tone(self) -> str:
         return {"open": "info", "accepted": "ok", "used up": "ok"}.get(self.status, "muted")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from gateway_project.lib.formatting import minute_words
 from orgs.models import Invitation, role_label
 
 
@@ -17,7 +18,7 @@ def invited_as(invitation: Invitation) -> str:
 def until_words(invitation: Invitation) -> str:
     """When it closes, for who is invited: by the clock of the organisation, as its maker reads it in the console."""
     zone = invitation.organization.time_zone
-    return f"{invitation.expires_at.astimezone(ZoneInfo(zone)):%b %-d, %Y, %H:%M} ({zone})"
+    return f"{minute_words(invitation.expires_at.astimezone(ZoneInfo(zone)))} ({zone})"
 
 
 def uses_words(invitation: Invitation) -> str:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
+from gateway_project.lib.formatting import minute_words
 from orgs import mail
 from orgs.actor import LINEAGE
 from orgs.mail import Message, compose
@@ -69,8 +70,8 @@ def _made(key: ApiKey) -> Message:
 
 def _rotated(key: ApiKey, who: str) -> Message:
     until = key.old_until
-    works_on = until is not None and until > timezone.now()
-    old = f"works until {until:%Y-%m-%d, %H:%M} UTC" if works_on else "no longer works"
+    works_on = until if until and until > timezone.now() else None
+    old = f"works until {minute_words(works_on)} UTC" if works_on else "no longer works"
     return Message(
         subject=f"{who} rotated your API key “{key.name}”",
         paragraphs=(

@@ -336,6 +336,8 @@ class ApiKey(models.Model):
     home node: limits, attribution and the ledger follow that node's path.
     """
 
+    STATUS_WORDS: ClassVar = {"active": "Active", "disabled": "Disabled", "expired": "Expired", "revoked": "Deleted"}
+
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="api_keys")
     group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="api_keys")
     member = models.ForeignKey(User, on_delete=models.PROTECT, null=True, blank=True, related_name="api_keys")
@@ -385,6 +387,10 @@ class ApiKey(models.Model):
         if self.disabled_at:
             return "disabled"
         return "expired" if self.expires_at and self.expires_at <= timezone.now() else "active"
+
+    @property
+    def status_words(self) -> str:
+        return self.STATUS_WORDS[self.status]
 
 
 class AccessToken(models.Model):

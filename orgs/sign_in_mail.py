@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 
+from gateway_project.lib.formatting import minute_words
 from orgs import user_agents
 from orgs.mail import Message
 
@@ -110,4 +111,4 @@ def _public(link: str) -> str:
 
 def _origin(context: Mapping[str, Any]) -> str:
     browser = user_agents.named(context["user_agent"])
-    return f"It was done with {browser}, from {context['ip']}, on {context['timestamp']:%Y-%m-%d at %H:%M} UTC."
+    return f"It was done with {browser}, from {context['ip']}, on {minute_words(context['timestamp'])} UTC."

@@ -18,7 +18,7 @@ RESOURCES = (
     "policies", "requests", "simulations", "usage", "ledger", "credit", "audit",
 )  # fmt: skip
 # Where people call a resource otherwise than programs do.
-LABELS = {"organizations": "Organisations"}
+LABELS = {"organizations": "Organisations", "invites": "Invitations"}
 # What nothing can be written to.
 READ_ONLY = frozenset({"usage", "ledger", "credit", "audit"})
 SCOPES = tuple(

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from gateway_project.lib.formatting import minute_words
 from orgs.mail import Message, compose
 from orgs.models import User
 from orgs.selectors import super_admins
@@ -115,7 +116,7 @@ def _to_operator(provider: Provider, since: datetime) -> Message:
     return Message(
         subject=f"{provider.name} refuses the gateway's key",
         paragraphs=(
-            f"Since {since:%B %d, %Y, %H:%M} UTC {provider.name} answers that the key of this gateway is wrong, or may not do"
+            f"Since {minute_words(since)} UTC {provider.name} answers that the key of this gateway is wrong, or may not do"
             " what is asked. Calls go to other deployments where there are any; all others fail.",
         ),
         button="See the providers",
@@ -129,7 +130,7 @@ def _to_tenants(key: ProviderKey, since: datetime) -> Message:
     return Message(
         subject=f"The provider key “{key.name}” is refused",
         paragraphs=(
-            f"Since {since:%B %d, %Y, %H:%M} UTC the provider answers that “{key.name}” of {key.organization} is wrong, or may"
+            f"Since {minute_words(since)} UTC the provider answers that “{key.name}” of {key.organization} is wrong, or may"
             " not do what is asked. Calls that would be made with it fail, unless it lets the gateway's own key follow.",
         ),
         button="See the provider keys",

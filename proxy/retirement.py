@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal, NamedTuple
 
+from gateway_project.lib.formatting import day_words
+
 # Further away than that, an end is a date to know and no reason to act.
 NEAR_DAYS = 90
 
@@ -31,13 +33,15 @@ class Retirement(NamedTuple):
 
     @property
     def words(self) -> str:
+        day = self.retires_on or self.deprecated_on
+        words = day_words(day) if day else ""
         match self.stage:
             case "retired":
-                return f"gone since {self.retires_on:%b %-d, %Y}"
+                return f"gone since {words}"
             case "deprecated" if self.retires_on is None:
-                return f"deprecated since {self.deprecated_on:%b %-d, %Y}"
+                return f"deprecated since {words}"
             case _:
-                return f"gone on {self.retires_on:%b %-d, %Y}"
+                return f"gone on {words}"
 
 
 def of(*, deprecated_on: date | None, retires_on: date | None, replaced_by: str, today: date) -> Retirement | None:

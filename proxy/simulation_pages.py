@@ -102,8 +102,8 @@ def _period(simulation: Simulation, zone: ZoneInfo) -> str:
     first = simulation.starts_at.astimezone(zone)
     last = datetime.fromtimestamp(simulation.ends_at.timestamp() - 1, tz=zone)
     if first.date() == last.date():
-        return f"{first:%b} {first.day}, {first.year}"
-    return f"{first:%b} {first.day}{'' if first.year == last.year else f', {first.year}'} – {last:%b} {last.day}, {last.year}"
+        return formatting.day_words(first)
+    return f"{first:%b} {first.day}{'' if first.year == last.year else f', {first.year}'} – {formatting.day_words(last)}"
 
 
 def _seconds(simulation: Simulation) -> str:

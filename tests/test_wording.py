@@ -53,10 +53,25 @@ def test_no_text_is_spelt_otherwise(app: str) -> None:
     assert list(american(app)) == []
 
 
+def dates(app: str) -> Iterator[str]:
+    """Days and moments that are not written as `formatting.day_words` writes them; for programs they are ISO 8601."""
+    for path in (ROOT / app).rglob("*.py"):
+        if path.name != "formatting.py":
+            yield from re.findall(r"%[bB] %-?[de]|%B \{|%d %[bB]|%[dm][./]%", path.read_text())
+
+
+def test_a_day_has_no_nought_before_it_and_stands_after_its_month() -> None:
+    assert {app: found for app in APPS if (found := list(dates(app)))} == {"gateway_project": ["%d %B"]}  # a command's progress
+    pages = [path.read_text() for path in (ROOT / "templates").rglob("*.html")]
+    forms = {form for page in pages for form in re.findall(r'\|date:"([^"]*)"', page)}
+    assert not [form for form in forms if not re.fullmatch(r"(D, )?M j(, Y)?(, H:i(:s)?)?( T)?|H:i:s", form)]
+    assert len(forms) > 3
+
+
 def test_what_is_named_by_code_is_shown_in_words() -> None:
     assert action_words("organization.created") == "Organisation created"
     assert thing_words("organization") == "organisation"
-    assert [tokens.label(name) for name in ("organizations", "keys")] == ["Organisations", "Keys"]
+    assert [tokens.label(name) for name in ("organizations", "invites", "keys")] == ["Organisations", "Invitations", "Keys"]
     names = [section["name"] for section in api_document.sections()]
     assert "Organisations" in names
     assert not [name for name in names if WORD.search(name)]

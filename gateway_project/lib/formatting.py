@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 # A figure and its unit never part at the end of a line.
@@ -59,6 +59,16 @@ def ago(moment: datetime, *, now: datetime) -> str:
     if abs(delta) >= timedelta(days=28):
         return f"{moment:%b} {moment.day}" + ("" if moment.year == now.year else f", {moment.year}")
     return f"{_span(delta)} ago" if delta > timedelta(0) else f"in {_span(-delta)}"
+
+
+def day_words(day: date) -> str:
+    """ "Dec 1, 2026", as all pages and letters write a day."""
+    return f"{day:%b} {day.day}, {day.year}"
+
+
+def minute_words(moment: datetime) -> str:
+    """ "Dec 1, 2026, 14:05", by the clock that the moment is given in."""
+    return f"{day_words(moment)}, {moment:%H:%M}"
 
 
 def percent(part: int, whole: int) -> str:

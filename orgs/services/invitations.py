@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from gateway_project.lib import crypto
 from gateway_project.lib.crypto import digest
+from gateway_project.lib.formatting import day_words
 from gateway_project.lib.rows import sole
 from orgs import checks
 from orgs.actor import LINEAGE, Actor
@@ -164,7 +165,7 @@ def refuse_closed(invitation: Invitation) -> None:
 
 
 def _closed_on(invitation: Invitation) -> str:
-    return f"{invitation.expires_at.astimezone(ZoneInfo(invitation.organization.time_zone)):%b %-d, %Y}"
+    return day_words(invitation.expires_at.astimezone(ZoneInfo(invitation.organization.time_zone)))
 
 
 def refuse_person(found: Found, user: User) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from django.contrib.sessions.backends.base import SessionBase
 from django.utils import timezone
 
+from gateway_project.lib.formatting import day_words
 from orgs.sso import oidc
 from orgs.sso.attempts import Attempt, Intent, new_secret, remember
 from orgs.sso.errors import SsoFailed
@@ -96,6 +97,6 @@ def _probe_saml(connection: SsoConnection) -> str:
         refresh_metadata(connection)
     ends = max(saml.certificate_of(one).not_valid_after_utc for one in connection.certificates)
     if ends <= timezone.now():
-        raise SsoFailed(f"The provider's signing certificate ended on {ends:%Y-%m-%d}.")
+        raise SsoFailed(f"The provider's signing certificate ended on {day_words(ends)}.")
     source = "The metadata was read again" if connection.metadata_url else "The metadata is complete"
-    return f"{source}; the signing certificate is valid until {ends:%Y-%m-%d}."
+    return f"{source}; the signing certificate is valid until {day_words(ends)}."

@@ -12,6 +12,7 @@ from django.forms.boundfield import BoundField, BoundWidget
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 
 from gateway_project.lib import formatting, money
 
@@ -66,7 +67,7 @@ def ago(moment: datetime | None) -> str:
         return "–"
     local = timezone.localtime(moment)
     text = formatting.ago(local, now=timezone.localtime())
-    title = f"{local:%b} {local.day}, {local:%Y, %H:%M:%S} {local.tzname()}"
+    title = f"{formatting.minute_words(local)}:{local:%S} {local.tzname()}"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.astimezone(UTC).isoformat(), title, text)
 
 
@@ -82,7 +83,7 @@ FIGURES: dict[str, Callable[[int | None], str]] = {
 def moment(at: datetime) -> str:
     """A <time> element to the second, like "Nov 3, 14:05:09", with the day's year and the zone in its title."""
     local = timezone.localtime(at)
-    title, text = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}", f"{local:%b} {local.day}, {local:%H:%M:%S}"
+    title, text = f"{formatting.minute_words(local)}:{local:%S} {local.tzname()}", f"{local:%b} {local.day}, {local:%H:%M:%S}"
     return format_html('<time datetime="{}" title="{}">{}</time>', at.astimezone(UTC).isoformat(), title, text)
 
 
@@ -114,13 +115,13 @@ def tone_of(status: object) -> str:
 
 @register.simple_tag
 def pill(text: str, tone: str = "", title: str = "", plain: bool = False) -> SafeString:
-    """What components/status.html shows; rows of long tables draw it without the include."""
+    """What components/status.html shows, with a capital; rows of long tables draw it without the include."""
     return format_html(
         '<span class="gh-pill{}" data-tone="{}"{}>{}</span>',
         " is-plain" if plain else "",
         tone or tone_of(text),
         format_html(' title="{}"', title) if title else "",
-        text,
+        capfirst(text),
     )
 
 

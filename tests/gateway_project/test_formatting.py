@@ -101,6 +101,12 @@ def test_moments_are_told_by_their_distance_and_far_ones_by_their_date(age: time
     assert plain(formatting.ago(NOW - age, now=NOW)) == shown
 
 
+def test_a_day_and_a_minute_are_written_without_noughts_before_the_day() -> None:
+    moment = datetime(2026, 12, 1, 9, 5, 59, tzinfo=UTC)
+    assert formatting.day_words(moment.date()) == "Dec 1, 2026"
+    assert formatting.minute_words(moment) == "Dec 1, 2026, 09:05"
+
+
 @pytest.mark.parametrize(
     ("part", "whole", "shown"),
     [

@@ -72,7 +72,7 @@ def test_it_is_said_whose_calls_stop_and_saved_once_that_is_confirmed(spent: Wor
     assert (status, budget(policy)) == (422, 10)
     assert "of 2 that this policy governs" in page
     for name in ("Mia", "engineering"):
-        assert f"{name} has already spent $3.00 of $3.00 per year: calls are refused until Jan 01, " in page
+        assert f"{name} has already spent $3.00 of $3.00 per year: calls are refused until Jan 1, " in page
     assert "Save, and refuse calls" in page
     assert 'value="Renamed"' in page
     answer = signed_in(spent, "alice").post(address(spent, policy), saying("3", confirm=confirmation(page)), follow=True)

@@ -82,7 +82,7 @@ def test_what_outlasts_a_session_is_made_by_who_shows_the_password_again(mia: Us
 def test_the_page_says_how_one_signs_in_and_what_happened(mia: User) -> None:
     page = unescape(signed_in(mia).get("/account/").content.decode())
     assert 'value="Mia"' in page
-    assert "confirmed" in page
+    assert "Confirmed" in page
     assert "Authenticator app" in page
     assert "Signed in" in page
     assert "Firefox on Linux" in page
@@ -124,7 +124,7 @@ def test_sessions_are_listed_and_each_can_be_ended(mia: User) -> None:
     page = here.get("/accounts/sessions/").content.decode()
     assert "Firefox on Linux" in page
     assert "Safari on iPhone" in page
-    assert page.count("this one") == 1
+    assert page.count("This one") == 1
     other = UserSession.objects.get(user=mia, session_key=there.session.session_key)
     assert here.post(f"/account/sessions/{other.pk}/end/").headers["location"] == "/accounts/sessions/"
     assert there.get("/account/").headers["location"].startswith("/accounts/login/")

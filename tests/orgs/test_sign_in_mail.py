@@ -58,7 +58,7 @@ def test_both_forms_say_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_says_where_it_came_from_and_what_to_do(name: str) -> None:
     body = " ".join(compose(message(name, CONTEXT), to="mia@example.test").body.split())
-    assert "Firefox on Linux, from 203.0.113.9, on 2026-11-28 at 14:05 UTC" in body
+    assert "Firefox on Linux, from 203.0.113.9, on Nov 28, 2026, 14:05 UTC" in body
     assert "If this was not you" in body
 
 

@@ -12,6 +12,7 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
+from gateway_project.lib.formatting import minute_words
 from orgs.actor import Actor
 from orgs.permissions import RoleName
 from orgs.services import domains
@@ -57,7 +58,7 @@ def test_a_member_is_told_who_rotated_its_key_and_until_when_the_old_text_works(
     [told] = sent(committed)
     assert (told.to, told.subject) == ([world.mia.email], "Sam rotated your API key “Mia's key”")
     body = " ".join(told.body.split())
-    assert (f"works until {until:%Y-%m-%d, %H:%M} UTC" if until else "no longer works") in body
+    assert (f"works until {minute_words(until)} UTC" if until else "no longer works") in body
     assert f"/o/{world.acme.slug}/keys/{world.key.pk}/" in told.body
     assert "Mia&#x27;s key" in html_of(told)
     assert text not in str(told.message())
@@ -112,7 +113,7 @@ def test_super_admins_are_told_when_a_record_is_gone_and_when_the_proof_lapses(
     assert {one.subject for one in told} == {f"The DNS record of {domain} is gone"}
     domain.refresh_from_db()
     assert domain.lapses_at is not None
-    for text in (domain.txt_record, f"{domain.lapses_at:%Y-%m-%d, %H:%M} UTC", f"/o/{world.acme.slug}/security/domains/"):
+    for text in (domain.txt_record, f"{minute_words(domain.lapses_at)} UTC", f"/o/{world.acme.slug}/security/domains/"):
         assert text in " ".join(told[0].body.split())
         assert text in html_of(told[0])
 

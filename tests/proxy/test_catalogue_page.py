@@ -119,7 +119,7 @@ def test_every_model_is_there_with_what_it_can_and_costs(offered: World) -> None
     assert "1.05 M" in found["alpha/one"]
     assert "$0.06 per image" in found["painter"]
     assert "no price" in found["priceless"]
-    assert all("yours to use" in row for row in found.values())
+    assert all("Yours to use" in row for row in found.values())
     assert "sk-never-shown" not in text
     assert "Models</a>" in text
 
@@ -145,18 +145,18 @@ def test_filters_narrow_it_and_stand_in_the_address(offered: World) -> None:
 def test_what_a_policy_on_ones_path_keeps_away_is_marked_with_the_rule(offered: World) -> None:
     forbid(offered, offered.platform, models=["old", "painter"], providers=["spare"])
     found = rows(shown(offered))
-    assert "not allowed" in found["alpha/one"]
-    assert "not allowed" in found["old"], "its only provider is not allowed"
+    assert "Not allowed" in found["alpha/one"]
+    assert "Not allowed" in found["old"], "its only provider is not allowed"
     why = shown(offered, path="one/", name="alpha/one")
     assert "The policy 'House rules' on the group 'platform' does not allow the model alpha/one." in why
     assert "An admin above this level can change the policy." in why
-    assert "yours to use" in rows(shown(offered, "noah"))["alpha/one"], "another branch of the tree"
+    assert "Yours to use" in rows(shown(offered, "noah"))["alpha/one"], "another branch of the tree"
 
 
 def test_a_provider_that_is_not_allowed_is_not_named_where_another_serves(offered: World) -> None:
     forbid(offered, offered.gateway, providers=["spare"])
     row = rows(shown(offered))["alpha/one"]
-    assert "yours to use" in row
+    assert "Yours to use" in row
     assert "main" not in row
 
 
@@ -164,7 +164,7 @@ def test_whoever_belongs_to_two_groups_is_told_which_of_them_may(offered: World)
     forbid(offered, offered.gateway, blocked_models=["old"])
     add_member(offered.mia, group=offered.field, by=offered.actor("alice"))
     row = rows(shown(offered))["old"]
-    assert "in some groups field" in row
+    assert "In some groups field" in row
     assert "Keys in field may call it." in shown(offered, path="one/", name="old")
     assert "old" in rows(shown(offered, may="use"))
 
@@ -173,12 +173,12 @@ def test_a_model_that_needs_an_approval_can_be_asked_for_until_it_has_one(offere
     Model.objects.exclude(name="old").update(created_at=timezone.now() - timedelta(days=30))
     change_settings(offered.acme, by=offered.actor("alice"), approval_since=timezone.now() - timedelta(days=7))
     found = rows(shown(offered))
-    assert "needs approval" in found["old"]
-    assert "yours to use" in found["painter"]
+    assert "Needs approval" in found["old"]
+    assert "Yours to use" in found["painter"]
     assert f"/o/{offered.acme.slug}/guardrails/requests/new/?model=old" in shown(offered, path="one/", name="old")
     offered.acme.refresh_from_db()
     approve_model("old", group=offered.platform, by=offered.actor("alice"))
-    assert "yours to use" in rows(shown(offered))["old"]
+    assert "Yours to use" in rows(shown(offered))["old"]
 
 
 def test_the_page_of_one_tells_everything_and_how_to_call_it(offered: World) -> None:
@@ -196,7 +196,7 @@ def test_the_page_of_one_tells_everything_and_how_to_call_it(offered: World) -> 
 
 def test_one_that_ends_names_what_comes_in_its_place(offered: World) -> None:
     text = shown(offered, path="one/", name="old")
-    assert f"gone on {SOON:%b %-d, %Y}" in text
+    assert f"Gone on {SOON:%b %-d, %Y}" in text
     assert "?name=alpha%2Fone" in text
     Model.objects.filter(name="old").update(replaced_by="elsewhere")
     assert "which is not offered here" in shown(offered, path="one/", name="old")
@@ -226,7 +226,7 @@ def test_an_end_that_is_far_away_is_a_date_and_no_warning(offered: World) -> Non
     insert_calls(call_row(offered.key, requested_model="old"))
     text = shown(offered)
     assert "in use" not in text
-    assert "gone on" in rows(text)["old"]
+    assert "Gone on" in rows(text)["old"]
 
 
 def test_where_nothing_is_declared_the_page_says_what_to_do(world: World) -> None:

@@ -51,7 +51,7 @@ def test_every_model_is_shown_with_its_deployments_and_what_they_promise(world: 
     assert "0 of 60 requests" in page
     assert "0 of 90,000 tokens" in page
     assert "Zero data retention" in page
-    assert page.count("not seen yet") == 3
+    assert page.count("Not seen yet") == 3
 
 
 def test_health_is_what_the_workers_know_together(world: World, deployments: list[Deployment]) -> None:
@@ -67,8 +67,8 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
         page = shown(signed_in(world, "sam").get(url(world, "deployments/")))
     finally:
         redis.client().delete(*map(keys.state, (first, second, third)), keys.quota(first))
-    assert "circuit open" in page
-    assert "probing" in page
+    assert "Circuit open" in page
+    assert "Probing" in page
     assert "rate limited" in page
     assert "too slow" in page
     assert "answered with an error" in page
@@ -81,7 +81,7 @@ def test_health_is_what_the_workers_know_together(world: World, deployments: lis
 
 @pytest.mark.parametrize(
     ("succeeded", "failed", "pill"),
-    [(0, 1, "failing"), (1, 3, "failing"), (2, 2, "healthy"), (9, 1, "healthy"), (1, 0, "healthy")],
+    [(0, 1, "Failing"), (1, 3, "Failing"), (2, 2, "Healthy"), (9, 1, "Healthy"), (1, 0, "Healthy")],
 )
 def test_what_mostly_fails_does_not_look_healthy(
     world: World, deployments: list[Deployment], succeeded: int, failed: int, pill: str
@@ -92,7 +92,7 @@ def test_what_mostly_fails_does_not_look_healthy(
         page = shown(signed_in(world, "sam").get(url(world, "deployments/")))
     finally:
         redis.client().delete(keys.state(first))
-    assert {word for word in ("failing", "healthy") if word in page} == {pill}
+    assert {word for word in ("Failing", "Healthy") if word in page} == {pill}
     assert f"{failed} of {succeeded + failed}" in page
 
 
@@ -199,7 +199,7 @@ def test_the_baseline_is_chosen_and_a_model_that_is_gone_is_said_to_be(world: Wo
     Model.objects.filter(name="large").update(enabled=False)
     page = shown(client.get(url(world)))
     assert "The baseline is not offered any more" in page
-    assert "not offered</span>" in page
+    assert "Not offered</span>" in page
     client.post(url(world, "baseline/"), {"model": ""})
     assert choice_of(world.acme).baseline_model == ""
 
