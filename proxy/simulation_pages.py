@@ -126,7 +126,7 @@ def _outcome(result: Result, labels: list[str], proposal: Proposal, zone: ZoneIn
         "chart": _chart(result["days"], zone),
         "causes": _causes(result, labels),
         "subjects": subjects,
-        "more_subjects": result["subject_count"] - len(subjects),
+        "more_subjects": result.get("subject_line_count", result["subject_count"]) - len(subjects),
         "firsts": [
             Line(
                 _subject(one["subject"], result), labels[one["number"]], one["calls"], one["nano_usd"],

@@ -22,6 +22,7 @@ def described(simulation: Simulation) -> dict[str, Any]:
         "by_limit": result["limits"],
         "subjects": [_line(one, result) for one in result["subjects"]],
         "subject_count": result["subject_count"],
+        "subject_line_count": result.get("subject_line_count", result["subject_count"]),
         "days": [
             {"starts_at": _second(day["starts"]), "passed": _sum(day["passed"]), "refused": _sum(day["refused"])}
             for day in result["days"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from proxy.simulating.tally import Sum, Tally
 
@@ -22,7 +22,7 @@ class Refusing(TypedDict):
 
 
 class RefusedSubject(TypedDict):
-    """`at`: the first refusal, in milliseconds; `number`: of the limit that refused most of the subject's calls."""
+    """By one limit or rule: a subject that several refused stands there several times. `at`: the first time, in milliseconds."""
 
     subject: str
     calls: int
@@ -61,13 +61,17 @@ class Day(TypedDict):
 
 
 class Result(TypedDict):
-    """What templates and pages read. `passed` and `refused` are (calls, nano-dollars) of everything the policy governs."""
+    """What templates and pages read. `passed` and `refused` are (calls, nano-dollars) of everything the policy governs.
+
+    Earlier results have one line for each subject, of the limit that refused it most, and no `subject_line_count`.
+    """
 
     passed: Figures
     refused: Figures
     limits: list[Refusing]
     subjects: list[RefusedSubject]
     subject_count: int
+    subject_line_count: NotRequired[int]
     days: list[Day]
     firsts: list[FirstRefusal]
     first_count: int
@@ -83,8 +87,9 @@ def shaped(tally: Tally, *, days: Iterable[int]) -> Result:
         "passed": _figures(tally.passed),
         "refused": _figures(tally.refused),
         "limits": [{"number": n, "calls": one.calls, "nano_usd": one.nano_usd} for n, one in sorted(tally.by_number.items())],
-        "subjects": [_subject(tally, name, one) for name, one in subjects[:TOP_SUBJECTS]],
-        "subject_count": len(subjects),
+        "subjects": [_subject(tally, *which, one) for which, one in subjects[:TOP_SUBJECTS]],
+        "subject_count": len({name for name, _ in tally.by_subject}),
+        "subject_line_count": len(subjects),
         "days": [_day(tally, start) for start in sorted({*days, *tally.by_day})],
         "firsts": [
             {
@@ -123,14 +128,9 @@ def _figures(one: Sum) -> Figures:
     return [one.calls, one.nano_usd]
 
 
-def _subject(tally: Tally, name: str, refused: Sum) -> RefusedSubject:
-    own = [(first.sum.calls, number, first.at) for (number, subject, _), first in tally.firsts.items() if subject == name]
-    by_number: dict[int, int] = {}
-    for calls, number, _ in own:
-        by_number[number] = by_number.get(number, 0) + calls
-    most = max(by_number, key=lambda number: (by_number[number], -number))
-    at = min(at for _, _, at in own)
-    return {"subject": name, "calls": refused.calls, "nano_usd": refused.nano_usd, "at": at, "number": most}
+def _subject(tally: Tally, name: str, number: int, refused: Sum) -> RefusedSubject:
+    at = min(first.at for (by, subject, _), first in tally.firsts.items() if (by, subject) == (number, name))
+    return {"subject": name, "calls": refused.calls, "nano_usd": refused.nano_usd, "at": at, "number": number}
 
 
 def _day(tally: Tally, start: int) -> Day:

@@ -48,12 +48,14 @@ class Sampled(NamedTuple):
 
 
 class Tally:
-    """`by_day` keys are starts of days in seconds: (let through, refused); `firsts` keys (number, subject, start of window)."""
+    """`by_subject` keys are (subject, number); `by_day` keys starts of days in seconds: (let through, refused); `firsts` keys
+    (number, subject, start of window).
+    """
 
     def __init__(self) -> None:
         self.passed, self.refused = Sum(), Sum()
         self.by_number: dict[int, Sum] = {}
-        self.by_subject: dict[str, Sum] = {}
+        self.by_subject: dict[tuple[str, int], Sum] = {}
         self.by_day: dict[int, tuple[Sum, Sum]] = {}
         self.firsts: dict[tuple[int, str, int], First] = {}
         self.dearest: list[Sampled] = []
@@ -69,7 +71,7 @@ class Tally:
         self.refused.add(nano_usd)
         self._day(day)[1].add(nano_usd)
         self.by_number.setdefault(number, Sum()).add(nano_usd)
-        self.by_subject.setdefault(subject, Sum()).add(nano_usd)
+        self.by_subject.setdefault((subject, number), Sum()).add(nano_usd)
         self.firsts.setdefault((number, subject, window), First(at, call_id, Sum())).sum.add(nano_usd)
         self._sample(Sampled(nano_usd, -at, call_id, number, subject, model))
 

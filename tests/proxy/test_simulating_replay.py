@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import permutations, product
@@ -204,9 +205,13 @@ def test_what_is_added_up_is_what_was_refused(proposal: Proposal, calls: list[Ca
     governed = [call for call in calls if call.is_call and governing(call, proposal)]
     assert result["refused"] == [len(refused), sum(call.charged for call, _, _ in refused)]
     assert result["passed"] == [len(governed) - len(refused), sum(c.charged for c in governed) - result["refused"][1]]
-    for what in ("limits", "subjects", "firsts"):
+    for what in ("limits", "firsts"):
         assert sum(one["calls"] for one in result[what]) == len(refused)
         assert sum(one["nano_usd"] for one in result[what]) == result["refused"][1]
+    lines = Counter((subject, number) for _, number, subject in refused)
+    told = {(one["subject"], one["number"]): one["calls"] for one in result["subjects"]}
+    assert told.items() <= lines.items()
+    assert (len(told), result["subject_line_count"]) == (min(len(lines), TOP_SUBJECTS), len(lines))
     for side in ("passed", "refused"):
         assert [sum(column) for column in zip(*(day[side] for day in result["days"]), strict=True)] in (result[side], [])
     assert subjects_named(result) == {subject for _, _, subject in refused}
@@ -370,15 +375,21 @@ def test_the_sample_is_of_the_dearest_and_everything_stays_small() -> None:
     result = shaped(replayed(nothing, calls).tally, days=())
     assert [one["nano_usd"] for one in result["sample"]] == sorted((c.charged for c in calls), reverse=True)[:SAMPLE]
     assert [one["at"] for one in result["sample"][:3]] == sorted(one["at"] for one in result["sample"][:3])
-    assert (len(result["subjects"]), result["subject_count"]) == (TOP_SUBJECTS, 1000)
+    assert (len(result["subjects"]), result["subject_count"], result["subject_line_count"]) == (TOP_SUBJECTS, 1000, 1000)
     assert (len(result["firsts"]), result["first_count"]) == (MOST_FIRSTS, 1000)
 
 
-def test_a_subject_is_told_by_the_limit_that_refused_it_most() -> None:
+def test_what_each_limit_refused_a_subject_is_told_apart() -> None:
     limits = (Limit("max_tokens", "call", 3), Limit("budget", "total", 0))
     calls = [call(0, output=9), call(1), call(2)]
-    (subject,) = shaped(replayed(on(("group", ROOT), limits=limits), calls).tally, days=())["subjects"]
-    assert (subject["subject"], subject["number"], subject["at"], subject["calls"]) == ("org", 1, NOON, 3)
+    result = shaped(replayed(on(("group", ROOT), limits=limits), calls).tally, days=())
+    by_limit = {one["number"]: one for one in result["limits"]}
+    assert [(one["subject"], one["number"], one["calls"]) for one in result["subjects"]] == [("org", 1, 2), ("org", 0, 1)]
+    assert all(one["nano_usd"] == by_limit[one["number"]]["nano_usd"] for one in result["subjects"])
+    assert [one["at"] for one in result["subjects"]] == [
+        first["at"] for number in (1, 0) for first in result["firsts"] if first["number"] == number
+    ]
+    assert (result["subject_count"], result["subject_line_count"]) == (1, 2)
 
 
 @given(CALENDARS, st.sampled_from(["day", "week", "month", "quarter", "year"]), st.lists(MOMENTS, min_size=1, max_size=30))

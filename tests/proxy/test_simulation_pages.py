@@ -298,6 +298,23 @@ def test_the_result_says_who_when_and_how_much(world: World, django_assert_max_n
     assert "History knows what a call cost; an admission does not" in page
 
 
+def test_what_each_limit_stopped_stands_on_a_line_of_its_own(world: World) -> None:
+    made_calls(world.key, 1, 1, 3, 1, 1, 1)
+    done = simulated(wanted(world, Limit("rpd", "day", 3), budget(4)), by=world.actor("alice"))
+    assert {one["number"] for one in done.result["subjects"]} == {0, 1}
+    lines = {line.limit: (line.calls, line.nano_usd) for line in shown_page(world, done)["subjects"]}
+    assert lines == {cause.label: (cause.calls, cause.nano_usd) for cause in shown_page(world, done)["causes"] if cause.calls}
+
+
+def test_a_result_of_an_earlier_version_is_shown_as_it_was_kept(world: World) -> None:
+    made_calls(world.key, 3, 3)
+    done = simulated(wanted(world, budget(5)), by=world.actor("alice"))
+    del done.result["subject_line_count"]
+    done.result["subject_count"] = 23
+    done.save()
+    assert shown_page(world, done)["more_subjects"] == 22
+
+
 def test_the_chart_is_of_money_by_day(world: World) -> None:
     made_calls(world.key, 3, 3)
     chart = shown_page(world, simulated(wanted(world, budget(5)), by=world.actor("alice")))["chart"]
