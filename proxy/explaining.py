@@ -210,7 +210,7 @@ def _refused(judged: list[Judged], call: Call) -> ProxyError | None:
     # Of a minute nobody knows here when there is room again: it is over then. A call that runs may end at any moment.
     wait = ends - now if ends else MOMENT_MS if found.limit.kind == "parallel" else refusals.PATIENCE_MS
     outcome = Refused(found.limit, found.entry.used, found.entry.held, now, wait)
-    return refusals.error_of(outcome, refusals.needs_of(call.plan), bound=call.asked.max_tokens_field)
+    return refusals.told(call, outcome)
 
 
 def _now_ms() -> int:

@@ -191,7 +191,7 @@ async def _plan_and_reserve(call: Call) -> None:
         await without_fallback(call)
         outcome = await _reserve(call, may_degrade=False)
     if isinstance(outcome, Refused):
-        raise refusals.error_of(outcome, refusals.needs_of(call.planned), bound=call.asked.max_tokens_field)
+        raise refusals.told(call, outcome)
     if isinstance(outcome, Degrade):
         raise GuardrailsUnavailable
     call.held, plan = outcome, call.planned

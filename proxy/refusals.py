@@ -44,21 +44,29 @@ _gathered: dict[tuple[int, str, int], tuple[Call, Row]] = {}
 class Needs(NamedTuple):
     """What did not fit. `tokens`: what the call counts in rates of tokens; more than the limit, and waiting is of no use.
 
-    `nano_usd`: what it could cost at most; `shortened`: with the shortest answer that a budget may bound it to.
+    `prompt`: how many of these it sends. `nano_usd`: what it could cost at most; `shortened`: with the shortest answer that a
+    budget may bound it to.
     """
 
     tokens: int = 0
     nano_usd: int = 0
     shortened: bool = False
+    prompt: int = 0
 
 
-def needs_of(plan: Plan | None) -> Needs:
+def needs_of(plan: Plan | None, *, prompt: int) -> Needs:
     """None: the call was refused before it got a plan, which no limit of tokens or money does."""
     if plan is None:
         return Needs()
     if plan.least is None:
-        return Needs(plan.tokens, plan.worst_case)
-    return Needs(plan.tokens, plan.least, shortened=True)
+        return Needs(plan.tokens, plan.worst_case, prompt=prompt)
+    return Needs(plan.tokens, plan.least, shortened=True, prompt=prompt)
+
+
+def told(call: Call, outcome: Refused) -> ProxyError:
+    """What this call's caller is told."""
+    needs = needs_of(call.plan, prompt=call.asked.input_tokens_estimate)
+    return error_of(outcome, needs, bound=call.asked.max_tokens_field)
 
 
 def error_of(outcome: Refused, needs: Needs, *, bound: str = "") -> ProxyError:
@@ -71,11 +79,17 @@ def error_of(outcome: Refused, needs: Needs, *, bound: str = "") -> ProxyError:
         return _money(outcome, needs)
     error = _rate(outcome, RATES[limit.kind])
     if limit.kind == "tpm" and needs.tokens > limit.value:
-        error.message = f"{error.message} It may need {needs.tokens}: ask for less{bound and f', with {bound}'}."
+        error.message = f"{error.message} {_too_large(needs, limit, bound=bound)}"
         error.should_retry = False
     else:
         error.message = f"{error.message} {_again(outcome, error)}"
     return error
+
+
+def _too_large(needs: Needs, limit: Limit, *, bound: str) -> str:
+    if needs.prompt >= limit.value:
+        return f"Its prompt alone counts {needs.prompt}: send less."
+    return f"It may need {needs.tokens}: ask for less{bound and f', with {bound}'}."
 
 
 def _again(outcome: Refused, error: ProxyError) -> str:

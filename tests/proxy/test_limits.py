@@ -1,5 +1,6 @@
 """Budgets, rates and the credit pool, at every level, through the front door and under concurrency."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_requests_per_minute_are_counted_over_both_workers(gateway: Gateway, sec
     assert caught.value.code == "rate_limit_exceeded"
     assert 1 <= int(caught.value.response.headers["retry-after"]) <= 60
     assert house.counter("org")["held"] == 0
+
+
+def test_a_prompt_beyond_what_a_minute_allows_is_told_to_be_shorter(gateway: Gateway, house: House) -> None:
+    house.limit("tpm", 100, window="minute")
+    for text, advice in (("gate " * 200, ": send less."), ("gate", ": ask for less, with max_tokens.")):
+        body = {"model": "scripted", "messages": [{"role": "user", "content": text}], "max_tokens": 100}
+        response = raw(gateway.url, house.key_text, json.dumps(body).encode())
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "token_rate_limit_exceeded")
+        assert response.json()["error"]["message"].endswith(advice)
 
 
 def test_what_is_left_stands_in_the_headers(gateway: Gateway, house: House) -> None:

@@ -89,12 +89,23 @@ def test_the_pool_is_a_matter_of_payment() -> None:
     ],
 )
 def test_what_did_not_fit_is_the_least_that_admission_asked_for(least: int | None, needed: str, words: str) -> None:
-    needs = refusals.needs_of(plan(worst_case=NANO, least=least, tokens=7))
+    needs = refusals.needs_of(plan(worst_case=NANO, least=least, tokens=7), prompt=5)
     error = told(limit(window="day", value=2 * NANO, ends_ms=RESETS), used=2 * NANO, needs=needs)
     assert error.detail is not None
     assert error.detail["needed"] == needed
     assert words in error.message
     assert needs.tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [(59, "It may need 70: ask for less, with max_tokens."), (60, "Its prompt alone counts 60: send less.")],
+)
+def test_who_needs_more_than_a_minute_has_is_told_what_to_do_about_it(prompt: int, words: str) -> None:
+    refused = Refused(limit(kind="tpm", window="minute", value=60), 0, 0, AT, 60_000)
+    error = refusals.error_of(refused, Needs(70, prompt=prompt), bound="max_tokens")
+    assert error.message.endswith(f" does not cover this call. {words}")
+    assert error.should_retry is False
 
 
 def test_a_rate_says_when_to_come_again() -> None:
