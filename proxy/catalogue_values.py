@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from gateway_project.lib import decimals
 from gateway_project.lib.money import NANO, BadAmount, parse_usd
 
 # Dearer than anything on sale; a price above it is a slip of the decimal point.
@@ -26,6 +27,7 @@ DAY_SECONDS = 86_400
 OPTIONS_DEPTH = 3
 
 _TAG = "tag:yaml.org,2002:"
+_HOLDS = "may hold text, numbers in decimal digits, true, false, lists and mappings only"
 
 
 class BadValue(ValueError):
@@ -135,10 +137,16 @@ def flag(node: yaml.Node) -> bool:
 
 def integer(least: int, most: int) -> Callable[[yaml.Node], int]:
     def read_integer(node: yaml.Node) -> int:
-        text = _scalar(node, "int", expected="a whole number").replace("_", "")
-        if not re.fullmatch(r"[+-]?\d{1,20}", text) or not least <= int(text) <= most:
+        # To YAML 1.1 010 is a number and 09 a text.
+        bare = isinstance(node, yaml.ScalarNode) and not node.style
+        text = _scalar(node, *(("int", "float", "str") if bare else ("int",)), expected="a whole number")
+        try:
+            number = decimals.whole(text)
+        except decimals.NoNumber:
+            number = least - 1
+        if not least <= number <= most:
             raise BadValue(f"must be a whole number from {least} to {most}")
-        return int(text)
+        return number
 
     return read_integer
 
@@ -152,9 +160,10 @@ def seconds(node: yaml.Node) -> float:
 
 def _decimal(node: yaml.Node, *, expected: str) -> Decimal:
     text = _scalar(node, "int", "float", "str", expected=expected)
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text):
-        raise BadValue(f"must be {expected}")
-    return Decimal(text)
+    try:
+        return decimals.exact(text)
+    except decimals.NoNumber:
+        raise BadValue(f"must be {expected}") from None
 
 
 def nano_dollars(node: yaml.Node) -> int:
@@ -185,12 +194,17 @@ def _plain(node: yaml.Node, depth: int) -> Any:
         return {_scalar(key, "str", expected="keyed by text"): _plain(value, depth - 1) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(entry, depth - 1) for entry in node.value]
-    if node.tag.removeprefix(_TAG) == "timestamp":
+    tag = node.tag.removeprefix(_TAG)
+    if tag == "timestamp":
         return str(node.value)
     try:
-        value = yaml.SafeLoader("").construct_object(node)
+        if tag == "int":
+            return decimals.whole(node.value)
+        value = float(decimals.exact(node.value)) if tag == "float" else yaml.SafeLoader("").construct_object(node)
+    except decimals.NoNumber as error:
+        raise BadValue(_HOLDS) from error
     except yaml.YAMLError as error:
         raise BadValue(f"holds the unknown tag {node.tag}") from error
-    if isinstance(value, str | int | bool) or value is None or (isinstance(value, float) and abs(value) < float("inf")):
+    if isinstance(value, str | bool) or value is None or (isinstance(value, float) and abs(value) < float("inf")):
         return value
-    raise BadValue("may hold text, numbers, true, false, lists and mappings only")
+    raise BadValue(_HOLDS)

@@ -1,6 +1,7 @@
 """The YAML of an organisation, read into a declaration and written from one. Nothing here touches the database.
 
-Amounts are exact both ways: `0.25` in the file never becomes a float.
+Amounts are exact both ways: `0.25` in the file never becomes a float. Numbers are read by
+`gateway_project.lib.decimals`, as in the catalogue's file, never by YAML.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 import yaml
 from msgspec import UNSET, UnsetType
 
+from gateway_project.lib import decimals
 from guardrails.as_code.declarations import Declaration, Declared
 
 # Of what is wrong with a file; more is said to be there.
@@ -83,6 +85,25 @@ def write(declared: Declaration) -> str:
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+class Figure(str):
+    """Text that begins as a number does, and stands in the file without quotes. `tag`: what YAML takes it for."""
+
+    tag: str
+
+
+def _read(value: Any, options: Sequence[Any]) -> Any:
+    """A number as it is written, where one may stand; else what msgspec calls it by its right name. Raises NoNumber."""
+    if isinstance(value, str) and Decimal in options:
+        return decimals.exact(value)
+    if not isinstance(value, Figure):
+        return value
+    if int in options:
+        return decimals.whole(value)
+    if value.tag == "str" or (value.tag == "float" and str in options):
+        return str(value)
+    return {"int": 0, "float": 0.5}[value.tag]
+
+
 class Reading:
     """What of a file has the right form, and all that has not, in its order: msgspec itself stops at the first of it.
 
@@ -105,7 +126,11 @@ class Reading:
             if isinstance(option, type) and issubclass(option, Declared) and isinstance(value, dict):
                 return self._kept_fields(value, option, path)
         try:
+            value = _read(value, options)
             msgspec.convert(value, Union[tuple(options)], builtin_types=(datetime,))  # noqa: UP007 made here
+        except decimals.NoNumber as written:
+            wanted = _WORDS["decimal" if Decimal in options else "int"]
+            return self._fault(BadFile(path, f"must be {wanted} in decimal digits, not {str(written)[:40]}"))
         except msgspec.ValidationError as error:
             return self._fault(_bad(str(error), path))
         return value
@@ -157,8 +182,6 @@ def _bad(what: str, path: str) -> BadFile:
     if found := re.fullmatch(r"Expected `(.*)`, got `(.*)`", what):
         wanted, given = (" or ".join(_WORDS.get(word, word) for word in words.split(" | ")) for words in found.groups())
         return BadFile(path, f"must be {wanted}, not {given.removesuffix(' (put it in quotes)')}")
-    if what == "Invalid decimal string":
-        return BadFile(path, f"must be {_WORDS['decimal']}")
     if "timezone" in what:
         return BadFile(path, f"must be {_WORDS['datetime']}")
     return BadFile(path, what[:1].lower() + what[1:].replace("`", ""))
@@ -188,10 +211,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def _as_written(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return loader.construct_scalar(node)
+    text, tag = loader.construct_scalar(node), node.tag.removeprefix(_TAG)
+    if tag == "str" and (node.style or not re.match("[-+.0-9]", text)):
+        return text
+    figure = Figure(text)
+    figure.tag = tag
+    return figure
 
 
-_Loader.add_constructor(f"{_TAG}float", _as_written)
+for _tag in ("int", "float", "str"):
+    _Loader.add_constructor(f"{_TAG}{_tag}", _as_written)
 
 
 class _Dumper(yaml.SafeDumper):

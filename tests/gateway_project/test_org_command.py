@@ -496,7 +496,8 @@ def test_what_is_no_such_file_is_refused(refusals: Refusals) -> None:
         "organization: {slug: a, approval_since: 2026-13-01}": "not YAML: month must be in 1..12",
         "!!python/name:os.system x": "line 1: not YAML: could not determine a constructor for the tag",
         "organization: {slug: a}\ngroups: &all [{name: x, children: *all}]": "something in it contains itself",
-        "organization: {slug: a, 1: 2}": "organization: has a field whose name is no text",
+        "organization: {slug: a, true: 2}": "organization: has a field whose name is no text",
+        "organization: {slug: a, 1: 2}": "organization.1: there is no such field",
         "organization: {slug: nowhere}": "organization.slug: there is no organisation “nowhere”: create it in the console first",
     }
     assert refusals(files) == files

@@ -14,7 +14,7 @@ from orgs.models import AuditEvent
 from tests.actors import World
 
 FORM = """
-organization: {{slug: {slug}, week_start: monday, colour: red, 7: x}}
+organization: {{slug: {slug}, week_start: monday, colour: red, true: x}}
 groups:
   - {{kind: team}}
   - name: Builders
@@ -67,7 +67,7 @@ def test_everything_wrong_with_its_form_is_named(world: World, tmp_path: Path) -
         "groups[1].children[0].name: must be text (put it in quotes), not a whole number",
         "groups[1].children[1].members: there is no such field",
         "policies[0].limits.rpm: must be a whole number, not text",
-        "policies[0].limits.budget.month.usd: must be an amount of US dollars",
+        "policies[0].limits.budget.month.usd: must be an amount of US dollars in decimal digits, not x",
         "policies[0].limits.budget.decade: there is no such field",
         "policies[0].rules.models[1]: must be text (put it in quotes), not a whole number",
         "bindings: must be a list, not a mapping",

@@ -92,6 +92,26 @@ def test_a_price_never_passes_through_a_float() -> None:
     assert price_of("{input: 0.000000001, output: '1e-3'}") == Rates(input=1, output=1_000_000)
 
 
+def test_numbers_are_decimal_whatever_yaml_makes_of_them() -> None:
+    assert price_of("{input: 0100, output: 1_000.5}") == Rates(input=100_000_000_000, output=1_000_500_000_000)
+    found, wrong = read(model(deployments="[{provider: p, model: u, rpm: 010, tpm: 09, order: 1_0}]"))
+    [deployment] = found.models[0].deployments
+    assert (wrong, deployment.rpm, deployment.tpm, deployment.order) == ([], 10, 9, 10)
+    assert read(provider(options="{retries: 010, share: 1.50}"))[0].providers[0].options == {"retries": 10, "share": 1.5}
+
+
+@pytest.mark.parametrize("number", ["0x10", "0o10", "0b1", "1:30", "1__0", "1.5", "'60'", "１２", "9" * 41])
+def test_what_is_not_in_decimal_digits_is_no_whole_number(number: str) -> None:
+    (found,) = problems(model(deployments=f"[{{provider: p, model: u, rpm: {number}}}]"))
+    assert found.reason.startswith("rpm: must be a whole number")
+
+
+@pytest.mark.parametrize("amount", ["0x10", "0o10", "1:30", "1:30.5", ".inf", "1__0", "１２", "'1,5'", "'1 000'"])
+def test_what_is_not_in_decimal_digits_is_no_price(amount: str) -> None:
+    (found,) = problems(model(price=f"{{input: {amount}, output: 1}}"))
+    assert found.reason.startswith("input: must be an amount of US dollars")
+
+
 def test_tiers_and_every_token_kind_are_read() -> None:
     rates = price_of(
         "{input: 3, cached_input: 0.3, cache_write: 3.75, cache_write_1h: 6, output: 15, request: 0.01,"
@@ -224,7 +244,10 @@ def test_a_bad_deployment_is_named_with_its_line(deployments: str, reason: str) 
         ("options", "[a]", "options: must be a mapping"),
         ("options", "{a: {b: {c: {d: {e: 1}}}}}", "options: is nested more than 3 levels deep"),
         ("options", "{a: !secret b}", "options: holds the unknown tag !secret"),
-        ("options", "{a: .inf}", "options: may hold text, numbers"),
+        ("options", "{a: .inf}", "options: may hold text, numbers in decimal digits"),
+        ("options", "{a: 1.0e+999}", "options: may hold text, numbers in decimal digits"),
+        ("options", "{a: [0x10]}", "options: may hold text, numbers in decimal digits"),
+        ("options", "{a: 1:30}", "options: may hold text, numbers in decimal digits"),
         ("options", "{protocols: [telepathy]}", "options.protocols must list protocols that providers speak: "),
         ("options", "{protocols: responses}", "options.protocols must list protocols that providers speak: "),
         ("options", "{protocols: []}", "options.protocols must list protocols that providers speak: "),
