@@ -13,10 +13,12 @@ def lines(demo: dict[str, Any], *, url: str) -> list[str]:
         return ["", f"Console   {url}/", ""]
     first = demo["users"][0]
     body = {"model": demo.get("model", MODEL), "messages": [{"role": "user", "content": "Hello!"}]}
+    others = len(demo["users"]) - 1
     return [
         "",
         f"Console   {demo['console_url']}",
         f"Sign in   {first['email']}   password {first['password']}   ({first['role']})",
+        *([f"          .venv/bin/python manage.py demo   shows {others} more, in every role"] if others else []),
         f"API key   {demo['api_key']}",
         "Try it    " + curl(demo["gateway_url"], key=demo["api_key"], body=body),
         "",

@@ -3,6 +3,7 @@ import json
 import re
 import shlex
 import threading
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway_project.embedded import summary
 from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.terminal import Terminal
 
-DEMO = {
+DEMO: dict[str, Any] = {
     "gateway_url": "http://127.0.0.1:8123/v1",
     "console_url": "http://127.0.0.1:8123/",
     "api_key": "gh_sk_abc_def",
@@ -78,6 +79,12 @@ def test_the_summary_names_console_login_key_and_a_call() -> None:
     for expected in ("http://127.0.0.1:8123/", "alice@example.com", "pass word's", "Super Admin", "gh_sk_abc_def", "curl "):
         assert expected in text
     assert "mia@example.com" not in text
+    assert "manage.py demo   shows 1 more" in text
+
+
+def test_who_is_alone_is_told_of_nobody_else() -> None:
+    text = "\n".join(summary.lines({**DEMO, "users": DEMO["users"][:1]}, url="http://127.0.0.1:8123"))
+    assert "more" not in text
 
 
 def test_without_a_demo_organisation_the_summary_names_the_console() -> None:
