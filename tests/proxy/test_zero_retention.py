@@ -345,7 +345,7 @@ def test_catalogue_playground_and_routing_show_what_is_left(offered: World) -> N
     assert "main, ours" in shown(offered, "models/", "mia")
     change_settings(offered.acme, by=offered.actor("alice"), zdr_only=True)
     assert "main, ours" not in (models := shown(offered, "models/", "mia"))
-    assert models.count("not allowed") == 2
+    assert models.count("Not allowed") == 2
     assert "promises zero data retention" in shown(offered, "models/one/?name=kept", "mia")
     assert "A Super Admin can change it" in shown(offered, "models/one/?name=kept", "mia")
     playground = shown(offered, "playground/", "mia")
