@@ -17,6 +17,8 @@ from orgs.models import Membership, Organization, User
 # As the names of models are, and the two wildcards.
 NAME = re.compile(r"[\w.:/@+*?-]{1,200}", re.ASCII)
 MOST_ENTRIES = 200
+# Of those that are wrong, in one sentence.
+MOST_QUOTED = 10
 
 Entries = Mapping[str, Iterable[str]]
 
@@ -46,20 +48,30 @@ def _clean_kind(kind: str, entries: list[str], organization: Organization) -> li
         raise Refused(f"A list has at most {MOST_ENTRIES} entries.", field=kind)
     if kind == Rule.Kind.MEMBERS:
         return _members(entries, organization)
-    return [_network(entry) if kind == Rule.Kind.ADDRESSES else _name(entry, kind) for entry in entries]
+    return _networks(entries) if kind == Rule.Kind.ADDRESSES else _names(entries, kind)
 
 
-def _name(entry: str, kind: str) -> str:
-    if not NAME.fullmatch(entry):
-        raise Refused(f"“{entry[:80]}” is no name: use letters, digits, . : / @ + _ - and the wildcards * and ?.", field=kind)
-    return entry
+def _names(entries: list[str], kind: str) -> list[str]:
+    if wrong := [entry for entry in entries if not NAME.fullmatch(entry)]:
+        what = "is no name" if len(wrong) == 1 else "are no names"
+        raise Refused(f"{_quoted(wrong)} {what}: use letters, digits, . : / @ + _ - and the wildcards * and ?.", field=kind)
+    return entries
+
+
+def _networks(entries: list[str]) -> list[str]:
+    found = {entry: _network(entry) for entry in entries}
+    if wrong := [entry for entry, network in found.items() if not network]:
+        what = "is no address or network" if len(wrong) == 1 else "are no addresses or networks"
+        raise Refused(f"{_quoted(wrong)} {what}, such as 192.0.2.7 or 10.0.0.0/8.", field="addresses")
+    return list(found.values())
 
 
 def _network(entry: str) -> str:
+    """Empty where it is none."""
     try:
         network = patterns.networks([entry])[0]
     except ValueError:
-        raise Refused(f"“{entry[:80]}” is no address or network, such as 192.0.2.7 or 10.0.0.0/8.", field="addresses") from None
+        return ""
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
@@ -68,5 +80,14 @@ def _members(entries: list[str], organization: Organization) -> list[str]:
     members = Membership.objects.filter(organization=organization).values_list("user_id", "user__email")
     known = {email: str(pk) for pk, email in members} | {str(pk): str(pk) for pk, _ in members}
     if unknown := [entry for entry in entries if entry.lower() not in known]:
-        raise Refused(f"“{unknown[0][:80]}” is not the e-mail address of a member.", field="members")
+        what = "is not the e-mail address of a member" if len(unknown) == 1 else "are not the e-mail addresses of members"
+        raise Refused(f"{_quoted(unknown)} {what}.", field="members")
     return list(dict.fromkeys(known[entry.lower()] for entry in entries))
+
+
+def _quoted(wrong: list[str]) -> str:
+    """Some of them, so that a list of many is still a sentence."""
+    quoted = [f"“{entry[:80]}”" for entry in wrong[:MOST_QUOTED]]
+    if len(wrong) > MOST_QUOTED:
+        return f"{', '.join(quoted)} and {len(wrong) - MOST_QUOTED} more"
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]

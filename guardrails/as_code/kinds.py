@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from django.db.models import Model
 from msgspec import UNSET
 
 from guardrails.as_code.declarations import Declaration, Declared
+from guardrails.as_code.faults import Follows, Remains, Several
 from guardrails.as_code.files import BadFile
 from orgs.actor import Actor
 from orgs.errors import Refused
@@ -34,14 +35,10 @@ class Entry(Generic[D]):
     declared: D
 
 
-class Follows(Refused):
-    """It needs something else of the file that is wrong itself: nothing to tell beside that."""
-
-
 class Kind(ABC, Generic[D, R]):
     """`rows` are those that are in use, by key: what is archived no file speaks of. `problems`: what is wrong with the file's, by
-    the order of the file; `failed` are the keys of those that it could not make. `is_partial`: of those in the file some have not
-    the right form, and nobody knows which they are."""
+    the order of the things in the file; `failed` are the keys of those that it could not make. `is_partial`: of those in the file
+    some have not the right form, and nobody knows which they are."""
 
     word: ClassVar[str]
     section: ClassVar[str]
@@ -106,13 +103,25 @@ class Kind(ABC, Generic[D, R]):
                 self.problems.append(BadFile(entry.where, again))
                 continue
             named[entry.key] = entry.where
-            try:
-                self._write(entry)
-            except Refused as refused:
-                self.failed.add(entry.key)
-                if not isinstance(refused, Follows):
-                    self.problems.append(self.bad(entry.where, refused))
+            self._ask(entry)
         return set(named)
+
+    def _ask(self, entry: Entry[D]) -> None:
+        """Writes it, or tells all that is wrong with it and writes the rest of it, so that what needs it is judged, too."""
+        remains = Remains(entry.declared, named=entry.where)
+        while remains.left is not None:
+            try:
+                return self._write(replace(entry, declared=remains.left))
+            except Refused as refused:
+                each = refused.each if isinstance(refused, Several) else [refused]
+                told = [one for one in each if not isinstance(one, Follows)]
+                places = [self.place(one.field or "") for one in told]
+                new = [one for one, place in zip(told, places, strict=True) if remains.is_new(place)]
+                self.problems += [self.bad(entry.where, one) for one in new]
+                if len(told) < len(each):
+                    break
+                remains.leave_out(places)
+        self.failed.add(entry.key)
 
     def made(self, key: str) -> R | None:
         """One of the file or beside it; None where there is none. Raises Follows."""

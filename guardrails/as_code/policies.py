@@ -19,6 +19,7 @@ from guardrails.as_code.declarations import (
     PolicyDeclaration,
     RulesDeclaration,
 )
+from guardrails.as_code.faults import Several, all_of
 from guardrails.as_code.kinds import Entry, Kind, given, one_line
 from guardrails.as_code.tree import ApplicationKind, GroupKind, key_of_path, path_of
 from guardrails.coherence import unknown_entries
@@ -60,7 +61,7 @@ class PolicyKind(Kind[PolicyDeclaration, Policy]):
         kind, _, window = field.partition(" ")
         if kind in LimitsDeclaration.__struct_fields__:
             return f"limits.{kind}.{window}" if kind == Limit.Kind.BUDGET else f"limits.{kind}"
-        return f"rules.{field}" if field in RulesDeclaration.__struct_fields__ else super().place(field)
+        return f"rules.{field}" if field.partition("[")[0] in RulesDeclaration.__struct_fields__ else super().place(field)
 
 
 class BindingKind(Kind[BindingDeclaration, Binding]):
@@ -103,10 +104,15 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
         return f"{row.policy.name} {_place(self.read(row))}"
 
     def create(self, entry: Entry[BindingDeclaration]) -> Binding:
-        policy = self.policies.made(one_line(entry.declared.policy).lower())
+        declared = entry.declared
+        policy, subject = all_of(lambda: self._policy(declared), lambda: self._subject(declared))
+        return bind(policy, subject=subject, reach=declared.reach, by=self.by)
+
+    def _policy(self, declared: BindingDeclaration) -> Policy:
+        policy = self.policies.made(one_line(declared.policy).lower())
         if policy is None:
-            raise Refused(f"There is no policy “{entry.declared.policy[:120]}”.", field="policy")
-        return bind(policy, subject=self._subject(entry.declared), reach=entry.declared.reach, by=self.by)
+            raise Refused(f"There is no policy “{declared.policy[:120]}”.", field="policy")
+        return policy
 
     def _subject(self, declared: BindingDeclaration) -> Subject:
         if declared.group:
@@ -189,8 +195,12 @@ def _refuse_unknown(wanted: Mapping[str, Sequence[str]], now: Mapping[str, Seque
     """A wildcard may be meant for what is still to come; `<provider>/<its own name>` is in no catalogue."""
     known = offered.models()
     providers = {provider for model in known for provider in model.providers}
+    wrong = []
     for kind, entry in unknown_entries(wanted, known):
         reachable = kind != Rule.Kind.PROVIDERS and "/" in entry and entry.partition("/")[0] in providers
         if not (reachable or "*" in entry or "?" in entry or entry in now.get(kind, ())):
             what = "provider" if kind == Rule.Kind.PROVIDERS else "model"
-            raise Refused(f"“{entry[:200]}” names no {what} that is offered now.", field=field or kind)
+            place = field or f"{kind}[{list(wanted[kind]).index(entry)}]"
+            wrong.append(Refused(f"“{entry[:200]}” names no {what} that is offered now.", field=place))
+    if wrong:
+        raise Several(wrong)

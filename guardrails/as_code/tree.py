@@ -15,6 +15,7 @@ from guardrails.as_code.declarations import (
     OrganizationDeclaration,
     RoleDeclaration,
 )
+from guardrails.as_code.faults import Several
 from guardrails.as_code.kinds import Entry, Kind, given, one_line
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.errors import Refused
@@ -68,6 +69,8 @@ class GroupKind(Kind[GroupDeclaration, Group]):
 
     def __init__(self, by: Actor) -> None:
         self.root = by.organization.root
+        # Paths of parents by paths, as the file has them.
+        self.above: dict[str, str] = {}
         super().__init__(by)
 
     def found(self) -> Iterable[Group]:
@@ -82,7 +85,7 @@ class GroupKind(Kind[GroupDeclaration, Group]):
 
     def create(self, entry: Entry[GroupDeclaration]) -> Group:
         name = one_line(entry.declared.name)
-        parent = self.named(entry.key.removesuffix(key_of_path(name)).removesuffix(" / ") or ROOT)
+        parent = self.named(self.above[entry.key])
         archived = called(name, below=parent).exclude(archived_at=None).select_related(ABOVE).first()
         if archived:
             raise Refused(f"“{path_of(archived)}” is archived: bring it back in the console first.", field="name")
@@ -101,6 +104,7 @@ class GroupKind(Kind[GroupDeclaration, Group]):
     def _below(self, where: str, path: str, listed: Sequence[GroupDeclaration]) -> Iterator[Entry[GroupDeclaration]]:
         for index, declared in enumerate(listed):
             here, key = f"{where}[{index}]", f"{path}{key_of_path(declared.name)}"
+            self.above[key] = path.removesuffix(" / ") or ROOT
             yield Entry(here, key, declared)
             yield from self._below(f"{here}.children", f"{key} / ", declared.children)
 
@@ -217,7 +221,11 @@ def _with_owner(kind: Kind[Any, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def _permissions(names: Iterable[str]) -> list[Permission]:
     known = {permission.value: permission for permission in Permission if permission in GRANTABLE}
-    for index, name in enumerate(names):
-        if name not in known:
-            raise Refused(f"There is no permission “{name[:40]}”. There are {', '.join(known)}.", field=f"permissions[{index}]")
+    wrong = [
+        Refused(f"There is no permission “{name[:40]}”. There are {', '.join(known)}.", field=f"permissions[{index}]")
+        for index, name in enumerate(names)
+        if name not in known
+    ]
+    if wrong:
+        raise Several(wrong)
     return [known[name] for name in names]

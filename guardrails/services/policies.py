@@ -270,12 +270,12 @@ def _clean_degrading(cleaned: dict[str, Any], policy: Policy | None) -> None:
         cleaned["degrade_model"] = model
     if percent is not None and not 1 <= percent <= 100:
         raise Refused("Give a share from 1 to 100 per cent.", field="degrade_percent")
+    if model and (not entries.NAME.fullmatch(model) or "*" in model or "?" in model):
+        raise Refused("Give the name of one model.", field="degrade_model")
     if percent is not None and not model:
         raise Refused("Name the model that calls go to.", field="degrade_model")
     if percent is None and model:
         raise Refused("From which share of a budget on?", field="degrade_percent")
-    if model and (not entries.NAME.fullmatch(model) or "*" in model or "?" in model):
-        raise Refused("Give the name of one model.", field="degrade_model")
 
 
 def _refuse_taken(name: str, organization: Organization, policy: Policy | None) -> None:

@@ -516,9 +516,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_names_that_nothing_bears_are_refused(world: World, refusals: Refusals) -> None:
     catalogue.load(catalogue.sandbox_declaration())
     sentences = {
-        "rules: {models: [sandbox-fast, sandbox-fas]}": "rules.models: “sandbox-fas” names no model that is offered now.",
-        "rules: {blocked_models: [nothing/sandbox-fast]}": "rules.blocked_models: “nothing/sandbox-fast” names no model",
-        "rules: {providers: [sandbocks]}": "rules.providers: “sandbocks” names no provider that is offered now.",
+        "rules: {models: [sandbox-fast, sandbox-fas]}": "rules.models[1]: “sandbox-fas” names no model that is offered now.",
+        "rules: {blocked_models: [nothing/sandbox-fast]}": "rules.blocked_models[0]: “nothing/sandbox-fast” names no model",
+        "rules: {providers: [sandbocks]}": "rules.providers[0]: “sandbocks” names no provider that is offered now.",
         "degrade_percent: 80, degrade_model: small": "degrade_model: “small” names no model that is offered now.",
     }
     head = f"organization: {{slug: {world.acme.slug}}}\npolicies:\n"
