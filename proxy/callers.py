@@ -16,7 +16,7 @@ from gateway_project.lib.loops import PerLoop
 from gateway_project.lib.redis import RedisUnavailable
 from guardrails import compiling, generations, limits
 from orgs import access, epoch
-from orgs.access import KeyReference, KeyRefused, Principal
+from orgs.access import KeyReference, Principal
 from proxy import deployments, names, own_keys, spend
 from proxy.names import Names
 from proxy.own_keys import OwnKey
@@ -34,7 +34,8 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 _cache: dict[KeyReference, Caller] = {}
-_reading: PerLoop[dict[KeyReference, asyncio.Task[Caller]]] = PerLoop(dict)
+# Set when the reading that is under way is over.
+_reading: PerLoop[dict[KeyReference, asyncio.Event]] = PerLoop(dict)
 
 
 async def cached(key: KeyReference) -> Caller:
@@ -44,27 +45,11 @@ async def cached(key: KeyReference) -> Caller:
     """
     caller = _cache.get(key)
     if caller is None:
-        return await _met(key)
-    if caller.limits.is_over(time.time() * 1000):
+        caller = await _together(key)
+    elif caller.limits.is_over(time.time() * 1000):
         caller = await renewed(caller, now=datetime.now(UTC))
     caller.principal.refuse_expired(datetime.now(UTC))
     return caller
-
-
-async def _met(key: KeyReference) -> Caller:
-    """A key that this worker does not know. After a start all calls of one come at once: one reads, the others wait for it.
-
-    A refusal, or a caller that no admission judges again, may be older than the call that waited: that one reads itself.
-    """
-    waits = key in _reading()
-    try:
-        caller = await _read(key)
-        if caller.epoch or not waits:
-            return caller
-    except KeyRefused:
-        if not waits:
-            raise
-    return await load(key)
 
 
 async def current(key: KeyReference) -> Caller:
@@ -79,31 +64,32 @@ async def is_current(caller: Caller) -> bool:
 
 
 async def renewed(caller: Caller, *, now: datetime | None = None) -> Caller:
-    """A caller in place of one that was found to be out of date. Admission judges it again, so it may be shared.
+    """A caller in place of one that was found to be out of date. Admission judges it again. Raises as `cached`."""
+    found = _known(caller.key, besides=caller, now=now) or await _together(caller.key, besides=caller, now=now)
+    found.principal.refuse_expired(datetime.now(UTC))
+    return found
 
-    After a change all running calls of a key come here at once: one reads, the others take what it has read. Whoever
-    joins a reading that began before the change is told so by the next admission.
+
+async def _together(key: KeyReference, *, besides: Caller | None = None, now: datetime | None = None) -> Caller:
+    """After a start, and after a change, all calls of a key come here at once: one reads, the others wait and take what is
+    cached then. Whoever finds nothing, since the reading failed, was refused or may not be kept, reads for itself.
     """
-    known = _cache.get(caller.key)
-    if known is not None and known is not caller and not (now and known.limits.is_over(now.timestamp() * 1000)):
-        return known
-    return await _read(caller.key, now=now)
-
-
-async def _read(key: KeyReference, *, now: datetime | None = None) -> Caller:
-    """Loads it, unless that is under way: then what comes of that."""
     reading = _reading()
-    task = reading.get(key)
-    if task is None:
-        task = reading[key] = asyncio.get_running_loop().create_task(load(key, now=now))
-        task.add_done_callback(lambda done: _finished(reading, key, done))
-    return await asyncio.shield(task)
+    if (under_way := reading.get(key)) is not None:
+        await under_way.wait()
+        return _known(key, besides=besides, now=now) or await load(key, now=now)
+    over = reading[key] = asyncio.Event()
+    try:
+        return await load(key, now=now)
+    finally:
+        del reading[key]
+        over.set()
 
 
-def _finished(reading: dict[KeyReference, asyncio.Task[Caller]], key: KeyReference, done: asyncio.Task[Caller]) -> None:
-    reading.pop(key, None)
-    if not done.cancelled():
-        done.exception()  # whoever waited has heard of it; nobody else need
+def _known(key: KeyReference, *, besides: Caller | None, now: datetime | None) -> Caller | None:
+    known = _cache.get(key)
+    is_old = known is None or known is besides or (now is not None and known.limits.is_over(now.timestamp() * 1000))
+    return None if is_old else known
 
 
 async def load(key: KeyReference, *, now: datetime | None = None) -> Caller:

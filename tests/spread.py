@@ -32,6 +32,8 @@ LONG = (
     "proxy/test_company_life.py", "orgs/test_routes.py", "orgs/test_api_schema.py", "proxy/test_spooling.py",
     "orgs/scim/test_conformance.py", "proxy/test_unguarded.py", "proxy/test_failover.py", "proxy/test_simulating_ledger.py",
     "proxy/test_simulation_pages.py", "orgs/test_objects.py", "orgs/test_verification.py", "proxy/test_every_level.py",
+    "proxy/test_stopping.py", "proxy/test_sandbox.py", "proxy/test_shown_once.py", "proxy/test_provider_faults.py",
+    "proxy/test_videos.py", "proxy/test_standins.py", "torture/test_hang_ups.py", "test_spread.py",
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ FILL = "INSERT INTO django_session SELECT 's' || n, repeat('x', 1000), now() FRO
 @pytest.fixture
 def sweeper(committed_db: None) -> Iterator[Sweeper]:
     sweeper = Sweeper(database_url_of_tests())
+    with psycopg.connect(database_url_of_tests(), autocommit=True) as connection:
+        connection.execute("VACUUM django_session")
     sweeper.sweep()
     yield sweeper
     sweeper.close()

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -243,35 +243,50 @@ def test_those_who_come_together_with_a_key_that_nobody_knows_yet_read_once(hous
     assert as_worker(ask()) == 1
 
 
-def slowly(monkeypatch: pytest.MonkeyPatch, *, unguarded: bool = False) -> list[asyncio.Event]:
-    """What the first reading found is known only once the event is set that this list then holds."""
-    load, gates = callers.load, list[asyncio.Event]()
+class Slow(NamedTuple):
+    """What the first reading found is known only once `told` is set; `read` is set when it has been found."""
+
+    read: asyncio.Event
+    told: asyncio.Event
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, *, unkept: bool = False) -> list[Slow]:
+    """Holds back the first reading, which then stands in this list. `unkept`: what it found is for one call."""
+    load, readings = callers.load, list[Slow]()
 
     async def held_back(key: str, *, now: datetime | None = None) -> callers.Caller:
-        if gates:
+        if readings:
             return await load(key, now=now)
-        gates.append(asyncio.Event())
+        readings.append(Slow(asyncio.Event(), asyncio.Event()))
         try:
-            found = await load(key, now=now)
-            return msgspec.structs.replace(found, epoch="") if unguarded else found
+            return await load(key, now=now)
         finally:
-            callers._cache.pop(key, None)
-            await gates[0].wait()
+            if unkept:
+                callers._cache.pop(key, None)
+            readings[0].read.set()
+            await readings[0].told.wait()
 
     monkeypatch.setattr(callers, "load", held_back)
-    return gates
+    return readings
 
 
-async def after(gates: list[asyncio.Event], key: str, change: Callable[[], object]) -> list[Any]:
-    """What two are told, of whom the second asks after the change, while the first one's reading is under way."""
+async def begun(readings: list[Slow], key: str) -> asyncio.Task[callers.Caller]:
+    """One whose reading has found something that it does not tell yet."""
     first = asyncio.create_task(callers.cached(key))
-    while not gates:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while not readings:
+            await asyncio.sleep(0)
+        await readings[0].read.wait()
+    return first
+
+
+async def after(readings: list[Slow], key: str, change: Callable[[], object]) -> list[Any]:
+    """What two are told, of whom the second asks after the change, while the first one's reading is under way."""
+    first = await begun(readings, key)
     await asyncio.to_thread(in_thread, change)
     second = asyncio.create_task(callers.cached(key))
-    await asyncio.sleep(0.1)
-    gates[0].set()
+    await asyncio.sleep(0)
+    readings[0].told.set()
     return list(await asyncio.gather(first, second, return_exceptions=True))
 
 
@@ -286,14 +301,39 @@ def test_whoever_waited_for_a_reading_that_began_before_the_key_was_enabled_is_n
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disable(house)
-    gates = slowly(monkeypatch)
-    first, second = as_worker(after(gates, house.key_text, lambda: enable_key(house.key, by=as_alice(house))))
+    first, second = as_worker(after(slowly(monkeypatch), house.key_text, lambda: enable_key(house.key, by=as_alice(house))))
     assert isinstance(first, KeyRefused)
     assert isinstance(second, callers.Caller)
 
 
-def test_what_was_read_unguarded_for_one_call_serves_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    gates = slowly(monkeypatch, unguarded=True)
-    first, second = as_worker(after(gates, house.key_text, lambda: rename(house)))
-    assert (first.epoch, first.principal.key_name == "Renamed") == ("", False)
-    assert second.principal.key_name == "Renamed"
+def test_what_was_read_for_one_call_serves_no_other(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = as_worker(after(slowly(monkeypatch, unkept=True), house.key_text, lambda: rename(house)))
+    assert first.principal.key_name != second.principal.key_name == "Renamed"
+
+
+def test_whoever_waited_until_the_key_was_over_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=3)
+    ApiKey.objects.filter(pk=house.key.pk).update(expires_at=ends)
+    first, second = as_worker(after(slowly(monkeypatch), house.key_text, lambda: wait_until(ends)))
+    assert isinstance(first, KeyRefused)
+    assert isinstance(second, KeyRefused)
+
+
+def wait_until(moment: datetime) -> None:
+    while datetime.now(UTC) <= moment:
+        time.sleep(0.05)
+
+
+def test_whoever_waited_for_a_reading_that_broke_reads_for_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = slowly(monkeypatch, unkept=True)
+
+    async def ask() -> list[Any]:
+        first = await begun(readings, house.key_text)
+        second = asyncio.create_task(callers.cached(house.key_text))
+        await asyncio.sleep(0)
+        first.cancel()
+        return list(await asyncio.gather(first, second, return_exceptions=True))
+
+    first, second = as_worker(ask())
+    assert isinstance(first, asyncio.CancelledError)
+    assert second.key == house.key_text
