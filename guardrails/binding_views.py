@@ -11,12 +11,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from gateway_project.lib.money import display_usd
 from gateway_project.lib.queries import id_in
-from guardrails import stopping
+from guardrails import displaced, stopping
 from guardrails.limit_rows import CHOICES
 from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
+from guardrails.policy_selectors import bindings_visible_to
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
 from guardrails.subjects import Subject, described, find, search, token_of
@@ -37,14 +38,24 @@ def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
             subject = _chosen(request)
             stops = stopping.stops(found, subject=subject, reach=reach, now=timezone.now())
             if not stops or request.POST.get("confirm") == token_of(subject):
+                lost = _lost(request, found, subject, reach)
                 bindings.bind(found, subject=subject, reach=reach, by=request.actor)
-                tell = messages.warning if stops else messages.success
-                tell(request, f"{found} governs {subject} from the next call on. {stops}".strip())
+                tell = messages.warning if stops or lost else messages.success
+                tell(request, " ".join(filter(None, [f"{found} governs {subject} from the next call on.", lost, stops])))
                 return _done(request, found)
         except Refused as refused:
             error = refused.message
     context = _bind_context(request, found, subject, reach) | {"error": error, "stops": "" if error else stops}
     return render(request, "guardrails/bind.html", context, status=422 if error or stops else 200)
+
+
+def _lost(request: OrgRequest, policy: Policy, subject: Subject, reach: str) -> str:
+    """A sentence of the defaults that it takes the place of, as far as the person sees them; before it is bound."""
+    found = displaced.displaced_by(policy, subject=subject, reach=reach, organization=request.organization)
+    seen = bindings_visible_to(request.actor).filter(pk__in=[one.pk for one in found]).values_list("pk", flat=True)
+    ids = set(seen) if found else set()
+    told = displaced.words([one for one in found if one.pk in ids], whom=displaced.whom_words(str(subject), reach=reach))
+    return f"{told}." if told else ""
 
 
 def _bind_context(request: OrgRequest, policy: Policy, subject: Subject | None, reach: str) -> dict[str, object]:

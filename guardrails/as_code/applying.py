@@ -30,12 +30,13 @@ Outcome = Literal["created", "changed", "unchanged", "not in the file"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """`fields`: what of it changed, [old, new] by name."""
+    """`fields`: what of it changed, [old, new] by name. `note`: what else that does."""
 
     thing: str
     name: str
     outcome: Outcome
     fields: dict[str, tuple[Any, Any]] = {}
+    note: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -100,11 +101,12 @@ def apply(text: str, *, slug: str = "", dry_run: bool = False) -> Report:
                 named[kind.section] = kind.write(file)
         if problems := [*faults, *_beside(faults, [problem for kind in things.kinds() for problem in kind.problems])]:
             raise BadFile.of(problems)
+        notes = {kind.section: kind.notes for kind in things.kinds()}
         changes = [
             change
             for kind in Things(by).kinds()
             if kind.section in named
-            for change in _changes(kind, before[kind.section], named[kind.section])
+            for change in _changes(kind, before[kind.section], named[kind.section], notes[kind.section])
         ]
     return Report(by.organization.slug, dry_run, changes)
 
@@ -139,12 +141,12 @@ def _plain(kind: Kind[Any, Any], row: Any) -> dict[str, Any]:
     return flat({field: value for field, value in facts.items() if field not in kind.form.NAMED_BY})
 
 
-def _changes(kind: Kind[Any, Any], before: dict[str, dict[str, Any]], named: set[str]) -> Iterator[Change]:
+def _changes(kind: Kind[Any, Any], before: dict[str, dict[str, Any]], named: set[str], notes: dict[str, str]) -> Iterator[Change]:
     for key, row in kind.rows.items():
         title, now = kind.title(row), _plain(kind, row)
         was = before.get(key)
         if was is None:
-            yield Change(kind.word, title, "created")
+            yield Change(kind.word, title, "created", note=notes.get(key, ""))
             continue
         fields = {field: (was.get(field), now.get(field)) for field in {**was, **now} if was.get(field) != now.get(field)}
         yield Change(kind.word, title, "changed" if fields else "unchanged" if key in named else "not in the file", fields)

@@ -38,7 +38,7 @@ class Entry(Generic[D]):
 class Kind(ABC, Generic[D, R]):
     """`rows` are those that are in use, by key: what is archived no file speaks of. `problems`: what is wrong with the file's, by
     the order of the things in the file; `failed` are the keys of those that it could not make. `is_partial`: of those in the file
-    some have not the right form, and nobody knows which they are."""
+    some have not the right form, and nobody knows which they are. `notes`: what else a change of one does, by key."""
 
     word: ClassVar[str]
     section: ClassVar[str]
@@ -48,6 +48,7 @@ class Kind(ABC, Generic[D, R]):
         self.by = by
         self.rows: dict[str, R] = {}
         self.problems: list[BadFile] = []
+        self.notes: dict[str, str] = {}
         self.failed: set[str] = set()
         self.is_partial = False
         for row in self.found():

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway_project.lib.money import BadAmount, exact_usd, parse_usd
-from guardrails import entries, offered
+from guardrails import displaced, entries, offered
 from guardrails.as_code.declarations import (
     BindingDeclaration,
     BudgetDeclaration,
@@ -72,6 +72,7 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
     def __init__(self, by: Actor, groups: GroupKind, applications: ApplicationKind, policies: PolicyKind) -> None:
         self.groups, self.applications, self.policies = groups, applications, policies
         super().__init__(by)
+        self.stood = {row.pk for row in self.rows.values()}
 
     def found(self) -> Iterable[Binding]:
         bindings = Binding.objects.filter(organization=self.by.organization, policy__dedicated=False)
@@ -106,7 +107,12 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
     def create(self, entry: Entry[BindingDeclaration]) -> Binding:
         declared = entry.declared
         policy, subject = all_of(lambda: self._policy(declared), lambda: self._subject(declared))
-        return bind(policy, subject=subject, reach=declared.reach, by=self.by)
+        lost = displaced.displaced_by(policy, subject=subject, reach=declared.reach, organization=self.by.organization)
+        binding = bind(policy, subject=subject, reach=declared.reach, by=self.by)
+        whom = displaced.whom_words(_named(declared)[1], reach=declared.reach)
+        # What the file itself binds has not applied to anybody yet.
+        self.notes[entry.key] = displaced.words([one for one in lost if one.pk in self.stood], whom=whom)
+        return binding
 
     def _policy(self, declared: BindingDeclaration) -> Policy:
         policy = self.policies.made(one_line(declared.policy).lower())
@@ -131,11 +137,17 @@ class BindingKind(Kind[BindingDeclaration, Binding]):
 
 
 def _place(declared: BindingDeclaration) -> str:
+    field, subject = _named(declared)
+    return f"on {field} {subject}{EACH[declared.reach]}"
+
+
+def _named(declared: BindingDeclaration) -> tuple[str, str]:
+    """What kind of subject, and which. Raises Refused."""
     named = [field for field in SUBJECTS if getattr(declared, field)]
     if len(named) != 1:
         raise Refused(f"Name one of {', '.join(SUBJECTS)}, and no more.")
     subject = one_line(getattr(declared, named[0]))
-    return f"on {named[0]} {subject.lower() if named == ['member'] else subject}{EACH[declared.reach]}"
+    return named[0], subject.lower() if named == ["member"] else subject
 
 
 def _limits_of(policy: Policy) -> LimitsDeclaration:

@@ -296,7 +296,7 @@ def test_scripts_get_the_report_as_one_object(world: World, apply: Apply) -> Non
     assert found == {
         "organization": world.acme.slug,
         "dry_run": False,
-        "changes": [{"thing": "organisation", "name": world.acme.slug, "outcome": "changed", "fields": fields}],
+        "changes": [{"thing": "organisation", "name": world.acme.slug, "outcome": "changed", "fields": fields, "note": ""}],
         "counts": {"changed": 1},
     }
 

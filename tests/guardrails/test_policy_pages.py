@@ -634,6 +634,33 @@ def test_binding_what_stops_calls_at_once_is_confirmed_first_and_warned_of_after
     assert "engineering has already spent $3.00" in str(told)
 
 
+@pytest.mark.parametrize(
+    ("subject", "reach", "lost"),
+    [
+        ("mia", "self", "“New colleagues” no longer applies to Mia."),
+        ("key", "self", "“New keys” no longer applies to Mia's key."),
+        ("engineering", "members", "“New colleagues” no longer applies to the members below engineering."),
+        ("engineering", "keys", "“New keys” no longer applies to the keys below engineering."),
+        ("engineering", "self", ""),
+        ("assistant", "self", ""),
+    ],
+)
+def test_binding_names_the_defaults_that_it_takes_the_place_of(world: World, subject: str, reach: str, lost: str) -> None:
+    for name, of in (("New colleagues", "members"), ("New keys", "keys")):
+        bind(made(world, name), subject=world.root, reach=of, by=world.actor("alice"))
+    told = told_on_binding(world, made(world, "Own"), subject, reach)
+    assert told == f"Own governs {getattr(world, subject)} from the next call on. {lost}".strip()
+
+
+def test_a_lost_default_is_named_with_a_warning_to_a_sub_admin_too(world: World) -> None:
+    bind(made(world, "New colleagues"), subject=world.root, reach="members", by=world.actor("alice"))
+    own = create_policy(world.acme, name="Own", limits=[], by=world.actor("sam"))
+    fields = {"subject": token_of(world.mia), "reach": "self"}
+    answer = signed_in(world, "sam").post(url(world, f"{own.pk}/bind/"), fields, follow=True)
+    [told] = answer.context["messages"]
+    assert (told.level_tag, str(told).partition(". ")[2]) == ("warning", "“New colleagues” no longer applies to Mia.")
+
+
 def test_binding_a_budget_of_nothing_is_confirmed_first(world: World) -> None:
     policy = made(world, "Nothing", limits=[LimitSpec("budget", "month", 0)])
     fields = {"subject": token_of(world.engineering), "reach": "self"}

@@ -70,7 +70,7 @@ def lines_of(report: applying.Report) -> list[str]:
     lines = []
     for change in report.changes:
         if change.outcome != "unchanged":
-            lines.append(f"{change.thing} {change.name}: {change.outcome}")
+            lines.append(f"{change.thing} {change.name}: {change.outcome}{change.note and f'; {change.note}'}")
             lines += [f"  {field}: {_words(old)} → {_words(new)}" for field, (old, new) in change.fields.items()]
     counts = ", ".join(f"{number} {outcome}" for outcome, number in report.counts().items())
     return [*lines, f"{'Would be' if report.dry_run else f'Organisation {report.organization}'}: {counts}."]
