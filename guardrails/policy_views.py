@@ -147,7 +147,7 @@ def edit(request: OrgRequest, policy_id: int) -> HttpResponse:
             _show(form, refused)
         else:
             if stops:
-                messages.warning(request, f"Saved. Calls of {stops.people:,} that it governs are refused from the next one on.")
+                messages.warning(request, f"Saved. Calls of {stops.subjects:,} that it governs are refused from the next one on.")
             else:
                 messages.success(request, "Saved. It counts from the next call on; what was spent stays spent.")
             return redirect(policy_url(found, org=request.organization.slug))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -24,19 +25,19 @@ MOST_NAMED = 5
 
 
 class Stopped(NamedTuple):
-    """Whom a change stops at once. `token` names the figures that do: a form that carries it has been asked about them."""
+    """Whom a change stops at once. `token` stands for whom by which budgets: a form that carries it has been asked about these."""
 
     words: list[str]
     more: int
     token: str
 
     @property
-    def people(self) -> int:
+    def subjects(self) -> int:
         return len(self.words) + self.more
 
 
 def is_confirmed(stopped: Stopped | None, sent: Mapping[str, str]) -> bool:
-    """Whether a form may be saved: it stops nobody, or whoever sends it has been told of these very figures."""
+    """Whether a form may be saved: it stops nobody, or whoever sends it has been told of these very subjects and figures."""
     return stopped is None or sent.get("confirm") == stopped.token
 
 
@@ -99,8 +100,16 @@ def _stopped(lowered: list[Limit], subjects: dict[str, Subject], organization: O
     for use in over:
         longest.setdefault(token_of(use.subject), use)
     words = [_words(use) for use in list(longest.values())[:MOST_NAMED]]
-    figures = sorted({f"{use.limit.window} {use.limit.value}" for use in over})
-    return Stopped(words, len(longest) - len(words), ", ".join(figures))
+    return Stopped(words, len(longest) - len(words), _token(over))
+
+
+def _token(over: Iterable[Use]) -> str:
+    """Another figure, another way of counting or another subject is another token; spending that goes on is not."""
+    said = sorted(
+        f"{token_of(use.subject)} {use.limit.window} {use.limit.value} {'own keys, too' if use.limit.counts_byok else ''}"
+        for use in over
+    )
+    return hashlib.blake2s("\n".join(said).encode(), digest_size=16).hexdigest()
 
 
 def _longest_first(over: Iterable[Use]) -> list[Use]:

@@ -89,6 +89,41 @@ def test_another_figure_is_asked_about_anew(spent: World) -> None:
     assert "$3.00 of $2.00 per year" in page
 
 
+def test_own_keys_that_begin_to_count_are_asked_about_anew(spent: World) -> None:
+    noahs = key_row(spent.field, spent.noah, name="Noah's key")
+    noahs.save()
+    insert_calls(call_row(noahs, charged_nano_usd=0, list_nano_usd=4 * DOLLAR, byok=True))
+    policy = made(spent, "mia", "noah")
+    confirmed = confirmation(sent(spent, policy, "3")[1])
+    status, page = sent(spent, policy, "3", own_keys=["on", ""], confirm=confirmed)
+    assert (status, budget(policy)) == (422, 10)
+    assert "Noah has already spent $4.00 of $3.00 per year" in page
+    assert sent(spent, policy, "3", own_keys=["on", ""], confirm=confirmation(page))[0] == 302
+
+
+def test_own_keys_that_begin_to_count_are_asked_about_anew_where_they_stop_nobody_else(spent: World) -> None:
+    policy = made(spent, "mia")
+    confirmed = confirmation(sent(spent, policy, "3")[1])
+    assert (sent(spent, policy, "3", own_keys=["on", ""], confirm=confirmed)[0], budget(policy)) == (422, 10)
+
+
+def test_who_came_under_the_policy_since_it_was_asked_is_named_first(spent: World) -> None:
+    policy = made(spent, "mia")
+    confirmed = confirmation(sent(spent, policy, "3")[1])
+    bind(policy, subject=spent.engineering, reach="self", by=spent.actor("alice"))
+    status, page = sent(spent, policy, "3", confirm=confirmed)
+    assert (status, budget(policy)) == (422, 10)
+    assert "engineering has already spent $3.00 of $3.00 per year" in page
+    assert sent(spent, policy, "3", confirm=confirmation(page))[0] == 302
+
+
+def test_spending_that_goes_on_is_not_asked_about_anew(spent: World) -> None:
+    policy = made(spent, "mia")
+    confirmed = confirmation(sent(spent, policy, "3")[1])
+    insert_calls(call_row(spent.key, charged_nano_usd=DOLLAR))
+    assert sent(spent, policy, "3", confirm=confirmed)[0] == 302
+
+
 @pytest.mark.parametrize("dollars", ["3.01", "20"])
 def test_what_leaves_room_is_saved_at_once(spent: World, dollars: str) -> None:
     policy = made(spent, "mia")
