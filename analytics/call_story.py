@@ -15,6 +15,7 @@ from guardrails import limit_words
 from guardrails.limits import WINDOW_WORDS
 from orgs.models import Group
 from proxy import route_words
+from proxy.errors import BadRequest
 
 # Part of a bill → the column that counts its tokens, and what people call it.
 KINDS = {
@@ -289,9 +290,20 @@ def _limit(decision: dict[str, Any]) -> str:
 
 def _why(call: UsageRecord) -> str:
     member, body = reasons.where_invalid(call)
+    if call.error_code == BadRequest.code and call.call_count > 1:
+        return f"{call.call_count:,} calls of one minute. What was wrong with each of them only its caller was told."
+    if member == "model":
+        return _wrong_model(call.requested_model)
     if member:
         return f"What is wrong stands in {member}. Its content is not kept: what was wrong with it only the caller was told."
     return body or _limit(call.decision)
+
+
+def _wrong_model(name: str) -> str:
+    """The member's content is known: it is the model's name. What is wrong may as well be what else the request holds."""
+    if not name:
+        return "The call names no model."
+    return f"What {name} stands for cannot do what this call asks for, or take as much as it sends: which, only the caller was told."
 
 
 def _rule(decision: dict[str, Any]) -> str:

@@ -34,8 +34,12 @@ def reason_of(call: UsageRecord) -> str:
 
 
 def where_invalid(call: UsageRecord) -> tuple[str, str]:
-    """Of an invalid request the member that is wrong, or what is wrong with the whole body; '' for what is not known."""
-    found: Any = call.decision.get("invalid") if call.error_code == BadRequest.code else None
+    """Of an invalid request the member that is wrong, or what is wrong with the whole body; '' for what is not known.
+
+    Nor is it known of a row that stands for several calls: they have their code in common, and it remembers the first one's place.
+    """
+    is_one = call.error_code == BadRequest.code and call.call_count == 1
+    found: Any = call.decision.get("invalid") if is_one else None
     if not isinstance(found, dict):
         return "", ""
     return str(found.get("member", "")), str(found.get("body", ""))

@@ -1,7 +1,8 @@
 """Refusals: what the caller is told of the limit that triggered, and the row that remembers it.
 
 A program that keeps calling against a limit must not become a flood of writes: beyond so many refusals
-of one key for one reason in a minute, the rest of the minute is one row with a count.
+of one key with one error code in a minute, the rest of the minute is one row with a count. All else that it says is the
+first one's; of where a request was wrong, which may differ from call to call, pages therefore say nothing (analytics/reasons.py).
 """
 
 from __future__ import annotations

@@ -69,6 +69,14 @@ def shown(row: CallRow, **context: Any) -> str:
         ({"error_code": "invalid_request", "decision": {"invalid": {"body": "It is no JSON."}}}, {"reason": "It is no JSON."}),
         ({"error_code": "invalid_request", "decision": {"invalid": "odd"}}, {"reason": "Invalid request"}),
         ({"error_code": "budget_exceeded", "decision": {"invalid": {"body": "x"}}}, {"reason": "Budget exceeded"}),
+        (
+            {"error_code": "invalid_request", "decision": {"invalid": {"member": "tools"}}, "call_count": 2},
+            {"reason": "Invalid request", "times": "2"},
+        ),
+        (
+            {"error_code": "invalid_request", "decision": {"invalid": {"body": "It is no JSON."}}, "call_count": 2},
+            {"reason": "Invalid request"},
+        ),
     ],
 )
 def test_a_cell_says(facts: dict[str, Any], said: dict[str, Any]) -> None:

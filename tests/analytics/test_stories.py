@@ -119,6 +119,32 @@ def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any
     assert told[-1].text == f"HTTP 403, {code.replace('_', ' ')}"
 
 
+def why_invalid(member: str, **fields: Any) -> str:
+    record = call(status="refused", http_status=400, error_code="invalid_request", decision={"invalid": {"member": member}}, **fields)
+    return steps(record)[1].text
+
+
+@pytest.mark.parametrize(
+    ("member", "fields", "text"),
+    [
+        ("tools", {}, "What is wrong stands in tools. Its content is not kept: what was wrong with it only the caller was told."),
+        ("model", {"requested_model": ""}, "The call names no model."),
+        (
+            "model",
+            {"requested_model": "auto"},
+            "What auto stands for cannot do what this call asks for, or take as much as it sends: which, only the caller was told.",
+        ),
+        (
+            "tools",
+            {"call_count": 1200},
+            "1,200 calls of one minute. What was wrong with each of them only its caller was told.",
+        ),
+    ],
+)
+def test_of_an_invalid_request_it_says_what_is_known(member: str, fields: dict[str, Any], text: str) -> None:
+    assert why_invalid(member, **fields) == text
+
+
 POOL = {"level": "credit pool", "node": "Acme", "policy": "prepaid credit", "window": "total", "limit": 10**9, "left": 0}
 
 
