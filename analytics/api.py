@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from analytics.call_changes import Clamp, Deciding, Degrade, clamp_of, degrade_of
 from analytics.filters import DEFAULT_PERIOD, LENGTHS, PERIODS, Filters, Period, Scope, period_named, period_of_days
+from analytics.reasons import REASONS
 from analytics.selectors import access_call_by_id, calls_visible_to, filtered
 from analytics.usage import Share, Sums, usage_of
 from billing.models import UsageRecord
@@ -28,7 +29,7 @@ MOST_DAYS = 366
 
 
 class CallsFilter(Query):
-    """As the console narrows its overview and its call log."""
+    """As the console narrows its overview."""
 
     group = IdField(required=False, help_text="Calls of this group and below, by the path at the time of each call.")
     member = IdField(required=False, help_text="The id of a person.")
@@ -60,6 +61,9 @@ class UsageQuery(CallsFilter):
 
 
 class LedgerQuery(CallsFilter, Paging):
+    """As the console narrows its call log; sums know no reasons."""
+
+    reason = serializers.ChoiceField(choices=list(REASONS), required=False, help_text="The code of the error, as `error_code`.")
     since = MomentField(required=False, help_text="Calls admitted from then on.")
     until = MomentField(required=False, help_text="Calls admitted before then.")
 
@@ -231,6 +235,8 @@ class Ledger(OrgApiView):
     @operation("Calls as the ledger has them, of those you may see", gives=CallOut, many=True, query=LedgerQuery)
     def get(self, request: Request, org: str) -> Response:
         calls = filtered(calls_visible_to(self.actor), _filters(self.asked))
+        if "reason" in self.asked:
+            calls = calls.filter(error_code=self.asked["reason"])
         # Ids hold the time of admission, and stand in the index.
         if "since" in self.asked:
             calls = calls.filter(pk__gte=first_id_at(self.asked["since"]))

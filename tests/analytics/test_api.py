@@ -53,7 +53,7 @@ def test_days_that_make_no_sense_are_refused(world: World, query: str, param: st
 def test_the_ledger_is_narrowed_and_goes_on(world: World) -> None:
     spare, _ = create_api_key(world.field, name="Spare", member=world.noah, by=world.actor("noah"))
     rows = [call_row(world.key, at=NOON + timedelta(hours=hour)) for hour in range(4)]
-    rows[3].status, rows[3].requested_model = "failed", "other"
+    rows[3].status, rows[3].requested_model, rows[3].error_code = "failed", "other", "provider_timeout"
     insert_calls(*rows, call_row(spare, at=NOON))
     ask, ids = api(world, "alice"), [str(row.call_id) for row in rows]
 
@@ -64,10 +64,17 @@ def test_the_ledger_is_narrowed_and_goes_on(world: World) -> None:
     assert found(key) == found(f"member={world.mia.pk}") == found(f"group={world.engineering.pk}") == ids[::-1]
     assert found(f"{key}&since=2026-11-10T13:00:00Z&until=2026-11-10T15:00:00%2B00:00") == [ids[2], ids[1]]
     assert found(f"{key}&status=failed") == found(f"{key}&model=other") == [ids[3]]
+    assert found(f"{key}&reason=provider_timeout") == [ids[3]]
+    assert found(f"{key}&reason=budget_exceeded") == []
     page = ask("get", f"/ledger?{key}&limit=3")
     assert [one["call_id"] for one in page["data"]] == ids[:0:-1]
     assert found(f"{key}&limit=3&cursor={page['next_cursor']}") == [ids[0]]
     assert api(world, "mia")("get", f"/ledger?key={spare.pk}")["data"] == []
+
+
+def test_a_reason_that_no_call_has_is_refused(world: World) -> None:
+    told = api(world, "alice")("get", "/ledger?reason=nonsense", status=422)["error"]
+    assert told["param"] == "reason"
 
 
 def test_a_call_tells_its_route_with_the_alternatives_and_what_its_prompt_cache_did(world: World) -> None:
