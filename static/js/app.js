@@ -71,7 +71,8 @@
   });
 
   // --- a secret shown once ----------------------------------------------------------------------
-  // [data-shown-once] holds it. Until it was copied, alone or within something, or its reader says that it is kept, leaving asks.
+  // [data-shown-once] holds it. Until it was copied, alone or within something, or its reader says that it is kept, leaving asks
+  // (browsers ask only after a click or a key in this document).
   const shownOnce = () => [...document.querySelectorAll("[data-shown-once]:not([data-saved])")];
   const noteSaved = (text) =>
     shownOnce().forEach((secret) => text.includes(secret.textContent.trim()) && (secret.dataset.saved = ""));
