@@ -25,7 +25,7 @@ def is_whole(text: Locator) -> bool:
 
 def test_a_usual_caller_is_read_whole_and_no_column_is_out_of_sight(page: Page, gateway: Gateway, house: House) -> None:
     world = house.world
-    for thing, name in ((world.mia, "Katharina Hoffmann"), (house.key, "Support"), (world.assistant, "Customer support")):
+    for thing, name in ((world.mia, "Name of usual size"), (house.key, "Support"), (world.assistant, "Customer support")):
         thing.name = name
         thing.save()
     house.key.application, house.key.environment = world.assistant, "production"
@@ -38,6 +38,6 @@ def test_a_usual_caller_is_read_whole_and_no_column_is_out_of_sight(page: Page, 
     expect(page.locator("tr[data-row]")).to_have_count(3)
     for size in (LAPTOP, PHONE):
         page.set_viewport_size(size)
-        for words in ("Katharina Hoffmann", "Support", "Customer support"):
+        for words in ("Name of usual size", "Support", "Customer support"):
             assert is_whole(page.get_by_text(words, exact=True).first), (size, words)
         assert is_whole(page.get_by_role("region", name="Calls")), size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.conf import settings
@@ -27,6 +28,13 @@ def asked(page: Page) -> Iterator[list[str]]:
     page.remove_listener("dialog", stay)
 
 
+@contextmanager
+def question(page: Page) -> Iterator[None]:
+    """What is done within is asked about; until then it is waited."""
+    with page.expect_event("dialog"):
+        yield
+
+
 def visit(page: Page, gateway: Gateway, house: House, path: str, *, name: str = "mia") -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     session = signed_in(house.world, name).cookies[settings.SESSION_COOKIE_NAME].value
@@ -48,7 +56,8 @@ def test_a_dialog_with_a_new_key_is_closed_only_by_who_means_it(
     page: Page, gateway: Gateway, house: House, asked: list[str]
 ) -> None:
     make_key(page, gateway, house, in_dialog=True)
-    page.locator("#dialog").get_by_label("Close").click()
+    with question(page):
+        page.locator("#dialog").get_by_label("Close").click()
     assert asked == ["confirm"]
     expect(page.locator("#secret")).to_be_visible()
     page.locator("#dialog").get_by_role("button", name="Copy", exact=True).click()
@@ -67,7 +76,8 @@ def test_leaving_the_page_of_a_new_key_asks_until_it_is_copied(
     page: Page, gateway: Gateway, house: House, asked: list[str], copied: str
 ) -> None:
     make_key(page, gateway, house, in_dialog=False)
-    leave(page)
+    with question(page):
+        leave(page)
     expect(page.locator("#secret")).to_be_visible()
     assert asked == ["beforeunload"]
     page.locator(copied).click()
@@ -95,7 +105,8 @@ def test_an_access_token_is_guarded_alike(page: Page, gateway: Gateway, house: H
     page.get_by_label("Name").fill("Script")
     page.locator("input[name=read]").first.check()
     page.get_by_role("button", name="Make the token").click()
-    page.get_by_role("button", name="Revoke Script").click(no_wait_after=True)
+    with question(page):
+        page.get_by_role("button", name="Revoke Script").click(no_wait_after=True)
     expect(page.locator("#token-text")).to_be_visible()
     assert asked == ["beforeunload"]
     expect(page.locator(".is-busy")).to_have_count(0)
@@ -106,6 +117,7 @@ def test_a_directorys_token_is_guarded_alike(page: Page, gateway: Gateway, house
     page.get_by_role("link", name="Make a token").first.click()
     page.get_by_role("button", name="Make the token").click()
     expect(page.locator("#scim-token")).to_be_visible()
-    page.locator("#dialog").get_by_label("Close").click()
+    with question(page):
+        page.locator("#dialog").get_by_label("Close").click()
     expect(page.locator("#scim-token")).to_be_visible()
     assert asked == ["confirm"]
