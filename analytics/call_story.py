@@ -303,7 +303,7 @@ def _wrong_model(name: str) -> str:
     """The member's content is known: it is the model's name. What is wrong may as well be what else the request holds."""
     if not name:
         return "The call names no model."
-    return f"What {name} stands for cannot do what this call asks for, or take as much as it sends: which, only the caller was told."
+    return f"What {name} stands for cannot do what this call asks for, or is too small for it: which, only its caller was told."
 
 
 def _rule(decision: dict[str, Any]) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from billing.models import UsageRecord
-from proxy.errors import CODES, BadRequest, InvalidApiKey, MethodNotAllowed, UnknownUrl
+from proxy.errors import (
+    CODES,
+    BadRequest,
+    InvalidApiKey,
+    MethodNotAllowed,
+    NotInPlan,
+    ResponseNotFound,
+    UnknownUrl,
+    VideoNotFound,
+)
 
 _SPELLED = {"ip": "IP", "api": "API", "zdr": "ZDR"}
 
@@ -20,8 +29,9 @@ def lower(code: str) -> str:
     return " ".join(_SPELLED.get(word, word) for word in code.split("_"))
 
 
-# What the log can be narrowed to. Who has no key, or is at no address of ours, has no row.
-_NO_ROW = (InvalidApiKey, MethodNotAllowed, UnknownUrl)
+# What the log can be narrowed to. Who has no key, is at no address of ours, or asks for what is kept already, has no row; a
+# code that is reserved is nobody's.
+_NO_ROW = (InvalidApiKey, MethodNotAllowed, UnknownUrl, ResponseNotFound, VideoNotFound, NotInPlan)
 REASONS = dict(sorted(((code, words(code)) for code, leaf in CODES.items() if leaf not in _NO_ROW), key=lambda one: one[1]))
 
 
@@ -36,7 +46,7 @@ def reason_of(call: UsageRecord) -> str:
 def where_invalid(call: UsageRecord) -> tuple[str, str]:
     """Of an invalid request the member that is wrong, or what is wrong with the whole body; '' for what is not known.
 
-    Nor is it known of a row that stands for several calls: they have their code in common, and it remembers the first one's place.
+    Nor is it known of a row of several calls: they have their code in common, and it remembers the first one's place.
     """
     is_one = call.error_code == BadRequest.code and call.call_count == 1
     found: Any = call.decision.get("invalid") if is_one else None

@@ -25,7 +25,7 @@ MOST_NAMED = 5
 
 
 class Stopped(NamedTuple):
-    """Whom a change stops at once. `token` stands for whom by which budgets: a form that carries it has been asked about these."""
+    """Whom a change stops at once. `token` says whom by which budgets: a form that carries it has been asked about these."""
 
     words: list[str]
     more: int

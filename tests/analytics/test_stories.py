@@ -120,7 +120,9 @@ def test_a_refused_call_names_what_refused_it(code: str, decision: dict[str, Any
 
 
 def why_invalid(member: str, **fields: Any) -> str:
-    record = call(status="refused", http_status=400, error_code="invalid_request", decision={"invalid": {"member": member}}, **fields)
+    record = call(
+        status="refused", http_status=400, error_code="invalid_request", decision={"invalid": {"member": member}}, **fields
+    )
     return steps(record)[1].text
 
 
@@ -132,7 +134,7 @@ def why_invalid(member: str, **fields: Any) -> str:
         (
             "model",
             {"requested_model": "auto"},
-            "What auto stands for cannot do what this call asks for, or take as much as it sends: which, only the caller was told.",
+            "What auto stands for cannot do what this call asks for, or is too small for it: which, only its caller was told.",
         ),
         (
             "tools",
