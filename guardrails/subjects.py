@@ -79,15 +79,15 @@ def find(actor: Actor, token: str) -> Subject | None:
     column, number = LETTERS.get(token[:1]), token[1:]
     if column is None or not (number.isascii() and number.isdigit()) or len(number) > 18:
         return None
-    found = _rows(column, actor, pk=Q(pk=int(number)))
+    found = _rows(column, actor, actor.scope(Permission.MANAGE_GUARDRAILS), pk=Q(pk=int(number)))
     return found[0] if found else None
 
 
 def search(actor: Actor, words: str) -> list[Found]:
     """Groups, members, keys and applications whose guardrails the actor may manage, by any part of their names."""
-    found: list[Subject] = []
+    found, scope = list[Subject](), actor.scope(Permission.MANAGE_GUARDRAILS)
     for column in LETTERS.values():
-        found += _rows(column, actor, pk=_matching(column, words), home="group")[:MOST_FOUND]
+        found += _rows(column, actor, scope, pk=_matching(column, words), home="group")[:MOST_FOUND]
     homes = _homes([subject for subject in found if isinstance(subject, User)], actor.organization)
     return [described(subject, homes) for subject in found]
 
@@ -111,9 +111,9 @@ def _homes(users: Iterable[User], organization: Organization) -> dict[int, list[
     return homes
 
 
-def _rows(column: str, actor: Actor, *, pk: Q, home: str = LINEAGE) -> list[Subject]:
-    """Rows of one kind that the actor may set guardrails on, the first ones that match; `home`: of keys and applications."""
-    scope, organization = actor.scope(Permission.MANAGE_GUARDRAILS), actor.organization
+def _rows(column: str, actor: Actor, scope: list[Group], *, pk: Q, home: str = LINEAGE) -> list[Subject]:
+    """Rows of one kind where the actor may set guardrails, the first ones that match; `home`: of keys and applications."""
+    organization = actor.organization
     if not scope:
         return []
     if column == "group":

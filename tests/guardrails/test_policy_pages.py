@@ -105,6 +105,17 @@ def test_the_pages_cost_the_same_for_few_and_many(world: World, django_assert_ma
         mia.get(url(world))
 
 
+@pytest.mark.parametrize("person", ["alice", "lena", "sam"])
+def test_the_dialog_costs_those_who_stand_lower_no_more(world: World, person: str, django_assert_max_num_queries: Any) -> None:
+    """Of whom some may act below their own group only."""
+    policy = made(world, "P", "gateway")
+    client = signed_in(world, person)
+    client.get(url(world))
+    for page in ("", "bind/", "subjects/?q=a", "oddities/"):
+        with django_assert_max_num_queries(12):
+            assert client.get(url(world, f"{policy.pk}/{page}")).status_code == 200
+
+
 # --- what applies to me ---------------------------------------------------------------------------
 
 
