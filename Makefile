@@ -79,7 +79,8 @@ lock: .venv/.dev
 
 .venv/.dev: tests/requirements.lock | .venv/bin/uv
 	@echo "Installing what tests and checks need"
-	@$(INSTALL) tests/requirements.lock
+	@# Compiled at once, on all cores: each of the many processes of a run would compile what it meets.
+	@$(INSTALL) tests/requirements.lock --compile-bytecode
 	@touch $@ .venv/.run
 
 tests/standins/node_modules/.package-lock.json: tests/standins/package-lock.json | .venv/.dev

@@ -24,7 +24,7 @@ from gateway_project.embedded.child import Child
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
 from gateway_project.lib import large_pages
-from tests import template
+from tests import rewriting, template
 from tests.forks import Forks, read_settings
 from tests.sweeping import Sweeper
 
@@ -34,6 +34,7 @@ SERVERS = pytest.StashKey[list[Valkey | Postgres]]()
 TEMPLATE = pytest.StashKey[subprocess.Popen[bytes]]()
 FORKS = pytest.StashKey[Forks]()
 SWEEPER = pytest.StashKey[Sweeper]()
+COMPILING = pytest.StashKey[int | None]()
 GIVEN = ("DATABASE_URL", "REDIS_URL")
 
 
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.spread:
         os.environ |= {template.FOLDER: str(folder), template.PASSWORD: secrets.token_urlsafe(16)}
         config.stash[TEMPLATE] = template.begin(folder)
+        config.stash[COMPILING] = rewriting.begin(config, Path(__file__).parent)
     settle(config, folder)
     if config.option.spread and sys.platform == "linux":
         config.stash[FORKS] = Forks().start()
@@ -73,6 +75,9 @@ def settle(config: pytest.Config, folder: Path) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """No test is looked for in the database; meanwhile its template comes into being."""
+    if (pid := session.config.stash.get(COMPILING, None)) is not None:
+        os.waitpid(pid, 0)
+        session.config.stash[COMPILING] = None
     if not session.config.option.spread:
         begin(session.config)
 
