@@ -60,18 +60,17 @@ def nodes_of(subject: Subject, *, organization: Organization) -> list[Group]:
 
 def nodes_governed(policy: Policy) -> list[Group]:
     """Every node at which something is that this policy is bound to."""
-    bindings = list(Binding.objects.filter(policy=policy).select_related("api_key", "application"))
-    ids = {binding.group_id or _home(binding) for binding in bindings}
-    members = [binding.member_id for binding in bindings if binding.member_id]
-    if members:
-        belongs = Membership.objects.filter(user__in=members, organization=policy.organization_id)
-        ids |= set(belongs.values_list("group_id", flat=True))
-    return list(Group.objects.filter(pk__in=ids - {None}).select_related(ABOVE))
+    bindings = Binding.objects.filter(policy=policy).select_related(LINEAGE, f"api_key__{LINEAGE}", f"application__{LINEAGE}")
+    nodes = {node.pk: node for binding in bindings if (node := _node(binding)) is not None}
+    if members := [binding.member_id for binding in bindings if binding.member_id]:
+        belongs = Membership.objects.filter(user__in=members, organization=policy.organization_id).select_related(LINEAGE)
+        nodes |= {membership.group_id: membership.group for membership in belongs}
+    return list(nodes.values())
 
 
-def _home(binding: Binding) -> int | None:
+def _node(binding: Binding) -> Group | None:
     thing = binding.api_key or binding.application
-    return thing.group_id if thing else None
+    return thing.group if thing else binding.group
 
 
 def find(actor: Actor, token: str) -> Subject | None:
