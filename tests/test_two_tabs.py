@@ -43,6 +43,7 @@ from proxy.provider_keys import Place
 from tests.actors import World, signed_in
 from tests.opened import form_in, opened
 from tests.orgs.sso_world import verified_domain
+from tests.statements import whole
 
 DOLLAR = 10**9
 OVERTAKEN = "Somebody has changed this since you opened it."
@@ -243,7 +244,7 @@ def test_it_is_compared_while_nobody_else_changes_the_organisation(world: World,
     sent = opened(client, action.removesuffix(case.page), action)
     with CaptureQueriesContext(connection) as queries:
         client.post(action, sent | typed(world, case.second))
-    statements = [query["sql"] for query in queries]
+    statements = whole(queries)
     table = TABLES[case.form]._meta.db_table
     locked = next(at for at, sql in enumerate(statements) if "FOR NO KEY UPDATE" in sql)
     read = [at for at, sql in enumerate(statements) if f'FROM "{table}"' in sql]

@@ -1,23 +1,29 @@
-"""Queries whose SQL is written once in a process. Where a path of the tree is joined, Django takes longer to write it than
-PostgreSQL to answer it, and every page asks the same few.
+"""Queries whose SQL is written once in a process, and planned a few times in a connection. Where a path of the tree is joined,
+Django takes longer to write it, and PostgreSQL to plan it, than to answer it; and every page asks the same few.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
 from django.db.transaction import TransactionManagementError
+from psycopg import Connection, sql
 
 from gateway_project.lib.queries import LARGEST_ID
 
 Row = TypeVar("Row", bound=Model)
 Value = int | str
+# What a value is to PostgreSQL: an id of any column, or a text of whatever type the column is.
+TYPES: dict[type[Value], str] = {int: "bigint", str: "unknown"}
 # What stands for a value while the SQL is written: nothing of its kind is like it, and every column takes it.
 MARKS: dict[type[Value], Callable[[int], Value]] = {int: lambda at: -7_000_000 - at, str: "\x02{}\x03".format}
 
@@ -37,14 +43,17 @@ class Written(Generic[Row]):
         be locked for nothing: Django asks only while it writes the SQL."""
         if any(value is None or (isinstance(value, int) and abs(value) > LARGEST_ID) for value in values):
             return []
-        written, sql, parameters, converters, rows = self._written
+        written, statement, rows = self._written
         compiler = copy.copy(written)
-        compiler.connection = connections[written.using]  # each thread has its own
-        if written.query.select_for_update and compiler.connection.get_autocommit():
+        compiler.connection = connection = connections[written.using]  # each thread has its own
+        if written.query.select_for_update and connection.get_autocommit():
             raise TransactionManagementError("select_for_update cannot be used outside of a transaction.")
-        filled = tuple(constant if at is None else values[at] for at, constant in parameters)
-        vars(compiler).update(as_sql=lambda: (sql, filled), get_converters=lambda columns: converters)
-        return [rows.made(row) for row in compiler.results_iter()]
+        with connection.cursor() as cursor:
+            statement.prepare(connection)
+            cursor.execute(statement.execute, values)
+            found = cursor.fetchall()
+        vars(compiler).update(get_converters=lambda columns: rows.converters)
+        return [rows.made(row) for row in compiler.results_iter([found])]
 
     def sole(self, *values: Value | None) -> Row | None:
         """Of a query that finds one row at most: the row, or None."""
@@ -62,12 +71,44 @@ class Written(Generic[Row]):
         marks = [MARKS[kind](at) for at, kind in enumerate(self._kinds)]
         found = self._query(*marks)
         compiler = found.query.get_compiler(using=found.db)
-        sql, parameters = compiler.as_sql()
+        text, parameters = compiler.as_sql()
         places = [next((at for at, mark in enumerate(marks) if mark == each), None) for each in parameters]
         if {*places} - {None} != {*range(len(marks))}:
             raise TypeError("a value of the query is none of its parameters")
-        converters = compiler.get_converters([column for column, *_ in compiler.select])
-        return _Query(compiler, sql, list(zip(places, parameters, strict=True)), converters, _Rows(compiler))
+        filled = [sql.Literal(each) if at is None else sql.SQL(f"${at + 1}") for at, each in zip(places, parameters, strict=True)]
+        return _Query(compiler, _Statement(compiler.query.model._meta.db_table, text, filled, self._kinds), _Rows(compiler))
+
+
+class _Statement:
+    """Kept by PostgreSQL under a name, in each connection from its first use on
+    (https://www.postgresql.org/docs/current/sql-prepare.html). By its SQL, since psycopg's own statements go with every rollback.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, table: str, text: str, parameters: Sequence[sql.Composable], kinds: Sequence[type[Value]]) -> None:
+        """`parameters`: in place of each %s of `text`, a constant or $1, $2, …, which are of these `kinds`."""
+        self._name = f"{table}_{next(self._numbers)}"
+        self._text, self._parameters = text, parameters
+        self._types = _listed(TYPES[kind] for kind in kinds)
+        self._known: WeakSet[Connection[Any]] = WeakSet()
+        self.execute = f"EXECUTE {self._name}{_listed('%s' for _ in kinds)}"
+
+    def prepare(self, connection: BaseDatabaseWrapper) -> None:
+        """Where it is not yet; no statement of the page. Raises what Django raises."""
+        own = connection.connection
+        if own in self._known:
+            return
+        connection.validate_no_broken_transaction()
+        text = self._text % tuple(part.as_string(own) for part in self._parameters)
+        with connection.wrap_database_errors, own.cursor() as cursor:
+            cursor.execute(f"PREPARE {self._name}{self._types} AS {text}")
+        self._known.add(own)
+
+
+def _listed(words: Iterable[str]) -> str:
+    """In brackets, but nothing where there are none."""
+    return f"({', '.join(words)})".replace("()", "")
 
 
 class _Rows:
@@ -79,6 +120,7 @@ class _Rows:
         self._model, self._using = kind["model"], compiler.using
         self._own = slice(columns[0], columns[-1] + 1)
         self._names = [column.target.attname for column, *_ in compiler.select[self._own]]
+        self.converters = compiler.get_converters([column for column, *_ in compiler.select])
         self._related = get_related_populators(kind, compiler.select, compiler.using)  # type: ignore[call-arg] # declared for Django 6
 
     def made(self, row: Sequence[Any]) -> Any:
@@ -89,10 +131,8 @@ class _Rows:
 
 
 class _Query(NamedTuple):
-    """What wrote it; of each parameter which value it is, or what it always is; what the columns' values pass through."""
+    """What wrote it, what it asks PostgreSQL, and what becomes of the rows."""
 
     compiler: Any
-    sql: str
-    parameters: list[tuple[int | None, Any]]
-    converters: Any
+    statement: _Statement
     rows: _Rows

@@ -4,16 +4,16 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.backends.postgresql.compiler import SQLCompiler
 from django.db.models import QuerySet
-from django.db.transaction import TransactionManagementError
+from django.db.transaction import TransactionManagementError, atomic, set_rollback
 from pytest_django import DjangoAssertNumQueries
 
 from gateway_project.lib.written import Written
 from orgs.actor import LINEAGE
 from orgs.models import Group, Membership, User
-from tests.actors import World
+from tests.actors import World, make_world
 
 GROUP: Written[Group] = Written(lambda pk: Group.objects.filter(pk=pk), int)
 
@@ -90,6 +90,65 @@ def test_rows_are_locked_in_a_transaction_only(world: World) -> None:
     assert locked(world.root.pk) == [world.root]
     with ThreadPoolExecutor(1) as threads, pytest.raises(TransactionManagementError, match="outside of a transaction"):
         threads.submit(elsewhere).result(30)
+
+
+KEPT: Written[Group] = Written(lambda pk: Group.objects.filter(pk=pk, level__lt=77), int)
+
+
+def planned() -> list[int]:
+    """How often this connection has run the statement of KEPT, as PostgreSQL says that keeps it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans + custom_plans FROM pg_prepared_statements WHERE statement LIKE %s", ['%."level" < 77 %']
+        )
+        return [count for (count,) in cursor.fetchall()]
+
+
+def test_postgresql_keeps_the_statement_whatever_is_rolled_back(world: World) -> None:
+    KEPT.get(world.root.pk)
+    [before] = planned()
+    with atomic():
+        assert KEPT.get(world.core.pk) == world.core
+        set_rollback(True)
+    assert KEPT.get(world.root.pk) == world.root
+    assert planned() == [before + 2]
+
+
+def test_keeping_it_is_no_statement_of_the_page(world: World, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    new: Written[Group] = Written(lambda parent: Group.objects.filter(parent=parent).order_by("pk"), int)
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            assert new(world.root.pk) == [world.engineering, world.sales]
+
+
+def test_another_connection_keeps_its_own(committed_db: None) -> None:
+    world = make_world()
+    for _ in range(2):
+        assert KEPT.get(world.core.pk) == world.core
+        assert len(planned()) == 1
+        connection.close()
+
+
+def test_constants_of_the_query_hold_and_what_they_hold_is_no_sql(world: World) -> None:
+    odd = "100% 'of' \\ \"it\" $1 %s {}"
+    Group.objects.filter(pk=world.core.pk).update(name=odd)
+    written: Written[Group] = Written(lambda above: Group.objects.filter(parent=above, name=odd, level__in=[4, 5])[:7], int)
+    assert written(world.gateway.pk) == [world.core]
+    assert written(world.platform.pk) == []
+
+
+def test_a_query_may_do_without_values(world: World) -> None:
+    roots: Written[Group] = Written(lambda: Group.objects.filter(parent=None).order_by("-pk")[:1])
+    assert roots.get().level == 0
+
+
+def test_in_a_broken_transaction_it_is_told_as_of_every_query(world: World) -> None:
+    new: Written[Group] = Written(lambda pk: Group.objects.filter(pk=pk), int)
+    with atomic():
+        set_rollback(True)
+        for written in (new, GROUP):
+            with pytest.raises(TransactionManagementError, match="until the end of the 'atomic' block"):
+                written.sole(world.root.pk)
 
 
 def test_a_call_leaves_nothing_for_the_collector_of_cycles(world: World) -> None:

@@ -19,6 +19,7 @@ from orgs.services.invitations import invite
 from orgs.services.members import revoke_role
 from orgs.services.roles import create_role
 from tests.actors import World
+from tests.statements import whole
 
 PATH = "engineering / platform / gateway"
 
@@ -148,7 +149,7 @@ def test_the_organisation_is_held_before_the_list_as_whoever_confirms_it_does(wo
     MemberImport.objects.filter(pk=kept.pk).update(status=MemberImport.Status.QUEUED)
     with CaptureQueriesContext(connection) as asked:
         imports.run(kept.pk)
-    locks = [query["sql"] for query in asked if " FOR " in query["sql"] and "UPDATE" in query["sql"]]
+    locks = [sql for sql in whole(asked) if " FOR " in sql and "UPDATE" in sql]
     assert [sql.split("FROM ")[1].split()[0] for sql in locks][:2] == ['"orgs_organization"', '"orgs_memberimport"']
 
 
