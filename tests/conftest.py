@@ -5,6 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 from gateway_project.lib import garbage
+from tests.examples import USUAL, some
 
 pytest_plugins = [
     "tests.servers",
@@ -23,6 +24,11 @@ garbage.search_seldom()
 
 # A busy machine is no failure; where every change is judged, all runs judge it by the same examples.
 settings.register_profile(
-    "gatehouse", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ, database=None
+    "gatehouse",
+    max_examples=some(USUAL),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+    database=None,
 )
 settings.load_profile("gatehouse")

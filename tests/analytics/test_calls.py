@@ -24,6 +24,7 @@ from orgs.services.keys import create_api_key
 from proxy.models import Model
 from proxy.naming_services import PresetWords, create_preset
 from tests.actors import World, make_world, signed_in
+from tests.examples import some
 from tests.ledger_rows import a_call, call_row, insert_attempts, insert_calls, refused_row
 
 
@@ -86,7 +87,7 @@ def test_pages_follow_one_another_while_calls_arrive(world: World) -> None:
     assert ids(back) == made[::-1][50:100]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 7))
 def test_no_page_skips_or_repeats_a_call(db: None, milliseconds: list[int], size: int) -> None:
     """Many calls of one millisecond differ in their random bits alone."""

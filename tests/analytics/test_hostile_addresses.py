@@ -14,6 +14,7 @@ from analytics.filters import Filters, url_with
 from guardrails.models import Binding, Limit, Policy
 from orgs.models import ApiKey, Membership, User
 from tests.actors import World, key_row, signed_in
+from tests.examples import some
 from tests.ledger_rows import call_row, insert_calls
 
 NAMES = ("period", "group", "member", "key", "application", "model", "status", "q", "before", "after", "environment", "page", "")
@@ -28,7 +29,7 @@ QUERIES = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5)
 PAGES = ("", "calls/", "usage/keys/")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=QUERIES, page=st.sampled_from(PAGES))
 def test_any_query_whatever_is_answered(world: World, query: list[tuple[str, str]], page: str) -> None:
     response = signed_in(world, "alice").get(f"/o/{world.acme.slug}/{page}?{urlencode(query, errors='replace')}")

@@ -17,6 +17,7 @@ from analytics.models import RollupWatermark, UsageRollup
 from analytics.rollups import DIMENSIONS, MEASURES, USAGE_SQL, LedgerBehind, rebuild_rollups, roll_up_usage
 from tests.actors import World, make_world
 from tests.billing.rows import other_connection
+from tests.examples import some
 from tests.ledger_rows import a_call, call_row, insert_calls, refused_row
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -159,7 +160,7 @@ def test_many_at_once_count_each_call_once(committed_db: None) -> None:
     assert sum(row.calls for row in rolled(world)) == 30
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 10**15), st.booleans()), max_size=12))
 def test_what_is_read_is_the_ledgers_sum_at_every_moment(committed_db: None, steps: list[tuple[int, int, bool]]) -> None:
     world = make_world()

@@ -16,6 +16,7 @@ from billing.buckets import Spend, sums_from_rows
 from billing.models import CreditEntry, CreditTransaction
 from orgs.models import Organization
 from tests.billing import rows
+from tests.examples import some
 
 DOLLAR = 10**9
 QUARTER = timedelta(minutes=15)
@@ -46,7 +47,7 @@ def take(organization: Organization, number: int, what: str, amount: int) -> Non
             tasks.book_usage()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_what_is_left_is_what_came_in_less_what_was_used(committed_db: None, steps: list[tuple[str, int]]) -> None:
     organization = rows.new_organization()

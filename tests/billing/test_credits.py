@@ -15,6 +15,7 @@ from gateway_project.lib import redis
 from orgs import epoch
 from orgs.models import Organization, User
 from tests.billing import rows
+from tests.examples import some
 
 DOLLAR = 1_000_000_000
 
@@ -177,7 +178,7 @@ def test_refunds_at_the_same_time_never_take_more_than_there_is(committed_db: No
     assert (len(refused), credits.funded(acme)) == (2, 4)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(st.sampled_from(["top_up", "adjust"]), st.integers(1, 10**15)), min_size=1, max_size=6))
 def test_the_pool_is_the_sum_of_its_movements(acme: Organization, moves: list[tuple[str, int]]) -> None:
     before = credits.funded(acme)

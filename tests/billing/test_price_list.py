@@ -22,6 +22,7 @@ from billing import price_list
 from billing.price_list import BEGINNING, Unlisted, rates_of, timeline_of
 from billing.pricing import Price, Rates, bill
 from proxy.canonical.usage import Usage
+from tests.examples import some
 
 
 def model(prices: ModelPrice | list[ConditionalPrice]) -> ModelInfo:
@@ -127,7 +128,7 @@ def test_what_nothing_matches_has_no_list_price(asked: str) -> None:
     assert price_list.match(asked) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=some(40))
 @given(
     sku=st.sampled_from(["anthropic/claude-sonnet-4-5", "openai/gpt-5.4", "gemini/gemini-2.5-pro", "openai/gpt-4o"]),
     uncached=st.integers(0, 400_000),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_project.lib.ids import call_id_at, first_id_at, new_call_id, time_of
+from tests.examples import some
 
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
 MILLISECONDS = st.integers(0, 7_000_000_000_000)
@@ -83,7 +84,7 @@ def test_the_example_of_the_standard() -> None:
 
 
 @pytest.mark.django_db
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=some(20), deadline=None)
 @given(milliseconds=st.lists(MILLISECONDS, min_size=20, max_size=20))
 def test_postgresql_draws_the_same_bounds(milliseconds: list[int]) -> None:
     moments = [at(number) for number in milliseconds]

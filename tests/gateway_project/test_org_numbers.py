@@ -20,21 +20,17 @@ from tests.gateway_project.test_org_problems import refusal
 
 pytestmark = pytest.mark.usefixtures("empty_catalogue")
 
-POLICY = "policies: [{name: A, %s}]"
+# Where a policy has one → the fields that say so.
 AMOUNTS = {
-    f"policies[0].limits.budget.{window}.usd": POLICY % ("limits: {budget: {%s: {usd: NUMBER}}}" % window)  # noqa: UP031 braces
-    for window in Limit.WINDOWS["budget"]
+    f"limits.budget.{window}.usd": f"limits: {{budget: {{{window}: {{usd: NUMBER}}}}}}" for window in Limit.WINDOWS["budget"]
 }
-COUNTS = {
-    f"policies[0].limits.{kind}": POLICY % ("limits: {%s: NUMBER}" % kind)  # noqa: UP031 braces
-    for kind in Limit.Kind.values
-    if kind != Limit.Kind.BUDGET
-} | {
-    "policies[0].degrade_percent": POLICY % "degrade_model: x, degrade_percent: NUMBER",
-    "policies[0].clamp_least_tokens": POLICY % "clamp_least_tokens: NUMBER",
+COUNTS = {f"limits.{kind}": f"limits: {{{kind}: NUMBER}}" for kind in Limit.Kind.values if kind != Limit.Kind.BUDGET} | {
+    "degrade_percent": "degrade_model: x, degrade_percent: NUMBER",
+    "clamp_least_tokens": "clamp_least_tokens: NUMBER",
 }
 SETTINGS = ("week_start", "fiscal_month", "reset_hour", "content_retention_hours", "content_sample_percent")
 HEAD = "organization: {slug: SLUG}\n"
+SET = f"organization: {{slug: SLUG, {', '.join(f'{name}: NUMBER' for name in SETTINGS)}}}\n"
 ODD = ("0x10", "0o10", "0b1", "1:30", "-1:30", "1__0", "9" * 41)
 
 
@@ -53,28 +49,30 @@ def applied(world: World, folder: Path, text: str) -> dict[str, Any]:
     return found
 
 
+def policies(*fields: str) -> str:
+    return "policies:\n" + "".join(f"  - {{name: P{number}, {one}}}\n" for number, one in enumerate(fields))
+
+
 @pytest.mark.parametrize("number", [*ODD, "1.5", ".inf", "1e2"])
 def test_a_whole_number_is_written_in_decimal_digits(world: World, tmp_path: Path, number: str) -> None:
-    for path, text in COUNTS.items():
-        reason = f"{path}: must be a whole number in decimal digits, not {number[:40]}"
-        assert told(world, tmp_path, HEAD + text.replace("NUMBER", number)) == [reason]
-    settings = "".join(f", {name}: {number}" for name in SETTINGS)
-    assert told(world, tmp_path, f"organization: {{slug: SLUG{settings}}}") == [
-        f"organization.{name}: must be a whole number in decimal digits, not {number[:40]}" for name in SETTINGS
+    places = [f"organization.{name}" for name in SETTINGS] + [f"policies[{at}].{place}" for at, place in enumerate(COUNTS)]
+    assert told(world, tmp_path, (SET + policies(*COUNTS.values())).replace("NUMBER", number)) == [
+        f"{place}: must be a whole number in decimal digits, not {number[:40]}" for place in places
     ]
 
 
 @pytest.mark.parametrize("number", [*ODD, "1:30.5", ".inf", ".nan", '"0x10"', '"１２"', "much", '"1 000"'])
 def test_an_amount_is_written_in_decimal_digits(world: World, tmp_path: Path, number: str) -> None:
-    for path, text in AMOUNTS.items():
-        given = number.strip('"')[:40]
-        reason = f"{path}: must be an amount of US dollars in decimal digits, not {given}"
-        assert told(world, tmp_path, HEAD + text.replace("NUMBER", number)) == [reason]
+    given = number.strip('"')[:40]
+    assert told(world, tmp_path, (HEAD + policies(*AMOUNTS.values())).replace("NUMBER", number)) == [
+        f"policies[{at}].{place}: must be an amount of US dollars in decimal digits, not {given}"
+        for at, place in enumerate(AMOUNTS)
+    ]
 
 
 @pytest.mark.parametrize(("number", "reason"), [("'60'", "not text"), ("true", "not true or false"), ("2027-01-31", "not a day")])
 def test_what_is_no_number_at_all_is_called_what_it_is(world: World, tmp_path: Path, number: str, reason: str) -> None:
-    text = HEAD + COUNTS["policies[0].limits.rpm"].replace("NUMBER", number)
+    text = HEAD + policies(COUNTS["limits.rpm"]).replace("NUMBER", number)
     assert told(world, tmp_path, text) == [f"policies[0].limits.rpm: must be a whole number, {reason}"]
 
 

@@ -18,6 +18,7 @@ from orgs.permissions import Permission
 from orgs.services.roles import create_role
 from proxy import catalogue
 from tests.actors import World
+from tests.examples import some
 
 FORM = """
 organization: {{slug: {slug}, week_start: monday, colour: red, true: x}}
@@ -169,8 +170,12 @@ def test_everything_that_rules_forbid_is_named_and_nothing_that_only_follows(
     assert not world.acme.groups.filter(name__in=["New", "Core", "Builders"]).exists()
 
 
-@pytest.mark.parametrize(("wrong", "told"), [(20, 20), (21, 20), (300, 20)])
-@pytest.mark.parametrize("entry", ["{{kind: x}}", "{{name: '{number}', owner: nobody@example.test}}"])
+FORMLESS, OWNED = "{{kind: x}}", "{{name: '{number}', owner: nobody@example.test}}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong", "told"), [(FORMLESS, 20, 20), (FORMLESS, 21, 20), (FORMLESS, 300, 20), (OWNED, 20, 20), (OWNED, 21, 20)]
+)
 def test_twenty_are_told_and_that_there_is_more(world: World, tmp_path: Path, entry: str, wrong: int, told: int) -> None:
     listed = "".join(f"\n  - {entry.replace('{number}', str(number))}" for number in range(wrong))
     lines, _ = refusal(world, tmp_path, f"organization: {{{{slug: {{slug}}}}}}\ngroups:{listed}")
@@ -231,7 +236,7 @@ bindings:
     ]
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wrong=st.sets(st.sampled_from(sorted(SLIPS)), min_size=1))
 @pytest.mark.usefixtures("empty_catalogue")
 def test_of_any_slips_in_one_policy_all_are_named_and_no_more(world: World, tmp_path: Path, wrong: set[str]) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gateway_project.demo.trace import TracedCall
 from gateway_project.replay import sending
 from gateway_project.replay.sending import Outcome, Target, Unusable
+from tests.examples import some
 
 CALL = TracedCall(0.0, 3, 5)
 USAGE = {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}
@@ -160,7 +161,7 @@ def test_a_line_without_an_end_is_malformed_not_a_crash() -> None:
     assert streamed(b'data: {"x":"' + b"y" * 1_000_000).error == "malformed_answer"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=some(25), deadline=None)
 @given(body=st.binary(max_size=80), stream=st.booleans())
 def test_any_bytes_at_all_are_an_outcome(body: bytes, stream: bool) -> None:
     assert outcome(http(body), stream=stream).error

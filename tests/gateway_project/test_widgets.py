@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_project.lib.widgets import DRAWN, WidgetRenderer
+from tests.examples import some
 
 OURS, DJANGOS = WidgetRenderer(), DjangoTemplates()
 INPUTS = [
@@ -36,7 +37,7 @@ def drawn(widget: forms.Widget, value: object) -> tuple[SafeString, SafeString]:
 
 
 @pytest.mark.parametrize("made", INPUTS)
-@settings(max_examples=50)
+@settings(max_examples=some(30))
 @given(value=st.one_of(*VALUES), attributes=ATTRIBUTES)
 def test_a_field_to_type_in(made: type[forms.Widget], value: object, attributes: dict[str, Any]) -> None:
     ours, theirs = drawn(made(attrs=attributes), value)
@@ -44,7 +45,7 @@ def test_a_field_to_type_in(made: type[forms.Widget], value: object, attributes:
 
 
 @pytest.mark.parametrize("made", LISTS)
-@settings(max_examples=50)
+@settings(max_examples=some(30))
 @given(value=WORDS | st.none() | st.lists(WORDS, max_size=2), choices=CHOICES, groups=GROUPED, attributes=ATTRIBUTES)
 def test_a_list_to_choose_from(
     made: type[forms.Select], value: object, choices: list[Any], groups: list[Any], attributes: dict[str, Any]
@@ -54,7 +55,7 @@ def test_a_list_to_choose_from(
 
 
 @pytest.mark.parametrize("made", [forms.RadioSelect, forms.CheckboxSelectMultiple])
-@settings(max_examples=50)
+@settings(max_examples=some(30))
 @given(value=WORDS | st.none() | st.lists(WORDS, max_size=2), choices=CHOICES, attributes=ATTRIBUTES)
 def test_a_button_or_box_of_a_list(
     made: type[forms.RadioSelect], value: object, choices: list[Any], attributes: dict[str, Any]

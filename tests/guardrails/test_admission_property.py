@@ -29,6 +29,7 @@ from guardrails.limits import Kind, Limit, Limits
 from guardrails.loading import Spend
 from orgs import epoch
 from tests.coroutines import active
+from tests.examples import some
 from tests.guardrails.books import DAY_MS, announced, now_ms
 
 KEYS = ("k1", "k2")
@@ -383,7 +384,7 @@ def test_redis_and_the_model_agree_whatever_happens(worker: None) -> None:
     run_state_machine_as_test(
         Admissions,
         settings=settings(
-            max_examples=100,
+            max_examples=some(100),
             stateful_step_count=60,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -19,6 +19,7 @@ from orgs.permissions import Permission
 from orgs.services.organizations import create_organization
 from orgs.services.roles import GRANTABLE
 from tests.actors import make_user
+from tests.examples import some
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_catalogue")]
 
@@ -133,7 +134,7 @@ def organizations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 # Neither shrunk nor explained: both would run it hundreds of times.
-@settings(max_examples=4, phases=[Phase.generate])
+@settings(max_examples=some(4), phases=[Phase.generate])
 @given(organizations())
 def test_a_file_is_exported_as_it_was_applied_and_says_nothing_new_again(declared: dict[str, Any]) -> None:
     with transaction.atomic():

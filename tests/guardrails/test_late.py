@@ -18,6 +18,7 @@ from guardrails.late import LateRows
 from guardrails.loading import BEGIN_LOAD, LOAD, Spend
 from orgs.models import Organization
 from tests.billing.rows import insert, new_organization
+from tests.examples import some
 from tests.guardrails.books import announced
 
 LAST_MONTHS = timedelta(days=40)
@@ -199,7 +200,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.usefixtures("committed_db")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=some(20), deadline=None)
 @given(steps=STEPS)
 def test_after_telling_counters_are_the_ledger_whatever_came_before(steps: list[tuple[str, ...]]) -> None:
     books, stale = Books(), None

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from guardrails.windows import Calendar, Kind, Window, containing, day_begins, day_of, starts_between
+from tests.examples import some
 
 ZONES = sorted(available_timezones())
 # Far away enough from UTC, or with changes of clocks odd enough, that each found a mistake in somebody's calendar.
@@ -66,7 +67,7 @@ def first_day(starts: datetime, calendar: Calendar) -> date:
     return (wall - timedelta(hours=calendar.reset_hour)).date()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=some(200), deadline=None)
 @given(calendars, moments, kinds)
 @example(Calendar("America/Sao_Paulo"), datetime(2018, 11, 4, 3, tzinfo=UTC), "day")
 @example(Calendar("Pacific/Apia"), datetime(2011, 12, 30, 10, tzinfo=UTC), "day")
@@ -87,7 +88,7 @@ def test_a_window_holds_its_moment_and_meets_its_neighbours(calendar: Calendar, 
     assert bounds(starts - SECOND, kind, calendar)[1] == starts
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=some(150), deadline=None)
 @given(calendars, moments, kinds)
 def test_a_window_begins_on_its_day_and_is_as_long_as_its_name_says(calendar: Calendar, moment: datetime, kind: Kind) -> None:
     starts, ends = bounds(moment, kind, calendar)
@@ -104,7 +105,7 @@ def test_a_window_begins_on_its_day_and_is_as_long_as_its_name_says(calendar: Ca
         assert (first.month - calendar.fiscal_month) % {"month": 1, "quarter": 3, "year": 12}[kind] == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(calendars, moments)
 def test_a_day_begins_when_the_wall_clock_first_shows_the_reset_hour(calendar: Calendar, moment: datetime) -> None:
     """Against a walk through time, quarter by quarter, that knows nothing of zones but how to read a clock."""
@@ -120,13 +121,13 @@ def test_a_day_begins_when_the_wall_clock_first_shows_the_reset_hour(calendar: C
     assert at == ends
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(calendars, moments)
 def test_the_day_of_a_moment_begins_where_its_window_does(calendar: Calendar, moment: datetime) -> None:
     assert day_begins(day_of(moment, calendar), calendar) == bounds(moment, "day", calendar)[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(calendars, moments, st.sampled_from(["week", "month", "quarter"]))
 def test_days_tile_every_longer_window(calendar: Calendar, moment: datetime, kind: Kind) -> None:
     starts, ends = bounds(moment, kind, calendar)
@@ -139,7 +140,7 @@ def test_days_tile_every_longer_window(calendar: Calendar, moment: datetime, kin
     assert at == ends
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(calendars, moments)
 def test_months_tile_quarters_and_quarters_years(calendar: Calendar, moment: datetime) -> None:
     year = bounds(moment, "year", calendar)
@@ -150,7 +151,7 @@ def test_months_tile_quarters_and_quarters_years(calendar: Calendar, moment: dat
     assert quarters[0] == year[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(calendars, moments, kinds, st.integers(0, 40 * 86400))
 def test_starts_between_are_those_of_the_windows(calendar: Calendar, since: datetime, kind: Kind, seconds: int) -> None:
     until = since + timedelta(seconds=seconds)
@@ -162,7 +163,7 @@ def test_starts_between_are_those_of_the_windows(calendar: Calendar, since: date
     assert list(starts_between(since, until, kind, calendar)) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([Calendar("Asia/Tokyo"), Calendar("Asia/Tokyo", 6, 4, 5)]), moments, kinds), max_size=12)
 )

@@ -20,6 +20,7 @@ from orgs.services.members import grant_role
 from orgs.services.moves import height, move_group
 from orgs.services.roles import create_role
 from tests.actors import World, make_world
+from tests.examples import some
 from tests.orgs.test_services_groups import assert_sound_tree
 
 
@@ -143,7 +144,7 @@ def test_whatever_is_moved_where_the_tree_stays_sound(world: World) -> None:
     groups, alice = _grown(world), world.actor("alice")
 
     @given(moves=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=4, max_size=8))
-    @settings(max_examples=10)
+    @settings(max_examples=some(6))
     def moved(moves: list[tuple[int, int]]) -> None:
         with transaction.atomic():
             parents: dict[int, int | None] = {group.pk: group.parent_id for group in groups}

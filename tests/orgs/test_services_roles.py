@@ -13,6 +13,7 @@ from orgs.selectors import granters, roles_visible_to
 from orgs.services.members import add_member, grant_role, revoke_role, suspend_member
 from orgs.services.roles import GRANTABLE, change_role, copy_role, create_role, delete_role
 from tests.actors import World
+from tests.examples import some
 
 P = Permission
 
@@ -54,7 +55,7 @@ def test_grants_at_the_root_and_at_a_node_are_judged_apart(world: World) -> None
     assert not mia.can_everywhere(P.MANAGE_SETTINGS)
 
 
-@settings(max_examples=60)
+@settings(max_examples=some(40))
 @given(named=st.frozensets(st.sampled_from(sorted(GRANTABLE))), level=st.integers(0, 4))
 def test_a_role_never_gives_more_than_it_names_nor_more_at_its_node_than_below(named: frozenset[Permission], level: int) -> None:
     here, below = (counted(named, granted_level=level, distance=distance) for distance in (0, 1))

@@ -16,6 +16,7 @@ from proxy import catalogue
 from proxy.catalogue import Change, Report
 from proxy.catalogue_file import BadCatalogue
 from proxy.models import Deployment, Model, Provider
+from tests.examples import some
 
 PROVIDERS = ("red", "blue")
 PRICES = st.none() | st.fixed_dictionaries({"input": st.integers(0, 99), "output": st.integers(0, 99)})
@@ -51,7 +52,7 @@ def stored(names: list[str]) -> dict[str, set[tuple[str, str, int]]]:
     return found
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=MODELS, second=MODELS)
 def test_whatever_was_declared_before_the_last_declaration_holds_and_again_changes_nothing(
     db: None, first: dict[str, Any], second: dict[str, Any]

@@ -22,6 +22,7 @@ from proxy.errors import AttemptFailed, Kind
 from proxy.health import keys, overview
 from proxy.health.board import Board
 from proxy.health.reports import BUCKET_MS, BUCKETS
+from tests.examples import some
 from tests.proxy.calls import deployment
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -380,7 +381,7 @@ EVENTS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=some(25), deadline=None)
 @given(EVENTS)
 def test_whatever_happens_the_circuit_is_what_the_rules_say(events: list[tuple[str, int]]) -> None:
     """Against the rules written down naively, one event at a time."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from proxy.providers import connection as connections
 from proxy.providers.connection import Broken, Connection
+from tests.examples import some
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"content-length: 0\r\n\r\n"
@@ -158,7 +159,7 @@ def is_read(ends: Ends, answer: Answer) -> bool:
     return connection.complete
 
 
-@settings(max_examples=60)
+@settings(max_examples=some(40))
 @given(answers(), st.lists(st.integers(0, 10_000), max_size=8))
 def test_an_answer_is_the_same_wherever_it_is_cut(answer: Answer, places: list[int]) -> None:
     ends = asked()
@@ -170,7 +171,7 @@ def test_an_answer_is_the_same_wherever_it_is_cut(answer: Answer, places: list[i
     assert ends.connection.can_be_used_again != answer.lasts
 
 
-@settings(max_examples=60)
+@settings(max_examples=some(40))
 @given(answers())
 def test_an_answer_that_ends_too_early_is_broken_at_every_byte(answer: Answer) -> None:
     for place in range(len(answer.raw)):
@@ -184,7 +185,7 @@ def test_an_answer_that_ends_too_early_is_broken_at_every_byte(answer: Answer) -
             assert not ends.connection.can_be_used_again
 
 
-@settings(max_examples=60)
+@settings(max_examples=some(40))
 @given(st.lists(st.tuples(answers().filter(lambda answer: not answer.lasts), st.booleans()), min_size=1, max_size=4))
 def test_one_connection_brings_one_answer_after_another(several: list[tuple[Answer, bool]]) -> None:
     """Whether or not anybody took what the one before brought."""
@@ -198,7 +199,7 @@ def test_one_connection_brings_one_answer_after_another(several: list[tuple[Answ
         assert ends.connection.can_be_used_again
 
 
-@settings(max_examples=60)
+@settings(max_examples=some(40))
 @given(answers(), st.data())
 def test_whatever_arrives_is_an_answer_or_broken(answer: Answer, data: st.DataObject) -> None:
     """Nothing is raised into the event loop, and nothing waits for ever."""

@@ -147,9 +147,8 @@ def _address(name: str, wanted: frozenset[str], arguments: dict[str, Any]) -> st
         return ""
 
 
-def problems_of(page: Page, visit: Visit, axe: str) -> list[str]:
+def problems_of(page: Page, visit: Visit) -> list[str]:
     """At both widths, in each theme; axe sees the wide page, whose parts the narrow one has too."""
-    page.evaluate(axe)
     found = []
     for theme in THEMES:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
@@ -178,6 +177,7 @@ def test_every_page_is_quiet_fits_a_phone_and_has_no_serious_barrier(
 ) -> None:
     page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    page.add_init_script(axe)
     problems: dict[str, list[str]] = {}
     visited = []
     person = ""
@@ -191,7 +191,7 @@ def test_every_page_is_quiet_fits_a_phone_and_has_no_serious_barrier(
         assert answer is not None
         assert (answer.status, urlsplit(page.url).path) == (visit.status, visit.url), visit
         expected = f"status of {visit.status}"
-        found = problems_of(page, visit, axe) + [error for error in console_errors if expected not in error]
+        found = problems_of(page, visit) + [error for error in console_errors if expected not in error]
         console_errors.clear()
         if found:
             problems[visit.name] = found

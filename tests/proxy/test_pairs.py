@@ -38,6 +38,7 @@ from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
 from proxy.protocols import registry
 from proxy.protocols.base import Quirks
+from tests.examples import some
 from tests.proxy import event_streams
 from tests.proxy.conversations import answers, conversations
 from tests.proxy.messages_wire import CALL
@@ -95,7 +96,7 @@ def settings(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-@limited(max_examples=40)
+@limited(max_examples=some(25))
 @given(conversations())
 def test_what_both_can_say_of_a_conversation_arrives(asked: Conversation) -> None:
     assume(not any(text.isspace() for text in _leaves([_whole(part) for _, part in flat(asked)])))

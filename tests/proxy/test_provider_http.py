@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.errors import AttemptFailed
 from proxy.providers import http, registry, transport
 from proxy.providers.base import Target, Timeouts
+from tests.examples import some
 from tests.proxy.conftest import Run
 from tests.upstream import HANG, HTML, RESET, Script, Upstream, answer, frames, refuse, slowly, stream
 
@@ -222,7 +223,7 @@ def test_a_base_url_that_is_none_is_a_failure_to_connect(upstream: Upstream, run
 TEXT = st.text(max_size=20)
 
 
-@settings(max_examples=50)
+@settings(max_examples=some(40))
 @given(st.one_of(TEXT, TEXT.map("http://{}/v1".format), TEXT.map("http://h/{}".format)))
 def test_whatever_is_given_as_a_url_leads_to_a_place_or_fails_to_connect(url: str) -> None:
     try:
@@ -259,7 +260,7 @@ NAME = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True)
 VALUE = st.text(st.sampled_from("aZ9 :;,\t\r\n\0\xfc\u20ac"), max_size=6)
 
 
-@settings(max_examples=50)
+@settings(max_examples=some(40))
 @given(st.dictionaries(NAME, VALUE, max_size=3), st.sampled_from(["GET", "POST"]))
 def test_no_header_ends_before_its_end(headers: dict[str, str], method: str) -> None:
     """What is sent is read as it was meant, or is not sent."""

@@ -15,6 +15,7 @@ from gateway_project.lib import redis
 from proxy.deployments import Deployment
 from proxy.health import board, keys, overview, quotas
 from proxy.health.quotas import Reservation, UsedUp
+from tests.examples import some
 from tests.proxy.test_circuits import fresh, on_a_loop
 
 
@@ -135,7 +136,7 @@ def test_however_many_ask_at_once_no_more_than_granted_is_taken() -> None:
 STEPS = st.lists(st.tuples(st.sampled_from([0, 0, 0, 7, 20, 61]), st.integers(1, 60)), max_size=15)
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=some(25), deadline=None)
 @given(STEPS)
 def test_the_minute_slides_as_a_list_of_all_requests_would(steps: list[tuple[int, int]]) -> None:
     """Steps are far from the edge of the minute: the real clock goes on meanwhile."""

@@ -20,6 +20,7 @@ from proxy.simulating import rows, spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target
 from proxy.simulating.result import TOP_SUBJECTS
 from tests.actors import World
+from tests.examples import some
 from tests.ledger_rows import call_row, insert_calls
 from tests.proxy.naive_replay import Call, Naive, governing
 from tests.proxy.simulations import DOLLAR, NOON, noahs_key, simulated, wanted
@@ -105,7 +106,7 @@ def written(keys: list[ApiKey], drawn: tuple[Any, ...], number: int) -> Call:
     return made
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=some(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     LIMITS,
     RULES,

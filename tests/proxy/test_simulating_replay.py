@@ -18,6 +18,7 @@ from proxy.simulating.proposal import Limit, Proposal, Rule, Target
 from proxy.simulating.replay import Recent, Replay, Row, Windows
 from proxy.simulating.result import MOST_FIRSTS, TOP_SUBJECTS, shaped, subjects_named
 from proxy.simulating.tally import SAMPLE
+from tests.examples import some
 from tests.proxy.naive_replay import Call, Naive, Refusal, governing, subjects_of
 
 BY_UTC = Calendar("UTC")
@@ -187,7 +188,7 @@ def replayed(proposal: Proposal, calls: list[Call], *, history: tuple[Call, ...]
     return replay
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=some(120), deadline=None)
 @given(PROPOSALS, LEDGERS, CALENDARS, st.integers(0, 40))
 def test_it_refuses_what_a_naive_replay_refuses(proposal: Proposal, calls: list[Call], calendar: Calendar, before: int) -> None:
     history, period = calls[:before], calls[before:]
@@ -195,7 +196,7 @@ def test_it_refuses_what_a_naive_replay_refuses(proposal: Proposal, calls: list[
     assert replay.refusals == Naive(proposal, calendar, history).replay(period)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(PROPOSALS, LEDGERS, CALENDARS)
 def test_what_is_added_up_is_what_was_refused(proposal: Proposal, calls: list[Call], calendar: Calendar) -> None:
     replay = replayed(proposal, calls, calendar=calendar)
@@ -217,7 +218,7 @@ def test_what_is_added_up_is_what_was_refused(proposal: Proposal, calls: list[Ca
     assert subjects_named(result) == {subject for _, _, subject in refused}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=some(50), deadline=None)
 @given(PROPOSALS, LEDGERS, CALENDARS)
 def test_each_window_names_its_first_refusal(proposal: Proposal, calls: list[Call], calendar: Calendar) -> None:
     replay = replayed(proposal, calls, calendar=calendar)
@@ -230,7 +231,7 @@ def test_each_window_names_its_first_refusal(proposal: Proposal, calls: list[Cal
     assert told == {which: str(call_id) for which, call_id in earliest.items()}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=some(50), deadline=None)
 @given(PROPOSALS, LEDGERS, CALENDARS)
 def test_no_budget_is_passed_by_what_is_let_through(proposal: Proposal, calls: list[Call], calendar: Calendar) -> None:
     proposal = Proposal(tuple(one for one in proposal.limits if one.kind == "budget"), (), proposal.targets)

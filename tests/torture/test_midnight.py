@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import some
 from tests.torture.midnight import MARGIN, choose, look_in, tzif
 
 TEN = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
@@ -26,7 +27,7 @@ def zones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     zoneinfo.reset_tzpath(before)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=some(30))
 @given(minute=st.integers(0, 24 * 60 - 1), seconds=st.integers(30, 600), patience=st.integers(0, 900))
 def test_the_midnight_falls_within_the_run(zones: Path, minute: int, seconds: int, patience: int) -> None:
     now = TEN + timedelta(minutes=minute, seconds=7)

@@ -1,0 +1,14 @@
+"""How many examples tests of drawn input take: few in a run of all tests, more where somebody has the time.
+
+`THOROUGH=20 make test` takes twenty times as many, each time others.
+"""
+
+import os
+
+TIMES = int(os.environ.get("THOROUGH", "1"))
+# Of a test that does not say otherwise. What a hundred find, forty nearly always do, in two fifths of the time.
+USUAL = 40
+
+
+def some(number: int) -> int:
+    return number * TIMES
