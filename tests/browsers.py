@@ -1,8 +1,9 @@
 """The browser of a test run: Debian's chromium driven by Playwright, one fresh context per test."""
 
-import os
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -25,19 +26,38 @@ ARGUMENTS = [
 PATIENCE_MS = 30_000
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Per module, not per run: while Playwright lives an event loop runs here, and `asyncio.run` fails everywhere else."""
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
+    """Started once by each process of a run, with the event loop that Playwright drives it by, which is at rest meanwhile."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("browser tests need chromium: apt-get install chromium-headless-shell")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # that loop is not ours: the test's own queries are plain ones
-        yield browser
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+        loop = asyncio.get_running_loop()
+        with running(None):
+            yield browser, loop
         browser.close()
+
+
+@contextmanager
+def running(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Playwright's loop is left and entered in the midst of its work: while it counts as running here, `asyncio.run` fails."""
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: tuple[Browser, asyncio.AbstractEventLoop]) -> Iterator[Browser]:
+    started, loop = chromium
+    with running(loop), pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # that loop is not ours: the test's own queries are plain ones
+        yield started
 
 
 @pytest.fixture

@@ -27,13 +27,22 @@ from tests.room import with_room
 
 # Files that take long, most of it waiting for processes and browsers: whoever begins them last makes all others wait.
 LONG = (
-    "torture/test_short.py", "proxy/test_proving.py", "proxy/test_draining.py", "gateway_project/test_up.py",
-    "proxy/test_every_page.py", "torture/test_two_hundred.py", "guardrails/test_generations.py", "proxy/test_journey.py",
+    "proxy/test_journey.py", "torture/test_short.py", "proxy/test_proving.py", "proxy/test_draining.py",
+    "gateway_project/test_up.py", "proxy/test_every_page.py", "torture/test_two_hundred.py", "guardrails/test_generations.py",
     "proxy/test_company_life.py", "orgs/test_routes.py", "orgs/test_api_schema.py", "proxy/test_spooling.py",
     "orgs/scim/test_conformance.py", "proxy/test_unguarded.py", "proxy/test_failover.py", "proxy/test_simulating_ledger.py",
     "proxy/test_simulation_pages.py", "orgs/test_objects.py", "orgs/test_verification.py", "proxy/test_every_level.py",
-    "proxy/test_stopping.py", "proxy/test_sandbox.py", "proxy/test_shown_once.py", "proxy/test_provider_faults.py",
-    "proxy/test_videos.py", "proxy/test_standins.py", "torture/test_hang_ups.py", "test_spread.py",
+    "proxy/test_stopping.py", "proxy/test_sandbox.py", "proxy/test_provider_faults.py", "proxy/test_videos.py",
+    "proxy/test_standins.py", "torture/test_hang_ups.py", "test_spread.py",
+)  # fmt: skip
+
+# One process runs these one after another, with one browser, whose start takes two seconds of CPU.
+TOGETHER = tuple(
+    Path(__file__).parent / name
+    for name in (
+        "proxy/test_journey.py", "proxy/test_shown_once.py", "proxy/test_playground.py", "proxy/test_first_fault.py",
+        "proxy/test_call_log_width.py", "orgs/test_passkeys.py", "gateway_project/test_browsers.py",
+    )
 )  # fmt: skip
 
 
@@ -91,12 +100,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def longest_first(items: list[pytest.Item]) -> list[list[pytest.Item]]:
-    """By file, in the order given but for those that take long."""
+    """By file, in the order given but for those that take long. Files of TOGETHER count as one."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:  # those of one file need not follow one another: pytest brings together what shares a fixture
-        files.setdefault(item.path, []).append(item)
+        files.setdefault(TOGETHER[0] if item.path in TOGETHER else item.path, []).append(item)
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
-    return sorted(files.values(), key=lambda found: places.get(found[0].path, len(places)))
+    return [found for _, found in sorted(files.items(), key=lambda one: places.get(one[0], len(places)))]
 
 
 # --- in the process that was started -------------------------------------------------------------------------------------------

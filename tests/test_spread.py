@@ -185,9 +185,16 @@ def test_what_takes_long_begins_first() -> None:
     assert all(len(items) == 2 for items in found)
 
 
+def test_files_that_share_a_browser_count_as_one() -> None:
+    paths = [ROOT / "tests" / "billing" / "test_books.py", *spread.TOGETHER]
+    items = [SimpleNamespace(path=path) for path in paths for _ in range(2)]
+    assert spread.longest_first(cast(Any, items[::-1])) == [items[:1:-1], items[1::-1]]
+
+
 def test_files_that_take_long_are_there() -> None:
     assert [name for name in spread.LONG if not (ROOT / "tests" / name).exists()] == []
     assert len(set(spread.LONG)) == len(spread.LONG)
+    assert [path for path in spread.TOGETHER if not path.exists()] == []
 
 
 def test_every_process_uses_what_is_its_own() -> None:

@@ -1,10 +1,9 @@
-"""The test run's own web processes and browser: if these are wrong, so is every test that uses them."""
+"""The test run's own web processes: if these are wrong, so is every test that uses them."""
 
 from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Page
 
 from tests.gateways import Gateway, database_url_of_tests
 from tests.skips import skips_fail
@@ -43,11 +42,6 @@ def test_what_a_gateway_says_is_in_its_log(start_gateway: Callable[..., Gateway]
     gateway = start_gateway("broken-redis", REDIS_URL="redis://127.0.0.1:1/0")
     assert httpx.get(f"{gateway.url}/readyz", trust_env=False).status_code == 503
     assert "Traceback" not in gateway.logged()
-
-
-def test_the_browser_opens_the_sign_in_page(gateway: Gateway, page: Page) -> None:
-    page.goto(f"{gateway.url}/accounts/login/")
-    assert page.get_by_role("button", name="Continue").is_visible()
 
 
 @pytest.mark.parametrize(("value", "fail"), [("true", True), ("1", True), ("", False), ("false", False)])
