@@ -2,10 +2,11 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from gateway_project.lib import garbage
-from tests.examples import USUAL, some
+from tests.examples import TIMES, USUAL, some
 
 pytest_plugins = [
     "tests.servers",
@@ -28,7 +29,12 @@ settings.register_profile(
     max_examples=some(USUAL),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    derandomize="CI" in os.environ,
+    derandomize="CI" in os.environ and TIMES == 1,
     database=None,
 )
 settings.load_profile("gatehouse")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if TIMES > 1:
+        config.option.timeout = TIMES * float(config.getini("timeout"))

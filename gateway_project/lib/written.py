@@ -5,13 +5,13 @@ Django takes longer to write it, and PostgreSQL to plan it, than to answer it; a
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Generic, NamedTuple, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
@@ -26,6 +26,12 @@ Value = int | str
 TYPES: dict[type[Value], str] = {int: "bigint", str: "unknown"}
 # What stands for a value while the SQL is written: nothing of its kind is like it, and every column takes it.
 MARKS: dict[type[Value], Callable[[int], Value]] = {int: lambda at: -7_000_000 - at, str: "\x02{}\x03".format}
+
+# A statement that cannot run as it was planned, is not there, or is there although nobody knows
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+LOST = frozenset({"0A000", "26000", "42P05"})
+# The names of what PostgreSQL keeps in each connection.
+KEPT: WeakKeyDictionary[Connection[Any], set[str]] = WeakKeyDictionary()
 
 
 class Written(Generic[Row]):
@@ -44,16 +50,10 @@ class Written(Generic[Row]):
         if any(value is None or (isinstance(value, int) and abs(value) > LARGEST_ID) for value in values):
             return []
         written, statement, rows = self._written
-        compiler = copy.copy(written)
-        compiler.connection = connection = connections[written.using]  # each thread has its own
+        connection = connections[written.using]  # each thread has its own
         if written.query.select_for_update and connection.get_autocommit():
             raise TransactionManagementError("select_for_update cannot be used outside of a transaction.")
-        with connection.cursor() as cursor:
-            statement.prepare(connection)
-            cursor.execute(statement.execute, values)
-            found = cursor.fetchall()
-        vars(compiler).update(get_converters=lambda columns: rows.converters)
-        return [rows.made(row) for row in compiler.results_iter([found])]
+        return [rows.made(row) for row in rows.converted(statement.found(connection, values), connection)]
 
     def sole(self, *values: Value | None) -> Row | None:
         """Of a query that finds one row at most: the row, or None."""
@@ -84,26 +84,42 @@ class _Statement:
     (https://www.postgresql.org/docs/current/sql-prepare.html). By its SQL, since psycopg's own statements go with every rollback.
     """
 
-    _numbers = itertools.count()
-
     def __init__(self, table: str, text: str, parameters: Sequence[sql.Composable], kinds: Sequence[type[Value]]) -> None:
         """`parameters`: in place of each %s of `text`, a constant or $1, $2, …, which are of these `kinds`."""
-        self._name = f"{table}_{next(self._numbers)}"
         self._text, self._parameters = text, parameters
         self._types = _listed(TYPES[kind] for kind in kinds)
-        self._known: WeakSet[Connection[Any]] = WeakSet()
-        self.execute = f"EXECUTE {self._name}{_listed('%s' for _ in kinds)}"
+        # What it is makes its name: whoever finds the name taken finds the same statement there.
+        said = sha256(f"{self._types} {self._filled(None)}".encode()).hexdigest()
+        self._name = f"{table}_{said[:16]}"
+        self._execute = f"EXECUTE {self._name}{_listed('%s' for _ in kinds)}"
 
-    def prepare(self, connection: BaseDatabaseWrapper) -> None:
-        """Where it is not yet; no statement of the page. Raises what Django raises."""
+    def found(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows. Raises what Django raises; where PostgreSQL has forgotten what it kept, or a column of it is of another type
+        since, the connection ends with this page."""
+        with connection.cursor() as cursor:
+            try:
+                self._prepare(connection)
+                cursor.execute(self._execute, values)
+                found: list[tuple[Any, ...]] = cursor.fetchall()
+            except DatabaseError as error:
+                if getattr(error.__cause__, "sqlstate", None) in LOST:
+                    connection.close_at = 0.0
+                raise
+        return found
+
+    def _prepare(self, connection: BaseDatabaseWrapper) -> None:
+        """Where it is not yet; no statement of the page."""
         own = connection.connection
-        if own in self._known:
+        kept = KEPT.setdefault(own, set())
+        if self._name in kept:
             return
         connection.validate_no_broken_transaction()
-        text = self._text % tuple(part.as_string(own) for part in self._parameters)
         with connection.wrap_database_errors, own.cursor() as cursor:
-            cursor.execute(f"PREPARE {self._name}{self._types} AS {text}")
-        self._known.add(own)
+            cursor.execute(f"PREPARE {self._name}{self._types} AS {self._filled(own)}")
+        kept.add(self._name)
+
+    def _filled(self, connection: Connection[Any] | None) -> str:
+        return self._text % tuple(part.as_string(connection) for part in self._parameters)
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -120,8 +136,16 @@ class _Rows:
         self._model, self._using = kind["model"], compiler.using
         self._own = slice(columns[0], columns[-1] + 1)
         self._names = [column.target.attname for column, *_ in compiler.select[self._own]]
-        self.converters = compiler.get_converters([column for column, *_ in compiler.select])
+        self._compiler, self._converters = compiler, compiler.get_converters([column for column, *_ in compiler.select])
         self._related = get_related_populators(kind, compiler.select, compiler.using)  # type: ignore[call-arg] # declared for Django 6
+
+    def converted(self, rows: list[tuple[Any, ...]], connection: BaseDatabaseWrapper) -> Iterable[Sequence[Any]]:
+        if not self._converters:
+            return rows
+        compiler = copy.copy(self._compiler)
+        compiler.connection = connection
+        found: Iterable[Sequence[Any]] = compiler.apply_converters(rows, self._converters)
+        return found
 
     def made(self, row: Sequence[Any]) -> Any:
         one = self._model.from_db(self._using, self._names, row[self._own])

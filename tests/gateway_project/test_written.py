@@ -4,10 +4,11 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 from django.db.backends.postgresql.compiler import SQLCompiler
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError, atomic, set_rollback
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
 from gateway_project.lib.written import Written
@@ -127,6 +128,50 @@ def test_another_connection_keeps_its_own(committed_db: None) -> None:
         assert KEPT.get(world.core.pk) == world.core
         assert len(planned()) == 1
         connection.close()
+
+
+@pytest.mark.parametrize("lost", ["DEALLOCATE ALL", "DISCARD ALL"])
+def test_a_connection_that_has_lost_it_ends_with_the_page(committed_db: None, lost: str) -> None:
+    world = make_world()
+    assert KEPT.get(world.core.pk) == world.core
+    with connection.cursor() as cursor:
+        cursor.execute(lost)
+    with pytest.raises(DatabaseError, match="does not exist"):
+        KEPT.get(world.core.pk)
+    connection.close_if_unusable_or_obsolete()
+    assert KEPT.get(world.core.pk) == world.core
+
+
+def test_so_does_one_whose_column_is_of_another_type_since(committed_db: None) -> None:
+    world = make_world()
+    length = Group._meta.get_field("name").max_length or 0
+    with connection.cursor() as cursor:
+        assert KEPT.get(world.core.pk) == world.core
+        cursor.execute(f"ALTER TABLE orgs_group ALTER name TYPE varchar({length + 1})")
+        try:
+            with pytest.raises(DatabaseError, match="must not change result type"):
+                KEPT.get(world.core.pk)
+            connection.close_if_unusable_or_obsolete()
+            assert KEPT.get(world.core.pk) == world.core
+        finally:
+            with connection.cursor() as another:
+                another.execute(f"ALTER TABLE orgs_group ALTER name TYPE varchar({length})")
+            connection.close()
+
+
+def test_its_name_says_what_it_is(world: World) -> None:
+    """Of two processes neither runs the other's for its own, whatever stands between them and PostgreSQL."""
+
+    def name(written: Written[Group]) -> str:
+        with CaptureQueriesContext(connection) as asked:
+            written(world.core.pk)
+        return asked[0]["sql"].partition("(")[0]
+
+    same = [name(Written(lambda pk: Group.objects.filter(pk=pk), int)) for _ in range(2)]
+    other = name(Written(lambda pk: Group.objects.filter(pk=pk, level__lt=3), int))
+    third = name(Written(lambda pk: Group.objects.filter(pk=pk, level__lt=4), int))
+    assert same[0] == same[1]
+    assert len({same[0], other, third}) == 3
 
 
 def test_constants_of_the_query_hold_and_what_they_hold_is_no_sql(world: World) -> None:

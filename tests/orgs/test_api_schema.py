@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import pytest
 import schemathesis
@@ -173,9 +174,9 @@ def placed(case: Any, ids: Ids) -> Any:
 def test_whatever_is_sent_the_answer_is_as_documented_and_nobody_elses(
     world: World, things: dict[str, Ids], people: list[Tried], application: WSGIHandler, in_one_transaction: None, about: str
 ) -> None:
-    def tried(case: Any, kind: str, turn: tuple[str, ...]) -> None:
+    def tried(case: Any, kind: str) -> None:
         case = placed(case, {"org": world.acme.slug, **things[kind]} if kind != "given" else {})
-        for one in [one for one in people if one.person in ("alice", *turn)]:
+        for one in [one for one in people if one.person in ("alice", *whose_turn(case, kind))]:
             with transaction.atomic():
                 response = case.call(app=application, base_url="http://127.0.0.1", headers=one.headers)
                 transaction.set_rollback(True)
@@ -186,12 +187,17 @@ def test_whatever_is_sent_the_answer_is_as_documented_and_nobody_elses(
         bounded(operation)(tried)()
 
 
+def whose_turn(case: Any, kind: str) -> tuple[str, ...]:
+    """By the operation and the kind of ids alone: the first example of all draws is the simplest, and always of the same kind."""
+    return TURNS[crc32(f"{case.operation.label} {kind}".encode()) % len(TURNS)]
+
+
 def bounded(operation: Any) -> Any:
     """The same few examples at every run."""
-    kinds, turns = st.sampled_from(["own", "own", "other", "given"]), st.sampled_from(TURNS)
+    kinds = st.sampled_from(["own", "own", "other", "given"])
     phases, checks = [Phase.generate], list(HealthCheck)
     fixed = settings(max_examples=EXAMPLES, deadline=None, database=None, phases=phases, suppress_health_check=checks)
-    return lambda tried: seed(7)(fixed(given(operation.as_strategy(), kinds, turns)(tried)))
+    return lambda tried: seed(7)(fixed(given(operation.as_strategy(), kinds)(tried)))
 
 
 def judge(one: Tried, response: Any, *, case: Any, kind: str) -> None:

@@ -17,7 +17,7 @@ KILLS = 4
 SERVERS = {"--flushes": "flushes", "--restarts": "restarts with lost writes", "--postgres-stops": "PostgreSQL stops"}
 SHORT = ("--calls", "650", "--seconds", "14", "--workers", "2", "--kills", str(KILLS), "--patience", "0")
 # What is wrong with it shows early.
-SHORTER = ("--calls", "300", "--seconds", "6", "--kills", "2")
+SHORTER = ("--calls", "400", "--seconds", "8")
 GIVEN_BY_THE_RUN = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "CHANNELS_URL")
 FAILURES = (
     *("phantom refusals", "lost rows", "double charges", "unsettled holds", "differing counters", "closed keys served"),
