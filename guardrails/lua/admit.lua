@@ -60,11 +60,17 @@ local function limbs_left(limit, baseline, spent, held, amount)
     return ah + bh - ch - dh - eh, al + bl - cl - dl - el
 end
 
--- limit + baseline - spent - held - amount. The sign is always right, the value exact below 2^52.
+-- limit + baseline - spent - held - amount. The sign is always right, the value exact below 2^52; where any is large, its limbs.
 local function headroom(limit, baseline, spent, held, amount)
     if not large then return limit + baseline - spent - held - amount end
     local high, low = limbs_left(limit, baseline, spent, held, amount)
-    return high * LIMB + low
+    return high * LIMB + low, high, low
+end
+
+-- Whether one headroom is less than another, exact for every amount.
+local function less(room, high, low, other, other_high, other_low)
+    if not large then return room < other end
+    return (high - other_high) * LIMB + low - other_low < 0
 end
 
 -- The same as text, exact for every amount.
@@ -162,6 +168,7 @@ local function wait(key, prefix, excess)
 end
 
 local tightest, left, tightest_rate, rate_left, tightest_tokens, tokens_left = 0, 0, 0, 0, 0, 0
+local left_high, left_low, refused_high, refused_low
 local refused, refused_left, refused_rate, degrade
 local rated, tokened, tallied = {}, {}, {d = {}, p = {}}
 
@@ -189,12 +196,16 @@ local function judge_budget(number, subject, value, near, window, counts_own)
         return
     end
     if own_only and not counts_own then return end
-    local room = headroom(value, baseline, spent, held, 0)
-    if tightest == 0 or room < left then tightest, left = number, room end
+    local room, high, low = headroom(value, baseline, spent, held, 0)
+    if tightest == 0 or less(room, high, low, left, left_high, left_low) then
+        tightest, left, left_high, left_low = number, room, high, low
+    end
     -- The budget with least room triggers first; on a tie the most specific, which comes first.
     local short = room < asked
     if room > EXACT then short = headroom(value, baseline, spent, held, worst) < 0 end
-    if short and (not refused or room < refused_left) then refused, refused_left = number, room end
+    if short and (not refused or less(room, high, low, refused_left, refused_high, refused_low)) then
+        refused, refused_left, refused_high, refused_low = number, room, high, low
+    end
     if near and not degrade and headroom(near, baseline, spent, held, worst) < 0 then degrade = number end
 end
 

@@ -77,6 +77,19 @@ async def test_what_is_left_is_exact(base: int) -> None:
 
 
 @on_a_worker
+@pytest.mark.parametrize("base", EDGES)
+@pytest.mark.parametrize("more", [1, 2, 7])
+@pytest.mark.parametrize("narrow", ["k1", "org"])
+async def test_of_two_budgets_the_one_with_less_room_counts_by_one_nano_dollar(base: int, more: int, narrow: str) -> None:
+    """Though as doubles both may be the same."""
+    wide = "org" if narrow == "k1" else "k1"
+    desk = Desk(*(budget(base + (more if subject == wide else 0), subject) for subject in ("k1", "org")))
+    held = await desk.admitted(4)
+    assert held.tightest is not None
+    assert (held.left_nano_usd, held.tightest.node) == (base - 4, narrow)
+
+
+@on_a_worker
 @pytest.mark.parametrize("before", EDGES)
 async def test_a_window_subtracts_what_was_spent_before_it_exactly(before: int) -> None:
     starts = now_ms() - 1000
