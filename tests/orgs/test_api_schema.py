@@ -35,6 +35,7 @@ from gateway_project.api_document import document
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
+from orgs.api.authentication import PersonThrottle
 from orgs.models import AuditEvent, Group, Organization, RoleGrant, User
 from orgs.permissions import Permission
 from orgs.services.applications import create_application
@@ -45,7 +46,7 @@ from orgs.services.roles import create_role
 from orgs.services.tokens import token_of
 from tests.actors import World
 from tests.apis import asked_for, simulated_on, token
-from tests.examples import some
+from tests.examples import TIMES, some
 
 PEOPLE = ("anonymous", "mia", "sam", "lena", "alice", "charlie")
 # Whose turn it is beside the Super Admin's. What each may at all, tests/orgs/test_api_routes.py says.
@@ -170,9 +171,16 @@ def placed(case: Any, ids: Ids) -> Any:
     return case
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many examples there are, nobody asks too often."""
+    monkeypatch.setattr(PersonThrottle, "rate", f"{600 * TIMES}/min")
+
+
+@pytest.mark.usefixtures("in_one_transaction", "patient")
 @pytest.mark.parametrize("about", OPERATIONS)
 def test_whatever_is_sent_the_answer_is_as_documented_and_nobody_elses(
-    world: World, things: dict[str, Ids], people: list[Tried], application: WSGIHandler, in_one_transaction: None, about: str
+    world: World, things: dict[str, Ids], people: list[Tried], application: WSGIHandler, about: str
 ) -> None:
     def tried(case: Any, kind: str) -> None:
         case = placed(case, {"org": world.acme.slug, **things[kind]} if kind != "given" else {})
