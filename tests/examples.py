@@ -6,7 +6,7 @@
 import os
 
 TIMES = int(os.environ.get("THOROUGH") or 1)
-# Of a test that does not say otherwise. What a hundred find, forty nearly always do, in two fifths of the time.
+# Of a test that does not say otherwise, in place of Hypothesis' own hundred.
 USUAL = 40
 
 

@@ -24,19 +24,13 @@ from orgs.services.keys import disable_key
 from orgs.services.organizations import change_settings
 from proxy.models import Model
 from proxy.protocols import chat_completions
-from tests.examples import some
+from tests.examples import TIMES, some
 from tests.gateways import Gateway
 from tests.house import MESSAGES, House, eventually, raw
 from tests.upstream import Upstream, answer
 
 LEVELS = ("organization", "level 1", "level 2", "level 3", "member", "key")
-CHANCES = settings(
-    max_examples=some(35),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-    database=None,
-)
+CHANCES = settings(max_examples=some(35), suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=TIMES == 1)
 
 
 def body(model: str, max_tokens: int | None) -> bytes:
