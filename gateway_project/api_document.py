@@ -39,7 +39,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 @public_view
-def absent(request: HttpRequest, rest: str) -> HttpResponse:
+def absent(request: HttpRequest) -> HttpResponse:
     """A script that mistakes an address gets no page of the console."""
     message = "There is no such route. Those that are stand in /api/v1/openapi.json."
     return JsonResponse({"error": {"code": "not_found", "message": message, "param": None}}, status=404)

@@ -1,6 +1,6 @@
 """The console's routes. The proxy's (`/v1/*`) stand in proxy.urls and are served without middleware (asgi.py)."""
 
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from gateway_project import api_document
 from orgs import accept_views
@@ -18,7 +18,7 @@ urlpatterns = [
     path("api/v1/", include("guardrails.api.urls")),
     path("api/v1/", include("billing.api_urls")),
     path("api/v1/", include("analytics.api_urls")),
-    path("api/v1/<path:rest>", api_document.absent, name="api_absent"),
+    re_path("^api/v1/", api_document.absent, name="api_absent"),  # `path` would end at a line break
     path("tokens/", include("orgs.token_urls")),
     path("o/<slug:org>/security/provisioning/", include("orgs.provisioning_urls")),
     path("scim/v2/", include("orgs.scim.urls")),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from orgs.doors import Door, with_door
@@ -42,5 +42,5 @@ urlpatterns = [
     path("Groups", later("groups"), name="groups"),
     path("Groups/.search", later("search_groups"), name="search_groups"),
     path("Groups/<str:resource_id>", later("group"), name="group"),
-    path("<path:path>", later("absent"), name="absent"),
+    re_path("", later("absent"), name="absent"),  # `path` would end at a line break
 ]

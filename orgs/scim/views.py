@@ -100,7 +100,7 @@ def schemas(request: DirectoryRequest, name: str = "") -> HttpResponse:
 
 
 @directory_view("GET", "POST", "PUT", "PATCH", "DELETE")
-def absent(request: DirectoryRequest, path: str) -> HttpResponse:
+def absent(request: DirectoryRequest) -> HttpResponse:
     raise Http404("no such address")
 
 

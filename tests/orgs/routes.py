@@ -26,7 +26,7 @@ def routes_of(urlconf: str) -> list[Route]:
 
 def _walk(resolver: URLResolver, *, path: str, namespaces: tuple[str, ...], arguments: frozenset[str]) -> Iterator[Route]:
     for pattern in resolver.url_patterns:
-        here, known = path + str(pattern.pattern), arguments | set(pattern.pattern.converters)
+        here, known = path + str(pattern.pattern).removeprefix("^"), arguments | set(pattern.pattern.converters)
         if isinstance(pattern, URLPattern):
             name = ":".join((*namespaces, pattern.name)) if pattern.name else here
             yield Route(here, name, pattern.callback, known)

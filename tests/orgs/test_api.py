@@ -163,6 +163,14 @@ def test_forms_and_other_methods_are_refused_in_the_same_shape(world: World) -> 
     assert code(ask("get", "/groups/999999999999999999999999", status=404)) == "not_found"
 
 
+@pytest.mark.parametrize("path", ["nothing", "", "organizations/LS%0A/applications", "organizations/acme/groups%0A", "%0A", "\u2028"])
+def test_an_address_that_is_none_is_told_as_json(client: Client, path: str) -> None:
+    for method in ("get", "post", "delete"):
+        response = client.generic(method, f"/api/v1/{path}")
+        assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
+        assert code(response.json()) == "not_found"
+
+
 # --- lists --------------------------------------------------------------------------------------
 def test_a_list_goes_on_by_cursor_whatever_is_added_meanwhile(world: World) -> None:
     ask, every = api(world, "alice"), list(Group.objects.filter(organization=world.acme).order_by("-pk"))

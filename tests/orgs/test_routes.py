@@ -501,7 +501,6 @@ def arguments_of(world: World) -> dict[str, Any]:
         "simulation_id": 7 * 10**15,
         "request_id": 0,
         "token_id": 0,
-        "rest": "nothing",
         "sequence": AuditEvent.objects.filter(organization=world.acme, object_type="apikey").latest("pk").sequence,
         "import_id": 0,
         "token": "no-invitation-has-this-token",
@@ -509,7 +508,6 @@ def arguments_of(world: World) -> dict[str, Any]:
         "directory_group_id": 0,
         "name": "User",
         "resource_id": "1",
-        "path": "Devices",
     }
 
 

@@ -62,8 +62,8 @@ RUN_AXE = """async ([rules, theme, frame]) => {
         .flatMap(one => one.nodes.map(node => `${one.id}: ${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`));
 }"""
 RULES = {"light": [], "dark": ["color-contrast"]}
-ENDS_THE_SESSION = {"account_logout"}
-NO_PAGES = ("/api/v1/<path", "/api/v1/organizations", "/scim/")
+NOT_LOOKED_AT = {"account_logout", "api_absent"}  # one would end the session, the other is no page
+NO_PAGES = ("/api/v1/organizations", "/scim/")
 
 
 class Visit(NamedTuple):
@@ -131,7 +131,7 @@ def every_page(house: House, visitors: Visitors) -> Iterator[Visit]:
     arguments = arguments_of(house.world) | {"call_id": house.rows()[0].call_id}
     for make in dict.fromkeys(MORE.values()):
         arguments |= make(house.world)
-    routes = [route for route in routes_of(URLCONF) if route.name not in ENDS_THE_SESSION and not route.path.startswith(NO_PAGES)]
+    routes = [route for route in routes_of(URLCONF) if route.name not in NOT_LOOKED_AT and not route.path.startswith(NO_PAGES)]
     addresses = [(route.name, url) for route in routes if (url := _address(route.name, route.arguments, arguments))]
     for name, url in addresses[::STEP]:
         if visit := visitors.first_who_sees(name, url):

@@ -349,6 +349,12 @@ def test_an_id_that_was_never_given_is_absent(world: World, scim: Caller, resour
         assert scim("GET", f"{kind}/{resource_id}").error == (404, None)
 
 
+@pytest.mark.parametrize("path", ["", "Devices", "Users%0A/x", "Users/1%0A/x", "%0A"])
+def test_an_address_that_is_none_is_told_as_a_directory_reads_it(scim: Caller, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        assert scim(method, path).error == (404, None)
+
+
 def test_another_organisations_people_are_absent(world: World, scim: Caller) -> None:
     theirs = connect(world, organization="other", owner="charlie")
     made = theirs.user(world.charlie.email)
