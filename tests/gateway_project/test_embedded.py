@@ -1,6 +1,7 @@
 """The embedded servers by themselves: no Django, no supervisor."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.places import Place
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
+from tests import servers
 
 PASSWORD = "a password, with / and @"
 
@@ -51,7 +53,7 @@ def run() -> Iterator["Run"]:
     run = Run()
     yield run
     for child in run.children:
-        child.stop(at_once=True)
+        servers.end(child)
 
 
 class Run:
@@ -89,6 +91,23 @@ def test_postgresql_comes_back_after_kill_9(postgres: Postgres, run: Run) -> Non
     assert (postgres.data / "postmaster.pid").exists()
     run(postgres)
     assert answers(postgres)
+
+
+def test_of_postgresql_no_shared_memory_stays_when_tests_end_it(postgres: Postgres, run: Run) -> None:
+    child = run(postgres)
+    pid, mapped = child.pid, set(re.findall(r"/dev/shm/\S+", Path(f"/proc/{child.pid}/maps").read_text()))
+    assert mapped
+    assert _segments_of(pid) == 1
+    servers.end(child)
+    assert _segments_of(pid) == 0
+    assert not any(Path(file).exists() for file in mapped)
+
+
+def _segments_of(pid: int) -> int:
+    """Of System V's shared memory, how many it has made (proc(5))."""
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()
+    creator = lines[0].split().index("cpid")
+    return sum(int(line.split()[creator]) == pid for line in lines[1:])
 
 
 def test_a_stale_pid_file_that_names_a_living_stranger_is_no_obstacle(postgres: Postgres, run: Run) -> None:
