@@ -156,7 +156,12 @@ class Upstream:
         self.port = runner.addresses[0][1]
         self._ready.set()
         await self._stopped.wait()
+        assert runner.server is not None
+        left = [handler.transport for handler in runner.server.connections if handler.transport]
         await runner.cleanup()
+        for transport in left:  # one whose client has not read everything would stay open beyond the loop
+            transport.abort()
+        await asyncio.sleep(0)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         received = Received(

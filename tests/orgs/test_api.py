@@ -163,7 +163,9 @@ def test_forms_and_other_methods_are_refused_in_the_same_shape(world: World) -> 
     assert code(ask("get", "/groups/999999999999999999999999", status=404)) == "not_found"
 
 
-@pytest.mark.parametrize("path", ["nothing", "", "organizations/LS%0A/applications", "organizations/acme/groups%0A", "%0A", "\u2028"])
+@pytest.mark.parametrize(
+    "path", ["nothing", "", "organizations/LS%0A/applications", "organizations/acme/groups%0A", "%0A", "\u2028"]
+)
 def test_an_address_that_is_none_is_told_as_json(client: Client, path: str) -> None:
     for method in ("get", "post", "delete"):
         response = client.generic(method, f"/api/v1/{path}")
