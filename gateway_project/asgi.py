@@ -19,7 +19,7 @@ from gateway_project.lib import lifespan
 from gateway_project.lib.doored import BehindConsole
 from gateway_project.lib.lean import LeanHandler, Receive, Scope, Send
 from gateway_project.lib.threaded import ThreadedHandler
-from proxy.answers import PREFIX_FORGOTTEN, error_response
+from proxy.answers import error_response, meant
 from proxy.sandbox import app as sandbox
 
 # Pages that one process works on at once: each holds a connection to PostgreSQL, and they share one processor anyway.
@@ -47,7 +47,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
         return
     path: str = scope["path"]
-    if path.startswith("/v1/") or path == "/v1" or path in PREFIX_FORGOTTEN:
+    if path.startswith("/v1/") or path == "/v1":
         await _proxy(scope, receive, send)
     elif path in PROBES:
         await _probes(scope, receive, send)
@@ -55,5 +55,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await sandbox.application(scope, receive, send)
     elif PLAYGROUND.fullmatch(path):
         await _playground(scope, receive, send)
+    elif meant(path):  # a slip, which is told in the protocol of who made it
+        await _proxy(scope, receive, send)
     else:
         await _console(scope, receive, send)

@@ -1,8 +1,10 @@
 """Errors on their way out of the proxy's routes: any exception → a response in the shape of the route called."""
 
 import logging
+from itertools import takewhile
 
 from django.http import Http404, HttpResponse
+from django.urls import Resolver404, resolve
 
 from gateway_project.lib import ids, lean
 from gateway_project.lib.logs import places
@@ -12,15 +14,33 @@ from proxy.protocols.base import CallerCodec
 
 logger = logging.getLogger(__name__)
 
-# What SDKs ask for when their base URL lacks the prefix. They must not meet the console's HTML.
-PREFIX_FORGOTTEN = frozenset({"/chat/completions", "/models", "/key", "/responses", "/messages", "/embeddings"})
 
-# Whose errors the routes below a path are told in; all others speak Chat Completions.
-SHAPES: dict[str, CallerCodec] = {"/v1/messages": messages, "/messages": messages, "/v1/v1/messages": messages}
+def meant(path: str) -> str:
+    """The address that a path is a slip of: /v1 is missing or said twice, a slash is doubled or stands at the end.
+
+    '' where it is none. Such callers must not meet the console's HTML.
+    """
+    address = "/v1/" + "/".join(_words(path))
+    try:
+        resolve(address, "proxy.urls")
+    except Resolver404:
+        return ""
+    return "" if address == path else address
 
 
 def codec_of(path: str) -> CallerCodec:
-    return next((codec for root, codec in SHAPES.items() if path == root or path.startswith(f"{root}/")), chat_completions)
+    """In whose shape the routes at and below a path tell errors: all but one in that of Chat Completions."""
+    return messages if _words(path)[:1] == ["messages"] else chat_completions
+
+
+def _words(path: str) -> list[str]:
+    """Those of a path behind its /v1."""
+    words = [word for word in path.split("/") if word]
+    return words[_prefixes(path) :]
+
+
+def _prefixes(path: str) -> int:
+    return sum(1 for _ in takewhile("v1".__eq__, filter(None, path.split("/"))))
 
 
 def error_response(path: str, exception: Exception, *, request_id: str | None = None) -> HttpResponse:
@@ -61,6 +81,10 @@ def _proxy_error(path: str, exception: Exception) -> errors.ProxyError:
 
 def _hint(path: str) -> str:
     """OpenAI's SDKs want a base URL that ends in /v1, Anthropic's one that does not."""
-    if path in PREFIX_FORGOTTEN:
-        return f" Did you mean /v1{path}? The base URL ends in /v1."
-    return f" Did you mean {path[3:]}? The base URL does not end in /v1." if path.startswith("/v1/v1/messages") else ""
+    address = meant(path)
+    if not address:
+        return ""
+    why = {0: " The base URL ends in /v1.", 1: ""}.get(_prefixes(path))
+    if why is None:
+        why = " The base URL does not end in /v1." if codec_of(path) is messages else " The base URL ends in one /v1."
+    return f" Did you mean {address}?{why}"

@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from gateway_project import asgi
-from proxy.answers import PREFIX_FORGOTTEN
 from tests.gateways import Gateway
 
 
@@ -60,8 +59,11 @@ def test_a_websocket_is_closed() -> None:
     assert sent == [{"type": "websocket.close", "code": 1000}]
 
 
-@pytest.mark.parametrize("path", sorted(PREFIX_FORGOTTEN))
-def test_a_base_url_without_its_prefix_is_told_so_in_json(gateway: Gateway, path: str) -> None:
-    response = httpx.post(f"{gateway.url}{path}", content=b"{}")
+@pytest.mark.parametrize(
+    "path", ["/chat/completions", "/models", "/key", "/responses", "/messages", "/embeddings", "/audio/speech", "/images/edits"]
+)
+@pytest.mark.parametrize("slip", ["{path}", "/v1{path}/", "/v1/v1{path}", "//v1{path}"])
+def test_a_slip_in_the_base_url_is_told_what_was_meant_in_json(gateway: Gateway, path: str, slip: str) -> None:
+    response = httpx.post(gateway.url + slip.format(path=path), content=b"{}")
     assert (response.status_code, response.json()["error"]["gatehouse"]["code"]) == (404, "unknown_url")
-    assert f"/v1{path}" in response.json()["error"]["message"]
+    assert f"Did you mean /v1{path}?" in response.json()["error"]["message"]

@@ -51,7 +51,7 @@ def test_only_what_nobody_foresaw_is_logged(caplog: pytest.LogCaptureFixture) ->
     assert "details for the operator" not in caplog.text
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages", "/v1/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages", "/v1/v1/messages", "//v1/messages/"])
 def test_callers_of_messages_are_told_in_their_shape(path: str) -> None:
     told: Any = json.loads(error_response(path, lean.RouteNotFound(path)).content)
     assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
@@ -66,10 +66,16 @@ def test_everybody_else_is_told_in_the_usual_one(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("/messages", "Did you mean /v1/messages?"),
-        ("/v1/v1/messages", "Did you mean /v1/messages?"),
-        ("/v1/message", "/v1/message."),
+        ("/messages", "Did you mean /v1/messages? The base URL ends in /v1."),
+        ("/v1/v1/messages", "Did you mean /v1/messages? The base URL does not end in /v1."),
+        ("/v1/v1/chat/completions", "Did you mean /v1/chat/completions? The base URL ends in one /v1."),
+        ("/v1/chat/completions/", "Did you mean /v1/chat/completions?"),
+        ("/v1/messages/count_tokens/", "Did you mean /v1/messages/count_tokens?"),
+        ("//v1//responses", "Did you mean /v1/responses?"),
+        ("/audio/transcriptions", "Did you mean /v1/audio/transcriptions? The base URL ends in /v1."),
+        ("/videos/video_1/content", "Did you mean /v1/videos/video_1/content? The base URL ends in /v1."),
+        ("/v1/message", "There is nothing at /v1/message."),
     ],
 )
 def test_a_base_url_with_too_much_or_too_little_is_explained(path: str, hint: str) -> None:
-    assert hint in json.loads(error_response(path, lean.RouteNotFound(path)).content)["error"]["message"]
+    assert json.loads(error_response(path, lean.RouteNotFound(path)).content)["error"]["message"].endswith(hint)
