@@ -52,6 +52,8 @@ MAX_CHOICES = 128
 IMAGE_TOKENS = 3000
 # OpenAI counts ten tokens a second of sound; at 8 kbit/s, the leanest usual codec, that is one per 133 base64 characters.
 AUDIO_TOKENS, AUDIO_CHARACTERS_PER_TOKEN = 100, 128
+# Of an earlier answer that was spoken only its id comes back.
+SPOKEN_TOKENS = 1200
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 
@@ -86,6 +88,7 @@ class _Message(msgspec.Struct):
     content: str | list[str | _Part] | None = None
     # What a model drew, sent back (`made_media.image_part`).
     images: list[str | _Part] | None = None
+    audio: dict[str, Any] | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -212,7 +215,8 @@ def _shown(messages: list[_Message]) -> _Shown:
     contents = [message.content for message in messages if type(message.content) is list]
     contents += [message.images for message in messages if message.images]
     parts = [part for content in contents for part in content if type(part) is _Part]
-    if not parts:  # nearly always
+    spoken = sum([message.audio is not None for message in messages])
+    if not parts and not spoken:  # nearly always
         return _ONLY_TEXT
     pictures = [part.image_url for part in parts if part.image_url]
     urls = [url if type(url) is str else url.url for url in pictures]  # type: ignore[union-attr]
@@ -222,9 +226,9 @@ def _shown(messages: list[_Message]) -> _Shown:
     distant = sum(bool(file.file_id) for file in files) * DISTANT_DOCUMENT_TOKENS
     return _Shown(
         images=len(urls),
-        sounds=len(sounds),
+        sounds=len(sounds) + spoken,
         files=len(files),
         videos=sum(part.type == "video_url" for part in parts),
         inline=[url for url in urls if url.startswith("data:")] + sounds,
-        tokens=len(urls) * IMAGE_TOKENS + heard + distant,
+        tokens=len(urls) * IMAGE_TOKENS + heard + spoken * SPOKEN_TOKENS + distant,
     )

@@ -24,10 +24,12 @@ from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 class _InputDetails(msgspec.Struct):
     cached_tokens: Any = None
     cache_write_tokens: Any = None
+    audio_tokens: Any = None
 
 
 class _OutputDetails(msgspec.Struct):
     reasoning_tokens: Any = None
+    audio_tokens: Any = None
 
 
 class _Usage(msgspec.Struct):
@@ -226,9 +228,9 @@ class StreamReader:
 def usage_of(given: _Usage | None) -> Usage | None:
     """Disjoint kinds from OpenAI's nested ones; None unless both input and output can be told.
 
-    `prompt_tokens` includes cached and cache-written tokens, `completion_tokens` includes reasoning. The total
-    gives away the vendors (xAI) that count reasoning beside the completion. DeepSeek and Moonshot name the
-    cached tokens in their own way.
+    `prompt_tokens` includes cached and cache-written tokens and those of sound, `completion_tokens` reasoning and what
+    was spoken. The total gives away the vendors (xAI) that count reasoning beside the completion. DeepSeek and Moonshot
+    name the cached tokens in their own way.
     """
     if given is None:
         return None
@@ -244,12 +246,15 @@ def usage_of(given: _Usage | None) -> Usage | None:
     reasoning = first_count(out_of.reasoning_tokens)
     if reasoning and total == prompt + output + reasoning:
         output += reasoning
+    heard, spoken = min(first_count(into.audio_tokens), prompt - read - written), min(first_count(out_of.audio_tokens), output)
     return Usage(
-        input_uncached=prompt - read - written,
+        input_uncached=prompt - read - written - heard,
         cache_read=read,
         cache_write_5m=written,
-        output=output,
-        reasoning=min(reasoning, output),
+        audio_input=heard,
+        output=output - spoken,
+        audio_output=spoken,
+        reasoning=min(reasoning, output - spoken),
     )
 
 
@@ -263,14 +268,19 @@ def usage_of_object(raw: msgspec.Raw) -> Usage | None:
 
 def usage_members(usage: Usage) -> dict[str, object]:
     """As Chat Completions tells it: nested kinds, `prompt_tokens` and `completion_tokens` the sums of theirs."""
-    written = usage.cache_write_5m + usage.cache_write_1h
+    into = {"cache_write_tokens": usage.cache_write_5m + usage.cache_write_1h, "audio_tokens": usage.audio_input}
+    out_of = {"audio_tokens": usage.audio_output}
     return {
         "prompt_tokens": usage.input_total,
         "completion_tokens": usage.output_total,
         "total_tokens": usage.total,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read} | ({"cache_write_tokens": written} if written else {}),
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read} | _counted(into),
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning} | _counted(out_of),
     }
+
+
+def _counted(details: dict[str, int]) -> dict[str, int]:
+    return {name: tokens for name, tokens in details.items() if tokens}
 
 
 def _texts(content: _Content | None) -> list[str]:

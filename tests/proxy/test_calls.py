@@ -1,5 +1,6 @@
 """Calls through the front door, by the official SDK as it comes: what callers get, and what the ledger says of it."""
 
+import json
 from decimal import Decimal
 
 import httpx
@@ -11,7 +12,7 @@ from gateway_project.lib.money import exact_usd
 from proxy.canonical.usage import Usage
 from tests.gateways import Gateway
 from tests.house import MESSAGES, RATES, House, raw, reprice
-from tests.upstream import HTML, RESET, Upstream, answer, frame, frames, refuse, stream
+from tests.upstream import DONE, HTML, RESET, Upstream, answer, frame, frames, refuse, stream, usage_of
 
 COST_OF_HELLO = 10 * 1_000 + 2 * 4_000  # ten tokens in, two out, in nano-dollars
 
@@ -115,6 +116,28 @@ def test_cached_tokens_are_billed_at_their_own_price(gateway: Gateway, house: Ho
     assert got.headers["x-gatehouse-cost-usd"] == exact_usd(by_hand)
     row = house.row_of(got.headers["x-request-id"])
     assert (row.input_tokens, row.cache_read_tokens, row.charged_nano_usd) == (200, 800, by_hand)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_was_heard_and_spoken_is_billed_at_its_own_price(
+    gateway: Gateway, house: House, upstream: Upstream, streamed: bool
+) -> None:
+    reprice("gpt-audio-scripted", Rates(input=10**9, output=4 * 10**9, audio_input=32 * 10**9, audio_output=64 * 10**9))
+    heard = {"cached_tokens": 0, "audio_tokens": 90, "text_tokens": 10}
+    spoken = {"reasoning_tokens": 0, "audio_tokens": 70, "text_tokens": 5}
+    usage = usage_of(100, 75, prompt_tokens_details=heard, completion_tokens_details=spoken)
+    said = frame({"role": "assistant", "audio": {"id": "a", "data": "AAAA"}})
+    script = stream(said, frame(finish="stop"), frame(usage=usage), DONE) if streamed else answer("Hello", usage=usage)
+    upstream.on("gpt-audio-scripted", script)
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    asked = {"messages": [{"role": "user", "content": [sound]}], "modalities": ["text", "audio"], "stream": streamed}
+
+    body = {"model": "gpt-audio-scripted", "audio": {"voice": "alloy", "format": "wav"}, "max_tokens": 200, **asked}
+    got = raw(gateway.url, house.key_text, json.dumps(body).encode())
+
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.input_tokens, row.output_tokens) == (100, 75)
+    assert row.charged_nano_usd == 10 * 1_000 + 90 * 32_000 + 5 * 4_000 + 70 * 64_000
 
 
 def test_an_answer_without_usage_is_charged_by_a_marked_estimate(gateway: Gateway, house: House, upstream: Upstream) -> None:

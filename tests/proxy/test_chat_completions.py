@@ -221,6 +221,9 @@ def test_sound_counts_by_its_length_and_files_as_text() -> None:
     request = parse(body_of(messages=[{"role": "user", "content": [sound, "and text"]}]))
     assert request.audio_parts == 1
     assert 1100 <= request.input_tokens_estimate < 1300
+    spoken = parse(body_of(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "Go on"}]))
+    assert (spoken.audio_parts, spoken.text_only) == (1, False)
+    assert spoken.input_tokens_estimate > 1200
     file = {"type": "file", "file": {"file_data": "A" * 30_000}}
     assert parse(body_of(messages=[{"role": "user", "content": [file]}])).input_tokens_estimate > 10_000
 
@@ -255,6 +258,16 @@ def test_an_answer_is_read() -> None:
         (usage_of(10, 2, cached_tokens=7), Usage(3, 7, output=2)),
         (usage_of(10, 5, completion_tokens_details={"reasoning_tokens": 3}), Usage(10, output=5, reasoning=3)),
         (usage_of(10, 5, completion_tokens_details={"reasoning_tokens": 30}), Usage(10, output=5, reasoning=5)),
+        (
+            usage_of(
+                100,
+                90,
+                prompt_tokens_details={"cached_tokens": 30, "audio_tokens": 50, "text_tokens": 20},
+                completion_tokens_details={"audio_tokens": 70, "text_tokens": 20},
+            ),
+            Usage(20, 30, audio_input=50, output=20, audio_output=70),
+        ),
+        (usage_of(10, 5, prompt_tokens_details={"audio_tokens": 99}), Usage(0, audio_input=10, output=5)),
         (
             {
                 "prompt_tokens": 32,
