@@ -11,8 +11,8 @@ import msgspec
 from proxy.errors import BadRequest
 
 _BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE | re.DOTALL)
-_NAME = re.compile(rb'[;\s]name="([^"\r\n]*)"')
-_FILE_NAME = re.compile(rb'[;\s]filename="([^"\r\n]*)"')
+# Quoted, as most clients write them, or not, as .NET's does; `filename*` is one that is not ASCII (RFC 5987).
+_PARAMETER = re.compile(rb'[;\s]([\w-]+\*?)\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))')
 MAX_FIELD_BYTES = 256 * 1024
 
 
@@ -90,13 +90,18 @@ def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
         at = body.find(b"\r\n" + delimiter, begin)
         if headers_end < 0 or at < headers_end + 2:
             raise BadRequest("The form breaks off.")
-        headers = body[begin:headers_end]
-        names = _NAME.findall(headers)
-        if len(names) != 1:  # of two names a provider may believe the other
-            raise BadRequest("A part of the form must have one name.")
-        file_name = _FILE_NAME.search(headers)
-        yield Field(_text(names[0]), headers_end + 4, at, None if file_name is None else _text(file_name[1]))
+        name, file_name = _names(body[begin:headers_end])
+        yield Field(name, headers_end + 4, at, file_name)
         at += 2
+
+
+def _names(headers: bytes) -> tuple[str, str | None]:
+    """Of a part's field and file. Raises BadRequest where the field has none, or two: a provider may believe the other."""
+    found = [(word.lower(), _text(quoted or plain)) for word, quoted, plain in _PARAMETER.findall(headers)]
+    names = [(word, value) for word, value in found if word in (b"name", b"name*")]
+    if len(names) != 1 or names[0][0] != b"name":
+        raise BadRequest("A part of the form must have one name.")
+    return names[0][1], next((value for word, value in found if word in (b"filename", b"filename*")), None)
 
 
 def _text(raw: bytes) -> str:

@@ -53,7 +53,33 @@ def test_files_are_found_by_their_field() -> None:
         read.text("file")
 
 
-@pytest.mark.parametrize("headers", [b'form-data; name="model"; name="other"', b'form-data; filename="a"'])
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"form-data; name=file; filename=a.mp3; filename*=utf-8''a.mp3",  # .NET
+        b"form-data; name=\"file\"; filename*=utf-8''%C3%A9t%C3%A9.mp3",  # urllib3 1
+        b'form-data; filename="x; name=y.mp3"; name="file"',
+        b'form-data; Name="file"; FileName=""',
+        b'form-data; name="file"; filename="a.mp3"\r\nContent-Type: audio/x; codecs="name=1"',
+    ],
+)
+def test_names_may_be_written_in_every_way_that_clients_do(disposition: bytes) -> None:
+    body = b"--x\r\nContent-Disposition: " + disposition + b"\r\n\r\nsound\r\n--x--\r\n"
+    assert Form(body, "multipart/form-data; boundary=x").file("file") == b"sound"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b'form-data; name="model"; name="other"',
+        b"form-data; name=model; name=other",
+        b'form-data; name="model"; name=other',
+        b"form-data; name=\"model\"; name*=utf-8''other",
+        b"form-data; name*=utf-8''model",
+        b'form-data; filename="a\\"; name=model; name="other"',
+        b'form-data; filename="a"',
+    ],
+)
 def test_a_part_has_one_name(headers: bytes) -> None:
     """Of two, a provider may believe the other."""
     body = b"--x\r\ncontent-disposition: " + headers + b"\r\n\r\nm\r\n--x--\r\n"

@@ -158,6 +158,22 @@ def test_a_bill_for_more_sound_than_there_is_is_absorbed(gateway: Gateway, house
     assert charged(house, got)[0] == 300_000
 
 
+def test_a_form_of_dot_net_is_read_and_goes_on_with_the_provider_s_name_of_the_model(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.then(told({"text": "Hello", "usage": {"type": "duration", "seconds": 3}}))
+    part = b"--x\r\nContent-Type: %b\r\nContent-Disposition: form-data; name=%b\r\n\r\n%b\r\n"
+    sound = part % (b"audio/wav", b"file; filename=a.wav; filename*=utf-8''a.wav", silence(3))
+    body = part % (b"text/plain; charset=utf-8", b"model", b"ear") + sound + b"--x--\r\n"
+    path, form = "/v1/audio/transcriptions", {"content-type": 'multipart/form-data; boundary="x"'}
+
+    got = raw(gateway.url, house.key_text, body, path=path, **form)
+
+    assert (got.status_code, got.json()["text"]) == (200, "Hello")
+    assert upstream.received[-1].body == body.replace(b"\r\near\r\n", b"\r\near-2\r\n")
+    assert charged(house, got)[0] == 300_000
+
+
 def test_a_budget_holds_for_units(gateway: Gateway, house: House, upstream: Upstream) -> None:
     house.limit("budget", 80_000_000)
     client = house.client(gateway.url)
