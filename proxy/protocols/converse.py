@@ -38,6 +38,7 @@ from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 from proxy.protocols.converse_makers import Own, of_maker
 from proxy.protocols.converse_replies import StreamReader, read_answer, read_reply
+from proxy.protocols.messages_writing import GO_ON, OPENING
 
 __all__ = ["NAME", "STREAM_TYPE", "path", "read_answer", "read_reply", "reader", "write_request"]
 
@@ -58,7 +59,9 @@ _DOCUMENTS = {
     "text/plain": "txt",
     "text/markdown": "md",
 }
-_ID_LENGTH = 64
+# What must be said where a file comes without a word.
+ATTACHED = "(A file is attached.)"
+_ID_LENGTH, _NAME_LENGTH = 64, 190
 _POINT = b'{"cachePoint":'
 _NOT_OF_AN_ID = re.compile(r"[^a-zA-Z0-9_.:-]")
 _NOT_OF_A_NAME = re.compile(r"[^a-zA-Z0-9\-()\[\]]+")
@@ -82,7 +85,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         raise BadRequest("This model's provider gives one answer at a time.", param="n")
     if conversation.logprobs:
         raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
-    system, messages = _messages(conversation)
+    system, messages = _messages(conversation, model=model)
     if conversation.format and conversation.format.kind == "json":
         system.append({"text": JSON_ONLY})
     cap = max_tokens or conversation.max_tokens
@@ -118,8 +121,8 @@ def _unsaid(conversation: Conversation, own: Own) -> tuple[str, ...]:
 
 
 # --- messages ----------------------------------------------------------------------------------
-def _messages(conversation: Conversation) -> tuple[list[Json], list[Json]]:
-    """The system's blocks, and messages in which user and assistant take turns."""
+def _messages(conversation: Conversation, *, model: str) -> tuple[list[Json], list[Json]]:
+    """The system's blocks, and messages in which user and assistant take turns. Raises BadRequest where there are none."""
     system: list[Json] = []
     messages: list[Json] = []
     for message in conversation.messages:
@@ -136,13 +139,51 @@ def _messages(conversation: Conversation) -> tuple[list[Json], list[Json]]:
             messages[-1]["content"] += blocks
         elif blocks:
             messages.append({"role": role, "content": blocks})
+    if not messages and system:
+        system, messages = [], [{"role": "user", "content": system}]
     if not messages:
-        system, messages = [], [{"role": "user", "content": system or [{"text": " "}]}]
-    return system, messages
+        raise BadRequest("messages: there must be a message with content.", param="messages")
+    _name_apart(messages)
+    return system, _from_user_to_user(messages, goes_on=claude_models.goes_on(model))
+
+
+def _from_user_to_user(messages: list[Json], *, goes_on: bool) -> list[Json]:
+    """A conversation begins with the user. `goes_on`: the model takes words of its own to go on from, without a blank end."""
+    if messages[0]["role"] == "assistant":
+        messages = [{"role": "user", "content": [{"text": OPENING}]}, *messages]
+    if messages[-1]["role"] == "assistant" and not goes_on:
+        return [*messages, {"role": "user", "content": [{"text": GO_ON}]}]
+    if messages[-1]["role"] == "assistant":
+        end = next(block for block in reversed(messages[-1]["content"]) if "cachePoint" not in block)
+        end |= {"text": end["text"].rstrip()} if "text" in end else {}
+    return messages
+
+
+def _name_apart(messages: list[Json]) -> None:
+    """No two documents of a call may have one name, in whatever case; and beside a document there must be a text."""
+    taken: set[str] = set()
+    for message in messages:
+        content = message["content"]
+        within = [shown for block in content if "toolResult" in block for shown in block["toolResult"]["content"]]
+        for block in [*within, *content]:
+            if "document" in block:
+                block["document"]["name"] = _another(block["document"]["name"], taken)
+        first = next((at for at, block in enumerate(content) if "document" in block), None)
+        if first is not None and not any("text" in block for block in content):
+            content.insert(first, {"text": ATTACHED})
+
+
+def _another(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate.lower() in taken:
+        number += 1
+        candidate = f"{name[:_NAME_LENGTH]} {number}"
+    taken.add(candidate.lower())
+    return candidate
 
 
 def _blocks(parts: Iterable[Part]) -> list[Json]:
-    """Each part, and the cache point behind it. Empty text is none, and thought that nobody signed would be refused."""
+    """Each part, and the cache point behind it. Blank text is none, and thought that nobody signed would be refused."""
     blocks: list[Json] = []
     for part in parts:
         block = _block(part)
@@ -158,7 +199,7 @@ def _blocks(parts: Iterable[Part]) -> list[Json]:
 def _block(part: Part) -> Json | None:
     match part:
         case Text() | Refusal():
-            return {"text": part.text} if part.text else None
+            return {"text": part.text} if part.text and not part.text.isspace() else None
         case Thinking(redacted=str(redacted)):
             return {"reasoningContent": {"redactedContent": redacted}}
         case Thinking() if part.is_sealed_by_claude:
@@ -195,7 +236,7 @@ def _document(part: File) -> Json:
         raise BadRequest("This model's provider fetches no files: send the content itself, as base64.", param="messages")
     if form is None:
         raise BadRequest(f"This model's provider takes no files of type {part.media_type!r}.", param="messages")
-    name = _NOT_OF_A_NAME.sub(" ", (part.name or "").rpartition(".")[0] or part.name or "").strip()[:200]
+    name = _NOT_OF_A_NAME.sub(" ", (part.name or "").rpartition(".")[0] or part.name or "").strip()[:_NAME_LENGTH].strip()
     document: Json = {"format": form, "name": name or "Document", "source": {"bytes": part.data}}
     return {"document": document | ({"citations": {"enabled": True}} if part.cite else {})}
 

@@ -120,6 +120,7 @@ def test_pictures_sounds_and_files_are_sent_as_bytes() -> None:
         user(
             Image("image/jpeg", "QUJD"),
             Audio("mp3", "REVG"),
+            Text("Look."),
             File("text/plain; charset=utf-8", "R0hJ", name="my report_(1).v2.txt"),
             File("application/pdf", "eA=="),
         )
@@ -128,9 +129,45 @@ def test_pictures_sounds_and_files_are_sent_as_bytes() -> None:
     assert body["messages"][0]["content"] == [
         {"image": {"format": "jpeg", "source": {"bytes": "QUJD"}}},
         {"audio": {"format": "mp3", "source": {"bytes": "REVG"}}},
+        {"text": "Look."},
         {"document": {"format": "txt", "name": "my report (1) v2", "source": {"bytes": "R0hJ"}}},
         {"document": {"format": "pdf", "name": "Document", "source": {"bytes": "eA=="}}},
     ]
+
+
+def test_no_two_files_have_one_name_and_none_stands_without_a_word() -> None:
+    """`Messages can't contain duplicate document names`, and `A text block must be included when using documents`."""
+    pdf = File("application/pdf", "eA==")
+    long = File("application/pdf", "eA==", name="n" * 300 + ".pdf")
+    turns = written(
+        user(Text("One"), pdf, long),
+        assistant(ToolUse("t", "f", "{}")),
+        tool(ToolResult("t", (pdf, File("text/plain", "eA==", name="DOCUMENT.txt")))),
+        user(long, File("application/pdf", "eA==", cache=CacheMark())),
+    )["messages"]
+
+    result, *shown = turns[2]["content"]
+    names = [block["document"]["name"] for block in turns[0]["content"] if "document" in block]
+    names += [block["document"]["name"] for block in [*result["toolResult"]["content"], *shown] if "document" in block]
+    assert names == ["Document", "n" * 190, "Document 2", "DOCUMENT 3", "n" * 190 + " 2", "Document 4"]
+    assert [next(iter(block)) for block in turns[0]["content"]] == ["text", "document", "document"]
+    assert [next(iter(block)) for block in shown] == ["text", "document", "document", "cachePoint"]
+
+
+def test_a_conversation_begins_and_ends_with_the_user_where_the_model_wants_that() -> None:
+    """`A conversation must start with a user message`: greetings and histories that were cut begin otherwise."""
+    greeted = (assistant(Text("Hello!")), user(Text("Hi")))
+    begun = (user(Text("Name a colour.")), assistant(Text("The colour is ", CacheMark())))
+
+    assert [turn["role"] for turn in written(*greeted)["messages"]] == ["user", "assistant", "user"]
+    assert [turn["role"] for turn in written(*begun, model=CLAUDE)["messages"]] == ["user", "assistant", "user"]
+    for model in (CLAUDE_4_5, NOVA):
+        assert written(*begun, model=model)["messages"][-1]["content"][0] == {"text": "The colour is"}
+
+
+def test_where_nothing_is_said_nothing_is_asked() -> None:
+    with pytest.raises(BadRequest):
+        written(user(Text(" \n")), assistant(Text("")))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +332,8 @@ def test_any_conversation_becomes_turns_that_converse_takes(messages: list[Messa
     turns = written(*messages, *answers, user(Text("go on")))["messages"]
 
     assert all(one["role"] != other["role"] for one, other in pairwise(turns))
-    assert all(turn["content"] and all(block.get("text") != "" for block in turn["content"]) for turn in turns)
+    assert turns[0]["role"] == "user"
+    assert all(turn["content"] and all(block.get("text", "x").strip() for block in turn["content"]) for turn in turns)
     called = [block["toolUse"]["toolUseId"] for turn in turns for block in turn["content"] if "toolUse" in block]
     answered = [block["toolResult"]["toolUseId"] for turn in turns for block in turn["content"] if "toolResult" in block]
     assert called == answered

@@ -198,6 +198,27 @@ def test_a_task_with_tools_is_done_by_bedrock(gateway: Gateway, native: House, u
     assert (row.status, row.usage_estimated, row.finish_reason) == ("ok", False, "tool_calls")
 
 
+def test_files_that_agents_read_reach_bedrock_in_a_conversation_that_it_takes(
+    gateway: Gateway, native: House, upstream: Upstream
+) -> None:
+    output = {"message": {"role": "assistant", "content": [{"text": "Two reports."}]}}
+    usage = {"inputTokens": 10, "outputTokens": 2, "totalTokens": 12}
+    upstream.then(Script(parts=(json.dumps({"output": output, "stopReason": "end_turn", "usage": usage}).encode(),)))
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}}
+    messages: Any = [
+        {"role": "assistant", "content": "What shall I read?"},
+        {"role": "user", "content": [pdf, {"type": "text", "text": "\n"}, pdf]},
+    ]
+
+    got = native.anthropic_client(gateway.url).messages.create(model=BEDROCK, max_tokens=100, messages=messages)
+
+    assert got.to_dict()["content"] == [{"type": "text", "text": "Two reports."}]
+    sent = upstream.received[-1].json["messages"]
+    assert [turn["role"] for turn in sent] == ["user", "assistant", "user"]
+    assert [next(iter(block)) for block in sent[2]["content"]] == ["text", "document", "document"]
+    assert [block["document"]["name"] for block in sent[2]["content"][1:]] == ["Document", "Document 2"]
+
+
 def refused(status: int, body: bytes) -> Script:
     return Script(status=status, parts=(body,))
 
