@@ -18,6 +18,9 @@ from proxy.protocols.bodies import decoded
 DEFAULT_MAX_OUTPUT = 16_384
 # A budget that affords less output than this refuses; shorter answers are of no use to anyone.
 LEAST_OUTPUT = 16
+# Tiers of service that cost what the price list says, or less. Others (`priority`, which is `fast`, `ultrafast`) cost more, and
+# what a vendor thinks of next nobody knows.
+PRICED_TIERS = ("auto", "default", "standard", "standard_only", "on_demand", "flex", "scale")
 # What an answer counts in rates of tokens before it is there, where its caller set no maximum.
 USUAL_OUTPUT = 1024
 
@@ -86,8 +89,11 @@ def find(catalogue: Catalogue, name: str, *, kind: str = "chat") -> Model:
 
 def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: Bounds) -> Plan:
     """`choices`: where the call may go, in the order to try (proxy/reach.py). Raises BadRequest, ModelUnpriced."""
-    if _decoded(request, "service_tier") == "priority":
-        raise BadRequest("The service tier `priority` has a price of its own, which is not offered here.", param="service_tier")
+    tier = _decoded(request, "service_tier")
+    if isinstance(tier, str) and tier not in PRICED_TIERS:
+        raise BadRequest(
+            f"The service tier `{tier[:40]}` has a price of its own, which is not offered here.", param="service_tier"
+        )
     deployments = tuple([choice.deployment for choice in choices])
     if not all(_is_priced(deployment, request) for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")

@@ -7,6 +7,7 @@ and does not judge what only a provider can know (which tools, which response fo
 Source: openai-python 3.52 types; usage relations: https://platform.openai.com/docs/api-reference/chat/object
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -54,6 +55,7 @@ IMAGE_TOKENS = 3000
 AUDIO_TOKENS, AUDIO_CHARACTERS_PER_TOKEN = 100, 128
 # Of an earlier answer that was spoken only its id comes back.
 SPOKEN_TOKENS = 1200
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 
@@ -70,6 +72,7 @@ class _Sound(msgspec.Struct):
 
 class _File(msgspec.Struct):
     file_id: str | None = None
+    file_data: Any = None
 
 
 class _Part(msgspec.Struct):
@@ -77,6 +80,7 @@ class _Part(msgspec.Struct):
     image_url: _Url | str | None = None
     input_audio: _Sound | None = None
     file: _File | None = None
+    video_url: Any = None
 
 
 class _Format(msgspec.Struct):
@@ -223,12 +227,23 @@ def _shown(messages: list[_Message]) -> _Shown:
     sounds = [part.input_audio.data for part in parts if part.input_audio]
     files = [part.file for part in parts if part.file]
     heard = sum(AUDIO_TOKENS + len(sound) // AUDIO_CHARACTERS_PER_TOKEN for sound in sounds)
-    distant = sum(bool(file.file_id) for file in files) * DISTANT_DOCUMENT_TOKENS
+    videos = [part for part in parts if part.type == "video_url"]
+    distant = sum(bool(file.file_id) or _is_distant(file.file_data) for file in files)
+    distant += sum(_is_distant(_address(video.video_url)) for video in videos)
     return _Shown(
         images=len(urls),
         sounds=len(sounds) + spoken,
         files=len(files),
-        videos=sum(part.type == "video_url" for part in parts),
+        videos=len(videos),
         inline=[url for url in urls if url.startswith("data:")] + sounds,
-        tokens=len(urls) * IMAGE_TOKENS + heard + spoken * SPOKEN_TOKENS + distant,
+        tokens=len(urls) * IMAGE_TOKENS + heard + spoken * SPOKEN_TOKENS + distant * DISTANT_DOCUMENT_TOKENS,
     )
+
+
+def _address(given: object) -> object:
+    return given.get("url") if isinstance(given, dict) else given
+
+
+def _is_distant(given: object) -> bool:
+    """An address in place of the data itself, which counts as the text that it stands in."""
+    return isinstance(given, str) and bool(_ADDRESS.match(given))

@@ -182,8 +182,8 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
 
 def _refuse_unpriced(read: _Body) -> None:
     """Raises BadRequest for what makes the same tokens dearer."""
-    if read.speed == "fast":
-        raise BadRequest("speed: `fast` has a price of its own, which is not offered here.", param="speed")
+    if read.speed not in (None, "standard"):
+        raise BadRequest(f"speed: `{read.speed[:40]}` has a price of its own, which is not offered here.", param="speed")
     if read.inference_geo not in (None, "global"):
         raise BadRequest("inference_geo: a region has a price of its own, which is not offered here.", param="inference_geo")
 

@@ -378,7 +378,7 @@ def test_a_provider_that_knows_only_the_older_name_of_the_maximum_is_told_by_it(
     assert (sent["max_completion_tokens"], sent["max_tokens"]) == (7, 7)
 
 
-@pytest.mark.parametrize("spelling", [b'"priority"', b'"\\u0070riority"'])
+@pytest.mark.parametrize("spelling", [b'"priority"', b'"\\u0070riority"', b'"fast"', b'"ultrafast"'])
 def test_a_tier_with_a_price_of_its_own_is_refused_however_it_is_spelt(
     gateway: Gateway, house: House, upstream: Upstream, spelling: bytes
 ) -> None:

@@ -518,6 +518,9 @@ def test_a_stream_error_is_one_frame_that_the_reader_takes_for_an_error() -> Non
     "members",
     [
         {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "https://example.com/a.pdf"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://example.com/v"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": "gs://bucket/v.mp4"}]}]},
         {"web_search_options": {}},
     ],
 )

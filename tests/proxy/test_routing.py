@@ -56,10 +56,16 @@ def test_a_model_of_another_kind_is_refused() -> None:
         routing.find(found, "scripted")
 
 
-def test_a_tier_with_a_price_of_its_own_is_refused() -> None:
-    with pytest.raises(BadRequest, match="priority"):
-        plan(service_tier="priority")
-    assert plan(service_tier="auto")
+@pytest.mark.parametrize("tier", ["priority", "fast", "ultrafast", "Fast", "x" * 500])
+def test_a_tier_with_a_price_of_its_own_is_refused(tier: str) -> None:
+    with pytest.raises(BadRequest, match=tier[:40]) as refused:
+        plan(service_tier=tier)
+    assert len(refused.value.message) < 200
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard_only", None])
+def test_a_tier_that_costs_no_more_than_the_list_says_is_not(tier: str | None) -> None:
+    assert plan(service_tier=tier)
 
 
 def test_a_model_of_which_any_deployment_has_no_price_is_refused() -> None:
