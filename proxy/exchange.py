@@ -58,6 +58,8 @@ class Exchange:
         if cap is None and asked.max_tokens is None and quirks.needs_max_tokens:
             cap = self._call.planned.output_cap
         if self._is_direct:
+            fields, self._call.ignored = unsaid.without_other_models(asked.fields)
+            asked = msgspec.structs.replace(asked, fields=fields) if self._call.ignored else asked
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]
         try:
