@@ -8,10 +8,10 @@ class GuardrailsConfig(AppConfig):
     def ready(self) -> None:
         from guardrails import counted, moving
         from orgs import checks, consequences
-        from orgs.navigation import Entry, register
+        from orgs.navigation import Entry, Section, register
         from orgs.permissions import Permission
 
-        register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, position=30, shortcut="k"))
+        register(Entry("API keys", "guardrails:keys", "key", Permission.VIEW_OWN, 30, Section.BUILD, shortcut="k"))
         badge, may_decide = "requests:waiting", Permission.MANAGE_GUARDRAILS
         register(
             Entry(
@@ -19,13 +19,14 @@ class GuardrailsConfig(AppConfig):
                 "requests:page",
                 "inbox",
                 Permission.VIEW_OWN,
-                position=48,
+                position=30,
+                section=Section.GOVERN,
                 shortcut="q",
                 badge=badge,
                 badge_permission=may_decide,
             )
         )
-        register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, position=40, shortcut="g"))
+        register(Entry("Guardrails", "policies:policies", "shield-check", Permission.VIEW_OWN, 20, Section.GOVERN, shortcut="g"))
         consequences.of_moves(moving.changes_of_move)
         checks.before_move(moving.refuse_escape)
         checks.before_move(counted.refuse_surplus_move)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from django.urls import reverse
 
@@ -12,9 +13,23 @@ from orgs.actor import Actor
 from orgs.permissions import Permission
 
 
+class Section(Enum):
+    """Parts of the menu, in their order, by the words above them."""
+
+    FIRST = ""
+    BUILD = "Build"
+    GOVERN = "Govern"
+    PROVIDERS = "Providers"
+    ORGANISATION = "Organisation"
+
+
+_ORDER = list(Section)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first.
+    """`url_name` takes the organisation's slug as `org`; `icon` is a symbol of the sprite; low `position` stands first in its
+    section.
 
     `everywhere`: the page is of the organisation as a whole, so the permission counts at the root only. `badge`: the
     page that answers how many things wait there, loaded after the page, for whoever has `badge_permission` somewhere.
@@ -28,7 +43,7 @@ class Entry:
     icon: str
     permission: Permission
     position: int
-    section: str = ""
+    section: Section = Section.FIRST
     everywhere: bool = False
     badge: str = ""
     badge_permission: Permission = Permission.VIEW_OWN
@@ -73,7 +88,7 @@ def register(entry: Entry) -> None:
 
 def links(actor: Actor, *, path: str, entries: Iterable[Entry] | None = None) -> list[Link]:
     """What the actor may see. Active is the entry whose URL is the longest beginning of `path`."""
-    found = sorted(ENTRIES if entries is None else entries, key=lambda entry: entry.position)
+    found = sorted(ENTRIES if entries is None else entries, key=lambda entry: (_ORDER.index(entry.section), entry.position))
     seen = [entry for entry in found if entry.may_be_seen_by(actor)]
     addresses = [[_address(name, actor) for name in entry.pages(actor)] for entry in seen]
     active = max((url for urls in addresses for url in urls if path.startswith(url)), key=len, default=None)
@@ -93,4 +108,4 @@ def _url(url_name: str, org: str) -> str:
 def _link(entry: Entry, url: str, *, actor: Actor, active: bool) -> Link:
     has_badge = entry.badge and actor.can_anywhere(entry.badge_permission)
     badge_url = _address(entry.badge, actor) if has_badge else ""
-    return Link(entry.label, url, entry.icon, entry.section, active, badge_url, entry.shortcut)
+    return Link(entry.label, url, entry.icon, entry.section.value, active, badge_url, entry.shortcut)

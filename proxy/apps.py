@@ -9,7 +9,7 @@ class ProxyConfig(AppConfig):
         from gateway_project.lib import lifespan
         from guardrails import new_models, offered, spending
         from orgs import consequences
-        from orgs.navigation import Entry, register
+        from orgs.navigation import Entry, Section, register
         from orgs.permissions import Permission
         from proxy import known_models, moving, newly_offered, spend, startup
 
@@ -19,10 +19,30 @@ class ProxyConfig(AppConfig):
         offered.read_with(known_models.known_models, by_name=known_models.known_names)
         new_models.read_with(newly_offered.newly_offered, by_name=newly_offered.by_own_name)
         consequences.of_moves(moving.changes_of_move)
-        register(Entry("Models", "catalogue:models", "cpu", Permission.VIEW_OWN, position=25, shortcut="m"))
-        register(Entry("Playground", "playground:page", "message", Permission.MANAGE_OWN_KEYS, position=22, shortcut="p"))
-        register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, position=44, shortcut="e"))
-        register(Entry("Provider keys", "provider_keys:list", "plug", Permission.MANAGE_PROVIDER_KEYS, position=48, shortcut="v"))
-        register(Entry("Simulations", "simulations:list", "history", Permission.MANAGE_GUARDRAILS, position=46, shortcut="i"))
-        register(Entry("Presets", "presets:list", "sparkles", Permission.VIEW_OWN, position=32, shortcut="t"))
-        register(Entry("Routing", "routing:page", "route", Permission.MANAGE_ROUTING, position=36, shortcut="r"))
+        register(Entry("Models", "catalogue:models", "cpu", Permission.VIEW_OWN, 20, Section.BUILD, shortcut="m"))
+        register(Entry("Playground", "playground:page", "message", Permission.MANAGE_OWN_KEYS, 10, Section.BUILD, shortcut="p"))
+        register(Entry("Explain", "explain:page", "help", Permission.VIEW_OWN, 40, Section.GOVERN, shortcut="e"))
+        register(
+            Entry(
+                "Provider keys",
+                "provider_keys:list",
+                "plug",
+                Permission.MANAGE_PROVIDER_KEYS,
+                20,
+                Section.PROVIDERS,
+                shortcut="v",
+            )
+        )
+        register(
+            Entry(
+                "Simulations",
+                "simulations:list",
+                "chart-histogram",
+                Permission.MANAGE_GUARDRAILS,
+                50,
+                Section.GOVERN,
+                shortcut="i",
+            )
+        )
+        register(Entry("Presets", "presets:list", "sparkles", Permission.VIEW_OWN, 40, Section.BUILD, shortcut="t"))
+        register(Entry("Routing", "routing:page", "route", Permission.MANAGE_ROUTING, 10, Section.PROVIDERS, shortcut="r"))

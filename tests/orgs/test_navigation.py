@@ -11,14 +11,14 @@ from orgs import navigation
 from orgs.context import console
 from orgs.doors import LAST_ORGANIZATION
 from orgs.models import Organization
-from orgs.navigation import Entry, links
+from orgs.navigation import Entry, Section, links
 from orgs.permissions import Permission
 from tests.actors import World
 
 pytestmark = pytest.mark.urls("tests.orgs.door_urls")
 
 ENTRIES = [
-    Entry("Guardrails", "doors:guardrails", "shield", Permission.MANAGE_GUARDRAILS, position=30, section="Control"),
+    Entry("Guardrails", "doors:guardrails", "shield", Permission.MANAGE_GUARDRAILS, position=5, section=Section.GOVERN),
     Entry("Overview", "doors:overview", "layout-dashboard", Permission.VIEW_OWN, position=10),
     Entry("Times", "doors:clock", "clock", Permission.VIEW_OWN, position=20),
 ]
@@ -38,7 +38,7 @@ def test_the_menu_shows_what_one_may_open_in_order(world: World) -> None:
     assert [(link.label, link.url, link.section) for link in menu] == [
         ("Overview", base, ""),
         ("Times", f"{base}clock/", ""),
-        ("Guardrails", f"{base}guardrails/", "Control"),
+        ("Guardrails", f"{base}guardrails/", "Govern"),
     ]
     assert [link.label for link in links(world.actor("mia"), path=base, entries=ENTRIES)] == ["Overview", "Times"]
 
