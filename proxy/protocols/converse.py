@@ -1,9 +1,9 @@
 """Amazon Bedrock's Converse protocol, for models of every maker. Sans-IO.
 
-Guarantees: schemas and tool arguments reach the provider as raw JSON; thought goes back with its signature as it came;
-addresses of pictures and files are refused: nothing is fetched here. What has no member there (seeds, penalties,
-users) is named as unsaid; several choices and log probabilities are refused. Settings of one maker's models go into
-`additionalModelRequestFields`.
+Guarantees: schemas (but what `narrow_schemas.py` makes of those to be enforced) and tool arguments reach the provider as
+raw JSON; thought goes back with its signature as it came; addresses of pictures and files are refused: nothing is fetched
+here. What has no member there (seeds, penalties, users) is named as unsaid; several choices and log probabilities are
+refused. Settings of one maker's models go into `additionalModelRequestFields`.
 Source: botocore 1.44 service model of bedrock-runtime;
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
 """
@@ -33,12 +33,12 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, tool_arguments
+from proxy.protocols import cache_marks, claude_models, narrow_schemas, tool_arguments
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 from proxy.protocols.converse_makers import Own, of_maker
 from proxy.protocols.converse_replies import StreamReader, read_answer, read_reply
-from proxy.protocols.messages_writing import GO_ON, OPENING
+from proxy.protocols.messages_writing import GO_ON, OPENING, SCHEMA_ONLY
 
 __all__ = ["NAME", "STREAM_TYPE", "path", "read_answer", "read_reply", "reader", "write_request"]
 
@@ -86,11 +86,12 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     if conversation.logprobs:
         raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
     system, messages = _messages(conversation, model=model)
-    if conversation.format and conversation.format.kind == "json":
-        system.append({"text": JSON_ONLY})
+    schema = narrow_schemas.narrowed(conversation.format.schema) if conversation.format else None
+    if conversation.format and schema is None:
+        system.append({"text": _instruction(conversation.format)})
     cap = max_tokens or conversation.max_tokens
     own = of_maker(conversation, model=model, cap=cap)
-    output = _present((("textFormat", _text_format(conversation.format)), ("effort", own.effort)))
+    output = _present((("textFormat", _text_format(conversation.format, schema)), ("effort", own.effort)))
     body: Json = {
         "system": system or None,
         "messages": messages,
@@ -105,7 +106,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     if quirks.auto_cache and len(written) >= cache_marks.LEAST_BYTES and claude_models.caches(model) and _POINT not in written:
         _set_points(given)
         written = _encode(given)
-    return Written(written, _unsaid(conversation, own))
+    return Written(written, _unsaid(conversation, own, given))
 
 
 def _set_points(body: Json) -> None:
@@ -115,9 +116,12 @@ def _set_points(body: Json) -> None:
             blocks.append(_cache_point(CacheMark()))
 
 
-def _unsaid(conversation: Conversation, own: Own) -> tuple[str, ...]:
+def _unsaid(conversation: Conversation, own: Own, given: Json) -> tuple[str, ...]:
     said = set(own.says) if own.samples_itself else {"temperature", "top_p", *own.says}
-    return unsaid_of.unsaid(conversation, said=said, parts=(unsaid_of.CACHE, unsaid_of.STRICT, unsaid_of.CITE))
+    specifications = [tool["toolSpec"] for tool in given.get("toolConfig", {}).get("tools", ()) if "toolSpec" in tool]
+    strict = sum("strict" in one for one in specifications) == sum(bool(tool.strict) for tool in conversation.tools)
+    parts = (unsaid_of.CACHE, unsaid_of.CITE, *([unsaid_of.STRICT] if strict else []))
+    return unsaid_of.unsaid(conversation, said=said, parts=parts)
 
 
 # --- messages ----------------------------------------------------------------------------------
@@ -270,11 +274,13 @@ def _used(conversation: Conversation) -> dict[str, None]:
 
 
 def _specification(tool: Tool) -> Iterator[Json]:
+    schema = tool.parameters or _EMPTY_SCHEMA
+    enforced = narrow_schemas.narrowed(schema) if tool.strict else None
     given = {
         "name": tool.name,
         "description": tool.description or None,
-        "inputSchema": {"json": tool.parameters or _EMPTY_SCHEMA},
-        "strict": tool.strict or None,
+        "inputSchema": {"json": schema if enforced is None else enforced},
+        "strict": True if enforced is not None else None,
     }
     yield {"toolSpec": _present(given.items())}
     if tool.cache is not None:
@@ -297,10 +303,15 @@ def _inference(conversation: Conversation, cap: int | None, *, sampling: bool) -
     return _present(given.items())
 
 
-def _text_format(form: Format | None) -> Json | None:
-    if form is None or form.schema is None:
+def _instruction(form: Format) -> str:
+    """What holds no answer to a form is told the model."""
+    return JSON_ONLY if form.schema is None else f"{JSON_ONLY} {SCHEMA_ONLY}{bytes(form.schema).decode()}"
+
+
+def _text_format(form: Format | None, enforced: Raw | None) -> Json | None:
+    if form is None or enforced is None:
         return None
-    schema = {"schema": bytes(form.schema).decode(), "name": form.name, "description": form.description}
+    schema = {"schema": bytes(enforced).decode(), "name": form.name, "description": form.description}
     return {"type": "json_schema", "structure": {"jsonSchema": _present(schema.items())}}
 
 

@@ -33,7 +33,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, tool_arguments
+from proxy.protocols import cache_marks, claude_models, narrow_schemas, tool_arguments
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 
@@ -67,7 +67,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     cap = min((bound for bound in (max_tokens, conversation.max_tokens) if bound), default=DEFAULT_MAX_TOKENS)
     turns = _Turns(conversation.messages)
     messages = turns.written(goes_on=claude_models.goes_on(model))
-    system = [*turns.system, *_instructions(conversation.format, quirks)]
+    schema = _enforced(conversation.format, model, quirks)
+    system = [*turns.system, *_instructions(conversation.format, schema)]
     thinking = _thinking(conversation, turns, model, cap)
     members = {
         "model": model,
@@ -79,7 +80,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         **_sampling(conversation, model, is_thinking=thinking is not None and thinking["type"] != "disabled"),
         "stop_sequences": list(conversation.stop) or None,
         "thinking": thinking,
-        "output_config": _output_config(conversation, model, quirks) or None,
+        "output_config": _output_config(conversation, model, schema) or None,
         "metadata": {"user_id": conversation.user} if conversation.user and len(conversation.user) <= MAX_USER_ID else None,
         "stream": True if stream else None,
     }
@@ -98,7 +99,7 @@ def _unsaid(conversation: Conversation, given: Block, model: str, quirks: Quirks
         said.add("user")
     if _says_thought(conversation.reasoning, given):
         said.add("reasoning")
-    strict = claude_models.takes_strict_tools(model)
+    strict = sum("strict" in tool for tool in given.get("tools", ())) == sum(bool(tool.strict) for tool in conversation.tools)
     parts = {unsaid_of.CACHE, unsaid_of.CITE} | ({unsaid_of.STRICT} if strict else set())
     return unsaid_of.unsaid(conversation, said=said, takes=quirks.takes, parts=parts)
 
@@ -293,7 +294,8 @@ def _tool(tool: Tool, model: str) -> Block:
         written["description"] = tool.description
     written["input_schema"] = _object_schema(tool.parameters)
     if tool.strict and claude_models.takes_strict_tools(model):
-        written["strict"] = True
+        enforced = narrow_schemas.narrowed(written["input_schema"])
+        written |= {"input_schema": enforced, "strict": True} if enforced is not None else {}
     return written if tool.cache is None else _marked(written, tool.cache)
 
 
@@ -324,9 +326,16 @@ def _tool_choice(conversation: Conversation) -> Block | None:
 
 
 # --- how it answers ----------------------------------------------------------------------------
-def _instructions(format: Format | None, quirks: Quirks) -> Sequence[Block]:
+def _enforced(format: Format | None, model: str, quirks: Quirks) -> Raw | None:
+    """The schema that the answer is held to; None where it cannot be."""
+    if format is None or format.kind != "schema" or not quirks.schema_formats:
+        return None
+    return narrow_schemas.narrowed(format.schema) if claude_models.version(model) else format.schema
+
+
+def _instructions(format: Format | None, enforced: Raw | None) -> Sequence[Block]:
     """Where the protocol has no word for a format, the model is told."""
-    if format is None or (format.kind == "schema" and quirks.schema_formats):
+    if format is None or enforced is not None:
         return ()
     schema = f" {SCHEMA_ONLY}{bytes(format.schema).decode()}" if format.schema is not None else ""
     return ({"type": "text", "text": JSON_ONLY + schema},)
@@ -348,14 +357,13 @@ def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -
     return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_THINKING else None
 
 
-def _output_config(conversation: Conversation, model: str, quirks: Quirks) -> Block:
+def _output_config(conversation: Conversation, model: str, schema: Raw | None) -> Block:
     written: Block = {}
     if conversation.reasoning is not None and claude_models.thinking(model) == "adaptive":
         effort = _effort(conversation.reasoning, model)
         written |= {"effort": effort} if effort is not None else {}
-    format = conversation.format
-    if format is not None and format.kind == "schema" and quirks.schema_formats:
-        written["format"] = {"type": "json_schema", "schema": format.schema if format.schema is not None else {}}
+    if schema is not None:
+        written["format"] = {"type": "json_schema", "schema": schema}
     return written
 
 

@@ -218,8 +218,8 @@ def test_results_stand_first_in_one_message() -> None:
 
 
 def test_tools_and_their_schemas_go_as_they_came() -> None:
-    spaced = Raw(b'{ "type" : "object",  "properties": {"b": {}, "a": {}} }')
-    tools = (Tool("f", "d", spaced, strict=True), Tool("g"))
+    spaced = Raw(b'{ "type" : "object",  "properties": {"b": {"const": 1}, "a": {"const": 2}}, "additionalProperties" :false}')
+    tools = (Tool("f", "d", spaced, strict=True), Tool("g"), Tool("h", parameters=Raw(b'{"type":"object"}'), strict=True))
     conversation = Conversation(messages=(user(Text("x")),), tools=tools, tool_choice=ToolChoice("tool", "g"))
     body = converse.write_request(conversation, model=NOVA, stream=True, max_tokens=None, quirks=Quirks()).body
 
@@ -228,6 +228,7 @@ def test_tools_and_their_schemas_go_as_they_came() -> None:
     assert config["toolChoice"] == {"tool": {"name": "g"}}
     assert config["tools"][0]["toolSpec"]["strict"] is True
     assert config["tools"][1] == {"toolSpec": {"name": "g", "inputSchema": {"json": {"type": "object", "properties": {}}}}}
+    assert config["tools"][2] == {"toolSpec": {"name": "h", "inputSchema": {"json": {"type": "object"}}}}
 
 
 def test_the_choice_of_no_tool_offers_none() -> None:
@@ -256,13 +257,19 @@ def test_settings() -> None:
 
 
 def test_formats() -> None:
-    schema = Raw(b'{"type": "object"}')
+    schema = Raw(b'{"type": "object", "properties": {"n": {"type": "integer", "maximum": 3}}}')
     text_format = written(format=Format("schema", "answer", schema, True, "An answer."))["outputConfig"]["textFormat"]
-    assert text_format == {
-        "type": "json_schema",
-        "structure": {"jsonSchema": {"schema": '{"type": "object"}', "name": "answer", "description": "An answer."}},
+    held = text_format["structure"]["jsonSchema"]
+    assert (text_format["type"], held["name"], held["description"]) == ("json_schema", "answer", "An answer.")
+    assert json.loads(held["schema"]) == {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "description": '{"maximum":3}'}},
+        "additionalProperties": False,
     }
     assert written(format=Format("json"))["system"] == [{"text": converse.JSON_ONLY}]
+    (told,) = written(format=Format("schema", "answer", Raw(b'{"type":"object"}')))["system"]
+    assert told["text"].startswith(converse.JSON_ONLY)
+    assert told["text"].endswith('{"type":"object"}')
 
 
 @pytest.mark.parametrize(

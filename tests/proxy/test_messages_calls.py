@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import pydantic
 import pytest
 
 from proxy.canonical.usage import Usage
@@ -287,6 +288,45 @@ def test_other_callers_reach_a_provider_of_this_protocol(gateway: Gateway, house
     assert upstream.received[-1].json["max_tokens"] == 4096
     assert "seed" not in upstream.received[-1].json
     assert upstream.received[-1].headers["anthropic-version"] == "2023-06-01"
+
+
+class Rating(pydantic.BaseModel):
+    stars: int = pydantic.Field(ge=1, le=5)
+    words: list[str] = pydantic.Field(max_length=3)
+
+
+def test_a_form_of_the_official_sdk_is_one_that_claude_is_held_to(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    """Bounds of numbers and lists are a 400 at Anthropic: https://github.com/BerriAI/litellm/pull/20813"""
+    upstream.on("claude-scripted", answer({"type": "text", "text": '{"stars":4,"words":["sound"]}'}))
+
+    got = house.client(gateway.url).chat.completions.parse(model="claude-scripted", messages=ASK, response_format=Rating)
+
+    assert got.choices[0].message.parsed == Rating(stars=4, words=["sound"])
+    schema = upstream.received[-1].json["output_config"]["format"]["schema"]
+    assert schema["properties"]["stars"] == {"type": "integer", "title": "Stars", "description": '{"maximum":5,"minimum":1}'}
+    assert schema["properties"]["words"]["description"] == '{"maxItems":3}'
+    assert (schema["required"], schema["additionalProperties"]) == (["stars", "words"], False)
+
+
+def test_a_form_that_claude_cannot_be_held_to_is_told_as_an_instruction(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.on("claude-scripted", answer({"type": "text", "text": '{"a":1}'}))
+    form: Any = {"name": "counts", "schema": {"type": "object", "additionalProperties": {"type": "integer"}}}
+    tool: Any = {"name": "f", "strict": True, "parameters": {"type": "object", "properties": {"any": {}}}}
+
+    got = house.client(gateway.url).chat.completions.with_raw_response.create(
+        model="claude-scripted",
+        messages=ASK,
+        response_format={"type": "json_schema", "json_schema": form},
+        tools=[{"type": "function", "function": tool}],
+    )
+
+    sent = upstream.received[-1].json
+    assert "output_config" not in sent
+    assert sent["system"][-1]["text"].endswith('{"type":"object","additionalProperties":{"type":"integer"}}')
+    assert sent["tools"] == [{"name": "f", "input_schema": tool["parameters"]}]
+    assert got.headers["x-gatehouse-ignored"] == "strict"
 
 
 # --- errors ------------------------------------------------------------------------------------

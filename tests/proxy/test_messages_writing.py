@@ -260,7 +260,8 @@ def test_a_schemas_bytes_are_kept() -> None:
 
 @pytest.mark.parametrize(("model", "strict"), [(ADAPTIVE, True), ("claude-3-7-sonnet-latest", None), ("other", None)])
 def test_strict_tools_are_asked_of_who_knows_them(model: str, strict: bool | None) -> None:
-    tool = msgspec.structs.replace(TOOL, strict=True, cache=CacheMark())
+    closed = Raw(b'{"type":"object","properties":{},"additionalProperties":false}')
+    tool = msgspec.structs.replace(TOOL, parameters=closed, strict=True, cache=CacheMark())
     sent = written(tools=(tool,), model=model)["tools"][0]
     assert (sent.get("strict"), sent["cache_control"]) == (strict, {"type": "ephemeral"})
 
@@ -352,11 +353,13 @@ def test_sampling_is_what_the_model_takes(members: dict[str, Any], model: str, s
 
 
 def test_a_schema_is_a_format_and_plain_json_an_instruction() -> None:
-    schema = Raw(b'{"type":"object"}')
-    assert written(format=Format("schema", "n", schema))["output_config"]["format"] == {
-        "type": "json_schema",
-        "schema": {"type": "object"},
-    }
+    closed, schema = Raw(b'{"type": "object", "properties": {}, "additionalProperties": false}'), Raw(b'{"type":"object"}')
+    held = written(format=Format("schema", "n", closed))["output_config"]["format"]
+    assert held == {"type": "json_schema", "schema": json.loads(bytes(closed))}
+    (told,) = written(format=Format("schema", "n", schema))["system"]
+    assert told["text"].endswith('{"type":"object"}')
+    taken_at_its_word = written(format=Format("schema", "n", schema), model="no-model-of-theirs")["output_config"]["format"]
+    assert taken_at_its_word["schema"] == {"type": "object"}
     (told,) = written(format=Format("json"))["system"]
     assert "JSON" in told["text"]
     (told,) = written(format=Format("schema", "n", schema), quirks=Quirks(schema_formats=False))["system"]

@@ -1,0 +1,123 @@
+"""JSON schemas as Anthropic and Amazon Bedrock enforce them, which is less than JSON Schema can say: all else is a 400 there.
+
+A keyword that is not enforced (`minimum`, `maxLength`, `pattern`) is told in the description, as Anthropic's own SDKs do,
+and an object is closed. What would become another question is not narrowed: objects of any members, values of any type,
+schemas that hold themselves.
+Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs,
+https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+_KEPT = frozenset({"type", "title", "description", "required", "enum", "const", "default"})
+# `additionalProperties` is always false.
+_NOTES = frozenset({"additionalProperties", "$schema", "$id", "$comment", "examples"})
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+_SAYS = ("type", "enum", "const", "anyOf", "allOf", "$ref")
+_read = msgspec.json.Decoder().decode
+_write = msgspec.json.Encoder().encode
+Schema = dict[str, Any]
+
+
+class _TooWide(Exception):
+    """It cannot be enforced."""
+
+
+def narrowed(schema: Raw | None) -> Raw | None:
+    """The same bytes where nothing has to change; None where it cannot be enforced."""
+    if schema is None:
+        return None
+    try:
+        given = _read(schema)
+        told = _narrow(given)
+        _check_references(told)
+    except (_TooWide, TypeError, msgspec.DecodeError, RecursionError):  # or is no schema
+        return None
+    return schema if told == given else Raw(_write(told))
+
+
+def _narrow(given: Any) -> Schema:
+    if not isinstance(given, dict):
+        raise _TooWide
+    if "$ref" in given:  # nothing may stand beside it but what it points at
+        return {"$ref": given["$ref"]} | {name: _each(given[name]) for name in ("$defs", "definitions") if name in given}
+    kept: Schema = {}
+    rest: Schema = {}
+    for name, value in given.items():
+        enforced = _enforced(name, value)
+        kept |= enforced
+        if not enforced and name not in _NOTES:
+            rest[name] = value
+    _check(given, kept)
+    if _is_object(kept):
+        kept["additionalProperties"] = False
+    if rest:
+        told = _write(rest).decode()
+        kept["description"] = f"{kept['description']}\n\n{told}" if kept.get("description") else told
+    return kept
+
+
+def _enforced(name: str, value: Any) -> Schema:
+    """A keyword as it is enforced; empty where it is not."""
+    match name:
+        case "properties" | "$defs" | "definitions":
+            return {name: _each(value)}
+        case "items":
+            return {name: _narrow(value)}
+        case "anyOf" | "oneOf":
+            return {"anyOf": [_narrow(one) for one in value]}
+        case "allOf":
+            return {name: [_narrow(one) for one in value]}
+        case "minItems":
+            return {name: value} if value in (0, 1) else {}
+        case "format":
+            return {name: value} if value in _FORMATS else {}
+    return {name: value} if name in _KEPT else {}
+
+
+def _each(given: Any) -> Schema:
+    if not isinstance(given, dict):
+        raise _TooWide
+    return {name: _narrow(value) for name, value in given.items()}
+
+
+def _is_object(schema: Schema) -> bool:
+    return schema.get("type") == "object" or (isinstance(schema.get("type"), list) and "object" in schema["type"])
+
+
+def _check(given: Schema, kept: Schema) -> None:
+    """Raises _TooWide."""
+    open_to = given.get("additionalProperties", True)
+    is_map = open_to is not False and (open_to is not True or "properties" not in given)
+    if not any(name in kept for name in _SAYS) or (_is_object(kept) and is_map):
+        raise _TooWide
+    if any("$ref" in one for one in kept.get("allOf", ())):
+        raise _TooWide
+    if any(isinstance(value, dict | list) for value in kept.get("enum", ())):
+        raise _TooWide
+
+
+def _check_references(schema: Schema) -> None:
+    """Raises _TooWide unless each leads to a definition of this schema, and none back to where it stands."""
+    defined = {f"#/{kind}/{name}": value for kind in ("$defs", "definitions") for name, value in schema.get(kind, {}).items()}
+    uses = {name: set(_references(value)) for name, value in defined.items()}
+    left = set(uses)
+    while ended := {name for name in left if not uses[name] & left}:
+        left -= ended
+    if left or not set(_references(schema)) <= set(defined):
+        raise _TooWide
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)

@@ -1,0 +1,142 @@
+"""What of a JSON schema Anthropic and Amazon Bedrock enforce; the rest is told, what would be another question is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pydantic
+import pytest
+from anthropic import transform_schema
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from proxy.protocols.narrow_schemas import narrowed
+
+STRING = {"type": "string"}
+CLOSED = {"type": "object", "properties": {"a": STRING}, "required": ["a"], "additionalProperties": False}
+
+
+def told(schema: Any) -> Any:
+    raw = narrowed(Raw(json.dumps(schema).encode()))
+    return None if raw is None else json.loads(bytes(raw))
+
+
+def within(schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"x": schema}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        CLOSED,
+        within({"type": ["string", "null"], "description": "d", "default": None}),
+        within({"type": "array", "items": {"enum": [1, "a", None]}, "minItems": 1}),
+        within({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+        {"$ref": "#/$defs/A", "$defs": {"A": within({"$ref": "#/$defs/B"}), "B": {"const": "b"}}},
+    ],
+)
+def test_what_is_enforced_keeps_its_bytes(schema: Any) -> None:
+    raw = Raw(json.dumps(schema, indent=1).encode())
+    assert narrowed(raw) == raw
+
+
+@pytest.mark.parametrize(
+    ("schema", "enforced"),
+    [
+        ({"type": "integer", "minimum": 1, "maximum": 5}, {"type": "integer", "description": '{"minimum":1,"maximum":5}'}),
+        (
+            {"type": "string", "description": "A code.", "pattern": "^[A-Z]+$"},
+            {"type": "string", "description": 'A code.\n\n{"pattern":"^[A-Z]+$"}'},
+        ),
+        ({"type": "string", "format": "phone"}, {"type": "string", "description": '{"format":"phone"}'}),
+        ({"type": "array", "items": STRING, "minItems": 2}, {"type": "array", "items": STRING, "description": '{"minItems":2}'}),
+        ({"oneOf": [STRING, {"type": "null"}]}, {"anyOf": [STRING, {"type": "null"}]}),
+        ({"type": "object", "properties": {"a": STRING}}, {**within(STRING), "properties": {"a": STRING}}),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, {**within(STRING), "properties": {}}),
+    ],
+)
+def test_what_is_not_enforced_is_told_and_objects_are_closed(schema: Any, enforced: Any) -> None:
+    assert told(schema) == enforced
+    assert told(within(schema)) == within(enforced)
+    assert told({"$schema": "x", **schema}) == enforced
+
+
+def test_a_reference_stands_alone() -> None:
+    definitions = {"$defs": {"A": CLOSED}}
+    schema = {**within({"$ref": "#/$defs/A", "description": "An a."}), **definitions}
+    assert told(schema) == {**within({"$ref": "#/$defs/A"}), **definitions}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        True,
+        [],
+        {"description": "anything"},
+        {"type": "object"},
+        {"type": "object", "additionalProperties": STRING},
+        {"type": "object", "properties": {"a": STRING}, "additionalProperties": STRING},
+        {"type": ["object", "null"]},
+        within({}),
+        within({"type": "array", "items": {}}),
+        within({"enum": [{"a": 1}]}),
+        {"$ref": "#/$defs/A", "$defs": {"A": within({"$ref": "#/$defs/A"})}},
+        {"$ref": "#/$defs/A", "$defs": {"A": within({"$ref": "#/$defs/B"}), "B": within({"$ref": "#/$defs/A"})}},
+        within({"$ref": "#"}),
+        within({"$ref": "https://example.com/schema.json"}),
+        {"allOf": [{"$ref": "#/$defs/A"}, CLOSED], "$defs": {"A": CLOSED}},
+        {"anyOf": 5},
+        {"type": "object", "properties": 5},
+        {"type": "string", "enum": 5},
+    ],
+)
+def test_what_would_become_another_question_is_not_narrowed(schema: Any) -> None:
+    assert told(schema) is None
+
+
+def test_what_is_no_schema_is_not_narrowed() -> None:
+    assert narrowed(None) is None
+    assert narrowed(Raw(b"{")) is None
+    assert narrowed(Raw(b'{"items":' * 5000 + b"1" + b"}" * 5000)) is None
+
+
+class Street(pydantic.BaseModel):
+    number: int = pydantic.Field(ge=1, le=99_999)
+    name: str = pydantic.Field(min_length=1, description="As on the sign.")
+
+
+class Person(pydantic.BaseModel):
+    streets: list[Street] = pydantic.Field(max_length=3)
+    mail: pydantic.UUID4 | None
+    age: float = pydantic.Field(multiple_of=0.5)
+
+
+def test_it_enforces_what_the_official_sdk_would_have_enforced() -> None:
+    def bare(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [bare(one) for one in schema]
+        kept = {name: value for name, value in schema.items() if name != "description"} if isinstance(schema, dict) else schema
+        return {name: bare(value) for name, value in kept.items()} if isinstance(kept, dict) else kept
+
+    schema = Person.model_json_schema()
+    assert bare(told(schema)) == bare(transform_schema(schema))
+
+
+SCHEMAS = st.recursive(
+    st.sampled_from([STRING, {"type": "integer", "minimum": 2}, {"enum": ["a"]}, {}, {"type": "object"}]),
+    lambda inner: st.one_of(
+        st.builds(lambda one: {"type": "array", "items": one, "maxItems": 4}, inner),
+        st.builds(lambda one: {"anyOf": [one, {"type": "null"}]}, inner),
+        st.builds(lambda one: {"type": "object", "properties": {"p": one}}, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@given(SCHEMAS)
+def test_what_was_narrowed_once_stays_as_it_is(schema: Any) -> None:
+    once = told(schema)
+    assert once is None or told(once) == once
