@@ -153,6 +153,8 @@ async def admit(
             case b"GENERATION":
                 await generations.renew()
                 raise Stale
+            case b"FULL":
+                raise redis.RedisUnavailable("calls that are running hold more than can be counted")
             case _:
                 raise redis.RedisUnavailable("the call was given up before it was admitted")
     raise redis.RedisUnavailable("Redis does not keep the counters that are written to it")

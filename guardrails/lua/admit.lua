@@ -17,6 +17,7 @@
 --   {'GENERATION'}             the server is new, empty or behind: what it counted is worth nothing
 --   {'STALE'}                  compiled under another epoch, or a change was made and never announced
 --   {'CLOSED'}                 the call was released before this command arrived
+--   {'FULL'}                   with this call more would be held than a counter can count
 --   {'ROLLED', now}            a window or an override is over: compile again
 --   {'COLD', …}                positions of subjects of which something is missing
 --   {'DEGRADE', n}             limit number n is near its cap
@@ -28,6 +29,7 @@
 -- Numbers of Lua are doubles, exact to 2^53 only: amounts travel as text, and where any of them is large, of more than
 -- 15 digits, sums are taken in two limbs of nine digits.
 local EXACT = 4503599627370496
+local MOST_COUNTED = '9223372036854775807'
 local LIMB = 1000000000
 local DIGITS = 15
 local FIRST, WORDS = 5, 5
@@ -290,6 +292,13 @@ if refused_rate then
         if kind == 'p' then retry = 1000 end
     end
     return unless_held({'REFUSED', refused_rate, string.format('%.0f', used), '0', now, retry})
+end
+
+-- No budget need bound what own provider keys hold, and HINCRBY that overflows would end this script half done.
+if large then
+    for i = 1, subjects do
+        if headroom(MOST_COUNTED, 0, 0, counted[i][HELD] or '0', worst) < 0 then return unless_held({'FULL'}) end
+    end
 end
 
 local worst_own = own_only and worst or '0'

@@ -24,6 +24,7 @@ from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answe
 from proxy.protocols.chat_conversation import SPELLED, conversation
 from proxy.protocols.chat_replies import StreamReader, read_reply
 from proxy.protocols.chat_writing import write_request
+from proxy.protocols.counts import MOST_ASKED
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = [
@@ -59,7 +60,7 @@ _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 
-_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)]
 
 
 class _Url(msgspec.Struct):

@@ -2,6 +2,9 @@
 
 # More tokens than any call can have: a figure beyond it is a provider's mistake, not a bill.
 ABSURD_TOKENS = 10**9
+# The most that a caller may ask an answer to have: all that any client means by "as many as there are". At every price
+# thousands of such calls can be held for at once.
+MOST_ASKED = 2**31 - 1
 
 
 def count(value: object) -> int | None:

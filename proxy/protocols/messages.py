@@ -19,6 +19,7 @@ from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.counts import MOST_ASKED
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
@@ -67,7 +68,7 @@ LEAST_THINKING = 1024
 _RUN_THERE = {"web": "web_search", "computer": "computer_use"}
 _NOTHING: frozenset[str] = frozenset()
 
-_TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=MOST_ASKED)]
 
 
 class _Source(msgspec.Struct):

@@ -18,6 +18,7 @@ from proxy.errors import BadRequest, ProxyError, RateRefused
 from proxy.protocols import surrogates
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
+from proxy.protocols.counts import MOST_ASKED
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
 from proxy.protocols.responses_items import DRAWING, MARK, SPELLED, conversation, input_items, is_foreign
@@ -97,7 +98,7 @@ class _Body(msgspec.Struct):
     previous_response_id: str | None = None
     conversation: Raw = NULL
     prompt: Raw = NULL
-    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)] | None = None
     temperature: float | None = None
     tools: list[_Tool] | None = None
     include: list[str] | None = None

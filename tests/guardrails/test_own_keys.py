@@ -92,6 +92,22 @@ def test_amounts_stay_exact_however_large(amount: int) -> None:
     with_lease(work())
 
 
+def test_more_than_a_counter_can_count_is_held_by_nobody_and_leaves_nothing() -> None:
+    async def work() -> None:
+        desk = Desk(budget(0, "pool"))
+        first = await desk.admitted(8 * 10**18, own_only=True)
+        before = desk.everything()
+        for amount in (2 * 10**18, 10**25):
+            with pytest.raises(redis.RedisUnavailable, match="more than can be counted"):
+                await desk.admit(amount, own_only=True)
+        assert desk.everything() == before
+        await desk.admitted(10**18, own_only=True)
+        await settle(first, 0, own=7)
+        assert figures(desk, "org") == {"spent": 0, "own": 7, "held": 10**18, "held_own": 10**18}
+
+    with_lease(work())
+
+
 def test_a_window_begins_with_what_own_keys_had_cost_by_then() -> None:
     async def work() -> None:
         starts = now_ms() - 1000

@@ -99,6 +99,23 @@ def test_a_budget_counts_it_where_its_switch_says_so(house: House, gateway: Gate
     assert call(house, gateway).status_code == (403 if counts else 200)
 
 
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2**53}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2**53}),
+        ("/v1/responses", {"input": "Hi", "max_output_tokens": 2**53}),
+    ],
+)
+def test_an_answer_longer_than_any_is_asked_of_nobody(house: House, gateway: Gateway, path: str, members: dict[str, Any]) -> None:
+    """What no budget bounds would be more than counters can count."""
+    add(house)
+    got = raw(gateway.url, house.key_text, json.dumps({"model": "scripted", **members}).encode(), path=path)
+    assert (got.status_code, "max" in got.text) == (400, True)
+    assert house.nothing_held()
+    assert is_proven(house)
+
+
 def test_a_stream_is_recorded_alike(house: House, gateway: Gateway, upstream: Upstream) -> None:
     add(house)
     upstream.on("scripted", stream(*frames("Hello", "there")))
