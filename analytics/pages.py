@@ -83,7 +83,7 @@ def compared_with(usage: Usage, *, period: Period) -> str:
     """Empty where there was nothing."""
     if not usage.before.calls:
         return ""
-    return f"compared with {period.before}" if usage.is_comparable else f"too little in {period.before} to compare with"
+    return f"compared with {period.before}" if usage.is_comparable else f"too few calls in {period.before} to compare with"
 
 
 class Average(NamedTuple):

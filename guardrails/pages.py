@@ -94,7 +94,7 @@ def _narrowed(query: QueryDict) -> Narrowed:
 def _choices(narrowed: Narrowed, tree: list[Group], *, actor: Actor) -> list[Choice]:
     """Whoever sees nothing but its own keys needs neither groups nor people to choose from."""
     status = [("", "Not deleted"), *ApiKey.STATUS_WORDS.items()]
-    watch = [("", "Ending, unused or unattributed"), *WATCH_WORDS.items()]
+    watch = [("", "Ending, unused"), *WATCH_WORDS.items()]
     plain = [Choice("status", "Status", narrowed.status, status), Choice("watch", "What to look after", narrowed.watch, watch)]
     if not actor.can_anywhere(Permission.VIEW_USAGE):
         return plain

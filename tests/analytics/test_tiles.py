@@ -85,8 +85,8 @@ def test_a_period_that_was_hardly_covered_is_nothing_to_compare_with(before: int
     tiles = shown(now, then)
     assert {bool(tile.delta) for tile in tiles.values()} == {comparable}
     words = compared_with(usage(now, then), period=PERIOD)
-    too_little = f"too little in {PERIOD.before} to compare with" if before else ""
-    assert words == (f"compared with {PERIOD.before}" if comparable else too_little)
+    too_few = f"too few calls in {PERIOD.before} to compare with" if before else ""
+    assert words == (f"compared with {PERIOD.before}" if comparable else too_few)
 
 
 def test_a_period_before_without_any_call_is_not_spoken_of() -> None:
