@@ -12,7 +12,7 @@ import msgspec
 from proxy.call import Call
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
-from proxy.protocols import cache_marks, registry, unsaid
+from proxy.protocols import cache_marks, other_models, registry, unsaid
 from proxy.protocols.base import MediaProviderCodec, Reader, Reply
 from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
@@ -58,7 +58,7 @@ class Exchange:
         if cap is None and asked.max_tokens is None and quirks.needs_max_tokens:
             cap = self._call.planned.output_cap
         if self._is_direct:
-            fields, self._call.ignored = unsaid.without_other_models(asked.fields)
+            fields, self._call.ignored = other_models.without(asked.fields)
             asked = msgspec.structs.replace(asked, fields=fields) if self._call.ignored else asked
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]

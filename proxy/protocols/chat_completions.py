@@ -17,7 +17,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models
+from proxy.protocols import cache_marks, claude_models, other_models
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
 from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
@@ -57,6 +57,8 @@ AUDIO_TOKENS, AUDIO_CHARACTERS_PER_TOKEN = 100, 128
 # Of an earlier answer that was spoken only its id comes back.
 SPOKEN_TOKENS = 1200
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Tools that the caller runs; vendors run others themselves.
+OWN_TOOLS = (None, "function", "custom")
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 
@@ -88,6 +90,10 @@ class _Format(msgspec.Struct):
     type: str = ""
 
 
+class _Tool(msgspec.Struct):
+    type: Any = None
+
+
 class _Message(msgspec.Struct):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[str | _Part] | None = None
@@ -112,7 +118,7 @@ class _Body(msgspec.Struct):
     n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)] | None = None
     stop: str | list[str] | None = None
     temperature: float | None = None
-    tools: list[Raw] | None = None
+    tools: list[_Tool] | None = None
     functions: list[Raw] | None = None
     response_format: _Format | None = None
     reasoning_effort: str | None = None
@@ -133,7 +139,9 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         raise BadRequest("The request must name a model.", param="model")
     if not read.messages:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
+    other_models.refuse_tools(tool.type for tool in read.tools or ())
     searches = fields.get("web_search_options", NULL) != NULL
+    run_there = searches + sum(tool.type not in OWN_TOOLS for tool in read.tools or ())
     shown = _shown(read.messages)
     answered = frozenset(read.modalities) - {"text"} if read.modalities else _NONE
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
@@ -147,7 +155,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         max_tokens_field="max_tokens" if read.max_completion_tokens is None else "max_completion_tokens",
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
-        input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens + searches * SERVER_TOOL_TOKENS,
+        input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens + run_there * SERVER_TOOL_TOKENS,
         fields=fields,
         messages=len(read.messages),
         image_parts=shown.images,

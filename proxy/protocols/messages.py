@@ -16,7 +16,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
-from proxy.protocols import cache_marks
+from proxy.protocols import cache_marks, other_models
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader
 from proxy.protocols.counts import MOST_ASKED
@@ -62,7 +62,7 @@ IMAGE_TOKENS, TOOLS_TOKENS = 4800, 750
 # A page of a PDF is read and looked at; nobody knows how many there are. Dense ones come to a token per four characters.
 DOCUMENT_TOKENS, CHARACTERS_PER_TOKEN = 3000, 4
 # Those that the provider runs itself.
-SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp_toolset")
 LEAST_THINKING = 1024
 # What tools whose type begins so need of a model.
 _RUN_THERE = {"web": "web_search", "computer": "computer_use"}
@@ -187,6 +187,7 @@ def _refuse_unpriced(read: _Body) -> None:
         raise BadRequest(f"speed: `{read.speed[:40]}` has a price of its own, which is not offered here.", param="speed")
     if read.inference_geo not in (None, "global"):
         raise BadRequest("inference_geo: a region has a price of its own, which is not offered here.", param="inference_geo")
+    other_models.refuse_tools(tool.type for tool in read.tools or ())
 
 
 class _Weighed:

@@ -15,7 +15,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError, RateRefused
-from proxy.protocols import surrogates
+from proxy.protocols import other_models, surrogates
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
 from proxy.protocols.counts import MOST_ASKED
@@ -133,6 +133,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         raise BadRequest("Prompts kept at OpenAI are not offered; presets are.", param="prompt")
     if read.conversation != NULL:
         raise BadRequest("Conversations are not kept here; send the items, or `previous_response_id`.", param="conversation")
+    other_models.refuse_tools(tool.type for tool in read.tools or ())
     request = Request(
         protocol=NAME,
         model=read.model,

@@ -33,9 +33,6 @@ _AS_ALWAYS = {
     "speed": (b'"standard"',),
     "inference_geo": (b'"global"',),
 }
-# By these a caller would have its provider ask other models where the one it names does not answer: OpenRouter's name,
-# Anthropic's (OpenRouter's, too) and other vendors'. What is held and billed, and what the rules allow, is of one model.
-OTHER_MODELS = ("models", "fallbacks", "fallback_models")
 _MARKABLE = frozenset({Text, Image, File, ToolUse, ToolResult})
 _settings = attrgetter(*SETTINGS)
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -49,12 +46,6 @@ def offered(fields: Mapping[str, Raw], read: Container[str]) -> dict[str, Raw]:
         for name, raw in fields.items()
         if name not in read and raw != NULL and bytes(raw) not in _AS_ALWAYS.get(name, ())
     }
-
-
-def without_other_models(fields: dict[str, Raw]) -> tuple[dict[str, Raw], tuple[str, ...]]:
-    """The members of a request that may go to a provider as they are, and the names of those that may not."""
-    named = tuple(name for name in OTHER_MODELS if fields.get(name, NULL) != NULL)
-    return {name: raw for name, raw in fields.items() if name not in named} if named else fields, named
 
 
 def unsaid(

@@ -17,9 +17,9 @@ from proxy.protocols import (
     gemini_images,
     gemini_speech,
     mistral_speech,
+    other_models,
     registry,
     titan_embeddings,
-    unsaid,
     veo_videos,
     xai_videos,
 )
@@ -52,7 +52,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # What the gateway writes itself, or has checked: nothing that is taken on trust may stand in its place.
 _OURS = frozenset({
     "model", "messages", "input", "contents", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens",
-    "max_output_tokens", "generationConfig", "generation_config", "modalities", "tools", "store", *unsaid.OTHER_MODELS,
+    "max_output_tokens", "generationConfig", "generation_config", "modalities", "tools", "store", *other_models.MEMBERS,
 })  # fmt: skip
 
 

@@ -524,6 +524,7 @@ def test_a_stream_error_is_one_frame_that_the_reader_takes_for_an_error() -> Non
         {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://example.com/v"}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": "gs://bucket/v.mp4"}]}]},
         {"web_search_options": {}},
+        {"tools": [{"type": "openrouter:web_search"}]},
     ],
 )
 def test_what_only_the_provider_sees_is_reserved_for(members: dict[str, Any]) -> None:

@@ -23,11 +23,7 @@ from proxy.protocols import registry, unsaid
 from proxy.protocols.base import Quirks, Written
 from proxy.providers import registry as providers
 from proxy.recording import _decision
-from tests.gateways import Gateway
-from tests.house import House, raw
 from tests.proxy.calls import deployment, held, planned_call
-from tests.proxy.messages_wire import answer as anthropic_answer
-from tests.upstream import Upstream, answer
 
 SCHEMA = {"type": "object", "properties": {}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
@@ -371,43 +367,6 @@ def test_breakpoints_of_openai_are_claudes_too(breakpoint: dict[str, str], ttl: 
         assert block["cache_control"] == {"type": "ephemeral"} | ({"ttl": ttl} if ttl != "5m" else {})
         assert named == ()
     assert translated("responses", "gemini", **asked["responses"])[1] == ("prompt_cache_breakpoint",)
-
-
-# --- other models than the one asked for -------------------------------------------------------
-OTHERS = [
-    ("/v1/chat/completions", {"model": "scripted"}, "models", ["openai/o1-pro"]),
-    ("/v1/chat/completions", {"model": "scripted"}, "fallback_models", ["o1-pro"]),
-    ("/v1/messages", {"model": "claude-scripted", "max_tokens": 100}, "fallbacks", [{"model": "claude-opus-4-8"}]),
-    ("/v1/messages", {"model": "claude-scripted", "max_tokens": 100}, "fallbacks", "default"),
-]
-
-
-@pytest.mark.parametrize(("path", "members", "name", "others"), OTHERS)
-def test_no_caller_has_a_provider_ask_another_model_than_the_one_that_is_held_and_billed(
-    gateway: Gateway, house: House, upstream: Upstream, path: str, members: dict[str, Any], name: str, others: Any
-) -> None:
-    upstream.then(anthropic_answer({"type": "text", "text": "Hi"}) if "messages" in path else answer())
-    body = {"messages": [{"role": "user", "content": "Hi"}], **members, name: others, "seed": 7}
-    got = raw(gateway.url, house.key_text, json.dumps(body).encode(), path=path)
-    sent = upstream.received[-1].json
-    assert (got.status_code, got.headers["x-gatehouse-ignored"]) == (200, name)
-    assert name not in sent
-    assert sent["seed"] == 7
-    assert house.row_of(got.headers["x-request-id"]).decision["ignored"] == [name]
-
-
-@pytest.mark.parametrize("none", [{}, {"models": None}])
-def test_where_no_other_model_is_named_every_member_goes_on(none: dict[str, Any]) -> None:
-    call = planned_call(deployment(), seed=7, **none)
-    asked = json.loads(msgspec.json.encode(call.asked.fields))
-    assert json.loads(Exchange(call, deployment()).body()) == asked | {"model": "m"}
-    assert call.ignored == ()
-
-
-@pytest.mark.parametrize("name", unsaid.OTHER_MODELS)
-def test_no_installation_lets_them_through(name: str) -> None:
-    with pytest.raises(providers.BadOptions, match="does not write itself"):
-        providers.provider("openai-compatible").configured({"takes": [name]})
 
 
 # --- where it is told --------------------------------------------------------------------------
