@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from analytics import reasons
 from analytics.call_changes import Clamp, Deciding, clamp_of, degrade_of
 from billing.models import CallAttempt, UsageRecord
+from billing.pricing import BESIDE
 from gateway_project.lib import formatting
 from gateway_project.lib.money import cost_of, exact_usd, parse_usd
 from guardrails import limit_words
@@ -34,6 +35,8 @@ SIMPLE = 0.5
 # Besides the words of limits: a rate looks back over the minute before a refusal.
 WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
 # Why the gateway ended an answer, by the code of its row.
+# Parts that are no number of anything.
+WITHOUT_UNIT = ("request", BESIDE)
 CUTS = {
     "hold_used_up": "The answer grew longer than what was reserved for it, so it ended there, as if it had reached its maximum.",
     "key_revoked": "The key was deleted while the answer was on its way.",
@@ -390,5 +393,5 @@ def _bill(call: UsageRecord) -> list[Part]:
         # Audio and images are counted among the input: then this column is not what the part was made of.
         if tokens is None or unit is None or cost_of(tokens, unit) != cost:
             tokens = call.units.get("second" if kind == "minute" else kind)
-        parts.append(Part(label, tokens, unit if kind != "request" else None, cost))
+        parts.append(Part(label, tokens, unit if kind not in WITHOUT_UNIT else None, cost))
     return parts

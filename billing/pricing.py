@@ -16,7 +16,7 @@ half up once; the total is the sum of the rounded parts.
   call can have, rounding of every part included.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -31,6 +31,8 @@ NO_UNITS: Mapping[str, int] = MappingProxyType({})
 
 INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 TEXT_INPUT_KINDS = INPUT_KINDS[:4]
+# The part of a bill that names what was read and written beside the answer.
+BESIDE = "compaction"
 OUTPUT_KINDS = ("output", "audio_output", "image_output")
 
 # What a provider may bill as written to its prompt cache: nothing, for minutes only, or also for an hour.
@@ -62,6 +64,8 @@ class Usage(Protocol):
     def image_output(self) -> int: ...
     @property
     def units(self) -> Mapping[str, int]: ...
+    @property
+    def beside(self) -> "Sequence[Usage]": ...
 
 
 class TokenRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -167,7 +171,20 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 def bill(price: Price, usage: Usage) -> Bill:
-    """The exact cost of a call. Kinds with no tokens have no part."""
+    """The exact cost of a call. Kinds with no tokens have no part; all that was done beside the answer is one part."""
+    parts, unit_prices = _tokens(price, usage)
+    for unit, (cost, unit_price) in price.rates.of_units(usage.units).items():
+        parts[unit], unit_prices[unit] = cost, unit_price
+    if usage.beside:
+        beside = sum(sum(_tokens(price, one)[0].values()) for one in usage.beside)
+        parts[BESIDE] = unit_prices[BESIDE] = beside
+    if price.rates.request:
+        parts["request"] = unit_prices["request"] = price.rates.request
+    return Bill(sum(parts.values()), parts, unit_prices)
+
+
+def _tokens(price: Price, usage: Usage) -> tuple[dict[str, int], dict[str, int]]:
+    """Parts and unit prices of what was read and written at one go."""
     counts = {
         "input": usage.input_uncached,
         "cache_read": usage.cache_read,
@@ -179,12 +196,7 @@ def bill(price: Price, usage: Usage) -> Bill:
     rates = price.rates.for_input(sum(counts.values()))
     counts |= {"output": usage.output, "audio_output": usage.audio_output, "image_output": usage.image_output}
     unit_prices = {kind: rates.of(kind) for kind, tokens in counts.items() if tokens}
-    parts = {kind: cost_of(counts[kind], unit_price) for kind, unit_price in unit_prices.items()}
-    for unit, (cost, unit_price) in price.rates.of_units(usage.units).items():
-        parts[unit], unit_prices[unit] = cost, unit_price
-    if price.rates.request:
-        parts["request"] = unit_prices["request"] = price.rates.request
-    return Bill(sum(parts.values()), parts, unit_prices)
+    return {kind: cost_of(counts[kind], unit_price) for kind, unit_price in unit_prices.items()}, unit_prices
 
 
 def worst_case(

@@ -7,7 +7,8 @@ class Usage(msgspec.Struct, frozen=True):
     """Tokens in disjoint kinds, each with its own price. `reasoning` is part of `output`: never add it.
 
     `units` counts what is not a token (image, second, character …) by the names of a price's units. `estimated` marks
-    figures the gateway counted itself because the provider reported none.
+    figures the gateway counted itself because the provider reported none. `beside`: what else the model read and wrote for the
+    answer, each at one go of its own (a conversation that its provider shortened first); none of it is in the other figures.
     """
 
     input_uncached: int = 0
@@ -22,6 +23,7 @@ class Usage(msgspec.Struct, frozen=True):
     image_output: int = 0
     units: dict[str, int] = {}
     estimated: bool = False
+    beside: tuple["Usage", ...] = ()
 
     @property
     def input_total(self) -> int:

@@ -166,7 +166,9 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         # Zero only warms the provider's cache; no answer is shorter than a token to everybody else.
         max_tokens=None if read.max_tokens is None else max(1, read.max_tokens),
         max_tokens_field="max_tokens",
-        input_tokens_estimate=text_tokens(prompt, without=weighed.inline) + weighed.tokens + _tool_tokens(tools),
+        # A conversation that the provider shortens first is read once more.
+        input_tokens_estimate=(text_tokens(prompt, without=weighed.inline) + weighed.tokens + _tool_tokens(tools))
+        * (2 if _compacts(fields) else 1),
         fields=fields,
         messages=len(read.messages),
         image_parts=weighed.images,
@@ -227,6 +229,10 @@ class _Weighed:
     def _seal(self, data: str, *, at_least: int) -> None:
         self.inline.append(data)
         self.tokens += max(at_least, len(data) // CHARACTERS_PER_TOKEN)
+
+
+def _compacts(fields: dict[str, Raw]) -> bool:
+    return fields.get("compaction", NULL) != NULL or b'"compact_' in bytes(fields.get("context_management", NULL))
 
 
 def _tool_tokens(tools: list[_Tool]) -> int:

@@ -74,6 +74,7 @@ class UsageMembers(msgspec.Struct):
     cache_creation: _Written | None = None
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: _ServerTools | None = None
+    iterations: Any = None
 
 
 class _Block(msgspec.Struct):
@@ -129,7 +130,9 @@ def usage_of(given: UsageMembers | None) -> Usage | None:
     """Disjoint kinds; None unless both input and output can be told.
 
     `input_tokens` leaves cached tokens out. `cache_creation` splits `cache_creation_input_tokens` by lifetime: it is
-    the same tokens once more. `output_tokens` includes thinking.
+    the same tokens once more. `output_tokens` includes thinking. Of `iterations`, which tell the same tokens again, only those
+    that shortened the conversation are in no other figure.
+    https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
     """
     if given is None:
         return None
@@ -151,7 +154,16 @@ def usage_of(given: UsageMembers | None) -> Usage | None:
         output=out_of,
         reasoning=min(thought, out_of),
         units={"web_search": searches} if searches else {},
+        beside=tuple(_compactions(given.iterations)) if given.iterations else (),
     )
+
+
+def _compactions(iterations: Any) -> Iterator[Usage]:
+    for entry in iterations if isinstance(iterations, list) else ():
+        if isinstance(entry, dict) and entry.get("type") == "compaction":
+            used = usage_of(_convert({name: part for name, part in entry.items() if name != "iterations"}, UsageMembers))
+            if used is not None:
+                yield used
 
 
 def finish_reason(stop_reason: str) -> str:
@@ -328,7 +340,7 @@ class StreamReader:
     def _count(self, given: UsageMembers | None) -> None:
         for name in UsageMembers.__struct_fields__ if given is not None else ():
             value = getattr(given, name)
-            if isinstance(value, msgspec.Struct) or count(value) is not None:
+            if isinstance(value, msgspec.Struct | list) or count(value) is not None:
                 setattr(self._counted, name, value)
 
 

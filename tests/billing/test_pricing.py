@@ -90,6 +90,15 @@ def test_reasoning_is_part_of_the_output_and_is_not_billed_again() -> None:
     assert bill(priced(FLAT), Usage(output=100, reasoning=90)).total == bill(priced(FLAT), Usage(output=100)).total
 
 
+def test_what_was_read_beside_the_answer_has_the_tier_of_its_own_size_and_no_fee_of_its_own() -> None:
+    """As Claude's own example: 180,000 tokens are read to shorten a conversation to 23,000."""
+    shortening = Usage(input_uncached=180_000, output=3_500)
+    usage = Usage(input_uncached=23_000, output=1_000, beside=(shortening, Usage(input_uncached=200_001)))
+    cost = bill(priced(msgspec.structs.replace(SONNET, request=7)), usage)
+    parts = {"input": 69_000_000, "output": 15_000_000, "compaction": 540_000_000 + 52_500_000 + 1_200_006_000, "request": 7}
+    assert (cost.parts, cost.total) == (parts, sum(parts.values()))
+
+
 def test_the_unit_prices_used_stand_beside_the_parts() -> None:
     cost = bill(priced(SONNET), Usage(input_uncached=1, output=1))
     assert cost.unit_prices == {"input": 3_000_000_000, "output": 15_000_000_000}

@@ -103,6 +103,15 @@ def test_pictures_and_documents_weigh_what_they_are_not_what_they_are_written_wi
     assert asked(messages=user(distant)).input_tokens_estimate >= DISTANT_DOCUMENT_TOKENS
 
 
+@pytest.mark.parametrize(
+    "members", [{"context_management": {"edits": [{"type": "compact_20260112"}]}}, {"compaction": {"type": "enabled"}}]
+)
+def test_a_conversation_that_may_be_shortened_first_is_read_twice(members: dict[str, Any]) -> None:
+    assert asked(**members).input_tokens_estimate == 2 * asked().input_tokens_estimate
+    cleared = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+    assert asked(**cleared).input_tokens_estimate == asked().input_tokens_estimate
+
+
 def test_pictures_in_results_of_tools_are_seen_too() -> None:
     assert asked(messages=user({"type": "tool_result", "tool_use_id": "t", "content": [PNG, PNG]})).image_parts == 2
 

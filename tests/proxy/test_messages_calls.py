@@ -10,9 +10,10 @@ import httpx
 import pydantic
 import pytest
 
+from gateway_project.lib.money import exact_usd
 from proxy.canonical.usage import Usage
 from tests.gateways import Gateway
-from tests.house import House, build, eventually
+from tests.house import CLAUDE_RATES, House, build, eventually
 from tests.proxy.messages_wire import FULL, answer, event, start, streamed, text
 from tests.upstream import HTML, RESET, Script, Upstream, frame, refuse, stream
 from tests.upstream import answer as chat_answer
@@ -63,6 +64,28 @@ def test_so_it_is_in_responses(gateway: Gateway, house: House, upstream: Upstrea
 
 
 # --- native ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("summary", [30, 10**6])
+def test_what_shortening_a_conversation_took_is_charged_as_far_as_it_was_held_for(
+    gateway: Gateway, house: House, upstream: Upstream, summary: int
+) -> None:
+    usage = {"input_tokens": 20, "output_tokens": 7}
+    shortening = {"type": "compaction", "input_tokens": 25, "output_tokens": summary}
+    told = answer({"type": "text", "text": "Hello"}, usage={**usage, "iterations": [shortening, {"type": "message", **usage}]})
+    edits = {"edits": [{"type": "compact_20260112"}]}
+    upstream.on("claude-scripted", told)
+    got = raw(gateway, house.key_text, headers={"anthropic-beta": "compact-2026-01-12"}, context_management=edits)
+
+    row = house.row_of(got.headers["request-id"])
+    rates = CLAUDE_RATES
+    alone, beside = 20 * rates.input + 7 * rates.output, 25 * rates.input + summary * rates.output
+    assert row.list_nano_usd * 10**6 == alone + beside
+    assert row.charged_nano_usd == min(row.list_nano_usd, row.reserved_nano_usd)
+    assert row.absorbed_nano_usd == row.list_nano_usd - row.charged_nano_usd
+    assert (row.absorbed_nano_usd > 0) is (summary > 30)
+    assert got.headers["x-gatehouse-cost-usd"] == exact_usd(row.charged_nano_usd)
+    assert row.cost_parts["compaction"] * 10**6 == beside
+
+
 def test_a_message_is_answered_recorded_and_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
     usage = {
         "input_tokens": 100,

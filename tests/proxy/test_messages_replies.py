@@ -116,6 +116,27 @@ def test_before_the_last_usage_the_input_is_exact_and_the_output_an_estimate() -
     assert reader.usage == Usage(input_uncached=10, cache_read=90, output=11, estimated=True)
 
 
+COMPACTED = {
+    "input_tokens": 23_000,
+    "output_tokens": 1_000,
+    "iterations": [
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500, "cache_read_input_tokens": 7},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+        {"type": "compaction", "input_tokens": "many", "output_tokens": 1},
+        7,
+    ],
+}
+
+
+def test_a_conversation_that_was_shortened_first_was_read_for_that_as_well() -> None:
+    shortening = Usage(input_uncached=180_000, cache_read=7, output=3_500)
+    expected = Usage(input_uncached=23_000, output=1_000, beside=(shortening,))
+    assert messages.read_reply(message(usage=COMPACTED)).usage == expected
+    begun = event("message_start", message={"id": "m", "model": "c", "usage": {"input_tokens": 5, "output_tokens": 1}})
+    ended = event("message_delta", delta={"stop_reason": "end_turn"}, usage=COMPACTED)
+    assert read(begun, ended)[0].usage == expected
+
+
 def test_without_any_usage_nobody_guesses_here() -> None:
     reader, _ = read(*text(0, "Hello"))
     assert reader.usage is None
