@@ -175,3 +175,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     extras: dict[str, Raw] = {}
     unsaid: tuple[str, ...] = ()
+
+    @property
+    def forces_tools(self) -> bool:
+        """Whether the answer must be a call of a tool."""
+        return bool(self.tools) and self.tool_choice is not None and self.tool_choice.mode in ("required", "tool")

@@ -76,15 +76,26 @@ class _Content(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Mistral streams its thinking models' text as a list of parts."""
-        if isinstance(self.content, list):
-            return "".join(part["text"] for part in self.content if isinstance(part.get("text"), str))
-        return self.content or ""
+        """Mistral's thinking models answer in a list of parts."""
+        return _joined(self.content) if isinstance(self.content, list) else self.content or ""
+
+    @property
+    def thought(self) -> str:
+        """Mistral has it among the parts, in parts of its own."""
+        told = self.reasoning_content or self.reasoning
+        if told or not isinstance(self.content, list):
+            return told or ""
+        return "".join(_joined(part["thinking"]) for part in self.content if isinstance(part.get("thinking"), list))
 
     @property
     def calls(self) -> list[_ToolCall]:
         legacy = [_ToolCall(0, None, self.function_call)] if self.function_call else []
         return (self.tool_calls or []) + legacy
+
+
+def _joined(parts: list[Any]) -> str:
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 class _Choice(msgspec.Struct):
@@ -136,9 +147,8 @@ def read_answer(body: bytes) -> Answer:
 
 def _choice(choice: _Choice, body: _Body) -> Choice:
     message = choice.message or _Content()
-    thought = message.reasoning_content or message.reasoning
     parts: list[Written] = [
-        *([Thinking(thought)] if thought else []),
+        *([Thinking(message.thought)] if message.thought else []),
         *([Text(message.text)] if message.text else []),
         *([Refusal(message.refusal)] if message.refusal else []),
         *(
@@ -198,7 +208,7 @@ class DeltaReader:
 
     def _of_choice(self, choice: _Choice, body: _Body) -> Iterator[Delta]:
         content, index = choice.delta or _Content(), choice.index
-        if thought := content.reasoning_content or content.reasoning:
+        if thought := content.thought:
             yield ThinkingDelta(thought, index)
         logprobs = _present(choice.logprobs)
         if text := content.text:

@@ -53,8 +53,38 @@ def caches(model: str) -> bool:
 
 
 def always_thinks(model: str) -> bool:
-    """Families that refuse to be told not to."""
-    return "fable" in model or "mythos" in model
+    """Those that refuse to be told not to."""
+    return "fable" in model or "mythos" in model or ("opus" in model and _is_from(model, (5, 5)))
+
+
+def thinks_unasked(model: str) -> bool:
+    """Whether it thinks where nothing is said of it: from 5 on."""
+    return _is_from(model, (5, 0))
+
+
+def no_thought(model: str) -> dict[str, str] | None:
+    """What tells it not to think before it answers; None where nothing does.
+
+    https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5#turn-off-up-front-thinking
+    """
+    if always_thinks(model):
+        return None
+    return {"type": "between_tools" if "sonnet" in model and _is_from(model, (5, 5)) else "disabled"}
+
+
+def can_be_made_to_call(model: str) -> bool:
+    """Whether it may be told to call a tool, or which: Fable and Mythos from 5.1 on and Opus and Sonnet from 5.5 on refuse.
+
+    https://platform.claude.com/docs/en/models/opus-5-5/whats-new-opus-5-5#forced-tool-use-is-not-supported
+    """
+    if "fable" in model or "mythos" in model:
+        return not _is_from(model, (5, 1))
+    return not (("opus" in model or "sonnet" in model) and _is_from(model, (5, 5)))
+
+
+def _is_from(model: str, first: tuple[int, int]) -> bool:
+    known = version(model)
+    return known is not None and known >= first
 
 
 def efforts(model: str) -> tuple[str, ...]:

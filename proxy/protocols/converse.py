@@ -85,6 +85,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         raise BadRequest("This model's provider gives one answer at a time.", param="n")
     if conversation.logprobs:
         raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
+    if conversation.forces_tools and not claude_models.can_be_made_to_call(model):
+        raise BadRequest("tool_choice: this model cannot be made to call a tool.", param="tool_choice")
     system, messages = _messages(conversation, model=model)
     schema = narrow_schemas.narrowed(conversation.format.schema) if conversation.format else None
     if conversation.format and schema is None:
@@ -95,7 +97,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     body: Json = {
         "system": system or None,
         "messages": messages,
-        "inferenceConfig": _inference(conversation, cap, sampling=not own.samples_itself) or None,
+        "inferenceConfig": _inference(conversation, cap, model, sampling=not own.samples_itself) or None,
         "toolConfig": _tools(conversation),
         "outputConfig": output or None,
         "additionalModelRequestFields": own.fields or None,
@@ -117,7 +119,9 @@ def _set_points(body: Json) -> None:
 
 
 def _unsaid(conversation: Conversation, own: Own, given: Json) -> tuple[str, ...]:
-    said = set(own.says) if own.samples_itself else {"temperature", "top_p", *own.says}
+    sampled = given.get("inferenceConfig", {})
+    said = {*own.says, *(["top_p"] if "topP" in sampled else [])}
+    said |= {"temperature"} if sampled.get("temperature") == conversation.temperature else set()
     specifications = [tool["toolSpec"] for tool in given.get("toolConfig", {}).get("tools", ()) if "toolSpec" in tool]
     strict = sum("strict" in one for one in specifications) == sum(bool(tool.strict) for tool in conversation.tools)
     parts = (unsaid_of.CACHE, unsaid_of.CITE, *([unsaid_of.STRICT] if strict else []))
@@ -293,11 +297,13 @@ def _choice(choice: ToolChoice) -> Json:
     return {"any": {}} if choice.mode == "required" else {"auto": {}}
 
 
-def _inference(conversation: Conversation, cap: int | None, *, sampling: bool) -> Json:
+def _inference(conversation: Conversation, cap: int | None, model: str, *, sampling: bool) -> Json:
+    """Temperatures end at 1; Claude takes one of the two."""
+    temperature, top_p = (conversation.temperature, conversation.top_p) if sampling else (None, None)
     given = {
         "maxTokens": cap,
-        "temperature": conversation.temperature if sampling else None,
-        "topP": conversation.top_p if sampling else None,
+        "temperature": None if temperature is None else min(1.0, temperature),
+        "topP": None if temperature is not None and claude_models.version(model) else top_p,
         "stopSequences": list(conversation.stop) or None,
     }
     return _present(given.items())

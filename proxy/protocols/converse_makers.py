@@ -2,7 +2,7 @@
 
 Claude up to 4.5 is told a number of tokens (at least 1,024, fewer than the answer's bound), takes its sampling as it is
 meanwhile, and thinks neither where it must call a tool nor within a turn whose thought the caller has lost. Claude from
-4.6 on is told an effort: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
+4.6 on is told an effort, from 4.7 on takes no sampling, from 5 on must be told not to think: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.canonical.conversation import Conversation, Reasoning, Thinking, ToolUse
+from proxy.protocols import claude_models
 
 _CLAUDE = re.compile(r"anthropic\.claude-(?:[a-z]+-)?(\d+)(?:-(\d{1,2})(?!\d))?")
 _ADAPTIVE = (4, 6)
@@ -38,7 +39,7 @@ def of_maker(conversation: Conversation, *, model: str, cap: int | None) -> Own:
     """`model`: Amazon's id, which names the maker; one that is an ARN may not, and then nothing is said."""
     if claude := _CLAUDE.search(model):
         version = int(claude[1]), int(claude[2] or 0)
-        return _of_claude(conversation, adaptive=version >= _ADAPTIVE, cap=cap)
+        return _of_claude(conversation, model, adaptive=version >= _ADAPTIVE, cap=cap)
     effort = _effort(conversation.reasoning)
     if effort and "openai." in model:
         return Own({"reasoning_effort": _THREE.get(effort, "high")}, says=("reasoning",))
@@ -48,23 +49,45 @@ def of_maker(conversation: Conversation, *, model: str, cap: int | None) -> Own:
     return Own()
 
 
-def _of_claude(conversation: Conversation, *, adaptive: bool, cap: int | None) -> Own:
+def _of_claude(conversation: Conversation, model: str, *, adaptive: bool, cap: int | None) -> Own:
     answers = ("/stop_sequence",) if conversation.stop else ()
-    fields = {"top_k": conversation.top_k} if conversation.top_k is not None else {}
+    samples = claude_models.takes_sampling(model)
+    fields = {"top_k": conversation.top_k} if samples and conversation.top_k is not None else {}
+    plain = Own(fields, answers, samples_itself=not samples, says=("top_k",) if samples else ())
     reasoning = conversation.reasoning
-    if reasoning is None or reasoning.effort == "none":
-        return Own(fields, answers, says=("top_k", "reasoning"))
+    if reasoning is None:
+        return plain
+    if reasoning.effort == "none":
+        return _without_thought(plain, model)
     if _must_not_think(conversation, adaptive=adaptive):
-        return Own(fields, answers, says=("top_k",))
+        return plain
     if adaptive:
-        effort = _effort(reasoning)
-        level = "low" if effort == "minimal" else effort
-        return Own({"thinking": {"type": "adaptive"}}, answers, level, samples_itself=True, says=("reasoning",))
+        thinks = {"type": "adaptive"} | ({"display": "summarized"} if reasoning.visible else {})
+        return Own({"thinking": thinks}, answers, _level(reasoning, model), samples_itself=True, says=("reasoning",))
     budget = _budget(reasoning, cap)
     if budget < _LEAST_BUDGET:
-        return Own(fields, answers, says=("top_k",))
+        return plain
     thinking = {"type": "enabled", "budget_tokens": budget}
     return Own({"thinking": thinking}, answers, samples_itself=True, says=("reasoning",))
+
+
+def _level(reasoning: Reasoning, model: str) -> str | None:
+    """The effort asked for, or the nearest there is."""
+    effort, levels = _effort(reasoning), claude_models.efforts(model)
+    if effort is None or effort in levels:
+        return effort
+    return levels[0] if effort == "minimal" else levels[-1]
+
+
+def _without_thought(plain: Own, model: str) -> Own:
+    """Said where it would think otherwise; what cannot be told not to is told to think least."""
+    said = msgspec.structs.replace(plain, says=(*plain.says, "reasoning"))
+    if not claude_models.thinks_unasked(model):
+        return said
+    off = claude_models.no_thought(model)
+    if off is None:
+        return msgspec.structs.replace(said, effort="low")
+    return msgspec.structs.replace(said, fields={**plain.fields, "thinking": off})
 
 
 def _budget(reasoning: Reasoning, cap: int | None) -> int:
@@ -73,10 +96,7 @@ def _budget(reasoning: Reasoning, cap: int | None) -> int:
 
 
 def _must_not_think(conversation: Conversation, *, adaptive: bool) -> bool:
-    choice = conversation.tool_choice
-    if conversation.tools and choice is not None and choice.mode in ("required", "tool"):
-        return True
-    return not adaptive and _has_lost_thought(conversation)
+    return conversation.forces_tools or (not adaptive and _has_lost_thought(conversation))
 
 
 def _has_lost_thought(conversation: Conversation) -> bool:

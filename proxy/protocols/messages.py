@@ -255,7 +255,7 @@ def _has_schema(read: _Body) -> bool:
 
 def _reasons(read: _Body) -> bool:
     effort = read.output_config.effort if read.output_config is not None else None
-    thinks = read.thinking is not None and read.thinking.type not in ("", "disabled")
+    thinks = read.thinking is not None and read.thinking.type not in ("", "disabled", "between_tools")
     return thinks or effort not in (None, "none")
 
 

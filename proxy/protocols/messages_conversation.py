@@ -339,9 +339,10 @@ def _format(body: _Body) -> Format | None:
 
 
 def _reasoning(body: _Body) -> Reasoning | None:
-    """Thinking that is switched off is left unsaid: models that cannot think refuse to be told not to."""
+    """Thinking that is switched off, if only before the answer, is left unsaid: models that cannot think refuse to be told
+    not to."""
     effort = body.output_config.effort if body.output_config is not None else None
-    thinking = body.thinking if body.thinking is not None and body.thinking.type != "disabled" else None
+    thinking = body.thinking if body.thinking is not None and body.thinking.type not in ("disabled", "between_tools") else None
     if effort is None and thinking is None:
         return None
     if thinking is None:

@@ -63,7 +63,7 @@ class _Schema(msgspec.Struct):
 
 def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for what this protocol cannot say."""
-    _refuse(conversation)
+    _refuse(conversation, model)
     cap = min((bound for bound in (max_tokens, conversation.max_tokens) if bound), default=DEFAULT_MAX_TOKENS)
     turns = _Turns(conversation.messages)
     messages = turns.written(goes_on=claude_models.goes_on(model))
@@ -111,13 +111,15 @@ def _says_thought(reasoning: Reasoning | None, given: Block) -> bool:
     return given.get("thinking", {"type": "disabled"})["type"] != "disabled" or "effort" in given.get("output_config", ())
 
 
-def _refuse(conversation: Conversation) -> None:
+def _refuse(conversation: Conversation, model: str) -> None:
     if conversation.n > 1:
         raise BadRequest("n: this model's provider gives one answer per call.", param="n")
     if conversation.logprobs:
         raise BadRequest("logprobs: this model's provider tells no log probabilities.", param="logprobs")
     if any(not text.strip() for text in conversation.stop):
         raise BadRequest("stop: this model's provider takes no stop sequence of white space alone.", param="stop")
+    if conversation.forces_tools and not claude_models.can_be_made_to_call(model):
+        raise BadRequest("tool_choice: this model cannot be made to call a tool.", param="tool_choice")
 
 
 # --- turns -------------------------------------------------------------------------------------
@@ -348,10 +350,9 @@ def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -
         return None
     if kind == "adaptive":
         if asked.effort == "none":
-            return None if claude_models.always_thinks(model) else {"type": "disabled"}
+            return claude_models.no_thought(model)
         return {"type": "adaptive"} | ({"display": "summarized"} if asked.visible else {})
-    forced = conversation.tool_choice is not None and conversation.tool_choice.mode in ("required", "tool")
-    if asked.effort == "none" or forced or not turns.allow_thinking:
+    if asked.effort == "none" or conversation.forces_tools or not turns.allow_thinking:
         return {"type": "disabled"}
     budget = min(asked.budget_tokens or BUDGETS[asked.effort or "medium"], cap * 4 // 5)
     return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_THINKING else None

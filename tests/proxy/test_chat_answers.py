@@ -28,6 +28,7 @@ from proxy.canonical.conversation import Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.protocols import chat_completions
 from proxy.protocols.base import BrokenReply
+from proxy.protocols.chat_answers import DeltaReader
 from proxy.protocols.translating import TranslatingReader
 from tests.proxy.conversations import answers
 
@@ -232,6 +233,19 @@ def test_logprobs_and_refusals_pass() -> None:
 def test_text_in_parts_is_text() -> None:
     chunk = {"choices": [{"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}}]}
     assert TextDelta("a") in deltas_read(chunk)
+
+
+def test_thought_among_the_parts_is_thought() -> None:
+    """Mistral's: https://github.com/BerriAI/litellm/issues/16272"""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}, {"type": "reference"}], "closed": True}
+    content: list[Any] = [thought, {"type": "text", "text": "Hi"}, {"type": "thinking", "thinking": None}]
+    body = {"choices": [{"index": 0, "message": {"content": content}, "finish_reason": "stop"}]}
+    (choice,) = chat_completions.read_answer(json.dumps(body).encode()).choices
+    assert choice.parts == (Thinking("Hm"), Text("Hi"))
+
+    chunk = {"choices": [{"index": 0, "delta": {"content": [thought]}}]}
+    deltas = DeltaReader().read(json.dumps(chunk).encode())
+    assert deltas[1:] == (ThinkingDelta("Hm"),)
 
 
 def test_half_a_character_costs_no_answer() -> None:

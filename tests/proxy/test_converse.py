@@ -43,7 +43,7 @@ from proxy.canonical.conversation import (
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import converse
+from proxy.protocols import claude_models, converse
 from proxy.protocols.base import BrokenReply, Quirks
 from proxy.protocols.converse_replies import StreamReader
 from tests.proxy.event_streams import event, events, exception
@@ -256,6 +256,35 @@ def test_settings() -> None:
     assert set(body) == {"messages", "inferenceConfig"}
 
 
+@pytest.mark.parametrize(
+    ("model", "members", "sent", "named"),
+    [
+        # `temperature` is deprecated for this model.
+        (CLAUDE, {"temperature": 0.2, "top_p": 0.9, "top_k": 3}, {}, {"temperature", "top_p", "top_k"}),
+        # `temperature` and `top_p` cannot both be specified for this model.
+        (CLAUDE_4_5, {"temperature": 0.2, "top_p": 0.9}, {"temperature": 0.2}, {"top_p"}),
+        (CLAUDE_4_5, {"top_p": 0.9}, {"topP": 0.9}, set()),
+        # At most 1, says the service model.
+        (NOVA, {"temperature": 1.7, "top_p": 0.9}, {"temperature": 1.0, "topP": 0.9}, {"temperature"}),
+    ],
+)
+def test_sampling_is_what_the_model_takes(model: str, members: Any, sent: dict[str, float], named: set[str]) -> None:
+    conversation = Conversation(messages=(user(Text("Hi")),), **members)
+    request = converse.write_request(conversation, model=model, stream=False, max_tokens=9, quirks=Quirks())
+    body = json.loads(request.body)
+    assert body["inferenceConfig"] == {"maxTokens": 9, **sent}
+    assert "additionalModelRequestFields" not in body
+    assert set(request.unsaid) == named
+
+
+@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("tool", "weather")])
+def test_models_that_cannot_be_made_to_call_leave_it_to_others(choice: ToolChoice) -> None:
+    with pytest.raises(BadRequest) as refused:
+        written(tools=(WEATHER,), tool_choice=choice, model="global.anthropic.claude-opus-5-5")
+    assert refused.value.param == "tool_choice"
+    assert "toolChoice" in written(tools=(WEATHER,), tool_choice=choice, model=CLAUDE)["toolConfig"]
+
+
 def test_formats() -> None:
     schema = Raw(b'{"type": "object", "properties": {"n": {"type": "integer", "maximum": 3}}}')
     text_format = written(format=Format("schema", "answer", schema, True, "An answer."))["outputConfig"]["textFormat"]
@@ -278,7 +307,7 @@ def test_formats() -> None:
         (CLAUDE, Reasoning("xhigh"), {"thinking": {"type": "adaptive"}}, "xhigh"),
         (CLAUDE, Reasoning("minimal"), {"thinking": {"type": "adaptive"}}, "low"),
         (CLAUDE, Reasoning(budget_tokens=31_999), {"thinking": {"type": "adaptive"}}, "high"),
-        (CLAUDE, Reasoning("none"), {"top_k": 3}, None),
+        (CLAUDE, Reasoning("none"), None, None),
         (CLAUDE_4_5, Reasoning("low"), {"thinking": {"type": "enabled", "budget_tokens": 1024}}, None),
         (CLAUDE_4_5, Reasoning(budget_tokens=31_999), {"thinking": {"type": "enabled", "budget_tokens": 3999}}, None),
         (CLAUDE_4_5, Reasoning("none"), {"top_k": 3}, None),
@@ -290,6 +319,11 @@ def test_formats() -> None:
             None,
         ),
         ("global.anthropic.claude-opus-5", Reasoning("low"), {"thinking": {"type": "adaptive"}}, "low"),
+        (CLAUDE, Reasoning("low", visible=True), {"thinking": {"type": "adaptive", "display": "summarized"}}, "low"),
+        ("global.anthropic.claude-opus-4-6-v1", Reasoning("max"), {"thinking": {"type": "adaptive"}}, "high"),
+        ("global.anthropic.claude-opus-5", Reasoning("none"), {"thinking": {"type": "disabled"}}, None),
+        ("global.anthropic.claude-sonnet-5-5", Reasoning("none"), {"thinking": {"type": "between_tools"}}, None),
+        ("global.anthropic.claude-opus-5-5", Reasoning("none"), None, "low"),
         (GPT, Reasoning("minimal"), {"reasoning_effort": "low"}, None),
         (GPT, Reasoning("max"), {"reasoning_effort": "high"}, None),
         (NOVA, Reasoning("medium"), {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "medium"}}, None),
@@ -304,8 +338,9 @@ def test_thinking_is_asked_for_in_the_maker_s_words(
 
     assert body.get("additionalModelRequestFields") == fields
     assert body.get("outputConfig", {}).get("effort") == effort
-    # Claude refuses to be told a temperature while it thinks.
-    assert ("temperature" in body["inferenceConfig"]) is not (fields is not None and "thinking" in fields)
+    # Claude refuses to be told a temperature while it thinks, and from 4.7 on always.
+    thinks = fields is not None and "thinking" in fields
+    assert ("temperature" in body["inferenceConfig"]) is (claude_models.takes_sampling(model) and not thinks)
 
 
 def test_claude_does_not_think_where_that_would_be_refused() -> None:

@@ -145,6 +145,7 @@ def test_the_rest_of_a_request_is_understood() -> None:
     [
         ({}, None),
         ({"thinking": {"type": "disabled"}}, None),
+        ({"thinking": {"type": "between_tools"}}, None),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, Reasoning(None, 2000, True)),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"}}, Reasoning(None, 2000)),
         ({"thinking": {"type": "adaptive"}}, Reasoning("medium", visible=True)),

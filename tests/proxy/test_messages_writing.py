@@ -279,8 +279,20 @@ def test_strict_tools_are_asked_of_who_knows_them(model: str, strict: bool | Non
     ],
 )
 def test_choices_of_tools(choice: ToolChoice | None, parallel: bool | None, sent: Any) -> None:
-    assert written(tools=(TOOL,), tool_choice=choice, parallel_tools=parallel).get("tool_choice") == sent
+    asked: Any = {"tools": (TOOL,), "tool_choice": choice, "parallel_tools": parallel}
+    assert written(**asked, model="claude-opus-5").get("tool_choice") == sent
     assert "tool_choice" not in written(tool_choice=choice, parallel_tools=parallel)
+
+
+@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("tool", "f")])
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-1"])
+def test_models_that_cannot_be_made_to_call_leave_it_to_others(choice: ToolChoice, model: str) -> None:
+    """`tool_choice: type "tool" and "any" are not supported for this model.`"""
+    with pytest.raises(BadRequest) as refused:
+        written(tools=(TOOL,), tool_choice=choice, model=model)
+    assert refused.value.param == "tool_choice"
+    for other in ("claude-haiku-5-5", "claude-fable-5", "claude-opus-5", "claude-sonnet-5", "other-model"):
+        assert "tool_choice" in written(tools=(TOOL,), tool_choice=choice, model=other)
 
 
 # --- thinking, sampling, formats ---------------------------------------------------------------
@@ -293,7 +305,10 @@ def test_choices_of_tools(choice: ToolChoice | None, parallel: bool | None, sent
         (Reasoning("minimal"), ADAPTIVE, None, {"type": "adaptive"}, "low"),
         (Reasoning(budget_tokens=8000), ADAPTIVE, None, {"type": "adaptive"}, "medium"),
         (Reasoning(budget_tokens=99_000), ADAPTIVE, None, {"type": "adaptive"}, "max"),
-        (Reasoning("none"), ADAPTIVE, None, {"type": "disabled"}, None),
+        (Reasoning("none"), ADAPTIVE, None, None, "low"),
+        (Reasoning("none"), "claude-opus-5", None, {"type": "disabled"}, None),
+        (Reasoning("none"), "claude-sonnet-5-5", None, {"type": "between_tools"}, None),
+        (Reasoning("none"), "claude-haiku-5-5", None, {"type": "disabled"}, None),
         (Reasoning("none"), "claude-fable-5-1", None, None, "low"),
         (Reasoning("none"), BUDGET, None, {"type": "disabled"}, None),
         (Reasoning("high"), BUDGET, 64_000, {"type": "enabled", "budget_tokens": 16_384}, None),
@@ -332,7 +347,7 @@ def test_thinking_by_tokens_is_off_where_the_turn_began_without_it(said: tuple[M
 def test_thinking_by_tokens_is_off_where_a_tool_is_forced(choice: ToolChoice) -> None:
     members: dict[str, Any] = {"reasoning": Reasoning("low"), "tools": (TOOL,), "tool_choice": choice}
     assert written(**members, model=BUDGET)["thinking"] == {"type": "disabled"}
-    assert written(**members)["thinking"] == {"type": "adaptive"}
+    assert written(**members, model="claude-opus-5")["thinking"] == {"type": "adaptive"}
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,23 @@ def test_files_that_agents_read_reach_bedrock_in_a_conversation_that_it_takes(
     assert [block["document"]["name"] for block in sent[2]["content"][1:]] == ["Document", "Document 2"]
 
 
+def test_what_openai_s_callers_always_say_is_no_error_of_bedrock_s(gateway: Gateway, native: House, upstream: Upstream) -> None:
+    """`temperature` is deprecated for this model: https://github.com/NousResearch/hermes-agent/issues/36151"""
+    output = {"message": {"role": "assistant", "content": [{"text": "Hello"}]}}
+    usage = {"inputTokens": 10, "outputTokens": 2, "totalTokens": 12}
+    upstream.then(Script(parts=(json.dumps({"output": output, "stopReason": "end_turn", "usage": usage}).encode(),)))
+
+    got = native.client(gateway.url).chat.completions.with_raw_response.create(
+        model=BEDROCK, messages=MESSAGES, temperature=0.2, top_p=0.9, reasoning_effort="none"
+    )
+
+    assert got.parse().choices[0].message.content == "Hello"
+    assert got.headers["x-gatehouse-ignored"] == "temperature, top_p"
+    sent = upstream.received[-1].json
+    assert "inferenceConfig" not in sent
+    assert sent["additionalModelRequestFields"] == {"thinking": {"type": "disabled"}}
+
+
 def refused(status: int, body: bytes) -> Script:
     return Script(status=status, parts=(body,))
 
@@ -307,7 +324,7 @@ def test_what_a_provider_has_no_word_for_is_named_to_the_caller_and_on_the_row(
     upstream.then(Script(parts=(json.dumps(whole).encode(),)))
     chat = native.client(gateway.url).chat.completions.with_raw_response
 
-    got = chat.create(model=BEDROCK, messages=MESSAGES, seed=7, top_p=0.5, extra_body={"min_p": 0.1, "my secret": "x"})
+    got = chat.create(model=BEDROCK, messages=MESSAGES, seed=7, extra_body={"min_p": 0.1, "my secret": "x"})
     assert got.headers["x-gatehouse-ignored"] == "seed, min_p, other"
     (row,) = native.rows()
     assert row.decision["ignored"] == ["seed", "min_p", "other"]

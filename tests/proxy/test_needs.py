@@ -106,6 +106,7 @@ def test_other_ways_to_say_it(protocol: str, members: Members, needs: set[str]) 
         ("chat_completions", {"reasoning_effort": "none", "modalities": ["text"], "web_search_options": None}),
         ("chat_completions", dict.fromkeys(("tools", "functions", "response_format", "reasoning_effort", "modalities"))),
         ("messages", {"tools": [], "thinking": {"type": "disabled"}, "output_config": {"effort": None, "format": None}}),
+        ("messages", {"thinking": {"type": "between_tools"}}),
         ("messages", dict.fromkeys(("tools", "thinking", "output_config", "output_format"))),
         ("responses", {"tools": [], "reasoning": {"effort": "none"}, "text": {"format": {"type": "json_object"}}}),
         ("responses", {"reasoning": {"summary": "auto"}, "text": {"verbosity": "low"}}),
