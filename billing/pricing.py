@@ -32,7 +32,7 @@ NO_UNITS: Mapping[str, int] = MappingProxyType({})
 INPUT_KINDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 TEXT_INPUT_KINDS = INPUT_KINDS[:4]
 # The part of a bill that names what was read and written beside the answer.
-BESIDE = "compaction"
+BESIDE = "beside_the_answer"
 OUTPUT_KINDS = ("output", "audio_output", "image_output")
 
 # What a provider may bill as written to its prompt cache: nothing, for minutes only, or also for an hour.

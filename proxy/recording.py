@@ -4,7 +4,7 @@
 |---|---|
 | complete answer | what the provider reports; an estimate, marked, only if it reports nothing |
 | any answer longer than the provider was told | as if it were not: what is beyond is absorbed |
-| the provider shortened the conversation first | that as well, as far as what was held covers it |
+| the provider shortened the conversation first, or drew | that as well, as far as what was held covers it |
 | refused, bad request, no provider answered | nothing |
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
@@ -240,7 +240,7 @@ def _owed(call: Call, price: Price, usage: Usage, cost: Bill) -> int:
     owed = cost.total if reserved is usage else bill(price, reserved).total
     if not usage.beside or call.held is None or call.unguarded:
         return owed
-    # How long a provider's summary is nobody bounds: it never makes a call dearer than what is held for it.
+    # How long a summary is, or how many pictures are drawn, nobody bounds: that makes no call dearer than what it holds.
     alone = bill(price, msgspec.structs.replace(reserved, beside=())).total
     return max(alone, min(owed, call.held.amount_nano_usd))
 

@@ -34,7 +34,7 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import SIGNED_BY_OPENAI, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import citations, surrogates
+from proxy.protocols import citations, images, surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count
 from proxy.protocols.failures import read_failure
@@ -71,7 +71,7 @@ def read_reply(body: bytes) -> Reply:
     texts = [text for item in output for text in _texts(item)]
     finish = _finish_reason(response)
     return Reply(
-        usage=usage_of(response.get("usage")),
+        usage=_used(response),
         finish_reasons=(finish,) if finish else (),
         text_length=sum(map(len, texts)),
         upstream_id=_string(response.get("id")),
@@ -86,7 +86,7 @@ def read_answer(body: bytes) -> Answer:
     parts = tuple(part for item in _items(response) for part in _parts(item))
     return Answer(
         choices=(Choice(parts, _finish_reason(response), logprobs=_logprobs(response), citations=_cited(response)),),
-        usage=usage_of(response.get("usage")),
+        usage=_used(response),
         id=_string(response.get("id")),
         model=_string(response.get("model")),
     )
@@ -109,6 +109,13 @@ def usage_of(given: Any) -> Usage | None:
         output=total_out,
         reasoning=min(count(out_of.get("reasoning_tokens")) or 0, total_out),
     )
+
+
+def _used(response: Members) -> Usage | None:
+    """With what the tool that draws took: another model's tokens, which `usage` leaves out (`tool_usage`)."""
+    usage = usage_of(response.get("usage"))
+    drawn = images.usage_of(_members(response.get("tool_usage")).get("image_gen"))
+    return msgspec.structs.replace(usage, beside=(drawn,)) if usage is not None and drawn is not None and drawn.total else usage
 
 
 class StreamReader:
@@ -186,7 +193,7 @@ class StreamReader:
         self.upstream_id = self.upstream_id or _string(response.get("id"))
         self.model = self.model or _string(response.get("model"))
         self._begun = self._begun or response
-        self.usage = usage_of(response.get("usage")) or self.usage
+        self.usage = _used(response) or self.usage
         if kind in ENDS:
             self.done = True
             self._finish = _finish_reason(response)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import UNBOUNDED, CacheWrites, Price, Rates, Tier, affordable_output, bill, cache_saving, worst_case
+from billing.pricing import BESIDE, UNBOUNDED, CacheWrites, Price, Rates, Tier, affordable_output, bill, cache_saving, worst_case
 from proxy.canonical.usage import Usage
 
 SONNET = Rates(
@@ -95,7 +95,7 @@ def test_what_was_read_beside_the_answer_has_the_tier_of_its_own_size_and_no_fee
     shortening = Usage(input_uncached=180_000, output=3_500)
     usage = Usage(input_uncached=23_000, output=1_000, beside=(shortening, Usage(input_uncached=200_001)))
     cost = bill(priced(msgspec.structs.replace(SONNET, request=7)), usage)
-    parts = {"input": 69_000_000, "output": 15_000_000, "compaction": 540_000_000 + 52_500_000 + 1_200_006_000, "request": 7}
+    parts = {"input": 69_000_000, "output": 15_000_000, BESIDE: 540_000_000 + 52_500_000 + 1_200_006_000, "request": 7}
     assert (cost.parts, cost.total) == (parts, sum(parts.values()))
 
 

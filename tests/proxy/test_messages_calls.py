@@ -10,6 +10,7 @@ import httpx
 import pydantic
 import pytest
 
+from billing.pricing import BESIDE
 from gateway_project.lib.money import exact_usd
 from proxy.canonical.usage import Usage
 from tests.gateways import Gateway
@@ -83,7 +84,7 @@ def test_what_shortening_a_conversation_took_is_charged_as_far_as_it_was_held_fo
     assert row.absorbed_nano_usd == row.list_nano_usd - row.charged_nano_usd
     assert (row.absorbed_nano_usd > 0) is (summary > 30)
     assert got.headers["x-gatehouse-cost-usd"] == exact_usd(row.charged_nano_usd)
-    assert row.cost_parts["compaction"] * 10**6 == beside
+    assert row.cost_parts[BESIDE] * 10**6 == beside
 
 
 def test_a_message_is_answered_recorded_and_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:

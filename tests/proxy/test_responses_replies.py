@@ -97,6 +97,33 @@ def joined(deltas: list[Any]) -> Choice:
 
 
 # --- whole answers -----------------------------------------------------------------------------
+DREW: dict[str, Any] = {
+    "image_gen": {
+        "input_tokens": 50,
+        "input_tokens_details": {"image_tokens": 30, "text_tokens": 20},
+        "output_tokens": 4160,
+        "total_tokens": 4210,
+    },
+    "web_search": {"num_requests": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("tool_usage", "beside"),
+    [
+        (DREW, (Usage(input_uncached=20, image_input=30, image_output=4160),)),
+        ({"image_gen": {**DREW["image_gen"], "input_tokens": 0, "output_tokens": 0}}, ()),
+        ({"image_gen": 7}, ()),
+        (None, ()),
+    ],
+)
+def test_what_drawing_took_stands_beside_the_usage(tool_usage: Any, beside: tuple[Usage, ...]) -> None:
+    told = {**response(said("Here.")), "tool_usage": tool_usage}
+    expected = msgspec.structs.replace(COUNTED, beside=beside)
+    assert read_reply(whole(told)).usage == expected
+    assert read(frame({"type": "response.completed", "response": told}, 1)).usage == expected
+
+
 def test_usage_is_counted_once() -> None:
     assert usage_of(USAGE) == COUNTED
     assert (COUNTED.input_total, COUNTED.output_total) == (10, 7)
