@@ -226,7 +226,7 @@ def call_filters(
     return {
         **_bar(query, period, selects, chips={"group": group, "application": application, "preset": filters.preset}),
         "narrowed": any(value not in (None, "") for value in (*filters, reason)) or bool(query.get("q")),
-        "search_keep": _keep(query, "period", "reason", *Filters._fields),
+        "search_keep": _keep(query, "period", "reason", "live", *Filters._fields),
     }
 
 
@@ -237,7 +237,12 @@ def _bar(query: QueryDict, period: Period, selects: list[Option], *, chips: dict
         for name, words in chips.items()
         if words is not None and query.get(name)
     ]
-    return {"periods": _periods(query, period), "selects": selects, "chips": shown, "keep": _keep(query, "period", "q", *chips)}
+    return {
+        "periods": _periods(query, period),
+        "selects": selects,
+        "chips": shown,
+        "keep": _keep(query, "period", "q", "live", *chips),
+    }
 
 
 def _select(name: str, label: str, options: Iterable[tuple[str, str]], *, chosen: object, everything: str = "") -> Option:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from analytics.call_rows import call_rows
 from analytics.call_story import story_of
 from analytics.filters import Filters, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
+from analytics.live import STANDING, live_of
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.reasons import REASONS
 from analytics.savings import preset_use, savings_of
@@ -93,16 +95,25 @@ def calls(request: OrgRequest) -> HttpResponse:
     reason = code if (code := query.get("reason", "")) in REASONS else ""
     page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters, reason=reason)
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
+    live = live_of(query, (call.pk for call in page.calls))
+    if request.htmx and live and query.get("seen") == live.seen:
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
     offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
-        "rows": call_rows(page.calls, org=request.organization.slug),
-        "search": text_in(query.get("q"), 40),
-        "clear_url": request.path,
-        "older_url": page.older and url_with(query, {"before": str(page.older)}),
-        "newer_url": page.newer and url_with(query, {"after": str(page.newer)}),
+        **_listed(query, page, org=request.organization.slug),
+        **{"live": live, "search": text_in(query.get("q"), 40), "clear_url": request.path},
         **call_filters(query, period=period, filters=filters, reason=reason, group=group.name if group else "", **offered),
     }
-    return render(request, "analytics/calls.html", context)
+    is_asked_again = request.htmx and live and live.poll_url
+    return render(request, "analytics/partials/_calls.html" if is_asked_again else "analytics/calls.html", context)
+
+
+def _listed(query: QueryDict, page: selectors.CallPage, *, org: str) -> dict[str, Any]:
+    return {
+        "rows": call_rows(page.calls, org=org),
+        "older_url": page.older and url_with(query, {"before": str(page.older), **STANDING}),
+        "newer_url": page.newer and url_with(query, {"after": str(page.newer), **STANDING}),
+    }
 
 
 def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filters, reason: str) -> selectors.CallPage:

@@ -41,7 +41,7 @@ TOGETHER = tuple(
     Path(__file__).parent / name
     for name in (
         "proxy/test_journey.py", "proxy/test_shown_once.py", "proxy/test_playground.py", "proxy/test_first_fault.py",
-        "proxy/test_call_log_width.py", "orgs/test_passkeys.py", "gateway_project/test_browsers.py",
+        "proxy/test_call_log_width.py", "proxy/test_live_log.py", "orgs/test_passkeys.py", "gateway_project/test_browsers.py",
     )
 )  # fmt: skip
 

@@ -183,7 +183,32 @@
     Offcanvas.getOrCreateInstance(byId("drawer")).show();
   }
 
+  // What asks again and again by itself, [data-quiet], does so only while somebody looks.
+  const isQuiet = (ctx) => Boolean(ctx?.sourceElement?.matches("[data-quiet]"));
+  document.addEventListener("htmx:before:request", (event) => {
+    if (document.hidden && isQuiet(event.detail.ctx)) event.preventDefault();
+  });
+
+  // --- lists that follow ------------------------------------------------------------------------
+  // In [data-live] rows that were not there are marked; whoever stands on a row goes on standing there.
+  const linksIn = (list) => [...list.querySelectorAll("a[data-row-link]")];
+  document.addEventListener("htmx:before:swap", () => {
+    for (const list of document.querySelectorAll("[data-live]")) {
+      list.shown = new Set(linksIn(list).map((link) => link.href));
+      list.focused = list.contains(document.activeElement) ? document.activeElement.href : "";
+    }
+  });
+  function markNew() {
+    for (const list of document.querySelectorAll("[data-live]")) {
+      for (const link of linksIn(list)) {
+        if (list.shown && !list.shown.has(link.href)) link.closest("tr").classList.add("is-new");
+        if (list.focused === link.href) link.focus({ preventScroll: true });
+      }
+    }
+  }
+
   document.addEventListener("htmx:after:swap", (event) => {
+    markNew();
     const { ctx } = event.detail;
     const target = typeof ctx.target === "string" ? document.querySelector(ctx.target) : ctx.target;
     if (target?.id === "dialog-body") openDialog();
@@ -235,13 +260,18 @@
     429: "Too many requests. Wait a moment and try again.",
   };
   document.addEventListener("htmx:after:request", (event) => {
-    const { status } = event.detail.ctx.response;
+    const { ctx } = event.detail;
+    const { status } = ctx.response;
     if (status < 400 || SHOWN.has(status)) return;
     event.preventDefault();
+    if (isQuiet(ctx)) {
+      if (status >= 500 || status === 429) return; // it asks again
+      ctx.sourceElement.remove();
+    }
     toast(WORDS[status] || "Something went wrong on our side. Nothing was changed; try again.", "bad");
   });
   document.addEventListener("htmx:error", (event) => {
-    if (event.detail.ctx) toast("The server cannot be reached. Check the connection and try again.", "bad");
+    if (event.detail.ctx && !isQuiet(event.detail.ctx)) toast("The server cannot be reached. Check the connection and try again.", "bad");
   });
   document.addEventListener("htmx:finally:request", rest);
 
