@@ -194,8 +194,9 @@ async def _settle(entry: Entry, standing: Standing | None) -> None:
     if recorded.charged_nano_usd + recorded.own_nano_usd < lost:
         log.error("spool.closed_by_others", call_id=str(row.call_id), status=standing.status, lost=lost)
     if standing.age > CERTAIN:
-        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects)
+        # In this order: between the two the hold still counts, so no sum is ever too low.
         await loading.unload(row.organization_id, entry.subjects)
+        await admission.settle_hold(row.organization_id, row.call_id, entry.subjects)
     else:
         await admission.settle_hold(
             row.organization_id,

@@ -189,7 +189,7 @@ async def _insist(call: Call, settle: Callable[[], Awaitable[object]]) -> None:
     """While this worker lives nobody else resolves its holds: it tries until Redis answers.
 
     A try whose answer was lost may have been carried out, and after long the tombstone that would tell is gone. So
-    then nothing is added: the hold goes, and the counters are read from the ledger anew, which has the row.
+    then nothing is added: the counters are read from the ledger anew, which has the row, and only then the hold goes.
     """
     began = time.monotonic()
 
@@ -215,8 +215,8 @@ async def _forget(call: Call) -> None:
 
 
 async def _recount(call: Call) -> None:
-    await _forget(call)
     await loading.unload(call.caller.limits.organization_id, call.caller.limits.subjects)
+    await _forget(call)
 
 
 async def _settle(call: Call, row: Row, recorded: Recorded) -> None:

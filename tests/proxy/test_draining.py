@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from billing.ledger import Row
 from billing.models import UsageRecord
 from gateway_project.lib import redis
 from gateway_project.lib.ending import ending
-from guardrails import admission, counters, shrinking
+from guardrails import admission, counters, loading, shrinking
 from proxy import background, draining, recording, settling
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable
@@ -254,6 +254,38 @@ def test_rows_of_an_old_try_are_counted_anew_instead_of_twice(house: House, monk
     as_wired_worker(work)
     assert all_is_settled(house)
     assert len(house.rows()) == 1
+
+
+def test_while_counters_are_read_anew_the_hold_still_counts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else others could spend, between the two, what this row has spent."""
+    unload, held = loading.unload, list[int]()
+
+    async def watched(organization_id: int, subjects: Sequence[str]) -> None:
+        await unload(organization_id, subjects)
+        held.append(house.counter("org")["held"])
+
+    monkeypatch.setattr(loading, "unload", watched)
+    monkeypatch.setattr(draining, "CERTAIN", timedelta(seconds=-1))
+    monkeypatch.setattr(admission, "TOMBSTONE_SECONDS", -1)
+
+    async def work(wire: Wire) -> None:
+        late, call = await admitted(house), await admitted(house)
+        settling.close_later(late, finished(late))
+        await until(lambda: held)
+        assert late.held is not None
+        assert call.held is not None
+        assert held == [late.held.amount_nano_usd + call.held.amount_nano_usd]
+        wire.cut("refused")
+        await settling.close(call, finished(call))
+        wire.mode = "through"
+        await until(nothing_waits)
+        assert held[1:] == [CHARGED]
+        again = await admitted(house)  # loads the counters
+        assert again.held is not None
+        await admission.release(again.held)
+
+    as_wired_worker(work)
+    assert all_is_settled(house, spent=2 * CHARGED)
 
 
 def test_a_row_the_ledger_refuses_frees_the_budget_and_is_kept_for_a_person(house: House, folder: Path) -> None:
