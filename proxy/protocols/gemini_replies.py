@@ -45,6 +45,10 @@ _FILTERED = (
     "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
 )  # fmt: skip
 _FINISH = {"MAX_TOKENS": LENGTH, **dict.fromkeys(_FILTERED, CONTENT_FILTER)}
+# The model meant to call a tool and could not: what it said until then is no answer, and nobody may take it for one.
+_FAILED = (
+    "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE",
+)  # fmt: skip
 
 
 class _FunctionCall(msgspec.Struct):
@@ -143,7 +147,7 @@ def _read(payload: bytes) -> _Event:
 
 
 def read_answer(body: bytes) -> Answer:
-    """Raises BrokenReply for what is no answer, and AttemptFailed for an error object."""
+    """Raises BrokenReply for what is no answer, and AttemptFailed for an error object or a call that the model failed to make."""
     event = _read(body)
     if event.candidates is None and event.prompt_feedback is None and event.usage_metadata is None:
         raise BrokenReply("broken", "The provider's answer has no `candidates`.")
@@ -171,6 +175,7 @@ class _Deltas:
         self._cited: set[tuple[int, Citation]] = set()
 
     def of(self, event: _Event) -> list[Delta]:
+        """Raises AttemptFailed where the model failed to call a tool."""
         found: list[Delta] = []
         for candidate in event.candidates or ():
             self._add(candidate, found)
@@ -196,6 +201,8 @@ class _Deltas:
             to.append(LogprobsDelta(logprobs, at))
         if candidate.grounding_metadata or candidate.citation_metadata:
             to += self._citations(candidate)
+        if candidate.finish_reason in _FAILED:
+            raise AttemptFailed("broken", f"The model failed to call a tool ({candidate.finish_reason}).")
         if candidate.finish_reason:
             otherwise = TOOL_CALLS if self._calls[at] else STOP
             to.append(Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at))
@@ -310,6 +317,7 @@ class StreamReader(DeltaReader):
             return self._said(raw, ())
         try:
             event = _read(payload)
+            told = self._deltas.of(event)
         except BrokenReply:
             return self._broken(raw)
         except AttemptFailed as error:
@@ -317,7 +325,7 @@ class StreamReader(DeltaReader):
         self.upstream_id = self.upstream_id or event.response_id
         self.model = self.model or event.model_version
         self.has_output |= _draws(event)
-        frame = self._said(raw, (*self._beginning(), *self._deltas.of(event)))
+        frame = self._said(raw, (*self._beginning(), *told))
         # Until the end it counts what was written so far.
         self.usage = usage_of(event.usage_metadata, estimated=not self.all_finished) or self.usage
         return frame

@@ -374,12 +374,24 @@ def test_calls_of_one_answer_are_all_kept_and_end_it_as_tool_calls() -> None:
         ("PROHIBITED_CONTENT", "content_filter"),
         ("SPII", "content_filter"),
         ("IMAGE_SAFETY", "content_filter"),
-        ("MALFORMED_FUNCTION_CALL", "stop"),
+        ("OTHER", "stop"),
         ("SOMETHING_NEW", "stop"),
     ],
 )
 def test_finish_reasons(theirs: str, ours: str) -> None:
     assert gemini.read_reply(whole({"text": "x"}, finish=theirs)).finish_reasons == (ours,)
+
+
+@pytest.mark.parametrize("said", [(), ({"text": "I'll look."},)])
+@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"])
+def test_a_call_that_the_model_failed_to_make_is_no_answer(reason: str, said: tuple[dict[str, Any], ...]) -> None:
+    """Who is told `stop` takes the task for done: https://github.com/NousResearch/hermes-agent/pull/83886"""
+    with pytest.raises(AttemptFailed, match=reason):
+        gemini.read_answer(whole(*said, finish=reason))
+
+    (frame,) = gemini.reader().feed(b"data: " + json.dumps(event(*said, finish=reason)).encode() + b"\r\n\r\n")
+    assert frame.error is not None
+    assert (frame.error.kind, frame.error.retryable) == ("broken", True)
 
 
 def test_a_cut_answer_with_a_call_is_cut() -> None:

@@ -253,6 +253,7 @@ NO_STREAM = Script(headers={"content-type": "application/vnd.amazon.eventstream"
         (GEMINI, refused(400, TOO_LONG), 400),
         (GEMINI, gemini_stream(OVERLOADED), 503),
         (GEMINI, gemini_stream(), 502),
+        (GEMINI, gemini_stream(parts(finish="MALFORMED_FUNCTION_CALL")), 502),
         (BEDROCK, refused(403, b'{"message":"The security token AKIDTEST is invalid."}'), 502),
         (BEDROCK, amazon_stream(after=event_streams.exception("throttlingException", "Slow down.")), 503),
         (BEDROCK, NO_STREAM, 502),
@@ -280,6 +281,7 @@ def test_what_fails_before_the_first_word_is_an_error_and_free(
         (GEMINI, gemini_stream(parts({"text": "Hel"}), {"error": {"code": 500, "message": "Oh.", "status": "INTERNAL"}})),
         (GEMINI, gemini_stream(parts({"text": "Hel"}), ending="reset")),
         (GEMINI, gemini_stream(parts({"text": "Hel"}))),
+        (GEMINI, gemini_stream(parts({"text": "Hel"}), parts(finish="MALFORMED_FUNCTION_CALL"))),
         (
             BEDROCK,
             amazon_stream(
