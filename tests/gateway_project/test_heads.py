@@ -180,6 +180,40 @@ def until_gone(reached: asyncio.Event, ended: list[str], wait: asyncio.Event | N
     return app
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nUpgrade: h2c\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n2\r\nHe\r\n3\r\nllo\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize("body", [b"content-length: 5\r\n\r\nHello", CHUNKED])
+def test_whoever_offers_another_protocol_is_answered_in_this_one_and_loses_no_body(body: bytes, step: int) -> None:
+    """As stock clients of the JDK do, one request after another and several at once."""
+    asked: list[tuple[str, str, bytes, dict[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Send) -> None:
+        asked.append((scope["method"], scope["path"], await read_body(scope, receive, limit=100), dict(scope["headers"])))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def run() -> None:
+        request = b"POST /v1/x?y=%20z HTTP/1.1\r\nhost: x\r\nx-empty:\r\n" + OFFER + body
+        async with served(app) as port, asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for sent in (request, request, request * 2 + b"GET /last HTTP/1.1\r\nhost: x\r\n" + OFFER + b"\r\n"):
+                for start in range(0, len(sent), step):
+                    writer.write(sent[start : start + step])
+                    await asyncio.sleep(0)
+            for _ in range(5):
+                assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+            writer.close()
+
+    asyncio.run(run())
+    assert [one[:3] for one in asked] == [("POST", "/v1/x", b"Hello")] * 4 + [("GET", "/last", b"")]
+    for *_, headers in asked[:4]:
+        assert headers[b"x-empty"] == b""
+        assert not headers.keys() & {b"upgrade", b"http2-settings"}
+
+
 def asking(body: bytes) -> bytes:
     return b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 

@@ -118,6 +118,18 @@ def test_cached_tokens_are_billed_at_their_own_price(gateway: Gateway, house: Ho
     assert (row.input_tokens, row.cache_read_tokens, row.charged_nano_usd) == (200, 800, by_hand)
 
 
+def test_a_stock_client_of_the_jdk_is_answered_though_it_offers_another_protocol(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    upstream.on("scripted", answer("Hello", usage=(10, 2)))
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    body = json.dumps({"model": "scripted", "messages": MESSAGES}).encode()
+
+    got = raw(gateway.url, house.key_text, body, **offer)
+
+    assert (got.status_code, got.json()["choices"][0]["message"]["content"]) == (200, "Hello")
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_was_heard_and_spoken_is_billed_at_its_own_price(
     gateway: Gateway, house: House, upstream: Upstream, streamed: bool
