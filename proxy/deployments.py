@@ -31,6 +31,7 @@ class Deployment(msgspec.Struct, frozen=True):
     """One way to serve a model. A call may fall back to another model's, so each knows its model's name and bounds.
 
     `rpm`, `tpm`: what its provider grants a minute, None where nothing is declared. `zdr`: it promises to retain nothing.
+    `capabilities`: its model's.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Deployment(msgspec.Struct, frozen=True):
     model: str = ""
     context_window: int | None = None
     max_output_tokens: int | None = None
+    capabilities: frozenset[str] = frozenset()
     circuit_breaker: bool = True
     rpm: int | None = None
     tpm: int | None = None
@@ -227,6 +229,7 @@ def _deployment(row: dict[str, Any], price: Price | None) -> Deployment | None:
         row["order"],
         row["weight"],
         model=row["name"],
+        capabilities=frozenset(row["capabilities"]),
         **{name: row[name] for name in ("context_window", "max_output_tokens", "circuit_breaker", "rpm", "tpm", "zdr")},
     )
 

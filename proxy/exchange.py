@@ -9,7 +9,9 @@ from functools import partial
 
 import msgspec
 
+from proxy import capabilities
 from proxy.call import Call
+from proxy.canonical.conversation import Conversation
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
 from proxy.protocols import cache_marks, other_models, registry, unsaid
@@ -63,7 +65,7 @@ class Exchange:
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]
         try:
-            conversation = caller.conversation(asked)
+            conversation = _as_it_thinks(caller.conversation(asked), self._deployment)
             written = codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
         except BadRequest as error:
             raise AttemptFailed("untranslatable", error.message, param=error.param) from error
@@ -90,6 +92,14 @@ class Exchange:
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
         renderer = registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id))
         return TranslatingReader(reader, renderer, estimate=partial(estimated_usage, self._call))
+
+
+def _as_it_thinks(conversation: Conversation, deployment: Deployment) -> Conversation:
+    """A model that is declared not to think would refuse to be told how much: agents ask every model to."""
+    if conversation.reasoning is None or not capabilities.missing(("reasoning",), deployment.capabilities):
+        return conversation
+    unsaid = () if conversation.reasoning.effort == "none" else ("reasoning",)
+    return msgspec.structs.replace(conversation, reasoning=None, unsaid=(*conversation.unsaid, *unsaid))
 
 
 class MediaExchange:

@@ -148,7 +148,8 @@ def _part(part: Part) -> Json:
         case Text() | Refusal():
             return {"text": part.text}
         case Image():
-            return _media(part.data, part.url, part.media_type or "image/png")
+            # The name is wrong, common, and refused: https://github.com/CherryHQ/cherry-studio/pull/3088
+            return _media(part.data, part.url, (part.media_type or "image/png").replace("image/jpg", "image/jpeg"))
         case Audio():
             return _media(part.data, None, f"audio/{part.format}")
         case File(file_id=None):

@@ -102,7 +102,7 @@ def test_a_system_message_alone_is_asked_as_a_user() -> None:
 
 def test_pictures_sounds_and_files_are_sent_inline() -> None:
     body = written(
-        user(Image("image/jpeg", "QUJD"), Audio("wav", "REVG"), File("text/csv", "R0hJ", name="a.csv"), File(data="eA=="))
+        user(Image("image/jpg", "QUJD"), Audio("wav", "REVG"), File("text/csv", "R0hJ", name="a.csv"), File(data="eA=="))
     )
 
     assert [part["inlineData"] for part in body["contents"][0]["parts"]] == [

@@ -9,12 +9,16 @@ import anthropic
 import httpx
 import pydantic
 import pytest
+from django.db import transaction
 
 from billing.pricing import BESIDE
 from gateway_project.lib.money import exact_usd
+from orgs import epoch
+from orgs.models import Organization
 from proxy.canonical.usage import Usage
+from proxy.models import Model
 from tests.gateways import Gateway
-from tests.house import CLAUDE_RATES, House, build, eventually
+from tests.house import CLAUDE_RATES, RATES, House, build, eventually, reprice
 from tests.proxy.messages_wire import FULL, answer, event, start, streamed, text
 from tests.upstream import HTML, RESET, Script, Upstream, frame, refuse, stream
 from tests.upstream import answer as chat_answer
@@ -312,6 +316,35 @@ def test_other_callers_reach_a_provider_of_this_protocol(gateway: Gateway, house
     assert upstream.received[-1].json["max_tokens"] == 4096
     assert "seed" not in upstream.received[-1].json
     assert upstream.received[-1].headers["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize(
+    ("members", "said", "ignored"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 31_999}}, "high", "thinking"),
+        ({"output_config": {"effort": "low"}}, "low", "thinking"),
+        ({"thinking": {"type": "disabled"}}, None, None),
+    ],
+)
+def test_an_agent_that_asks_every_model_to_think_is_answered_by_one_that_cannot(
+    gateway: Gateway, house: House, upstream: Upstream, members: dict[str, Any], said: str | None, ignored: str | None
+) -> None:
+    """`Unrecognized request argument supplied: reasoning_effort`"""
+    for name, abilities in (("thinks", ["tools", "reasoning"]), ("plain", ["tools"]), ("unknown", [])):
+        reprice(name, RATES["scripted"])
+        with transaction.atomic():
+            Model.objects.filter(name=name).update(capabilities=abilities)
+            epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+        upstream.on(name, chat_answer("Hello"))
+    ask = house.anthropic_client(gateway.url).messages.with_raw_response
+
+    got = {
+        name: ask.create(model=name, max_tokens=4000, messages=ASK, **members).headers.get("x-gatehouse-ignored")
+        for name in ("thinks", "unknown", "plain")
+    }
+
+    assert got == {"thinks": None, "unknown": None, "plain": ignored}
+    assert [sent.json.get("reasoning_effort") for sent in upstream.received[-3:]] == [said, said, None]
 
 
 class Rating(pydantic.BaseModel):
