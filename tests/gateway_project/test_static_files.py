@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import settings
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
@@ -91,3 +92,13 @@ def test_the_address_of_a_file_is_looked_up_once(tmp_path: Path, storage: type[P
     assert ours.url("a.css") == "/files/a.1.css"
     with pytest.raises(ValueError, match="Missing staticfiles manifest entry"):
         ours.url("b.css")
+
+
+def test_what_a_class_looks_like_is_said_in_one_style_sheet() -> None:
+    """Of two parts of pages that take one name, the later would look like the earlier as well."""
+    said: dict[str, list[str]] = {}
+    for sheet in sorted((settings.BASE_DIR / "static" / "css").glob("*.css")):
+        for name in sorted(set(re.findall(r"^(\.gh-[\w-]+) \{", sheet.read_text(), re.MULTILINE))):
+            said.setdefault(name, []).append(sheet.name)
+    assert len(said) > 100
+    assert {name: sheets for name, sheets in said.items() if len(sheets) > 1} == {}
