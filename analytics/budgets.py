@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -14,6 +16,7 @@ from django.db.models import Q
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from analytics.filters import Filters
 from billing import counts, credits
 from billing.buckets import spent_since
 from gateway_project.lib import redis
@@ -26,8 +29,9 @@ from guardrails.models import Binding, Limit, Override
 from orgs.actor import Actor
 from orgs.models import ApiKey, Group, Organization, User
 from orgs.permissions import Permission
-from orgs.selectors import within
+from orgs.selectors import within, within_ids
 
+NO_FILTERS = Filters()
 PREFIXES = {"rpm": "", "tpm": "t"}
 Counted = tuple[str, str, datetime | None]
 
@@ -128,8 +132,9 @@ def _named(subject: Group | User | ApiKey | Any) -> tuple[str, str, str]:
     )
 
 
-def budgets_visible_to(actor: Actor) -> list[Bound]:
-    """Budgets on the groups, keys and applications below the actor's nodes, and on the actor itself, by default or not.
+def budgets_visible_to(actor: Actor, *, filters: Filters = NO_FILTERS) -> list[Bound]:
+    """Budgets on the groups, keys and applications below the actor's nodes, and on the actor itself, by default or not; narrowed
+    to a group and what lies below it, and to a member.
 
     What others get by default is not among them: it would be one for each member or key below.
     """
@@ -143,13 +148,26 @@ def budgets_visible_to(actor: Actor) -> list[Bound]:
         seen |= within(scope, field="api_key__group") & Q(api_key__revoked_at=None)
     above = {group for membership in actor.memberships for group in membership.group.lineage()}
     given = Q(reach=Binding.Reach.MEMBERS, group__in=above)
-    rows = _rows(Q(seen, reach=Binding.Reach.SELF) | given, actor.organization)
+    narrowed, is_of_actor = _narrowed(filters), filters.group is None and filters.member in (None, actor.user.pk)
+    wanted = Q(seen, narrowed, reach=Binding.Reach.SELF)
+    rows = _rows(wanted | given if is_of_actor else wanted, actor.organization)
     own = [row for row in rows if row["reach"] == Binding.Reach.SELF]
     has_own = any(row["member_id"] == actor.user.pk and not row["policy__dedicated"] for row in own)
     found = [*map(_limit, own), *([] if has_own else _defaults_of(actor, [row for row in rows if row not in own]))]
     # Conditions on several paths of the tree may meet a binding more than once.
     budgets = [limit for limit in dict.fromkeys(found) if limit.kind == Limit.Kind.BUDGET]
     return _in_force(budgets, now=timezone.now())
+
+
+def _narrowed(filters: Filters) -> Q:
+    """Of bindings: to whatever stands at the group or below it, and to the member and its keys."""
+    found = Q()
+    if filters.group is not None:
+        fields = ("group", "application__group", "api_key__group", "member__memberships__group")
+        found &= reduce(or_, (within_ids([filters.group], field=field) for field in fields))
+    if filters.member is not None:
+        found &= Q(member=filters.member) | Q(api_key__member=filters.member)
+    return found
 
 
 def _defaults_of(actor: Actor, rows: list[dict[str, Any]]) -> list[Bound]:

@@ -56,6 +56,7 @@ def overview(request: OrgRequest) -> HttpResponse:
         "compared": compared_with(usage, period=period),
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
+        "limits_url": url_with(request.GET, {}, path=reverse("analytics:limits_near", kwargs={"org": organization.slug})),
         "shows_first_steps": shows_first_steps(actor),
         **(_start(actor) if scope.is_own else {}),
         "sees_credit": sees_credit(actor),
@@ -70,7 +71,9 @@ def limits_near(request: OrgRequest) -> HttpResponse:
     """What is left of the credit, and the budgets nearest to their limit: beside the overview's chart."""
     organization, actor = request.organization, request.actor
     pool = [budgets.pool_of(organization)] if sees_credit(actor) else []
-    limits = budgets.used(organization, [*pool, *budgets.budgets_visible_to(actor)], now=timezone.now())
+    limits = budgets.used(
+        organization, [*pool, *budgets.budgets_visible_to(actor, filters=Filters.of(request.GET))], now=timezone.now()
+    )
     context = {
         "budgets": sorted(limits[len(pool) :], key=budgets.Used.is_further_than)[:NEAREST_BUDGETS],
         "credit": limits[0].limit.value - limits[0].spent if pool else None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
 
 from analytics.budgets import Bound, Used, budgets_visible_to, limits_on_path, pool_of, used
+from analytics.filters import Filters
 from billing import credits
 from gateway_project.lib import redis
 from guardrails import counters
@@ -17,7 +20,7 @@ from guardrails.services.policies import LimitSpec, create_policy
 from orgs.models import ApiKey
 from orgs.services.keys import create_api_key, revoke_key
 from orgs.services.organizations import change_settings
-from tests.actors import World
+from tests.actors import World, signed_in
 from tests.guardrails.books import announced
 from tests.ledger_rows import a_call, call_row, insert_calls
 
@@ -67,6 +70,42 @@ def everywhere(world: World) -> World:
 )
 def test_each_person_sees_the_budgets_that_concern_it(everywhere: World, name: str, seen: set[str]) -> None:
     assert {limit.policy for limit in budgets_visible_to(everywhere.actor(name))} == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "seen"),
+    [
+        ("alice", {"group": "root"}, {"root", "engineering", "platform", "gateway", "sales", "mia", "noah", "key", "assistant"}),
+        ("alice", {"group": "platform"}, {"platform", "gateway", "mia", "key", "assistant"}),
+        ("alice", {"group": "sales"}, {"sales", "noah"}),
+        ("alice", {"member": "mia"}, {"mia", "key"}),
+        ("alice", {"member": "noah", "group": "platform"}, set()),
+        ("sam", {"group": "sales"}, set()),
+        ("sam", {"member": "mia"}, {"key"}),
+        ("mia", {"group": "gateway"}, {"gateway", "mia", "key"}),
+    ],
+)
+def test_a_group_or_a_member_in_the_filters_narrows_them(
+    everywhere: World, name: str, wanted: dict[str, str], seen: set[str]
+) -> None:
+    filters = Filters(**{field: getattr(everywhere, of).pk for field, of in wanted.items()})
+    found = [limit.policy for limit in budgets_visible_to(everywhere.actor(name), filters=filters)]
+    assert sorted(found) == sorted(seen)
+
+
+def test_ones_own_default_stands_there_unless_others_are_looked_at(world: World) -> None:
+    give(world, world.engineering, "members")
+    mia = world.actor("mia")
+    assert len(budgets_visible_to(mia, filters=Filters(member=world.mia.pk))) == 1
+    assert budgets_visible_to(mia, filters=Filters(member=world.noah.pk)) == []
+
+
+def test_the_overview_asks_for_them_with_its_own_filters(everywhere: World) -> None:
+    client, base = signed_in(everywhere, "alice"), f"/o/{everywhere.acme.slug}/"
+    page = client.get(f"{base}?group={everywhere.sales.pk}&period=7d").content.decode()
+    [address] = re.findall(r'hx-get="([^"]*/usage/limits/[^"]*)"', page)
+    used = [one.limit.policy for one in client.get(unescape(address)).context["budgets"]]
+    assert sorted(used) == ["noah", "sales"]
 
 
 def test_another_organisations_budgets_are_never_among_them(everywhere: World) -> None:
