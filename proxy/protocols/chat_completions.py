@@ -60,7 +60,14 @@ _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # Tools that the caller runs; vendors run others themselves.
 OWN_TOOLS = (None, "function", "custom")
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
+# OpenAI's own members that no model reads. All others are taken for prompt, those of vendors too (`documents`, `chat_template`).
+NO_PROMPT = frozenset({
+    "audio", "frequency_penalty", "function_call", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata",
+    "modalities", "model", "moderation", "n", "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key",
+    "prompt_cache_options", "prompt_cache_retention", "reasoning_effort", "safety_identifier", "seed", "service_tier", "stop",
+    "store", "stream", "stream_options", "temperature", "tool_choice", "top_logprobs", "top_p", "user", "verbosity",
+    "web_search_options",
+})  # fmt: skip
 
 _TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)]
 
@@ -144,7 +151,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     run_there = searches + sum(tool.type not in OWN_TOOLS for tool in read.tools or ())
     shown = _shown(read.messages)
     answered = frozenset(read.modalities) - {"text"} if read.modalities else _NONE
-    prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
+    prompt = b",".join([bytes(raw) for name, raw in fields.items() if name not in NO_PROMPT])
     return Request(
         protocol=NAME,
         model=read.model,

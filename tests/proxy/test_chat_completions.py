@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from proxy.canonical.estimate import text_tokens
 from proxy.canonical.request import Request
@@ -206,6 +207,20 @@ def test_tools_and_schemas_count() -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 3000}}]
     assert parse(body_of(tools=tools)).input_tokens_estimate > plain + 1000
     assert parse(body_of(response_format={"x": "d" * 3000})).input_tokens_estimate > plain + 1000
+
+
+@pytest.mark.parametrize("name", ["documents", "chat_template", "anything"])
+def test_members_that_only_a_vendor_knows_may_be_part_of_the_prompt(name: str) -> None:
+    plain, more = parse(body_of()), parse(body_of(**{name: ["word " * 1000]}))
+    assert more.input_tokens_estimate >= plain.input_tokens_estimate + 1000
+
+
+def test_openais_own_members_beside_the_prompt_weigh_nothing() -> None:
+    assert CompletionCreateParamsBase.__annotations__.keys() | {"stream"} > chat_completions.NO_PROMPT
+    prompt = {"messages", "tools", "functions", "response_format"}
+    assert CompletionCreateParamsBase.__annotations__.keys() - chat_completions.NO_PROMPT == prompt
+    beside = parse(body_of(metadata={"a": "b" * 5000}, logit_bias={"1": 2}, user="u" * 60, prediction={"content": "x" * 900}))
+    assert beside.input_tokens_estimate == parse(body_of()).input_tokens_estimate
 
 
 def test_a_picture_counts_flat_whatever_its_size() -> None:
