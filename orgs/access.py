@@ -86,11 +86,23 @@ def bearer(authorization: str | None) -> str:
     scheme, _, text = authorization.partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or len(text) > MAX_HEADER or not KEY.fullmatch(text):
-        raise KeyRefused(
-            "invalid_api_key",
-            "This is no complete Gatehouse API key: one reads `gh_sk_`, twelve characters, `_`, and a secret of 43.",
-        )
+        raise KeyRefused("invalid_api_key", _mistaken(scheme, text))
     return text
+
+
+def _mistaken(scheme: str, text: str) -> str:
+    """What was sent in a key's place, told by how it begins and never by more of it."""
+    if scheme.lower() != "bearer":
+        if scheme.startswith("gh_sk_"):
+            return "The word `Bearer` and a space are missing before the API key: `Authorization: Bearer gh_sk_…`."
+        return "The header Authorization has to read `Bearer`, a space, and an API key: `Authorization: Bearer gh_sk_…`."
+    if text.startswith("gh_pat_"):
+        return "This is a personal access token, which opens /api/v1. Calls take an API key: `gh_sk_…`."
+    if text.startswith("gh_scim_"):
+        return "This is a directory's token, which opens /scim/v2. Calls take an API key: `gh_sk_…`."
+    if not text.startswith("gh_sk_"):
+        return "This is no API key of this gateway: one begins with `gh_sk_`. A provider's own key opens nothing here."
+    return "This is no complete Gatehouse API key: one reads `gh_sk_`, twelve characters, `_`, and a secret of 43."
 
 
 async def organization_of(key: KeyReference) -> int:

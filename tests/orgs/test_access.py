@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -83,6 +84,26 @@ def test_any_other_header_is_no_key(header: str | None) -> None:
         bearer(header)
     assert caught.value.code == "invalid_api_key"
     assert header is None or len(header) < 20 or header not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (None, "No API key was given"),
+        (GOOD, "The word `Bearer` and a space are missing"),
+        (f"Basic {GOOD}", "has to read `Bearer`, a space, and an API key"),
+        ("Bearer gh_pat_abcdef123456_" + "x" * 43, "a personal access token, which opens /api/v1"),
+        ("Bearer gh_scim_" + "x" * 43, "a directory's token, which opens /scim/v2"),
+        ("Bearer sk-proj-abcdefghijklmnop", "A provider's own key opens nothing here"),
+        ("Bearer ", "one begins with `gh_sk_`"),
+        (GOOD[:30].replace("gh", "Bearer gh"), "no complete Gatehouse API key"),
+    ],
+)
+def test_what_was_sent_in_its_place_is_named_and_never_quoted(header: str | None, words: str) -> None:
+    with pytest.raises(KeyRefused, match=re.escape(words)) as caught:
+        bearer(header)
+    assert "xxx" not in str(caught.value)
+    assert "abcdef" not in str(caught.value)
 
 
 def test_every_key_that_is_made_can_be_read() -> None:
