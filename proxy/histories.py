@@ -119,7 +119,8 @@ async def go_on(call: Call) -> None:
     rows = await _rows(READ_SQL, {**_whose(call.principal, previous), "most": MOST_TURNS})
     if not rows or rows[0]["previous_id"] is not None:
         raise PreviousResponseNotFound(
-            f"The response {previous[:100]!r}, or one that it went on from, is not kept here, or not any longer.",
+            f"The response {previous[:100]!r}, or one that it went on from, is not kept here, or not any longer."
+            + _why(call.principal),
             param="previous_response_id",
         )
     call.continues = rows[-1]["call_id"]
@@ -129,6 +130,15 @@ async def go_on(call: Call) -> None:
         raise RequestTooLarge("The history that this call goes on from has become too large.")
     earlier = [item for turn in turns for item in (*turn.items, *_read_response(turn.response).output)]
     call.request = responses.continued(call.asked, [item for item in map(responses.replayable, earlier) if item is not None])
+
+
+def _why(principal: Principal) -> str:
+    if principal.content_retention_hours:
+        return " Only those that were asked for with `store: true` are."
+    return (
+        f" {principal.organization_name} keeps no contents of calls: send the whole conversation, or have a Super Admin allow it in "
+        "the organisation's settings."
+    )
 
 
 async def keep_streamed(call: Call, end: bytes) -> None:

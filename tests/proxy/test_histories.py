@@ -145,7 +145,16 @@ def test_an_unknown_response_is_named(gateway: Gateway, keeping: House, upstream
 def test_what_was_not_kept_cannot_be_gone_on_from(gateway: Gateway, keeping: House) -> None:
     for store in (None, False):
         passing = ask(gateway, keeping, model=CHAT, store=store).json()
-        assert refusal(ask(gateway, keeping, previous_response_id=passing["id"]))[1] == "previous_response_not_found"
+        got = ask(gateway, keeping, previous_response_id=passing["id"])
+        assert refusal(got)[1] == "previous_response_not_found"
+        assert "Only those that were asked for with `store: true`" in got.json()["error"]["message"]
+
+
+def test_where_nothing_is_kept_it_says_so_and_what_to_do(gateway: Gateway, house: House) -> None:
+    client = house.client(gateway.url)
+    first = client.responses.create(model=CHAT, input="Hi")
+    with pytest.raises(openai.BadRequestError, match="keeps no contents of calls: send the whole conversation"):
+        client.responses.create(model=CHAT, input="And then?", previous_response_id=first.id)
 
 
 def test_a_history_with_a_gap_is_none(gateway: Gateway, keeping: House, upstream: Upstream) -> None:
