@@ -136,8 +136,8 @@ def _why(principal: Principal) -> str:
     if principal.content_retention_hours:
         return " Only those that were asked for with `store: true` are."
     return (
-        f" {principal.organization_name} keeps no contents of calls: send the whole conversation, or have a Super Admin allow it in "
-        "the organisation's settings."
+        f" {principal.organization_name} keeps no contents of calls: send the whole conversation, or have a Super Admin allow it "
+        "in the organisation's settings."
     )
 
 
