@@ -25,7 +25,7 @@ from orgs.actor import Actor
 from orgs.denials import record_denial
 from orgs.errors import NotAllowed, OrganizationFrozen
 from orgs.lookups import access_organization_by_slug
-from orgs.models import Organization, User
+from orgs.models import Membership, Organization, User
 from orgs.origin import origin_of
 from orgs.permissions import Permission
 from orgs.second_factor import keeps_out
@@ -172,9 +172,21 @@ def _to_second_factor(request: OrgRequest) -> HttpResponse:
 
 
 def _forbidden(request: OrgRequest, missing: NotAllowed) -> HttpResponse:
-    """Without a node to speak of, the admins of the group the person belongs to are named."""
-    group = missing.group or next((membership.group for membership in request.actor.memberships), request.organization.root)
+    """Without a node to speak of, the admins of the group the person belongs to are named. Whom a suspension shuts out lacks no
+    permission: who decides about the membership is named."""
+    suspended = _suspended(request)
+    here = missing.group or next((membership.group for membership in request.actor.memberships), request.organization.root)
+    group = suspended.group if suspended else here
     if request.viewer is None:  # whoever looks as somebody else has been denied nothing, nor has the other asked
         record_denial(missing, by=request.actor, method=request.method or "", path=request.path)
     names = [f"{grant.user} ({grant.label})" for grant in granters(group) if grant.user_id != request.user.pk]
-    return render(request, "403.html", {"permission": missing.permission.label, "granters": names}, status=403)
+    context = {"permission": missing.permission.label, "granters": names, "suspended": suspended}
+    return render(request, "403.html", context, status=403)
+
+
+def _suspended(request: OrgRequest) -> Membership | None:
+    """The highest that is, of somebody who has nothing left there; None where it is something else that is missing."""
+    if request.actor.memberships:
+        return None
+    own = [one for one in memberships_of(request.actor.user) if one.organization == request.organization and one.suspended_at]
+    return min(own, key=lambda membership: membership.group.level, default=None)

@@ -4,10 +4,11 @@ import re
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
-from orgs.models import Organization
+from orgs.models import Membership, Organization
 from orgs.permissions import RoleName
-from orgs.services.members import grant_role, suspend_member
+from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.organizations import change_settings
 from tests.actors import World
 
@@ -90,6 +91,31 @@ def test_suspended_admins_are_not_named_and_get_nowhere(world: World) -> None:
     assert "Lena (L1 Admin) or Alice (Super Admin)" in page
     assert "Sam" not in page
     assert sign_in(world, "sam").get(f"/o/{world.acme.slug}/doors/").status_code == 403
+
+
+def test_whoever_is_suspended_is_told_so_and_whom_to_ask(world: World) -> None:
+    suspend_member(world.actor("mia").memberships[0], by=world.actor("lena"))
+    response = sign_in(world, "mia").get(f"/o/{world.acme.slug}/doors/")
+    page = response.content.decode()
+    assert (response.status_code, "Your membership is suspended" in page) == (403, True)
+    assert "your membership of gateway was suspended" in page
+    assert "Ask Sam (Sub-admin) or Lena (L1 Admin) or Alice (Super Admin) to resume it." in page
+    assert "permission" not in page
+
+
+def test_whoever_is_let_in_elsewhere_lacks_a_permission(world: World) -> None:
+    add_member(world.mia, group=world.sales, by=world.actor("alice"))
+    suspend_member(Membership.objects.get(user=world.mia, group=world.gateway), by=world.actor("lena"))
+    page = sign_in(world, "mia").get(f"/o/{world.acme.slug}/doors/guardrails/").content.decode()
+    assert "It needs the permission" in page
+    assert "suspended" not in page
+
+
+def test_the_last_super_admin_who_is_suspended_is_sent_to_nobody(world: World) -> None:
+    Membership.objects.filter(user=world.alice, organization=world.acme).update(suspended_at=timezone.now())
+    page = sign_in(world, "alice").get(f"/o/{world.acme.slug}/doors/").content.decode()
+    assert f"your membership of {world.root} was suspended. Nothing is deleted." in page
+    assert "to resume it" not in page
 
 
 def test_a_role_granted_meanwhile_counts_on_the_next_request(world: World) -> None:
