@@ -16,8 +16,8 @@ from orgs.group_fields import GroupField
 from orgs.member_files import MOST_BYTES
 from orgs.member_forms import member_homes
 from orgs.models import Group
-from orgs.powers import AnyRole, may_give
-from orgs.role_forms import role_choices, role_words
+from orgs.powers import AnyRole, makes_super_admin, may_give
+from orgs.role_forms import ask_again, role_choices, role_words
 from orgs.services.invitations import MOST_USES, clean_email
 
 DAYS = ((1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days"))
@@ -50,6 +50,8 @@ class InvitationForm(forms.Form):
         group = self.cleaned_data.get("group")
         if self.role and group and not may_give(self.role, group, by=self.actor):
             self.add_error("role", f"You may not grant “{role_words(self.role)}” at {group}.")
+        elif self.role and group and makes_super_admin(self.role, group):
+            ask_again(self, whom="whom I invite", organization=self.actor.organization)
         return self.cleaned_data
 
     @property

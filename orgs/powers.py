@@ -24,6 +24,10 @@ def may_give(role: AnyRole, group: Group, *, by: Actor) -> bool:
     return Permission.GRANT_ROLES in own and needed(role, group) <= own and reaches(role, group)
 
 
+def makes_super_admin(role: AnyRole, group: Group) -> bool:
+    return role is RoleName.ADMIN and group.level == 0
+
+
 def require_power(role: AnyRole, group: Group, *, by: Actor) -> None:
     """Raises NotAllowed."""
     require_all(needed(role, group), group, by=by)

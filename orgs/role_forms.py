@@ -9,11 +9,11 @@ from django import forms
 from gateway_project.lib.filled import Filled
 from orgs.actor import Actor
 from orgs.group_fields import GroupField
-from orgs.models import Group, Role, User
+from orgs.models import Group, Organization, Role, User
 from orgs.permissions import Permission, RoleName
-from orgs.powers import AnyRole, may_give
+from orgs.powers import AnyRole, makes_super_admin, may_give
 from orgs.role_words import areas
-from orgs.selectors import open_tree, roles_visible_to
+from orgs.selectors import live_memberships, open_tree, roles_visible_to
 from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH
 
 
@@ -76,19 +76,36 @@ def role_words(role: AnyRole) -> str:
     return role.name if isinstance(role, Role) else role.value.title()
 
 
+def ask_again(form: forms.Form, *, whom: str, organization: Organization) -> None:
+    """In a form's `clean`, before it makes somebody Super Admin: it shows a tick that says so, and is right only with it."""
+    form.fields["super_admin"] = forms.BooleanField(
+        required=False,
+        label=f"I want {whom} to be Super Admin",
+        help_text=f"That is everything in {organization}: all groups, keys, money and settings, and the roles of everybody else.",
+    )
+    if form.data.get("super_admin") != "on":
+        form.add_error("super_admin", "Admin of the topmost group is Super Admin. Tick this, or choose another role or group.")
+
+
 class GrantForm(forms.Form):
-    """A role for one person at one group. Offered is what the actor may give somewhere; the service judges the pair."""
+    """A role for one person at one group. Offered is what the actor may give somewhere; the service judges the pair.
+
+    No role is chosen beforehand, and no group but the person's own.
+    """
 
     def __init__(self, data: Any = None, *, actor: Actor, user: User) -> None:
         super().__init__(data)
         self.actor, self.user = actor, user
         groups = role_homes(actor)
         self.roles = role_choices(actor, groups=groups)
-        choices = [(token, role_words(role)) for token, role in self.roles.items()]
+        choices = [("", "Choose a role"), *((token, role_words(role)) for token, role in self.roles.items())]
+        own = live_memberships(user, actor.organization).values_list("group", flat=True)
+        homes = [group.pk for group in groups if group.pk in own]
         self.fields["role"] = forms.ChoiceField(choices=choices)
         self.fields["group"] = GroupField(
             groups,
-            empty_label=None,
+            initial=homes[0] if len(homes) == 1 else None,
+            empty_label="Choose a group",
             label="At",
             help_text="The role reaches this group and everything below it.",
         )
@@ -98,6 +115,8 @@ class GrantForm(forms.Form):
         role, group = self.roles.get(self.cleaned_data.get("role", "")), self.cleaned_data.get("group")
         if role and group and not may_give(role, group, by=self.actor):
             self.add_error("role", f"You may not grant “{role_words(role)}” at {group}.")
+        elif role and group and makes_super_admin(role, group):
+            ask_again(self, whom=str(self.user), organization=self.actor.organization)
         return self.cleaned_data
 
     @property

@@ -180,6 +180,43 @@ def test_granting_offers_what_one_may_give(world: World) -> None:
     assert "already has this role" in again.content.decode()
 
 
+def test_granting_begins_with_no_role_and_the_persons_own_group(world: World) -> None:
+    client, path = signed_in(world, "alice"), url(world, f"members/{world.mia.pk}/grant/")
+    form = client.get(path).context["form"]
+    assert form["role"].subwidgets[0].data["attrs"].get("selected")
+    assert (form["role"].subwidgets[0].choice_label, form["group"].initial) == ("Choose a role", world.gateway.pk)
+    assert client.post(path, {"role": "", "group": world.gateway.pk}).status_code == 422
+    add_member(world.mia, group=world.sales, by=world.actor("alice"))
+    page = client.get(path)
+    assert page.context["form"]["group"].initial is None, "of two groups neither is meant"
+    assert "Choose a group" in page.content.decode()
+
+
+def test_a_super_admin_is_made_by_whoever_said_so_twice(world: World) -> None:
+    client, path = signed_in(world, "alice"), url(world, f"members/{world.mia.pk}/grant/")
+    typed = {"role": "admin", "group": world.root.pk}
+    assert "super_admin" not in client.get(path).content.decode()
+    for unticked in ({}, {"super_admin": ""}):
+        asked = client.post(path, typed | unticked)
+        assert (asked.status_code, "I want Mia to be Super Admin" in asked.content.decode()) == (422, True)
+        assert "Tick this, or choose another role or group." in asked.content.decode()
+    assert not RoleGrant.objects.filter(user=world.mia, organization=world.acme).exists()
+    assert client.post(path, {"role": "finance", "group": world.root.pk}).status_code == 302, "any other role needs no tick"
+    assert client.post(path, typed | {"super_admin": "on"}).status_code == 302
+    assert RoleGrant.objects.filter(user=world.mia, group=world.root, role=RoleName.ADMIN).exists()
+
+
+@pytest.mark.parametrize("way", ["link", "mail"])
+def test_an_invitation_to_be_super_admin_is_asked_about_too(world: World, way: str) -> None:
+    client, path = signed_in(world, "alice"), url(world, f"invitations/{way}/")
+    typed = {"role": "admin", "group": world.root.pk, "days": 7, "max_uses": 1, "emails": "ada@example.test"}
+    asked = client.post(path, typed)
+    assert (asked.status_code, "I want whom I invite to be Super Admin" in asked.content.decode()) == (422, True)
+    assert not Invitation.objects.filter(organization=world.acme).exists()
+    client.post(path, typed | {"super_admin": "on"})
+    assert Invitation.objects.get(organization=world.acme).role == RoleName.ADMIN
+
+
 def test_several_at_once_are_shown_then_changed_each_by_itself(world: World) -> None:
     client, path = signed_in(world, "sam"), url(world, "members/bulk/")
     chosen = [world.mia.pk, world.sam.pk, world.noah.pk, world.charlie.pk]
