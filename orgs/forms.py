@@ -71,12 +71,12 @@ class SettingsForm(Filled):
     approval_required = forms.BooleanField(
         required=False,
         label="New models need an approval",
-        help_text="Models first offered after the date below can be called only once they are approved.",
+        help_text="Models first offered on or after the day below are refused until they are approved.",
     )
     approval_from = forms.DateField(
         required=False,
-        label="New is what is offered from",
-        help_text="Left empty: from now on.",
+        label="New is what is first offered from this day on",
+        help_text="The day counts, too. Left empty: from now on.",
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     admit_unguarded = forms.BooleanField(required=False, label="Let calls pass while limits cannot be checked")
@@ -149,7 +149,7 @@ class SettingsForm(Filled):
     @property
     def chosen_since(self) -> datetime | None:
         """Switched on or off. The day shown stands for the exact moment kept; another day for its beginning."""
-        chosen = self.cleaned_data["approval_from"]
+        chosen = self.cleaned_data.get("approval_from")
         if chosen is None or chosen == self._since_date():
             return self.since if chosen else None
-        return datetime.combine(chosen, time(), tzinfo=ZoneInfo(self.cleaned_data["time_zone"]))
+        return datetime.combine(chosen, time(), tzinfo=ZoneInfo(self.cleaned_data.get("time_zone", self.zone.key)))

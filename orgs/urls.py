@@ -11,4 +11,5 @@ urlpatterns = [
     path("o/<slug:org>/view-as/", viewing_views.choose, name="view_as"),
     path("o/<slug:org>/view-as/<int:member_id>/", viewing_views.start, name="view_as_start"),
     path("o/<slug:org>/settings/", views.settings, name="settings"),
+    path("o/<slug:org>/settings/approval/", views.approval_reach, name="approval_reach"),
 ]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
+from orgs import approvals
 from orgs.adapters import INVITATION
 from orgs.answers import alone, show_refusal
 from orgs.attributed import attributed
@@ -47,24 +48,45 @@ def switch(request: SignedInRequest, org: str) -> HttpResponse:
 def settings(request: OrgRequest) -> HttpResponse:
     """Of the organisation as a whole: who manages only a part of the tree sees what is missing."""
     request.actor.require_everywhere(Permission.MANAGE_SETTINGS)
-    remembered = SINCE.format(request.organization.slug)
-    since = parse_datetime(request.session.get(remembered, ""))
-    form = SettingsForm(request.POST if request.method == "POST" else None, organization=request.organization, since=since)
-    if form.is_valid():
+    form, stopped = _settings_form(request, request.POST if request.method == "POST" else None), None
+    if form.is_valid() and not (stopped := _stopped(request, form)):
         try:
             change_settings(request.organization, by=request.actor, **form.settings)
         except Refused as refused:
             show_refusal(form, refused)
         else:
             # Whoever switches the approval of models off and on again finds its date still there.
-            request.session[remembered] = form.chosen_since.isoformat() if form.chosen_since else ""
+            request.session[SINCE.format(request.organization.slug)] = form.chosen_since.isoformat() if form.chosen_since else ""
             messages.success(request, "The settings are saved. They count from the next call on.")
             return redirect(request.path)
     context = {
         "form": form,
+        "stopped": stopped,
         "sections": sections_of(request.organization),
         "time_zones": offered_time_zones(),
         "attributed": attributed(request.organization),
         "without_factor": people_without_second_factor(request.organization).count(),
     }
     return render(request, "orgs/settings.html", context, status=422 if form.is_bound else 200)
+
+
+@require_safe
+@org_view(Permission.MANAGE_SETTINGS)
+def approval_reach(request: OrgRequest) -> HttpResponse:
+    """Beside the switch on the settings page: what the day that is chosen there would stop."""
+    request.actor.require_everywhere(Permission.MANAGE_SETTINGS)
+    form = _settings_form(request, request.GET)
+    form.is_valid()  # all but the day and the time zone is missing
+    reach = approvals.reach(request.actor, since=form.chosen_since)
+    context = {"reach": reach, "already": request.organization.approval_since == reach.since}
+    return render(request, "orgs/partials/_approval_reach.html", context)
+
+
+def _stopped(request: OrgRequest, form: SettingsForm) -> approvals.Reach | None:
+    """What it stops that is in use, and has not been asked about; of a valid form."""
+    return approvals.newly_stopped(request.actor, since=form.settings["approval_since"], sent=request.POST)
+
+
+def _settings_form(request: OrgRequest, sent: QueryDict | None) -> SettingsForm:
+    since = parse_datetime(request.session.get(SINCE.format(request.organization.slug), ""))
+    return SettingsForm(sent, organization=request.organization, since=since)

@@ -8,16 +8,17 @@ class ProxyConfig(AppConfig):
     def ready(self) -> None:
         from gateway_project.lib import lifespan
         from guardrails import new_models, offered, spending
-        from orgs import consequences
+        from orgs import approvals, consequences
         from orgs.navigation import Entry, Section, register
         from orgs.permissions import Permission
-        from proxy import known_models, moving, newly_offered, spend, startup
+        from proxy import approval_reach, known_models, moving, newly_offered, spend, startup
 
         lifespan.on_startup(startup.ensure)
         # What guardrails' pages show of the ledger and the catalogue.
         spending.read_with(spend.spent)
         offered.read_with(known_models.known_models, by_name=known_models.known_names)
         new_models.read_with(newly_offered.newly_offered, by_name=newly_offered.by_own_name)
+        approvals.read_with(approval_reach.reach_for)
         consequences.of_moves(moving.changes_of_move)
         register(Entry("Models", "catalogue:models", "cpu", Permission.VIEW_OWN, 20, Section.BUILD, shortcut="m"))
         register(Entry("Playground", "playground:page", "message", Permission.MANAGE_OWN_KEYS, 10, Section.BUILD, shortcut="p"))

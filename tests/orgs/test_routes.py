@@ -213,6 +213,7 @@ ROWS = [
     Row("roles:delete", "302 404 403 403 403 422 422", method="post"),
     Row("calendar:preview", "302 404 403 403 200 200 200"),
     Row("zdr:reach", "302 404 403 403 403 403 200"),
+    Row("orgs:approval_reach", "302 404 403 403 403 403 200"),
     Row("audit:list", "302 404 403 403 200 200 200"),
     Row("audit:event", "302 404 403 403 200 200 200"),
     Row("audit:export", "302 404 403 403 200 200 200"),
