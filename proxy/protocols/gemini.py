@@ -45,7 +45,10 @@ NAME = "gemini"
 NO_SIGNATURE = "skip_thought_signature_validator"
 # What Google keeps for its callers: files of its Files API, objects of Cloud Storage.
 _OWN_URLS = ("gs://", "https://generativelanguage.googleapis.com/")
-_GENERATION = re.compile(r"gemini-(\d+)")
+_GENERATION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
+# Between these there are models that may think as good as not at all, and up to that one some that know penalties:
+# https://ai.google.dev/gemini-api/docs/generate-content/thinking#thinking-levels
+_FIRST_LEVELS, _LAST_MINIMAL, _NO_PENALTIES, _ONE_CANDIDATE = (3, 0), (3, 6), (2, 5), (4, 0)
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"}
 # Effort in tokens of thought, for models before Gemini 3: https://ai.google.dev/gemini-api/docs/openai#thinking
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
@@ -62,6 +65,7 @@ _LEVELS = {
 
 # Top-level members of its own that are no other protocol's: what is safe enough to answer is the caller's to say.
 _TAKES = frozenset({"safetySettings", "safety_settings"})
+_PENALTIES = frozenset({"frequency_penalty", "presence_penalty"})
 _SAID = frozenset({"temperature", "top_p", "top_k", "seed", "frequency_penalty", "presence_penalty", "reasoning", "modalities"})
 
 _encode = msgspec.json.Encoder().encode
@@ -79,7 +83,9 @@ def reader(*, n: int = 1, wants_usage: bool = False, deltas: bool = True) -> Str
 
 def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """Raises BadRequest for what Gemini cannot be told."""
-    system, contents = _messages(conversation, generation=_generation(model))
+    if conversation.n > 1 and _generation(model) >= _ONE_CANDIDATE:
+        raise BadRequest("n: this model gives one answer per call.", param="n")
+    system, contents = _messages(conversation, has_levels=_generation(model) >= _FIRST_LEVELS)
     body: Json = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
@@ -91,17 +97,23 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     if config:
         body["generationConfig"] = config
     takes = _TAKES | quirks.takes
-    return Written(_encode(body | unsaid_of.taken(conversation, takes)), unsaid_of.unsaid(conversation, said=_SAID, takes=takes))
+    said = _SAID if _takes_penalties(model) else _SAID - _PENALTIES
+    return Written(_encode(body | unsaid_of.taken(conversation, takes)), unsaid_of.unsaid(conversation, said=said, takes=takes))
 
 
-def _generation(model: str) -> int:
-    """Of the model's family; 0 for models that are named otherwise."""
+def _generation(model: str) -> tuple[int, int]:
+    """Of the model's family; (0, 0) for models that are named otherwise."""
     found = _GENERATION.search(model)
-    return int(found[1]) if found else 0
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+
+
+def _takes_penalties(model: str) -> bool:
+    """`Penalty is not enabled for this model`, all others say."""
+    return _generation(model) < _NO_PENALTIES
 
 
 # --- messages ----------------------------------------------------------------------------------
-def _messages(conversation: Conversation, *, generation: int) -> tuple[list[Json], list[Json]]:
+def _messages(conversation: Conversation, *, has_levels: bool) -> tuple[list[Json], list[Json]]:
     """The system's parts, and contents in which the roles take turns."""
     system: list[Json] = []
     contents: list[Json] = []
@@ -112,7 +124,7 @@ def _messages(conversation: Conversation, *, generation: int) -> tuple[list[Json
             continue
         role = "model" if message.role == "assistant" else "user"
         parts = _parts(message, names)
-        if role == "model" and generation >= 3:
+        if role == "model" and has_levels:  # from then on Gemini wants its signatures back, too
             _sign(parts)
         if contents and contents[-1]["role"] == role:
             contents[-1]["parts"] += parts
@@ -191,6 +203,7 @@ def _calling(choice: ToolChoice) -> Json:
 
 
 def _config(conversation: Conversation, *, model: str, max_tokens: int | None) -> Json:
+    penalties = _takes_penalties(model)
     given: Json = {
         "maxOutputTokens": max_tokens or conversation.max_tokens,
         "temperature": conversation.temperature,
@@ -199,8 +212,8 @@ def _config(conversation: Conversation, *, model: str, max_tokens: int | None) -
         "stopSequences": list(conversation.stop) or None,
         "seed": conversation.seed,
         "candidateCount": conversation.n if conversation.n > 1 else None,
-        "frequencyPenalty": conversation.frequency_penalty,
-        "presencePenalty": conversation.presence_penalty,
+        "frequencyPenalty": conversation.frequency_penalty if penalties else None,
+        "presencePenalty": conversation.presence_penalty if penalties else None,
         "responseLogprobs": conversation.logprobs or None,
         "logprobs": conversation.top_logprobs if conversation.logprobs else None,
         "responseMimeType": "application/json" if conversation.format else None,
@@ -224,11 +237,12 @@ def _thinking(reasoning: Reasoning, model: str) -> Json:
     """Levels for Gemini 3 and later, tokens before; some models cannot stop thinking, and then think least."""
     shown = {"includeThoughts": True} if reasoning.visible else {}
     is_pro = "pro" in model
-    if _generation(model) >= 3:
+    if _generation(model) >= _FIRST_LEVELS:
         level = _level(reasoning)
         if level is None:
             return shown
-        return shown | {"thinkingLevel": "LOW" if is_pro and level == "MINIMAL" else level}
+        least = "LOW" if is_pro or _generation(model) > _LAST_MINIMAL else "MINIMAL"
+        return shown | {"thinkingLevel": least if level == "MINIMAL" else level}
     budget = _BUDGETS[reasoning.effort] if reasoning.effort else reasoning.budget_tokens
     if budget is None:
         return shown

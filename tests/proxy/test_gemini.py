@@ -221,6 +221,7 @@ def test_a_signature_of_its_own_is_never_replaced() -> None:
 
 def test_settings() -> None:
     body = written(
+        model="gemini-2.0-flash",
         max_tokens=100,
         temperature=0.0,
         top_p=0.5,
@@ -256,6 +257,22 @@ def test_settings() -> None:
     assert set(body) == {"contents", "generationConfig"}
 
 
+@pytest.mark.parametrize("model", [FLASH, THREE, "gemini-3.8-flash", "gemini-4-argon"])
+def test_penalties_are_named_where_they_would_be_refused(model: str) -> None:
+    """`Penalty is not enabled for this model`, and Gemini 4 gives one candidate: https://github.com/BerriAI/litellm/pull/32273"""
+    conversation = Conversation(messages=(user(Text("x")),), frequency_penalty=0.1, presence_penalty=0.2)
+    request = gemini.write_request(conversation, model=model, stream=False, max_tokens=None, quirks=Quirks())
+    assert "generationConfig" not in json.loads(request.body)
+    assert set(request.unsaid) == {"frequency_penalty", "presence_penalty"}
+
+
+def test_several_answers_are_left_to_models_that_give_them() -> None:
+    assert written(model="gemini-3.8-flash", n=2)["generationConfig"]["candidateCount"] == 2
+    with pytest.raises(BadRequest) as refused:
+        written(model="gemini-4-argon", n=2)
+    assert refused.value.param == "n"
+
+
 def test_the_caller_s_own_bound_gives_way_to_what_was_reserved() -> None:
     conversation = Conversation(messages=(user(Text("x")),), max_tokens=500)
     body = gemini.write_request(conversation, model=FLASH, stream=False, max_tokens=64, quirks=Quirks()).body
@@ -277,6 +294,10 @@ def test_json_of_any_kind_has_no_schema() -> None:
         (PRO, Reasoning(budget_tokens=99_999), {"thinkingBudget": 32_768}),
         (PRO, Reasoning(visible=True), {"includeThoughts": True}),
         (THREE, Reasoning("none"), {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.5-flash-lite", Reasoning("none"), {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.7-flash", Reasoning("none"), {"thinkingLevel": "LOW"}),
+        ("gemini-3.8-flash", Reasoning("minimal"), {"thinkingLevel": "LOW"}),
+        ("gemini-4-argon", Reasoning("none"), {"thinkingLevel": "LOW"}),
         (THREE, Reasoning("max"), {"thinkingLevel": "HIGH"}),
         (THREE_PRO, Reasoning("minimal"), {"thinkingLevel": "LOW"}),
         (THREE_PRO, Reasoning("medium"), {"thinkingLevel": "MEDIUM"}),
