@@ -18,7 +18,7 @@ def possible(deployment: Deployment, request: Request) -> CacheWrites:
     if deployment.price is None or not deployment.price.rates.prices_writes:
         return "any"
     provider = deployment.provider
-    spoken = provider.protocol_for(request.protocol)
+    spoken = deployment.protocol_for(request)
     if not provider.caches_by_marks or claude_models.version(deployment.target.model) is None:
         if spoken in _TELL_LIFETIMES:
             return "any"

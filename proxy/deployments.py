@@ -21,6 +21,7 @@ from billing.pricing import Price
 from gateway_project.lib import crypto, database
 from gateway_project.lib.loops import PerLoop
 from orgs import epoch
+from proxy.canonical.request import Request
 from proxy.providers import registry
 from proxy.providers.base import Target, Timeouts
 
@@ -50,6 +51,12 @@ class Deployment(msgspec.Struct, frozen=True):
     zdr: bool = False
     # Called with this key of the caller's organisation in place of the operator's (proxy/own_keys.py).
     own_key_id: int | None = None
+
+    def protocol_for(self, request: Request) -> str:
+        """What its provider is spoken to in. A dated surface of Azure's may have fewer protocols."""
+        is_dated = self.target.options.get("api_version", "v1") != "v1"
+        calling = self.target.model if "tools" in request.tool_needs and not is_dated else ""
+        return self.provider.protocol_for(request.protocol, calling=calling)
 
     @property
     def health_name(self) -> str:

@@ -34,7 +34,7 @@ class Exchange:
     def __init__(self, call: Call, deployment: Deployment) -> None:
         self._call = call
         self._deployment = deployment
-        self._codec = registry.PROVIDERS[deployment.provider.protocol_for(call.asked.protocol)]
+        self._codec = registry.PROVIDERS[deployment.protocol_for(call.asked)]
         self._is_direct = call.asked.protocol == self._codec.NAME
 
     def path(self) -> str:
@@ -133,6 +133,6 @@ class MediaExchange:
 
 
 def exchange_of(call: Call, deployment: Deployment) -> Exchange | MediaExchange:
-    spoken = deployment.provider.protocol_for(call.asked.protocol)
+    spoken = deployment.protocol_for(call.asked)
     media = registry.MEDIA.get(spoken)
     return Exchange(call, deployment) if media is None else MediaExchange(call, deployment, media)

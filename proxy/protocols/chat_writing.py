@@ -27,7 +27,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, data_urls
+from proxy.protocols import cache_marks, claude_models, data_urls, openai_models
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 
@@ -39,6 +39,8 @@ _SAID_OF_PARTS = frozenset({unsaid_of.DETAIL, unsaid_of.STRICT})
 def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
     """A request for a provider that speaks Chat Completions. Raises BadRequest for what it cannot say."""
     cap = max_tokens or conversation.max_tokens
+    effort = _written_effort(conversation.reasoning)
+    samples = openai_models.takes_sampling(model, effort)
     members: dict[str, Any] = {
         "model": model,
         "messages": [written for message in _numbered(conversation, quirks) for written in message],
@@ -49,8 +51,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "tools": [_written_tool(tool, marks=quirks.cache_marks) for tool in conversation.tools] or None,
         "tool_choice": _written_choice(conversation.tool_choice) if conversation.tools else None,
         "parallel_tool_calls": conversation.parallel_tools if conversation.tools else None,
-        "temperature": conversation.temperature,
-        "top_p": conversation.top_p,
+        "temperature": conversation.temperature if samples else None,
+        "top_p": conversation.top_p if samples else None,
         "top_k": conversation.top_k if "top_k" in quirks.takes else None,
         "stop": list(conversation.stop) or None,
         quirks.seed_field: conversation.seed,
@@ -60,7 +62,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "logprobs": conversation.logprobs or None,
         "top_logprobs": conversation.top_logprobs,
         "response_format": _written_format(conversation.format, quirks),
-        "reasoning_effort": _written_effort(conversation.reasoning),
+        "reasoning_effort": effort,
         "verbosity": conversation.verbosity,
         "user": conversation.user,
         "prompt_cache_key": conversation.prompt_cache_key,
@@ -76,6 +78,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
 
 def _unsaid(conversation: Conversation, members: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
     said = (_SAID | quirks.takes) - quirks.lacks
+    said -= {name for name in ("temperature", "top_p") if members[name] is None}
     if members["reasoning_effort"] is None:
         said -= {"reasoning"}
     parts = _SAID_OF_PARTS | {unsaid_of.CACHE} if quirks.cache_marks and not _marks_calls(conversation) else _SAID_OF_PARTS

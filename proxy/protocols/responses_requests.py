@@ -27,7 +27,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls
+from proxy.protocols import data_urls, openai_models
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 from proxy.protocols.responses_items import LOGPROBS
@@ -54,6 +54,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     bound = asked.max_tokens if max_tokens is None else max_tokens
     thinks = asked.reasoning is not None and asked.reasoning.effort != "none"
     include = [name for name, wanted in ((ENCRYPTED, thinks), (LOGPROBS, asked.logprobs)) if wanted]
+    reasoning = _reasoning(asked) or {}
+    samples = openai_models.takes_sampling(model, reasoning.get("effort"))
     members: Members = {
         "model": model,
         "input": [item for message in asked.messages for item in _items(message)],
@@ -63,19 +65,20 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
         "tool_choice": None if asked.tool_choice is None else _choice(asked.tool_choice),
         "parallel_tool_calls": asked.parallel_tools,
         "max_output_tokens": None if bound is None else max(LEAST_OUTPUT, bound),
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
+        "temperature": asked.temperature if samples else None,
+        "top_p": asked.top_p if samples else None,
         "top_logprobs": asked.top_logprobs,
         "include": include or None,
         "text": _text(asked.format, asked.verbosity),
-        "reasoning": _reasoning(asked),
+        "reasoning": reasoning or None,
         "safety_identifier": asked.user,
         "prompt_cache_key": asked.prompt_cache_key,
         **unsaid_of.taken(asked, takes),
     }
     body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
     parts = (unsaid_of.DETAIL, unsaid_of.STRICT)
-    return Written(body, unsaid_of.unsaid(asked, said=_SAID, takes=takes, parts=parts))
+    said = _SAID if samples else _SAID - {"temperature", "top_p"}
+    return Written(body, unsaid_of.unsaid(asked, said=said, takes=takes, parts=parts))
 
 
 # --- items -------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from proxy.protocols import (
     gemini_images,
     gemini_speech,
     mistral_speech,
+    openai_models,
     other_models,
     registry,
+    responses,
     titan_embeddings,
     veo_videos,
     xai_videos,
@@ -114,12 +116,13 @@ class Provider(msgspec.Struct, frozen=True):
             raise BadOptions(f"options.protocols must list protocols that providers speak: {known}.")
         return msgspec.structs.replace(told, protocols=tuple(chosen))
 
-    def protocol_for(self, protocol: str) -> str:
-        """What this provider is spoken to in, for a caller who speaks `protocol`."""
+    def protocol_for(self, protocol: str, *, calling: str = "") -> str:
+        """What this provider is spoken to in, for a caller who speaks `protocol`. `calling`: a model that is given tools."""
         if protocol in self.protocols:
             return protocol
         if protocol in registry.CHAT_CALLERS:
-            return self.protocols[0]
+            in_responses = responses.NAME in self.protocols and openai_models.calls_in_responses(calling)
+            return responses.NAME if in_responses else self.protocols[0]
         return registry.media_for(protocol, spoken=self.protocols) or self.protocols[0]
 
     def serves(self, protocol: str) -> bool:

@@ -18,7 +18,8 @@ from orgs.models import Organization
 from proxy.canonical.usage import Usage
 from proxy.models import Model
 from tests.gateways import Gateway
-from tests.house import CLAUDE_RATES, RATES, House, build, eventually, reprice
+from tests.house import CLAUDE_RATES, RATES, House, build, declare, eventually, reprice
+from tests.proxy import responses_wire
 from tests.proxy.messages_wire import FULL, answer, event, start, streamed, text
 from tests.upstream import HTML, RESET, Script, Upstream, frame, refuse, stream
 from tests.upstream import answer as chat_answer
@@ -345,6 +346,35 @@ def test_an_agent_that_asks_every_model_to_think_is_answered_by_one_that_cannot(
 
     assert got == {"thinks": None, "unknown": None, "plain": ignored}
     assert [sent.json.get("reasoning_effort") for sent in upstream.received[-3:]] == [said, said, None]
+
+
+def test_an_agent_s_tools_reach_models_that_call_them_in_responses_only(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """`Function tools with reasoning_effort are not supported for gpt-5.6-sol in /v1/chat/completions`"""
+    declare("gpt-6.1-sol", kind="openai", url=upstream.url)
+    said = responses_wire.response(
+        responses_wire.thought("Hm", sealed="E", number=0), responses_wire.called("look", '{"at":"Zürich"}', number=1)
+    )
+    upstream.then(Script(parts=(json.dumps(said).encode(),)))
+
+    got = house.anthropic_client(gateway.url).messages.with_raw_response.create(
+        model="gpt-6.1-sol",
+        max_tokens=4000,
+        messages=ASK,
+        tools=TOOLS,
+        thinking={"type": "enabled", "budget_tokens": 2048},
+        extra_body={"temperature": 1},
+    )
+
+    message = got.parse()
+    assert [block.type for block in message.content] == ["thinking", "tool_use"]
+    assert message.stop_reason == "tool_use"
+    received = upstream.received[-1]
+    assert (received.path, received.json["reasoning"]["effort"]) == ("/v1/responses", "low")
+    assert [tool["name"] for tool in received.json["tools"]] == ["look"]
+    assert "temperature" not in received.json
+    assert got.headers["x-gatehouse-ignored"] == "temperature"
 
 
 class Rating(pydantic.BaseModel):
