@@ -27,13 +27,13 @@ log = structlog.get_logger(__name__)
 Batch = Sequence[tuple[Row, Sequence[Attempt]]]
 
 FOUND_SQL = f"""
-SELECT call_id, transaction_id, recorded_at, charged_nano_usd, {rows.OWN}, status, now() - recorded_at
+SELECT call_id, transaction_id, recorded_at, charged_nano_usd, {rows.OWN}, status, now() - least(recorded_at, admitted_at)
 FROM billing_usagerecord WHERE call_id = ANY(%s)
 """.encode()  # noqa: S608 - a constant
 
 
 class Standing(NamedTuple):
-    """What stands in the ledger under a call id. `age`: how long ago it was written, zero for what was written now."""
+    """What stands in the ledger under a call id. `age`: how long ago it was written at most, zero for what was written now."""
 
     recorded: Recorded
     status: str

@@ -38,10 +38,14 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One finished call: the columns of billing_usagerecord that the database does not fill itself."""
+    """One finished call: the columns of billing_usagerecord that the database does not fill itself.
+
+    `recorded_at` is only the earliest moment that it may be: PostgreSQL's clock says which it is.
+    """
 
     call_id: UUID
     admitted_at: datetime
+    recorded_at: datetime | None = None
     organization_id: int
     group0_id: int
     group1_id: int | None = None
@@ -123,21 +127,24 @@ ALIVE = "SELECT id FROM billing_ledgerwriter WHERE id = $1 AND fenced_at IS NULL
 ANYBODY = "SELECT $1::text AS id"
 # As Row.own_nano_usd says it.
 OWN: LiteralString = "CASE WHEN byok THEN list_nano_usd ELSE 0 END"
+# A call that Redis admitted into a window is not recorded before it, though PostgreSQL's clock be behind: it would count in
+# neither, and nothing would end either's spending. A clock that is further ahead than that is no clock to believe.
+RECORDED_AT: LiteralString = "least(greatest(now(), recorded_at), now() + interval '15 minutes')"
 
 
 def _statement(alive: LiteralString) -> bytes:
-    columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__ if name != "recorded_at")
     attempt_columns = sql.SQL(", ").join(sql.Identifier(name) for name in Attempt.__struct_fields__)
     return (
         sql.SQL(
             """
         WITH alive AS MATERIALIZED ({alive}), fresh AS (
             INSERT INTO billing_usagerecord ({columns}, transaction_id, recorded_at)
-            SELECT {columns}, pg_current_xact_id()::text::bigint, now()
+            SELECT {columns}, pg_current_xact_id()::text::bigint, {recorded_at}
             FROM json_populate_recordset(NULL::billing_usagerecord, $2::json)
             WHERE EXISTS (SELECT FROM alive)
             ON CONFLICT (call_id) DO NOTHING
-            RETURNING call_id, charged_nano_usd, {own} AS own_nano_usd
+            RETURNING call_id, recorded_at, charged_nano_usd, {own} AS own_nano_usd
         ), attempts AS (
             INSERT INTO billing_callattempt ({attempt_columns})
             SELECT {attempt_columns}
@@ -145,12 +152,18 @@ def _statement(alive: LiteralString) -> bytes:
             WHERE call_id IN (SELECT call_id FROM fresh)
         )
         SELECT json_build_object(
-            'alive', EXISTS (SELECT FROM alive), 'transaction_id', pg_current_xact_id()::text::bigint, 'recorded_at', now(),
-            'fresh', coalesce(json_agg(json_build_array(call_id, charged_nano_usd, own_nano_usd)), '[]')
+            'alive', EXISTS (SELECT FROM alive), 'transaction_id', pg_current_xact_id()::text::bigint,
+            'fresh', coalesce(json_agg(json_build_array(call_id, recorded_at, charged_nano_usd, own_nano_usd)), '[]')
         ) FROM fresh
         """
         )
-        .format(alive=sql.SQL(alive), columns=columns, attempt_columns=attempt_columns, own=sql.SQL(OWN))
+        .format(
+            alive=sql.SQL(alive),
+            columns=columns,
+            attempt_columns=attempt_columns,
+            own=sql.SQL(OWN),
+            recorded_at=sql.SQL(RECORDED_AT),
+        )
         .as_bytes()
     )
 
@@ -164,8 +177,7 @@ class _Told(msgspec.Struct):
 
     alive: bool
     transaction_id: int
-    recorded_at: datetime
-    fresh: list[tuple[UUID, int, int]]
+    fresh: list[tuple[UUID, datetime, int, int]]
 
 
 _read = msgspec.json.Decoder(_Told).decode
@@ -185,5 +197,5 @@ async def insert(
     told = _read(await statement.value(connection, None if writer_id is None else writer_id.encode(), rows, attempts))
     return Inserted(
         told.alive,
-        {call_id: Recorded(told.transaction_id, told.recorded_at, charged, own) for call_id, charged, own in told.fresh},
+        {call_id: Recorded(told.transaction_id, *recorded) for call_id, *recorded in told.fresh},  # type: ignore[arg-type]
     )

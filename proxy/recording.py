@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -167,6 +168,7 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
     return Row(
         call_id=call.id,
         admitted_at=call.began_at,
+        recorded_at=_not_before(call),
         organization_id=principal.organization_id,
         group0_id=levels["group0_id"],
         group1_id=levels.get("group1_id"),
@@ -197,6 +199,13 @@ def _row(call: Call, *, status: str, http_status: int, error_code: str = "", fin
         attempt_count=call.tries,
         decision=_decision(call),
     )
+
+
+def _not_before(call: Call) -> datetime | None:
+    """When Redis, which says which windows are judged, admitted it."""
+    if call.held is None or call.unguarded:
+        return None
+    return datetime.fromtimestamp(call.held.admitted_ms / 1000, tz=UTC)
 
 
 def _bill(call: Call, row: Row, usage: Usage, *, charged: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def test_a_row_is_stored_as_it_was_given_with_the_transaction_that_did_it() -> N
 
     found = stored(one)
     assert found is not None
-    for name in Row.__struct_fields__:
+    for name in set(Row.__struct_fields__) - {"recorded_at"}:
         assert getattr(found, name) == getattr(one, name), name
     assert (found.transaction_id, found.recorded_at) == (recorded.transaction_id, recorded.recorded_at)
     assert abs((datetime.now(UTC) - recorded.recorded_at).total_seconds()) < 10
@@ -104,6 +104,21 @@ async def ledger_record(one: Row, attempts: list[Attempt]) -> Recorded:
     recorded = await ledger.current().record(one, attempts)
     assert isinstance(recorded, Recorded)
     return recorded
+
+
+def test_a_row_is_recorded_no_earlier_than_it_may_be_and_never_far_ahead_of_the_databases_clock() -> None:
+    now = datetime.now(UTC)
+    ahead = [timedelta(minutes=minutes) for minutes in (-60, 2, 60 * 24 * 365)]
+
+    async def work() -> list[Recorded]:
+        books = ledger.current()
+        written = await asyncio.gather(*(books.record(row(recorded_at=now + by), []) for by in ahead))
+        return [one for one in written if isinstance(one, Recorded)]
+
+    early, later, far = (recorded.recorded_at - now for recorded in run(work()))
+    assert timedelta() <= early < timedelta(seconds=10)
+    assert later == ahead[1]
+    assert timedelta(minutes=15) <= far < timedelta(minutes=15, seconds=10)
 
 
 def test_calls_that_end_together_share_a_commit() -> None:

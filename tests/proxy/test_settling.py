@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 from pytest_django import Settings
 
@@ -65,6 +66,23 @@ def test_a_hold_becomes_the_charge_on_every_subject_and_no_other(house: House) -
     for subject in call.held.subjects:
         assert house.counter(subject) == {"spent": CHARGED, "held": 0}, subject
     assert house.counter(f"g{house.world.sales.pk}") == {"spent": 0, "held": 0}
+
+
+def test_a_call_counts_in_the_window_into_which_redis_admitted_it_though_postgresqls_clock_be_behind(house: House) -> None:
+    """Else the new window would begin with what it spends itself, and never be used up while the clocks differ."""
+
+    async def work() -> Admitted:
+        call = await admitted(house)
+        assert call.held is not None
+        ahead = msgspec.structs.replace(call.held, admitted_ms=call.held.admitted_ms + 60_000)
+        call.held = ahead
+        await settling.close(call, finished(call))
+        return ahead
+
+    ahead = as_worker(work())
+    (row,) = house.rows()
+    assert row.recorded_at.timestamp() * 1000 == pytest.approx(ahead.admitted_ms, abs=0.5)
+    assert settled_once(house)
 
 
 def test_when_it_returns_the_row_is_durable(house: House) -> None:
