@@ -20,9 +20,8 @@ from orgs.models import ApiKey
 
 _COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fields__)
 _INSERT = sql.SQL(
-    "INSERT INTO billing_usagerecord ({columns}, recorded_at, transaction_id) "
-    "SELECT {columns}, (row->>'recorded_at')::timestamptz, pg_current_xact_id()::text::bigint "
-    "FROM json_array_elements(%s::json) AS row, json_populate_record(NULL::billing_usagerecord, row)"
+    "INSERT INTO billing_usagerecord ({columns}, transaction_id) "
+    "SELECT {columns}, pg_current_xact_id()::text::bigint FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)"
 )
 _INSERT_ATTEMPTS = "INSERT INTO billing_callattempt SELECT * FROM json_populate_recordset(NULL::billing_callattempt, %s::json)"
 
