@@ -16,11 +16,11 @@ from guardrails.limit_rows import CHOICES
 from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
-from guardrails.policy_pages import bind_values, limit_words, policy_url, with_undo
+from guardrails.policy_pages import bind_confirmation, bind_values, limit_words, policy_url, taken_off, with_undo
 from guardrails.policy_selectors import bindings_visible_to
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
-from guardrails.subjects import Subject, described, find, search, token_of
+from guardrails.subjects import Finds, Subject, described, find, search, token_of
 from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
@@ -30,31 +30,43 @@ from orgs.permissions import Permission
 @require_http_methods(PAGE)
 @org_view(Permission.MANAGE_GUARDRAILS)
 def bind(request: OrgRequest, policy_id: int) -> HttpResponse:
-    """What would stop calls at once is said first, and bound when that has been confirmed for this very subject."""
-    found, error, stops, subject = visible(request, policy_id, whole=request.method == "POST"), "", "", None
+    """What would stop calls at once, or take defaults off, is said first, and bound once that is confirmed for this subject."""
+    found, error, subject = visible(request, policy_id, whole=request.method == "POST"), "", None
+    stops, lost = "", list[Binding]()
     reach = request.POST.get("reach", Binding.Reach.SELF)
     if request.method == "POST":
         try:
             subject = _chosen(request)
             stops = stopping.stops(found, subject=subject, reach=reach, now=timezone.now())
-            if not stops or request.POST.get("confirm") == token_of(subject):
-                lost = _lost(request, found, subject, reach)
+            lost = _lost(request, found, subject, reach)
+            if not (stops or lost) or request.POST.get("confirm") == bind_confirmation(subject, reach):
                 bindings.bind(found, subject=subject, reach=reach, by=request.actor)
-                tell = messages.warning if stops or lost else messages.success
-                tell(request, " ".join(filter(None, [f"{found} governs {subject} from the next call on.", lost, stops])))
+                _tell(request, f"{found} governs {subject} from the next call on.", _lost_words(lost, subject, reach), stops)
                 return _done(request, found)
         except Refused as refused:
             error = refused.message
-    context = _bind_context(request, found, subject, reach) | {"error": error, "stops": "" if error else stops}
-    return render(request, "guardrails/bind.html", context, status=422 if error or stops else 200)
+    asked = (
+        {} if error or subject is None else {"stops": stops, "lost": _lost_words(lost, subject, reach), "off": taken_off(lost)}
+    )
+    context = _bind_context(request, found, subject, reach) | {"error": error} | asked
+    return render(request, "guardrails/bind.html", context, status=422 if request.method == "POST" else 200)
 
 
-def _lost(request: OrgRequest, policy: Policy, subject: Subject, reach: str) -> str:
-    """A sentence of the defaults that it takes the place of, as far as the person sees them; before it is bound."""
+def _tell(request: OrgRequest, bound: str, *warnings: str) -> None:
+    tell = messages.warning if any(warnings) else messages.success
+    tell(request, " ".join(filter(None, [bound, *warnings])))
+
+
+def _lost(request: OrgRequest, policy: Policy, subject: Subject, reach: str) -> list[Binding]:
+    """The defaults that it takes the place of, as far as the person sees them; before it is bound."""
     found = displaced.displaced_by(policy, subject=subject, reach=reach, organization=request.organization)
     seen = bindings_visible_to(request.actor).filter(pk__in=[one.pk for one in found]).values_list("pk", flat=True)
     ids = set(seen) if found else set()
-    told = displaced.words([one for one in found if one.pk in ids], whom=displaced.whom_words(str(subject), reach=reach))
+    return [one for one in found if one.pk in ids]
+
+
+def _lost_words(lost: list[Binding], subject: Subject, reach: str) -> str:
+    told = displaced.words(lost, whom=displaced.whom_words(str(subject), reach=reach))
     return f"{told}." if told else ""
 
 
@@ -64,9 +76,10 @@ def _bind_context(request: OrgRequest, policy: Policy, subject: Subject | None, 
         "policy": policy,
         "form_action": request.path,
         "back_url": policy_url(policy, org=request.organization.slug),
-        "found": search(request.actor, "") if subject is None else [described(subject)],
+        "finds": search(request.actor, "") if subject is None else Finds([described(subject)], []),
         "chosen": "" if subject is None else token_of(subject),
-        "reaches": Binding.Reach.choices,
+        "confirmation": "" if subject is None else bind_confirmation(subject, reach),
+        "reaches": [("self", "what is chosen above, as a whole"), *Binding.Reach.choices[1:]],
         "reach": reach,
     }
 
@@ -78,7 +91,7 @@ def subjects(request: OrgRequest, policy_id: int) -> HttpResponse:
     words = " ".join(request.GET.get("q", "").split())[:80]
     context = {
         "policy": visible(request, policy_id, whole=False),
-        "found": search(request.actor, words if words.isprintable() else ""),
+        "finds": search(request.actor, words if words.isprintable() else ""),
     }
     return render(request, "guardrails/partials/_subjects.html", context)
 

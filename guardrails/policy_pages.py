@@ -17,7 +17,7 @@ from guardrails.limit_rows import CHOICES
 from guardrails.limits import WINDOW_WORDS
 from guardrails.models import Binding, Limit, Override, Policy, Rule
 from guardrails.policy_selectors import Use
-from guardrails.subjects import WORDS, Found, column_of, described, token_of
+from guardrails.subjects import WORDS, Found, Subject, column_of, described, token_of
 from orgs.actor import Actor
 from orgs.models import Group, User
 from orgs.permissions import Permission
@@ -229,6 +229,15 @@ def rule_lists(policy: Policy) -> list[Rulelist]:
     ]
 
 
+def taken_off(displaced: Iterable[Binding]) -> list[tuple[str, str]]:
+    """(name of the policy, what no longer applies of it) of each, once."""
+    found = {one.policy_id: one.policy for one in displaced}
+    return [
+        (policy.name, ", ".join([*words_of_limits(policy), *(one.label.lower() for one in rule_lists(policy))]) or "no limits")
+        for policy in found.values()
+    ]
+
+
 def switch_words(policy: Policy) -> list[str]:
     """What is set, in sentences."""
     found = []
@@ -272,5 +281,10 @@ def with_undo(text: str, *, url: str, **values: str) -> SafeString:
 
 def bind_values(binding: Binding) -> dict[str, str]:
     """What was bound a moment ago is bound again without a question."""
-    token = token_of(binding.subject)
-    return {"subject": token, "reach": binding.reach, "confirm": token}
+    confirm = bind_confirmation(binding.subject, binding.reach)
+    return {"subject": token_of(binding.subject), "reach": binding.reach, "confirm": confirm}
+
+
+def bind_confirmation(subject: Subject, reach: str) -> str:
+    """A form that carries it has been asked about this subject and this reach."""
+    return f"{token_of(subject)} {reach}"

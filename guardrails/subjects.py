@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Count, Q, QuerySet, Window
 
 from guardrails.compiling import subject_name
 from guardrails.models import Binding, Policy
@@ -20,6 +20,8 @@ COLUMNS: dict[type[Subject], str] = {Group: "group", User: "member", ApiKey: "ap
 WORDS = {"group": "group", "member": "member", "api_key": "key", "application": "application"}
 LETTERS = {"g": "group", "m": "member", "k": "api_key", "a": "application"}
 MOST_FOUND = 8
+# On each row that is found: how many match, those that are left off too.
+MATCHING = "matching"
 
 
 class Found(NamedTuple):
@@ -29,6 +31,13 @@ class Found(NamedTuple):
     name: str
     where: str
     word: str
+
+
+class Finds(NamedTuple):
+    """The first ones of each kind, and in words how many more there are: "12 more members", "3 more keys"."""
+
+    found: list[Found]
+    more: list[str]
 
 
 def column_of(subject: Subject) -> str:
@@ -82,13 +91,16 @@ def find(actor: Actor, token: str) -> Subject | None:
     return found[0] if found else None
 
 
-def search(actor: Actor, words: str) -> list[Found]:
+def search(actor: Actor, words: str) -> Finds:
     """Groups, members, keys and applications whose guardrails the actor may manage, by any part of their names."""
-    found, scope = list[Subject](), actor.scope(Permission.MANAGE_GUARDRAILS)
+    found, more, scope = list[Subject](), list[str](), actor.scope(Permission.MANAGE_GUARDRAILS)
     for column in LETTERS.values():
-        found += _rows(column, actor, scope, pk=_matching(column, words), home="group")[:MOST_FOUND]
+        rows = _rows(column, actor, scope, pk=_matching(column, words), home="group")
+        found += rows
+        if rows and (others := getattr(rows[0], MATCHING) - len(rows)):
+            more.append(f"{others:,} more {WORDS[column]}{'' if others == 1 else 's'}")
     homes = _homes([subject for subject in found if isinstance(subject, User)], actor.organization)
-    return [described(subject, homes) for subject in found]
+    return Finds([described(subject, homes) for subject in found], more)
 
 
 def described(subject: Subject, homes: Mapping[int, list[str]] | None = None) -> Found:
@@ -117,17 +129,21 @@ def _rows(column: str, actor: Actor, scope: list[Group], *, pk: Q, home: str = L
         return []
     if column == "group":
         groups = Group.objects.filter(pk, within(scope), organization=organization).filter(unarchived())
-        return list(groups.select_related(ABOVE).order_by("lft")[:MOST_FOUND])
+        return _first(groups.select_related(ABOVE).order_by("lft"))
     if column == "member":
         here, members = within(scope, field="group"), Membership.objects.filter(organization=organization)
         users = User.objects.filter(pk, pk__in=members.filter(here).values("user"))
         users = users.exclude(pk__in=members.filter(~here).values("user"))
-        return list(users.order_by("name", "email")[:MOST_FOUND])
+        return _first(users.order_by("name", "email"))
     if column == "api_key":
         keys = ApiKey.objects.filter(pk, within(scope, field="group"), organization=organization, revoked_at=None)
-        return list(keys.select_related("member", home).order_by("name", "pk")[:MOST_FOUND])
+        return _first(keys.select_related("member", home).order_by("name", "pk"))
     applications = Application.objects.filter(pk, within(scope, field="group"), organization=organization, archived_at=None)
-    return list(applications.select_related(home).order_by("name", "pk")[:MOST_FOUND])
+    return _first(applications.select_related(home).order_by("name", "pk"))
+
+
+def _first(rows: QuerySet[Any]) -> list[Any]:
+    return list(rows.annotate(**{MATCHING: Window(Count("pk"))})[:MOST_FOUND])
 
 
 def _matching(column: str, words: str) -> Q:

@@ -15,6 +15,7 @@ from guardrails.services.key_limits import set_key_limits
 from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, copy_policy, create_policy
 from guardrails.subjects import token_of
+from orgs.services.groups import create_group
 from orgs.services.members import add_member
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
@@ -453,6 +454,18 @@ def test_what_is_out_of_reach_is_no_choice(world: World) -> None:
     assert token_of(world.gateway) in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "gate"}))
 
 
+def test_the_dialog_says_how_many_it_does_not_list_and_speaks_of_no_nodes(world: World) -> None:
+    for number in range(12):
+        create_group(world.sales, name=f"Team {number}", by=world.actor("alice"))
+    policy, client = made(world), signed_in(world, "alice")
+    page = shown(client.get(url(world, f"{policy.pk}/bind/")))
+    assert "and 11 more groups:" in page
+    assert "what is chosen above, as a whole" in page
+    assert "the node itself" not in page
+    assert "and 4 more groups:" in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "Team"}))
+    assert "more group" not in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "Team 11"}))
+
+
 def test_unbinding_can_be_undone(world: World) -> None:
     policy = made(world, "Team", "platform")
     client = signed_in(world, "alice")
@@ -598,7 +611,7 @@ def test_a_member_elsewhere_too_is_managed_from_above_both(world: World) -> None
 
 def told_on_binding(world: World, policy: Policy, subject: str, reach: str = "self") -> str:
     token = token_of(getattr(world, subject))
-    fields = {"subject": token, "reach": reach, "confirm": token}
+    fields = {"subject": token, "reach": reach, "confirm": f"{token} {reach}"}
     answer = signed_in(world, "alice").post(url(world, f"{policy.pk}/bind/"), fields, follow=True)
     return str(next(iter(answer.context["messages"])))
 
@@ -639,7 +652,7 @@ def test_binding_what_stops_calls_at_once_is_confirmed_first_and_warned_of_after
     assert "engineering has already spent $3.00 of $1.00 per year: calls are refused until " in page
     assert "Bind, and refuse calls" in page
     confirming = dict(re.findall(r'<input[^>]* name="(subject|confirm)" value="([^"]*)"', page))
-    assert confirming == {"subject": fields["subject"], "confirm": fields["subject"]}
+    assert confirming == {"subject": fields["subject"], "confirm": f"{fields['subject']} self"}
     told = next(iter(client.post(address, fields | confirming, follow=True).context["messages"]))
     assert (told.level_tag, policy.bindings.count()) == ("warning", 1)
     assert "engineering has already spent $3.00" in str(told)
@@ -663,12 +676,24 @@ def test_binding_names_the_defaults_that_it_takes_the_place_of(world: World, sub
     assert told == f"Own governs {getattr(world, subject)} from the next call on. {lost}".strip()
 
 
-def test_a_lost_default_is_named_with_a_warning_to_a_sub_admin_too(world: World) -> None:
-    bind(made(world, "New colleagues"), subject=world.root, reach="members", by=world.actor("alice"))
+def test_a_lost_default_is_said_before_it_is_lost_and_with_a_warning_afterwards_to_a_sub_admin_too(world: World) -> None:
+    limits = [LimitSpec("max_tokens", "call", 16_000), LimitSpec("keys", "now", 3)]
+    bind(made(world, "New colleagues", limits=limits), subject=world.root, reach="members", by=world.actor("alice"))
     own = create_policy(world.acme, name="Own", limits=[], by=world.actor("sam"))
-    fields = {"subject": token_of(world.mia), "reach": "self"}
-    answer = signed_in(world, "sam").post(url(world, f"{own.pk}/bind/"), fields, follow=True)
-    [told] = answer.context["messages"]
+    fields, address = {"subject": token_of(world.mia), "reach": "self"}, url(world, f"{own.pk}/bind/")
+
+    asked = signed_in(world, "sam").post(address, fields)
+
+    assert (asked.status_code, own.bindings.count()) == (422, 0)
+    page = shown(asked)
+    assert "This takes a default off" in page
+    assert "“New colleagues” no longer applies to Mia." in page
+    assert "16,000 tokens/call, 3 API keys" in page
+    assert f'name="confirm" value="{fields["subject"]} self"' in page
+    other = signed_in(world, "sam").post(address, fields | {"confirm": f"{fields['subject']} members"})
+    assert (other.status_code, own.bindings.count()) == (422, 0)
+    confirmed = fields | {"confirm": f"{fields['subject']} self"}
+    [told] = signed_in(world, "sam").post(address, confirmed, follow=True).context["messages"]
     assert (told.level_tag, str(told).partition(". ")[2]) == ("warning", "“New colleagues” no longer applies to Mia.")
 
 

@@ -7,13 +7,14 @@ import pytest
 from guardrails.services.bindings import bind
 from guardrails.services.policies import create_policy
 from guardrails.subjects import counter_of, described, find, nodes_governed, search, token_of
-from orgs.services.keys import revoke_key
+from orgs.services.groups import create_group
+from orgs.services.keys import create_api_key, revoke_key
 from orgs.services.members import add_member
 from tests.actors import World
 
 
 def found(world: World, name: str, words: str = "") -> set[str]:
-    return {one.name for one in search(world.actor(name), words)}
+    return {one.name for one in search(world.actor(name), words).found}
 
 
 def test_everyone_finds_what_it_may_manage(world: World) -> None:
@@ -57,7 +58,7 @@ def test_a_deleted_key_is_not_found(world: World) -> None:
 
 
 def test_each_says_where_it_stands(world: World) -> None:
-    by_name = {one.name: one for one in search(world.actor("alice"), "")}
+    by_name = {one.name: one for one in search(world.actor("alice"), "").found}
     assert by_name["gateway"].where == f"{world.acme.name} / engineering / platform"
     assert by_name[world.acme.name].where == "the whole organisation"
     assert by_name["Mia"].where == "gateway"
@@ -89,3 +90,16 @@ def test_searching_costs_the_same_for_few_and_many(world: World, django_assert_m
     actor = world.actor("alice")
     with django_assert_max_num_queries(7):
         search(actor, "")
+
+
+def test_what_is_left_off_is_counted_by_kind(world: World) -> None:
+    alice = world.actor("alice")
+    assert search(alice, "").more == []
+    for number in range(10):
+        create_group(world.sales, name=f"Team {number}", by=alice)
+    for number in range(8):
+        create_api_key(world.gateway, name=f"More {number}", member=world.mia, by=alice)
+    assert search(alice, "").more == ["9 more groups", "1 more key"]
+    assert search(alice, "Team").more == ["2 more groups"]
+    assert search(world.actor("sam"), "").more == ["1 more key"]
+    assert search(alice, "More 7").more == []
