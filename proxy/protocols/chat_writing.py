@@ -27,7 +27,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, data_urls, openai_models
+from proxy.protocols import cache_marks, claude_models, data_urls, openai_models, tool_ids
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 
@@ -166,7 +166,7 @@ def _written_assistant(parts: Sequence[Part], quirks: Quirks) -> dict[str, Any]:
 
 def _written_call(part: ToolUse) -> dict[str, Any]:
     call: dict[str, Any] = {
-        "id": part.id,
+        "id": tool_ids.bounded(part.id, tool_ids.MOST_IN_CHAT),
         "type": "function",
         "function": {"name": part.name, "arguments": part.arguments or "{}"},
     }
@@ -187,7 +187,8 @@ def _written_results(parts: Iterable[Part], *, marks: bool) -> list[dict[str, An
         told = f"Error: {text}" if result.is_error else text
         mark = result.cache or next((part.cache for part in result.parts if part.cache), None) if marks else None
         content = _written_content((Text(told, mark),), marks=marks)
-        messages.append({"role": "tool", "tool_call_id": result.tool_use_id, "content": content})
+        answered = tool_ids.bounded(result.tool_use_id, tool_ids.MOST_IN_CHAT)
+        messages.append({"role": "tool", "tool_call_id": answered, "content": content})
     return [*messages, {"role": "user", "content": shown}] if shown else messages
 
 

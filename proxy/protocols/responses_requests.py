@@ -27,7 +27,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import data_urls, openai_models
+from proxy.protocols import data_urls, openai_models, tool_ids
 from proxy.protocols import unsaid as unsaid_of
 from proxy.protocols.base import Quirks, Written
 from proxy.protocols.responses_items import LOGPROBS
@@ -88,10 +88,10 @@ def _items(message: Message) -> list[Members]:
     for part in message.parts:
         match part:
             case ToolUse():
-                call = {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+                call = {"type": "function_call", "call_id": _call_id(part.id), "name": part.name, "arguments": part.arguments}
                 items.append(call)
             case ToolResult():
-                items.append({"type": "function_call_output", "call_id": part.tool_use_id, "output": _output(part)})
+                items.append({"type": "function_call_output", "call_id": _call_id(part.tool_use_id), "output": _output(part)})
             case Thinking():
                 items += _thinking(part)
             case _:
@@ -99,6 +99,10 @@ def _items(message: Message) -> list[Members]:
                     items.append({"type": "message", "role": message.role, "content": []})
                 items[-1]["content"].append(_content(part, spoken=message.role == "assistant"))
     return items
+
+
+def _call_id(given: str) -> str:
+    return tool_ids.bounded(given, tool_ids.MOST_IN_RESPONSES)
 
 
 def _content(part: Part, *, spoken: bool = False) -> Members:
