@@ -57,17 +57,12 @@ def always_thinks(model: str) -> bool:
     return "fable" in model or "mythos" in model or ("opus" in model and _is_from(model, (5, 5)))
 
 
-def thinks_unasked(model: str) -> bool:
-    """Whether it thinks where nothing is said of it: from 5 on."""
-    return _is_from(model, (5, 0))
-
-
 def no_thought(model: str) -> dict[str, str] | None:
-    """What tells it not to think before it answers; None where nothing does.
+    """What tells it not to think before it answers; None where nothing does, or nothing has to.
 
     https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5#turn-off-up-front-thinking
     """
-    if always_thinks(model):
+    if always_thinks(model) or not _is_from(model, (5, 0)):
         return None
     return {"type": "between_tools" if "sonnet" in model and _is_from(model, (5, 5)) else "disabled"}
 

@@ -82,12 +82,10 @@ def _level(reasoning: Reasoning, model: str) -> str | None:
 def _without_thought(plain: Own, model: str) -> Own:
     """Said where it would think otherwise; what cannot be told not to is told to think least."""
     said = msgspec.structs.replace(plain, says=(*plain.says, "reasoning"))
-    if not claude_models.thinks_unasked(model):
-        return said
-    off = claude_models.no_thought(model)
-    if off is None:
+    if claude_models.always_thinks(model):
         return msgspec.structs.replace(said, effort="low")
-    return msgspec.structs.replace(said, fields={**plain.fields, "thinking": off})
+    off = claude_models.no_thought(model)
+    return said if off is None else msgspec.structs.replace(said, fields={**plain.fields, "thinking": off})
 
 
 def _budget(reasoning: Reasoning, cap: int | None) -> int:

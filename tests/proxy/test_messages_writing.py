@@ -306,6 +306,7 @@ def test_models_that_cannot_be_made_to_call_leave_it_to_others(choice: ToolChoic
         (Reasoning(budget_tokens=8000), ADAPTIVE, None, {"type": "adaptive"}, "medium"),
         (Reasoning(budget_tokens=99_000), ADAPTIVE, None, {"type": "adaptive"}, "max"),
         (Reasoning("none"), ADAPTIVE, None, None, "low"),
+        (Reasoning("none"), "claude-opus-4-8", None, None, None),
         (Reasoning("none"), "claude-opus-5", None, {"type": "disabled"}, None),
         (Reasoning("none"), "claude-sonnet-5-5", None, {"type": "between_tools"}, None),
         (Reasoning("none"), "claude-haiku-5-5", None, {"type": "disabled"}, None),
