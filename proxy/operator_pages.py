@@ -13,6 +13,17 @@ from proxy import refused_keys
 from proxy.models import Provider
 from proxy.routing_pages import ModelRow
 
+# What an empty page of the catalogue file shows.
+EXAMPLE = """\
+providers:
+  - {name: openai-main, kind: openai, api_key_env: OPENAI_API_KEY}
+models:
+  - name: gpt-5-mini
+    context_window: 400000
+    max_output_tokens: 128000
+    deployments: [{provider: openai-main, model: gpt-5-mini}]
+"""
+
 
 class ProviderRow(NamedTuple):
     """`credential` in words; `has_credential`: whether a call could be made; `refused_since`: the provider does not take it.

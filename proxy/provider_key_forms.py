@@ -15,23 +15,24 @@ from proxy.models import ProviderKey
 from proxy.provider_keys import MOST_SECRET, MOST_URL, Place, places
 
 ATTRIBUTES = {"autocomplete": "off", "spellcheck": "false", "class": "gh-mono", "rows": 2}
+HIDDEN = {**ATTRIBUTES, "class": "gh-mono gh-masked"}  # while nobody types
 ADDRESS_HELP = "Of your own resource or server. Left empty: the address that this gateway has for the provider."
 
 
 class SecretField(forms.CharField):
     """A text area: some providers' keys are JSON files. What was typed is not written into the page again."""
 
-    def __init__(self, *, required: bool, help_text: str = "") -> None:
-        widget = forms.Textarea(attrs={**ATTRIBUTES, "placeholder": "" if required else "unchanged"})
+    def __init__(self, *, required: bool, help_text: str = "", placeholder: str = "") -> None:
+        widget = forms.Textarea(attrs={**HIDDEN, "placeholder": placeholder})
         super().__init__(label="Key", required=required, help_text=help_text, max_length=MOST_SECRET, widget=widget, strip=True)
 
     def bound_data(self, data: object, initial: object) -> object:
         return ""
 
 
-def _url_field() -> forms.CharField:
+def url_field(help_text: str = ADDRESS_HELP) -> forms.CharField:
     widget = forms.TextInput(attrs={"placeholder": "https://…", "autocomplete": "off", "inputmode": "url", "class": "gh-mono"})
-    return forms.CharField(label="Base URL", required=False, max_length=MOST_URL, help_text=ADDRESS_HELP, widget=widget)
+    return forms.CharField(label="Base URL", required=False, max_length=MOST_URL, help_text=help_text, widget=widget)
 
 
 def _fallback_field() -> forms.BooleanField:
@@ -49,7 +50,7 @@ class ProviderKeyForm(forms.Form):
     )
     name = forms.CharField(max_length=NAME_LENGTH, widget=forms.TextInput(attrs={"placeholder": "Whose account it is"}))
     secret = SecretField(required=True, help_text="Kept encrypted, and never shown again.")
-    base_url = _url_field()
+    base_url = url_field()
     falls_back = _fallback_field()
 
     def __init__(self, data: QueryDict | None = None, *, actor: Actor) -> None:
@@ -70,8 +71,8 @@ class ProviderKeyForm(forms.Form):
 
 class ChangeForm(Filled):
     name = forms.CharField(max_length=NAME_LENGTH)
-    secret = SecretField(required=False, help_text="Left empty, the key stays as it is.")
-    base_url = _url_field()
+    secret = SecretField(required=False, help_text="Left empty, the key stays as it is.", placeholder="unchanged")
+    base_url = url_field()
     falls_back = _fallback_field()
 
     def __init__(self, data: QueryDict | None = None, *, key: ProviderKey) -> None:

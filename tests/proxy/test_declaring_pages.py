@@ -1,0 +1,168 @@
+"""The operator's pages that declare: a provider by a form, anything by a catalogue file; checked first, all of it or nothing."""
+
+from __future__ import annotations
+
+from html import unescape
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from gateway_project.lib import crypto
+from orgs.models import AuditEvent
+from proxy.catalogue import bound_to
+from proxy.models import Deployment, Model, Provider
+from tests.actors import World, operator
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_catalogue")]
+GIVEN = {"kind": "openai", "name": "openai-main", "secret": "sk-of-the-company", "base_url": "", "options": ""}
+FILE = """
+providers:
+  - {name: own, kind: openai-compatible, base_url: "http://models.example:8000/v1", api_key: sk-in-a-file}
+models:
+  - name: our-model
+    price: {input: 1, output: 2}
+    deployments: [{provider: own, model: llama}]
+"""
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client()
+    client.force_login(operator().user)
+    return client
+
+
+def add(client: Client, **changed: Any) -> HttpResponse:
+    sent = {name: value for name, value in {**GIVEN, **changed}.items() if value is not None}
+    return client.post(reverse("platform:add_provider"), sent)  # type: ignore[return-value]
+
+
+def file(client: Client, text: str, *, do: str = "check") -> tuple[int, str]:
+    answer = client.post(reverse("platform:catalogue_file"), {"text": text, "do": do}, follow=True)
+    return answer.status_code, unescape(answer.content.decode())
+
+
+def text_of(answer: HttpResponse) -> str:
+    return unescape(answer.content.decode())
+
+
+# --- a provider by a form -------------------------------------------------------------------------
+def test_a_provider_is_declared_with_its_key_encrypted_and_the_models_known_here(client: Client) -> None:
+    answer = add(client, offers="on")
+    assert (answer.status_code, answer["location"]) == (302, reverse("platform:providers"))
+    provider = Provider.objects.get()
+    assert (provider.name, provider.kind) == ("openai-main", "openai")
+    assert crypto.decrypt(provider.api_key_encrypted, bound_to=bound_to(provider)) == "sk-of-the-company"
+    models = Model.objects.count()
+    assert models > 5
+    assert Deployment.objects.filter(provider=provider).count() == models
+    shown = text_of(client.get(reverse("platform:providers")))  # type: ignore[arg-type]
+    assert f"openai-main is declared, and {models} models can be called." in shown
+    assert "sk-of-the-company" not in shown
+
+
+def test_without_the_tick_it_offers_nothing_yet(client: Client) -> None:
+    add(client)
+    assert (Provider.objects.count(), Model.objects.count()) == (1, 0)
+    assert "openai-main is declared." in text_of(client.get(reverse("platform:providers")))  # type: ignore[arg-type]
+
+
+def test_it_stands_in_the_operators_trail_without_the_key(client: Client) -> None:
+    add(client, offers="on")
+    event = AuditEvent.objects.get(action="provider.declared")
+    assert event.organization is None
+    assert event.after == {"provider": "openai-main", "kind": "openai", "models": Model.objects.count()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": ""}, "This field is required"),
+        ({"name": "open ai"}, "slug"),
+        ({"kind": "telepathy"}, "Select a valid choice"),
+        ({"kind": "sandbox"}, "Select a valid choice"),
+        ({"kind": "openai-compatible"}, "needs base_url"),
+        ({"kind": "bedrock"}, "A provider of kind bedrock needs the option region"),
+        ({"base_url": "ftp://nowhere"}, "base_url"),
+        ({"options": "region"}, "Write each as a name, a colon and what it is"),
+        ({"options": "a: [b"}, "Write each as a name, a colon and what it is"),
+        ({"kind": "cerebras", "offers": "on"}, "No models are shipped for providers of kind cerebras"),
+    ],
+)
+def test_what_cannot_be_declared_is_said_and_nothing_is_stored(client: Client, changed: dict[str, str], words: str) -> None:
+    answer = add(client, **changed)
+    assert answer.status_code == 422
+    assert words in text_of(answer)
+    assert "sk-of-the-company" not in text_of(answer)
+    assert not Provider.objects.exists()
+    assert not AuditEvent.objects.filter(action="provider.declared").exists()
+
+
+def test_one_that_is_there_is_not_overwritten(client: Client) -> None:
+    add(client)
+    before = Provider.objects.values().get()
+    answer = add(client, secret="another", kind="anthropic")
+    assert answer.status_code == 422
+    assert "There is a provider of this name already" in text_of(answer)
+    assert Provider.objects.values().get() == before
+
+
+def test_options_reach_the_provider(client: Client) -> None:
+    add(client, kind="bedrock", name="aws", options="region: eu-central-1")
+    assert Provider.objects.get().options == {"region": "eu-central-1"}
+
+
+# --- anything by a file ---------------------------------------------------------------------------
+def test_a_check_tells_what_would_change_and_changes_nothing(client: Client) -> None:
+    status, shown = file(client, FILE)
+    assert status == 200
+    for words in ("Provider", "own", "Model", "our-model", "created", "Nothing has been changed yet"):
+        assert words in shown
+    assert not Provider.objects.exists()
+    assert not Model.objects.exists()
+
+
+def test_loading_declares_it_and_says_so(client: Client) -> None:
+    status, shown = file(client, FILE, do="load")
+    assert status == 200
+    assert "The catalogue is loaded" in shown
+    assert Model.objects.get().deployments.get().provider.name == "own"
+    event = AuditEvent.objects.get(action="catalogue.loaded")
+    assert event.after["created"] >= 3
+    assert "sk-in-a-file" not in str(event.after)
+
+
+def test_loading_again_changes_nothing_and_leaves_no_trail(client: Client) -> None:
+    file(client, FILE, do="load")
+    _, shown = file(client, FILE)
+    assert "all of it is declared so already" in shown
+    file(client, FILE, do="load")
+    assert AuditEvent.objects.filter(action="catalogue.loaded").count() == 1
+
+
+@pytest.mark.parametrize("do", ["check", "load"])
+def test_every_problem_is_told_with_its_line_the_text_is_kept_and_nothing_is_stored(client: Client, do: str) -> None:
+    broken = FILE.replace("price: {input: 1, output: 2}", "price: {input: dear}\n    colour: red")
+    status, shown = file(client, broken, do=do)
+    assert status == 422
+    for words in ("Nothing was loaded", "Line 6", "Line 7", "colour", "our-model"):
+        assert words in shown
+    assert not Provider.objects.exists()
+
+
+@pytest.mark.parametrize("text", ["", "providers: [", "- 1", "\x00", "x" * 1_000_001])
+def test_what_is_no_catalogue_is_refused(client: Client, text: str) -> None:
+    status, _ = file(client, text, do="load")
+    assert status == 422
+    assert not Provider.objects.exists()
+
+
+def test_to_everybody_else_these_pages_do_not_exist(world: World) -> None:
+    client = Client()
+    client.force_login(world.alice)
+    assert add(client).status_code == 404
+    assert file(client, FILE, do="load")[0] == 404
+    assert not Provider.objects.exists()
