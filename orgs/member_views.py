@@ -28,7 +28,8 @@ from orgs.people import history_of, keys_of, people_of, people_page
 from orgs.permissions import Permission
 from orgs.role_forms import GrantForm
 from orgs.selectors import roles_visible_to, tree_visible_to
-from orgs.services.departures import leave_organization, move_member, remove_member, what_ends
+from orgs.services.departures import Loss, leave_organization, move_member, remove_member, what_ends, what_stops
+from orgs.services.homes import stranded_keys
 from orgs.services.members import grant_role, resume_member, revoke_role, suspend_member
 from orgs.viewing import may_view_as
 
@@ -80,13 +81,24 @@ def history(request: OrgRequest, person_id: int) -> HttpResponse:
     return render(request, "orgs/partials/_member_history.html", context)
 
 
-@require_POST
+@require_http_methods(PAGE)
 @org_view(Permission.MANAGE_MEMBERS)
 def suspend(request: OrgRequest, member_id: int) -> HttpResponse:
+    """What stops is named first."""
     found = _membership(request, member_id)
-    done = f"{found.user} is suspended at {found.group} and below. Keys there stop with their next call."
-    tried(request, lambda: suspend_member(found, by=request.actor), done)
-    return redirect(_person_url(request, found))
+    if request.method == "POST":
+        done = f"{found.user} is suspended at {found.group} and below. Keys there stop with their next call."
+        tried(request, lambda: suspend_member(found, by=request.actor), done)
+        return go_to(request, _person_url(request, found))
+    context = {
+        "form_action": request.path,
+        "back_url": _person_url(request, found),
+        "confirm_title": f"Suspend {found.user} at {found.group}?",
+        "confirm_losses": stops(found),
+        "confirm_hint": "Nothing is deleted: “Resume” brings all of it back.",
+        "confirm_verb": "Suspend member",
+    }
+    return render(request, "components/confirm.html", context)
 
 
 @require_POST
@@ -165,26 +177,44 @@ def grant(request: OrgRequest, person_id: int) -> HttpResponse:
     return render(request, "orgs/member_grant.html", context, status=422 if form.is_bound else 200)
 
 
-@require_POST
+@require_http_methods(PAGE)
 @org_view(Permission.GRANT_ROLES)
 def end_grant(request: OrgRequest, grant_id: int) -> HttpResponse:
+    """What stops with it is named first."""
     found = access_grant_by_id(request.actor, grant_id)
+    if request.method == "POST":
+        return _end_grant(request, found)
+    stopping = stranded_keys(found.user, below=found.group, without=found)
+    context = {
+        "form_action": request.path,
+        "back_url": _back_from(request, found),
+        "confirm_title": f"End {found.user}’s role as {found.label} of {found.group}?",
+        "confirm_losses": [
+            f"What {found.label} allows at {found.group} and below ends with the next request.",
+            _stopped(stopping) or "No API key stops.",
+        ],
+        "confirm_verb": "End role",
+    }
+    return render(request, "components/confirm.html", context)
+
+
+def _end_grant(request: OrgRequest, found: RoleGrant) -> HttpResponse:
     try:
         stopped = revoke_role(found, by=request.actor)
     except Refused as refused:
         messages.error(request, refused.message)
     else:
-        messages.success(request, f"{found.user} is no longer {found.label} of {found.group}.{_stopped(stopped)}")
-    return redirect(_back_from(request, found))
+        messages.success(request, f"{found.user} is no longer {found.label} of {found.group}. {_stopped(stopped)}".strip())
+    return go_to(request, _back_from(request, found))
 
 
 def _stopped(keys: list[ApiKey]) -> str:
-    """Empty, or one sentence with a space before it."""
+    """Empty, or one sentence."""
     if not keys:
         return ""
     names = ", ".join(f"“{key.name}” in {key.group}" for key in keys[:MOST_NAMED])
     more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
-    return f" What only this role let be there is disabled: the API key{'' if len(keys) == 1 else 's'} {names}{more}."
+    return f"What only this role let be there is disabled: the API key{'' if len(keys) == 1 else 's'} {names}{more}."
 
 
 @require_http_methods(PAGE)
@@ -214,14 +244,32 @@ def leave(request: OrgRequest) -> HttpResponse:
 def losses(membership: Membership) -> list[str]:
     """What ends with a membership, in sentences."""
     loss = what_ends(membership)
-    names = ", ".join(key.name for key in loss.keys[:8]) + (f" and {len(loss.keys) - 8} more" if len(loss.keys) > 8 else "")
-    roles = ", ".join(f"{grant.label} of {grant.group}" for grant in loss.roles)
     return [
-        f"API keys are deleted and stop with their next call; open streams end: {names}." if loss.keys else "No API key is lost.",
-        *([f"Roles end: {roles}."] if roles else []),
+        f"API keys are deleted and stop with their next call; open streams end: {_names(loss)}."
+        if loss.keys
+        else "No API key is lost.",
+        *([f"Roles end: {_roles(loss)}."] if loss.roles else []),
         f"{membership.group.words()} and what lies below can no longer be seen.",
         "What was used stays in the ledger, under the path of its time.",
     ]
+
+
+def stops(membership: Membership) -> list[str]:
+    """What a suspension stops, in sentences."""
+    loss = what_stops(membership)
+    return [
+        f"API keys stop with their next call; open streams end: {_names(loss)}." if loss.keys else "No API key stops.",
+        *([f"Roles count no longer: {_roles(loss)}."] if loss.roles else []),
+        f"{membership.group.words()} and what lies below can no longer be seen.",
+    ]
+
+
+def _names(loss: Loss) -> str:
+    return ", ".join(key.name for key in loss.keys[:8]) + (f" and {len(loss.keys) - 8} more" if len(loss.keys) > 8 else "")
+
+
+def _roles(loss: Loss) -> str:
+    return ", ".join(f"{grant.label} of {grant.group}" for grant in loss.roles)
 
 
 def _viewable(request: OrgRequest, user: User) -> Membership | None:

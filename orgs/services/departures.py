@@ -42,7 +42,7 @@ class Move(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What ends with a membership."""
+    """What ends with a membership, or stops with it."""
 
     keys: list[ApiKey]
     roles: list[RoleGrant]
@@ -114,6 +114,14 @@ def what_ends(membership: Membership) -> Loss:
     lost = _lost_with(membership)
     keys = [key for key in _live_keys(membership) if lost(key.group)]
     return Loss(keys, [grant for grant in _roles(membership) if lost(grant.group)])
+
+
+def what_stops(membership: Membership) -> Loss:
+    """While it is suspended: what is at its node and below; without another live membership, everything."""
+    others = [one for one in _memberships(membership.user, membership.organization) if one.pk != membership.pk]
+    last = all(other.suspended_at for other in others)
+    keys = [key for key in _live_keys(membership).filter(disabled_at=None) if last or membership.group.contains(key.group)]
+    return Loss(keys, [grant for grant in _roles(membership) if last or membership.group.contains(grant.group)])
 
 
 def _lost_with(membership: Membership) -> Callable[[Group], bool]:

@@ -31,14 +31,16 @@ def may_be_home(groups: Collection[int], grants: Iterable[RoleGrant]) -> Callabl
     return is_home
 
 
-def stranded_keys(user: User, *, below: Group) -> list[ApiKey]:
-    """Keys of the person, in this group and below, that it could not make there now and could still use, or enable."""
+def stranded_keys(user: User, *, below: Group, without: RoleGrant | None = None) -> list[ApiKey]:
+    """Keys of the person, in this group and below, that it could not make there now, or without a role, and could still use, or
+    enable."""
     own = ApiKey.objects.filter(within([below], field="group"), member=user, organization=below.organization_id, revoked_at=None)
     keys = list(own.filter(Q(disabled_at=None) | Q(disabled_by=F("member"))).select_related(LINEAGE).order_by("pk"))
     if not keys:
         return []
     memberships = Membership.objects.filter(user=user, organization=below.organization_id)
-    is_home = may_be_home(set(memberships.values_list("group_id", flat=True)), grants_of(user, organization=below.organization))
+    grants = [grant for grant in grants_of(user, organization=below.organization) if grant != without]
+    is_home = may_be_home(set(memberships.values_list("group_id", flat=True)), grants)
     return [key for key in keys if not is_home(key.group)]
 
 

@@ -30,7 +30,7 @@ from tests.orgs.test_viewing import looking
 
 # Those where controls stand among what is only shown.
 PAGES = (
-    "orgs:view_as", "orgs:settings", "guardrails:key", "guardrails:limits", "members:list", "members:member",
+    "orgs:view_as", "orgs:settings", "guardrails:key", "guardrails:limits", "members:list",
     "invitations:list", "roles:list", "audit:list", "provider_keys:list", "policies:policy", "routing:page", "presets:list",
     "sso_console:connection", "sso_console:domains",
 )  # fmt: skip

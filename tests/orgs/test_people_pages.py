@@ -1,6 +1,7 @@
 """Members, roles and invitations through HTTP: who sees whom, filters, actions, and what is shown when something is refused."""
 
 import csv
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orgs import people
 from orgs.models import AuditEvent, Group, Invitation, MemberImport, Membership, Role, RoleGrant
 from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import invite
+from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.roles import create_role
 from tests.actors import World, make_user, signed_in
@@ -127,6 +129,39 @@ def test_suspending_and_resuming_from_the_page(world: World) -> None:
         response = client.post(url(world, f"members/memberships/{member.pk}/{step}/"))
         assert response.headers["location"] == url(world, f"members/{world.mia.pk}/")
         assert bool(mias(world).suspended_at) is suspended
+
+
+def test_what_a_suspension_stops_is_named_before_it_happens(world: World) -> None:
+    alice = world.actor("alice")
+    add_member(world.mia, group=world.sales, by=alice)
+    beside = create_api_key(world.sales, name="Beside", member=world.mia, by=alice)[0]
+    grant_role(world.mia, role=RoleName.FINANCE, group=world.core, by=alice)
+    client, path = signed_in(world, "alice"), url(world, f"members/memberships/{mias(world).pk}/suspend/")
+    asked = unescape(client.get(path).content.decode())
+    assert "Suspend Mia at gateway?" in asked
+    assert "open streams end: Mia's key." in asked
+    assert "Roles count no longer: Finance of core." in asked
+    assert not mias(world).suspended_at
+    suspend_member(Membership.objects.get(user=world.mia, group=world.sales), by=alice)
+    asked = unescape(client.get(path).content.decode())
+    assert f"open streams end: Mia's key, {beside.name}." in asked, "with the last membership all stop"
+    done = client.post(path, headers={"hx-request": "true"})
+    assert done.headers["hx-redirect"] == url(world, f"members/{world.mia.pk}/")
+    assert mias(world).suspended_at
+
+
+def test_what_ends_with_a_role_is_named_before_it_happens(world: World) -> None:
+    alice = world.actor("alice")
+    grant = grant_role(world.mia, role=RoleName.ADMIN, group=world.sales, by=alice)
+    client, path = signed_in(world, "alice"), url(world, f"members/grants/{grant.pk}/end/")
+    assert "No API key stops." in client.get(path).content.decode()
+    create_api_key(world.sales, name="There", member=world.mia, by=world.actor("mia"))
+    asked = client.get(path).content.decode()
+    assert f"as {grant.label} of sales?" in asked
+    assert "What only this role let be there is disabled: the API key “There” in sales." in asked
+    assert RoleGrant.objects.filter(pk=grant.pk).exists()
+    assert told(client.post(path))[-1].endswith("disabled: the API key “There” in sales.")
+    assert not RoleGrant.objects.filter(pk=grant.pk).exists()
 
 
 def test_the_reason_is_shown_where_the_last_super_admin_would_go(world: World) -> None:
