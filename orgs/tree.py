@@ -21,11 +21,13 @@ SEES_OWNERS = (Permission.VIEW_USAGE, Permission.MANAGE_GROUPS, Permission.MANAG
 
 
 class Counts(NamedTuple):
-    """At a node and below: people, keys that are not deleted, applications that are not archived."""
+    """At a node and below: people, keys that are not deleted, applications that are not archived; and of the people those
+    who are suspended wherever they are there."""
 
     members: int = 0
     keys: int = 0
     applications: int = 0
+    suspended: int = 0
 
 
 class Node(NamedTuple):
@@ -43,13 +45,15 @@ class Node(NamedTuple):
 # Parents are followed, as everywhere: at most four joins, and every thing counts once on each node above it.
 _COUNTS_SQL = """
 SELECT node, count(DISTINCT thing) FILTER (WHERE what = 'member'),
-       count(*) FILTER (WHERE what = 'key'), count(*) FILTER (WHERE what = 'application')
+       count(*) FILTER (WHERE what = 'key'), count(*) FILTER (WHERE what = 'application'),
+       count(DISTINCT thing) FILTER (WHERE what = 'member') - count(DISTINCT thing) FILTER (WHERE what = 'member' AND live)
 FROM (
-    SELECT 'member' AS what, group_id, user_id AS thing FROM orgs_membership WHERE organization_id = %(organization)s
+    SELECT 'member' AS what, group_id, user_id AS thing, suspended_at IS NULL AS live
+    FROM orgs_membership WHERE organization_id = %(organization)s
     UNION ALL
-    SELECT 'key', group_id, id FROM orgs_apikey WHERE organization_id = %(organization)s AND revoked_at IS NULL
+    SELECT 'key', group_id, id, TRUE FROM orgs_apikey WHERE organization_id = %(organization)s AND revoked_at IS NULL
     UNION ALL
-    SELECT 'application', group_id, id FROM orgs_application
+    SELECT 'application', group_id, id, TRUE FROM orgs_application
     WHERE organization_id = %(organization)s AND archived_at IS NULL
 ) things
 JOIN orgs_group g ON g.id = things.group_id

@@ -7,23 +7,25 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from guardrails.models import Policy
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
-from orgs.models import AuditEvent, Group
+from orgs.models import AuditEvent, Group, Membership
 from orgs.permissions import Permission, RoleName
 from orgs.services.groups import archive_group, create_group
 from orgs.services.keys import create_api_key
-from orgs.services.members import add_member, grant_role
+from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.roles import create_role
 from proxy import provider_keys
 from proxy.naming_services import PresetWords, create_alias, create_preset
 from proxy.provider_keys import Place
-from tests.actors import World, signed_in
+from tests.actors import World, operator, signed_in
 from tests.ledger_rows import call_row, insert_calls
 
 HTMX = {"hx-request": "true"}
@@ -66,14 +68,30 @@ def test_each_thing_counts_on_every_group_above_it_and_a_person_once(world: Worl
     create_api_key(world.platform, name="service", application=world.assistant, by=alice)
     nodes = signed_in(world, "alice").get(url(world)).context["nodes"]
     assert {node.group.name: tuple(node.counts) for node in nodes if node.group.level} == {
-        "engineering": (3, 2, 1),
-        "platform": (2, 2, 1),
-        "gateway": (1, 1, 0),
-        "core": (1, 0, 0),
-        "sales": (1, 0, 0),
-        "field": (1, 0, 0),
+        "engineering": (3, 2, 1, 0),
+        "platform": (2, 2, 1, 0),
+        "gateway": (1, 1, 0, 0),
+        "core": (1, 0, 0, 0),
+        "sales": (1, 0, 0, 0),
+        "field": (1, 0, 0, 0),
     }
-    assert tuple(nodes[0].counts) == (5, 2, 1)
+    assert tuple(nodes[0].counts) == (5, 2, 1, 0)
+
+
+def test_the_tree_a_group_and_the_platform_count_the_same_members_and_say_who_is_suspended(world: World) -> None:
+    alice = world.actor("alice")
+    add_member(world.mia, group=world.core, by=alice)
+    for name, group in (("mia", world.core), ("noah", world.field)):
+        suspend_member(Membership.objects.get(user=getattr(world, name), group=group), by=alice)
+    client, operators = signed_in(world, "alice"), Client()
+    operators.force_login(operator().user)
+    nodes = client.get(url(world)).context["nodes"]
+    found = {node.group.name: (node.counts.members, node.counts.suspended) for node in nodes}
+    assert found | {"core": (1, 1), "gateway": (1, 0), "field": (1, 1), world.root.name: (5, 1)} == found
+    assert "1 suspended" in shown(client.get(url(world)))
+    assert "(1 suspended)" in shown(client.get(url(world, f"{world.root.pk}/")))
+    [row] = operators.get(reverse("platform:organizations"), {"q": world.acme.slug}).context["rows"]
+    assert (row.members, row.suspended) == (5, 1)
 
 
 def test_what_may_be_done_is_offered_and_nothing_else(world: World) -> None:
