@@ -20,7 +20,7 @@ from proxy.models import Simulation
 from proxy.simulating import spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target, TargetKind
 from proxy.simulating.wording import title
-from proxy.simulation_services import Wanted, guarded_groups, period_between, period_of
+from proxy.simulation_services import Wanted, guarded_groups, period_between, period_of, span_to_begin_with
 
 BUDGETS: tuple[windows.Kind, ...] = (*windows.BOUNDED, "total")
 # Field → (window, label) of a count.
@@ -89,9 +89,7 @@ class SimulationForm(forms.Form):
     group, members, keys, application = (
         forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple) for _ in range(4)
     )
-    span = forms.ChoiceField(
-        label="Period", choices=Span.choices, widget=forms.RadioSelect, initial=Span.LAST_MONTH.value, required=True
-    )
+    span = forms.ChoiceField(label="Period", choices=Span.choices, widget=forms.RadioSelect)
     first = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
     last = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"))
     name = forms.CharField(
@@ -118,7 +116,8 @@ class SimulationForm(forms.Form):
             field.queryset = policies_visible_to(actor)
             named = field.queryset.prefetch_related(None).values_list("pk", "name")
             field.choices = [("", field.empty_label), *named]
-        self._begin_with(asked or QueryDict())
+        if not self.is_bound:
+            self._begin_with(asked or QueryDict())
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[name]
@@ -126,6 +125,7 @@ class SimulationForm(forms.Form):
             field.choices = choices
 
     def _begin_with(self, asked: QueryDict) -> None:
+        self.initial["span"] = span_to_begin_with(self.actor.organization)
         if asked.get("policy"):
             self.initial.update(source="policy", policy=asked["policy"])
         for name in TARGETS:

@@ -122,6 +122,7 @@ def _outcome(result: Result, labels: list[str], proposal: Proposal, zone: ZoneIn
     ]  # fmt: skip
     return {
         "result": result,
+        "governed": result["passed"][0] + result["refused"][0],
         "tiles": _tiles(result, zone),
         "chart": _chart(result["days"], zone),
         "causes": _causes(result, labels),
@@ -153,7 +154,7 @@ def _tiles(result: Result, zone: ZoneInfo) -> list[Tile]:
         Tile(
             "Calls refused",
             f"{calls:,}",
-            f"{formatting.percent(calls, calls + passed)} of {formatting.compact(calls + passed)} calls",
+            f"{formatting.percent(calls, calls + passed)} of {formatting.compact(calls + passed)} calls under what was tried",
             values=tuple(day[0] for day in by_day),
         ),
         Tile(

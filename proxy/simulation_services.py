@@ -28,13 +28,15 @@ from orgs.selectors import tree_visible_to
 from orgs.services.changes import clean_name
 from proxy import tasks
 from proxy.models import Simulation
-from proxy.simulating import spans
+from proxy.simulating import rows, spans
 from proxy.simulating.proposal import Limit, Proposal, Rule, Target
 from proxy.simulating.wording import words
 
 # Each takes a worker for a minute: others must have their turn.
 MOST_UNFINISHED = 3
 MOST_TARGETS = 500
+# So few days with calls show little of what limits would do.
+FEW_DAYS = 3
 FIRST_YEAR = 2000
 NO_WORKER = "It could not be handed to a background worker: the message broker did not answer. Run it again in a moment."
 REPLAYED_LIMITS = ("budget", "rpm", "tpm", "rpd", "parallel", "max_tokens")
@@ -156,6 +158,15 @@ def period_of(span: str, *, organization: Organization) -> spans.Span | None:
     if span == Span.LAST_MONTH:
         return spans.last_month(now=now, calendar=calendar)
     return spans.this_month(now=now, calendar=calendar) if span == Span.THIS_MONTH else None
+
+
+def span_to_begin_with(organization: Organization) -> Span:
+    """The month before this one; the month so far where the one before has calls on few days only, as of a new installation."""
+    calendar = windows.Calendar.of(organization)
+    month = spans.last_month(now=timezone.now(), calendar=calendar)
+    days = windows.starts_between(*month, "day", calendar)
+    with_calls = rows.days_with_calls(rows.Period(organization.pk, *month), starts=days)
+    return Span.LAST_MONTH if with_calls > FEW_DAYS else Span.THIS_MONTH
 
 
 def period_between(first: date, last: date, *, organization: Organization) -> spans.Span:

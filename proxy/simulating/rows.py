@@ -36,6 +36,12 @@ SELECT call_id, floor(extract(epoch FROM recorded_at))::bigint, charged_nano_usd
 FROM billing_usagerecord WHERE {_WHERE} ORDER BY call_id LIMIT {PAGE}
 """  # noqa: S608
 COUNT_SQL = f"SELECT count(*) FROM billing_usagerecord WHERE {_WHERE}"  # noqa: S608
+DAYS_SQL = """
+SELECT count(*) FROM unnest(%(begins)s::uuid[], %(ends)s::uuid[]) AS day (since, until) WHERE EXISTS (
+    SELECT FROM billing_usagerecord
+    WHERE organization_id = %(organization_id)s AND call_id >= day.since AND call_id < day.until AND status <> 'refused'
+)
+"""
 # Segment k holds what was recorded from the k-th start on and before the next.
 BEFORE_SQL = f"""
 SELECT width_bucket(recorded_at, %(starts)s::timestamptz[]) AS segment, sum(charged_nano_usd)::bigint, sum({OWN})::bigint, {_PATH}
@@ -56,6 +62,19 @@ class Period(NamedTuple):
 def count(period: Period) -> int:
     with connection.cursor() as cursor:
         cursor.execute(COUNT_SQL, _parameters(period))
+        return int(cursor.fetchone()[0])
+
+
+def days_with_calls(period: Period, *, starts: Iterable[datetime]) -> int:
+    """How many of the period's days have any. `starts`: where its days begin. One look into the index for each."""
+    begins = sorted(starts)
+    parameters: dict[str, Any] = {
+        "organization_id": period.organization_id,
+        "begins": [first_id_at(start) for start in begins],
+        "ends": [first_id_at(end) for end in [*begins[1:], period.ends_at]],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(DAYS_SQL, parameters)
         return int(cursor.fetchone()[0])
 
 
