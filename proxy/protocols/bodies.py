@@ -22,6 +22,8 @@ NEEDED = ("model", "messages", "input", "prompt")
 # What msgspec calls types, as JSON does; "object" and "null" it calls so itself.
 _WORDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "array": "list"}
 _TYPES = re.compile("`([^`]*)`")
+# How gzip and zstd begin.
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _COMPLAINTS = {"Input data was truncated": "it ends in the middle"}
 
 
@@ -45,7 +47,8 @@ class BodyReader(Generic[T]):
                 return self._read_with_surrogates(body)
             raise BadRequest(no_json(body, error)) from error
         except UnicodeDecodeError as error:
-            raise BadRequest("The request body is not valid UTF-8.") from error
+            wrong = "compressed: it is taken as plain JSON only" if body.startswith(_COMPRESSED) else "not valid UTF-8"
+            raise BadRequest(f"The request body is {wrong}.") from error
         except RecursionError as error:
             raise BadRequest("The request body is nested too deeply.") from error
 

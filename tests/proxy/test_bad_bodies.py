@@ -82,6 +82,15 @@ def form_of(path: str, **changed: bytes | None) -> bytes:
     return b"".join(parts) + b"--b--\r\n"
 
 
+@pytest.mark.parametrize("path", sorted(JSON))
+def test_a_body_that_is_compressed_is_told_so(gateway: Gateway, house: House, upstream: Upstream, path: str) -> None:
+    for body in (gzip.compress(written(path)), b"\x28\xb5\x2f\xfd\x20\x02"):
+        got = post(gateway, house, path, body)
+        assert_refused(got, path, 400, "invalid_request")
+        assert "compressed" in got.json()["error"]["message"]
+    assert_nothing_happened(house, upstream)
+
+
 @pytest.mark.parametrize("path", JSON)
 def test_a_body_that_is_no_such_json_is_400(gateway: Gateway, house: House, upstream: Upstream, path: str) -> None:
     whole = written(path)
