@@ -117,8 +117,10 @@ def _messages(conversation: Conversation, *, has_levels: bool) -> tuple[list[Jso
     """The system's parts, and contents in which the roles take turns."""
     system: list[Json] = []
     contents: list[Json] = []
-    names = {part.id: part.name for message in conversation.messages for part in message.parts if isinstance(part, ToolUse)}
+    # Providers exist whose ids begin anew with every turn, so a result answers the latest call.
+    names: dict[str, str] = {}
     for message in conversation.messages:
+        names |= {part.id: part.name for part in message.parts if isinstance(part, ToolUse)}
         if message.role == "system":
             system += [{"text": part.text} for part in message.parts if isinstance(part, Text) and part.text]
             continue

@@ -214,6 +214,17 @@ def test_gemini_3_is_told_where_a_call_has_no_signature() -> None:
     assert "thoughtSignature" not in written(*history, model=FLASH)["contents"][1]["parts"][1]
 
 
+def test_a_result_answers_the_latest_call_of_its_id() -> None:
+    turns = [
+        part
+        for name in ("f", "g")
+        for part in (user(Text("x")), assistant(ToolUse("call_0", name, "{}")), tool(ToolResult("call_0", (Text(name),))))
+    ]
+    parts = [part for content in written(*turns)["contents"] for part in content["parts"]]
+    answered = [part["functionResponse"] for part in parts if "functionResponse" in part]
+    assert [(one["name"], one["response"]) for one in answered] == [("f", {"output": "f"}), ("g", {"output": "g"})]
+
+
 def test_a_signature_of_its_own_is_never_replaced() -> None:
     body = written(user(Text("x")), assistant(ToolUse("a", "f", "{}", "c2ln")), model=THREE)
     assert body["contents"][1]["parts"][0]["thoughtSignature"] == "c2ln"
