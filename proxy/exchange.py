@@ -14,7 +14,7 @@ from proxy.call import Call
 from proxy.canonical.conversation import Conversation
 from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed, BadRequest
-from proxy.protocols import cache_marks, other_models, registry, unsaid
+from proxy.protocols import cache_marks, other_models, registry, tool_names, unsaid
 from proxy.protocols.base import MediaProviderCodec, Reader, Reply
 from proxy.protocols.retelling import RetellingReader, retold
 from proxy.protocols.translating import TranslatingReader
@@ -36,6 +36,7 @@ class Exchange:
         self._deployment = deployment
         self._codec = registry.PROVIDERS[deployment.protocol_for(call.asked)]
         self._is_direct = call.asked.protocol == self._codec.NAME
+        self._names: tool_names.Names = {}
 
     def path(self) -> str:
         return self._codec.path(self._deployment.target.model, stream=self._call.asked.stream)
@@ -66,6 +67,7 @@ class Exchange:
         caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]
         try:
             conversation = _as_it_thinks(caller.conversation(asked), self._deployment)
+            conversation, self._names = tool_names.fitted(conversation, self._codec.NAME)
             written = codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
         except BadRequest as error:
             raise AttemptFailed("untranslatable", error.message, param=error.param) from error
@@ -79,6 +81,7 @@ class Exchange:
         if self._is_direct:
             return Whole(retold(body, asked.told) if asked.told else body, reply, content_type)
         answer = registry.CHAT_PROVIDERS[self._codec.NAME].read_answer(body)
+        answer = tool_names.answer_of(answer, self._names)
         if answer.usage is None:  # what is charged is told
             answer = msgspec.structs.replace(answer, usage=estimated_usage(self._call, reply.text_length))
         caller = registry.CHAT_CALLERS[asked.protocol]
@@ -91,7 +94,7 @@ class Exchange:
             return RetellingReader(tapping, asked.told) if asked.told else tapping
         reader = self._codec.reader(n=asked.n, wants_usage=True, deltas=True)
         renderer = registry.CHAT_CALLERS[asked.protocol].renderer(asked, call_id=str(self._call.id))
-        return TranslatingReader(reader, renderer, estimate=partial(estimated_usage, self._call))
+        return TranslatingReader(reader, renderer, estimate=partial(estimated_usage, self._call), names=self._names)
 
 
 def _as_it_thinks(conversation: Conversation, deployment: Deployment) -> Conversation:

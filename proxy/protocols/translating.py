@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from proxy.canonical.answer import LENGTH, Finished
 from proxy.canonical.usage import Usage
+from proxy.protocols import tool_names
 from proxy.protocols.base import Frame, ProviderReader, Renderer
 
 
@@ -15,10 +16,18 @@ class TranslatingReader:
     """A provider's reader whose frames are the caller's (`protocols.base.Reader`).
 
     `estimate`: of so many characters, the usage that is told where the provider tells none. It is the caller's to know what
-    it is charged for; `usage` stays what the provider said.
+    it is charged for; `usage` stays what the provider said. `names`: the caller's, of tools that the provider knows by others.
     """
 
-    def __init__(self, reader: ProviderReader, renderer: Renderer, *, estimate: Callable[[int], Usage] | None = None) -> None:
+    def __init__(
+        self,
+        reader: ProviderReader,
+        renderer: Renderer,
+        *,
+        estimate: Callable[[int], Usage] | None = None,
+        names: tool_names.Names | None = None,
+    ) -> None:
+        self._names = names or {}
         self._reader = reader
         self._renderer = renderer
         self._estimate = estimate
@@ -75,5 +84,6 @@ class TranslatingReader:
         return self._estimate(self.text_length) if self._estimate is not None else None
 
     def _translated(self, frame: Frame) -> Frame:
-        written = self._renderer.feed(frame.deltas) if frame.deltas else b""
+        deltas = tool_names.deltas_of(frame.deltas, self._names) if self._names else frame.deltas
+        written = self._renderer.feed(deltas) if deltas else b""
         return Frame(written, frame.terminal, drop=not written, error=frame.error)

@@ -219,6 +219,37 @@ def test_files_that_agents_read_reach_bedrock_in_a_conversation_that_it_takes(
     assert [block["document"]["name"] for block in sent[2]["content"][1:]] == ["Document", "Document 2"]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_tools_of_an_agent_s_plug_ins_reach_bedrock_however_long_their_names_are(
+    gateway: Gateway, native: House, upstream: Upstream, streamed: bool
+) -> None:
+    """`Member must have length less than or equal to 64`: https://github.com/awslabs/agent-plugins/issues/131"""
+    name = "mcp__plugin_deploy-on-aws_awsknowledge__aws___get_regional_availability"
+    alias = "mcp__plugin_deploy-on-aws_awsknowledge__aws___get_regio_c38b3ff2"
+    usage = {"inputTokens": 10, "outputTokens": 2, "totalTokens": 12}
+    call = {"toolUse": {"toolUseId": "t", "name": alias}}
+    whole = {"output": {"message": {"content": [{"toolUse": {**call["toolUse"], "input": {}}}]}}, "stopReason": "tool_use"}
+    stream_of = (
+        ("contentBlockStart", {"contentBlockIndex": 0, "start": call}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "tool_use"}),
+        ("metadata", {"usage": usage}),
+    )
+    script = amazon_stream(*stream_of) if streamed else Script(parts=(json.dumps(whole | {"usage": usage}).encode(),))
+    upstream.then(script)
+    asked: Any = {"model": BEDROCK, "max_tokens": 100, "messages": MESSAGES, "tools": [{"name": name, "input_schema": {}}]}
+
+    client = native.anthropic_client(gateway.url)
+    if streamed:
+        with client.messages.stream(**asked) as events:
+            message = events.get_final_message()
+    else:
+        message = client.messages.create(**asked)
+
+    assert [(block.type, getattr(block, "name", "")) for block in message.content] == [("tool_use", name)]
+    assert [tool["toolSpec"]["name"] for tool in upstream.received[-1].json["toolConfig"]["tools"]] == [alias]
+
+
 def test_what_openai_s_callers_always_say_is_no_error_of_bedrock_s(gateway: Gateway, native: House, upstream: Upstream) -> None:
     """`temperature` is deprecated for this model: https://github.com/NousResearch/hermes-agent/issues/36151"""
     output = {"message": {"role": "assistant", "content": [{"text": "Hello"}]}}
