@@ -232,7 +232,7 @@ def _asked(call: UsageRecord) -> str:
 def _decision(call: UsageRecord) -> list[Step]:
     decision: dict[str, Any] = call.decision
     if call.status == UsageRecord.Status.REFUSED:
-        return [Step(f"Refused: {reasons.lower(call.error_code)}", _why(call), "bad", gauge=_gauge(decision))]
+        return [Step(f"Refused: {formatting.code_words(call.error_code)}", _why(call), "bad", gauge=_gauge(decision))]
     if not decision.keys() - {"order", "auto", "ignored"}:
         return []
     if decision.get("unguarded"):
@@ -377,7 +377,7 @@ def _attempt(attempt: CallAttempt) -> Step:
 def _ended(call: UsageRecord) -> Step:
     tone = {"ok": "ok", "cancelled": "warn", "cut": "warn"}.get(call.status, "bad")
     why = call.finish_reason and f"finish reason {call.finish_reason}"
-    words = ", ".join(part for part in (f"HTTP {call.http_status}", reasons.lower(call.error_code), why) if part)
+    words = ", ".join(part for part in (f"HTTP {call.http_status}", formatting.code_words(call.error_code), why) if part)
     when = f"after {formatting.duration(call.latency_ms)}" if call.latency_ms is not None else ""
     if call.status == UsageRecord.Status.CUT and call.error_code in CUTS:
         charged = "What was delivered is charged, at most what was held." if call.charged_nano_usd else "Nothing is charged."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from billing.models import UsageRecord
+from gateway_project.lib.formatting import code_words
 from proxy.errors import (
     CODES,
     BadRequest,
@@ -16,17 +17,11 @@ from proxy.errors import (
     VideoNotFound,
 )
 
-_SPELLED = {"ip": "IP", "api": "API", "zdr": "ZDR"}
-
 
 def words(code: str) -> str:
     """ "ip_not_allowed" → "IP not allowed"."""
-    return lower(code)[:1].upper() + lower(code)[1:]
-
-
-def lower(code: str) -> str:
-    """The same within a sentence: "budget exceeded"."""
-    return " ".join(_SPELLED.get(word, word) for word in code.split("_"))
+    said = code_words(code)
+    return said[:1].upper() + said[1:]
 
 
 # What the log can be narrowed to. Who has no key, is at no address of ours, or asks for what is kept already, has no row; a

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
+from django.db.models import Q
 from django.urls import reverse
 
+from gateway_project.lib.formatting import code_words
 from gateway_project.lib.money import display_usd
 from guardrails import limit_words
 from guardrails.models import Policy
@@ -19,6 +21,8 @@ from orgs.selectors import keys_visible_to
 from proxy.explained import Explanation, Line, Verdict
 
 OFFERED_KEYS = 200
+# Of those that a name fits: whoever meant another types more of it.
+MOST_NAMED = 8
 PUBLIC_ID = re.compile(r"(?:gh_sk_)?([a-z0-9]{6,16})(?:_.*|….*)?")
 PILLS: dict[Verdict, tuple[str, str]] = {
     "passes": ("passes", "ok"),
@@ -69,7 +73,7 @@ def summary_of(explanation: Explanation) -> Summary:
     """The answer in one sentence, and which line gives it."""
     refusal, plan = explanation.refusal, explanation.plan
     if refusal is not None:
-        return Summary(f"Refused: {refusal.code}", refusal.message, "bad", "circle-x")
+        return Summary(f"Refused: {code_words(refusal.code)}", refusal.message, "bad", "circle-x")
     held = display_usd(explanation.reserves_nano_usd or 0)
     model = plan.model.name if plan is not None else ""
     if explanation.degraded is not None:
@@ -86,11 +90,18 @@ def key_choices(actor: Actor) -> list[ApiKey]:
     return list(keys_visible_to(actor).filter(revoked_at=None)[:OFFERED_KEYS])
 
 
-def key_named(typed: str, *, actor: Actor) -> ApiKey | None:
-    """By its public id, alone or in what is shown or copied of the key; None where there is none to see."""
-    found = PUBLIC_ID.fullmatch(typed.strip())
-    key: ApiKey | None = keys_visible_to(actor).filter(public_id=found[1]).first() if found else None
-    return key
+def keys_named(typed: str, *, actor: Actor) -> list[ApiKey]:
+    """One by its public id, alone or in what is shown or copied of the key; else those that are called so, or whose member is;
+    else those whose name, or whose member's, has it somewhere. Nothing that the actor may not see; at most `MOST_NAMED`."""
+    words, seen = " ".join(typed.split()), keys_visible_to(actor)
+    found = PUBLIC_ID.fullmatch(words)
+    if found and (key := seen.filter(public_id=found[1]).first()):
+        return [key]
+    if not words.isprintable() or not words:
+        return []
+    live = seen.filter(revoked_at=None)
+    exactly = live.filter(Q(name__iexact=words) | Q(member__name__iexact=words))[:MOST_NAMED]
+    return list(exactly or live.filter(Q(name__icontains=words) | Q(member__name__icontains=words))[:MOST_NAMED])
 
 
 def _policy_urls(explanation: Explanation, *, actor: Actor) -> dict[str, str]:

@@ -14,20 +14,22 @@ from orgs.permissions import Permission
 from proxy.errors import GuardrailsUnavailable
 from proxy.explain_api import address_of, explanation_of
 from proxy.explain_forms import QuestionForm
-from proxy.explain_pages import key_choices, key_named, nodes_of, summary_of
+from proxy.explain_pages import key_choices, keys_named, nodes_of, summary_of
 from proxy.known_models import chat_model_names
 
 
 @require_safe
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def explain(request: OrgRequest) -> HttpResponse:
-    key = key_named(request.GET.get("key", ""), actor=request.actor)
+    named = keys_named(request.GET.get("key", "")[:80], actor=request.actor)
+    key = named[0] if len(named) == 1 else None
     asked = bool(key and request.GET.get("model"))
     form = QuestionForm(request.GET if asked else None, initial=_initial(request))
     form.fields["address"].widget.attrs["placeholder"] = address_of(request)
     context: dict[str, Any] = {
         "form": form,
         "key": key,
+        "named": named,
         "key_typed": request.GET.get("key", "")[:80],
         "keys": key_choices(request.actor),
         "models": chat_model_names(),

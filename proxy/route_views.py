@@ -17,7 +17,7 @@ from proxy import route_asking
 from proxy.auto import LEANINGS
 from proxy.errors import BadRequest, GuardrailsUnavailable
 from proxy.explain_api import address_of
-from proxy.explain_pages import key_choices, key_named
+from proxy.explain_pages import key_choices, keys_named
 from proxy.named import aliases_visible_to, presets_visible_to
 from proxy.names import PRESET
 from proxy.route_forms import RouteForm
@@ -31,13 +31,15 @@ def which(request: OrgRequest) -> HttpResponse:
     """What is pasted comes by POST, so that it stands in no address and no log of addresses."""
     sent = request.method == "POST"
     typed = (request.POST if sent else request.GET).get("key", "")[:80]
-    key = key_named(typed, actor=request.actor)
+    named = keys_named(typed, actor=request.actor)
+    key = named[0] if len(named) == 1 else None
     form = RouteForm(request.POST if sent else None, initial={"model": request.GET.get("model", "")[:200]})
     may_route = request.actor.can_anywhere(Permission.MANAGE_ROUTING)
     context: dict[str, Any] = {
         "may_route": may_route,
         "form": form,
         "key": key,
+        "named": named,
         "key_typed": typed,
         "keys": key_choices(request.actor),
     }

@@ -1,12 +1,16 @@
 """Figures for people: compact counts, durations, ages, shares and the geometry of meters and sparklines. Pure, no Django."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 
 # A figure and its unit never part at the end of a line.
 NBSP = "\u00a0"
+_SPELLED = {"ip": "IP", "api": "API", "zdr": "ZDR"}
+# As answers of the gateway write a moment (proxy/refusals.py, proxy/explained_rules.py).
+_BY_UTC = re.compile(r"\b(\d{4}-\d{2}-\d{2})(?: at)? (\d{2}:\d{2}) UTC\b")
 STEPS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -69,6 +73,20 @@ def day_words(day: date) -> str:
 def minute_words(moment: datetime) -> str:
     """ "Dec 1, 2026, 14:05", by the clock that the moment is given in."""
     return f"{day_words(moment)}, {moment:%H:%M}"
+
+
+def local_words(text: str, zone: tzinfo) -> str:
+    """What a sentence for callers says by UTC, "on 2026-11-30 at 23:00 UTC", by the clock of a page: "on Dec 1, 2026, 00:00"."""
+
+    def said(found: re.Match[str]) -> str:
+        return minute_words(datetime.fromisoformat(f"{found[1]}T{found[2]}Z").astimezone(zone))
+
+    return _BY_UTC.sub(said, text)
+
+
+def code_words(code: str) -> str:
+    """A code for callers within a sentence: "budget_exceeded" → "budget exceeded", "ip_not_allowed" → "IP not allowed"."""
+    return " ".join(_SPELLED.get(word, word) for word in code.split("_"))
 
 
 def percent(part: int, whole: int) -> str:

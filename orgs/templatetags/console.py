@@ -41,6 +41,18 @@ def usd_exact(nano: int | None) -> str:
 
 
 @register.filter
+def code_words(code: str) -> str:
+    """A code for callers as words: "budget exceeded"."""
+    return formatting.code_words(code)
+
+
+@register.filter
+def local_words(text: str) -> str:
+    """A sentence that callers get, its moments by the clock of the page."""
+    return formatting.local_words(text, timezone.get_current_timezone())
+
+
+@register.filter
 def compact(number: int | None) -> str:
     return "–" if number is None else formatting.compact(number)
 

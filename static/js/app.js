@@ -13,6 +13,13 @@
   const focusFault = (root) => root?.querySelector(FAULTY)?.focus();
   focusFault(byId("content"));
 
+  // What a form was asked for may stand far below it, on a phone.
+  const answer = document.querySelector("[data-answer]");
+  if (answer && answer.getBoundingClientRect().top > window.innerHeight / 2) {
+    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    answer.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+  }
+
   // --- toasts -----------------------------------------------------------------------------------
   const ICONS = { ok: "circle-check", bad: "alert-triangle", warn: "alert-triangle", info: "info-circle" };
 

@@ -47,7 +47,7 @@ def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: G
 
     text = page(gateway, house, key=house.key.public_id, model="scripted", max_tokens=4000)
 
-    assert "Refused: budget_exceeded" in text
+    assert "Refused: budget exceeded" in text
     assert text.count("an admin above this level can raise the limit") == 1
     assert text.count("is-deciding") == 1
     deciding = text[text.index("is-deciding") :]
@@ -96,7 +96,7 @@ def test_a_refused_call_of_the_log_is_judged_again_as_it_was(gateway: Gateway, h
     assert link is not None
     question: dict[str, Any] = dict(parse_qsl(unescape(link[1])))
     text = page(gateway, house, **question)
-    assert "Refused: budget_exceeded" in text
+    assert "Refused: budget exceeded" in text
     assumed = text[text.index("Not said, so assumed:") :].partition("</p>")[0]
     assert "input tokens" not in assumed
     assert ("no maximum" in assumed) is not bool(asked)

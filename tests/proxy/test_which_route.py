@@ -89,7 +89,7 @@ def test_what_auto_would_choose_is_said_with_the_need_and_the_others(gateway: Ga
 
 
 @pytest.mark.parametrize(
-    ("model", "words"), [("nothing-like-it", "Refused: model_not_found"), ("preset:none", "Refused: model_not_found")]
+    ("model", "words"), [("nothing-like-it", "Refused: model not found"), ("preset:none", "Refused: model not found")]
 )
 def test_what_would_be_refused_is_said_to_be(gateway: Gateway, house: House, model: str, words: str) -> None:
     assert words in told(gateway, house, "Hello", model=model)
@@ -97,7 +97,7 @@ def test_what_would_be_refused_is_said_to_be(gateway: Gateway, house: House, mod
 
 def test_rules_are_those_of_the_key(gateway: Gateway, house: House) -> None:
     house.policy(rules={"blocked_models": ["large"]})
-    assert "Refused: model_not_allowed" in told(gateway, house, "Hello", model="large")
+    assert "Refused: model not allowed" in told(gateway, house, "Hello", model="large")
 
 
 @pytest.mark.parametrize(
