@@ -97,26 +97,26 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def call_page(
+def calls_of(
     calls: QuerySet[UsageRecord],
     *,
     since: datetime,
     filters: Filters,
     reason: str = "",
     ids: tuple[UUID, UUID] | None = None,
-    before: UUID | None = None,
-    after: UUID | None = None,
-    size: int = PAGE_SIZE,
-) -> CallPage:
-    """By ids, which sort by time; of each call what its row in the log shows (call_rows.py), and no more.
-
-    `reason`: the code of an error.
-    """
-    calls = _with_names(filtered(calls.filter(pk__gte=first_id_at(since)), filters)).only(*_SHOWN)
+) -> QuerySet[UsageRecord]:
+    """What the log shows of `calls`, on all of its pages. `reason`: the code of an error."""
+    calls = filtered(calls.filter(pk__gte=first_id_at(since)), filters)
     if ids is not None:
         calls = calls.filter(pk__gte=ids[0], pk__lte=ids[1])
-    if reason:
-        calls = calls.filter(error_code=reason)
+    return calls.filter(error_code=reason) if reason else calls
+
+
+def call_page(
+    calls: QuerySet[UsageRecord], *, before: UUID | None = None, after: UUID | None = None, size: int = PAGE_SIZE
+) -> CallPage:
+    """By ids, which sort by time; of each call what its row in the log shows (call_rows.py), and no more."""
+    calls = _with_names(calls).only(*_SHOWN)
     return CallPage(*keyset.page_of(calls, before=before, after=after, size=size))
 
 

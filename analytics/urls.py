@@ -11,6 +11,7 @@ urlpatterns = [
     path("first-steps/", step_views.steps, name="first_steps"),
     path("first-steps/close/", step_views.close, name="close_first_steps"),
     path("calls/", views.calls, name="calls"),
+    path("calls/file/", views.calls_file, name="calls_file"),
     path("calls/<uuid:call_id>/", views.call, name="call"),
     path("usage/limits/", views.limits_near, name="limits_near"),
     path("usage/savings/", views.savings, name="savings"),

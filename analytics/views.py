@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from analytics import budgets, palette, selectors
+from analytics import budgets, call_export, palette, selectors
 from analytics.call_rows import call_rows
 from analytics.call_story import story_of
-from analytics.filters import Filters, Scope, calls_beginning_with, period_named, url_with
+from analytics.filters import Filters, Period, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
 from analytics.live import STANDING, live_of
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
@@ -24,10 +26,13 @@ from analytics.reasons import REASONS
 from analytics.savings import preset_use, savings_of
 from analytics.usage import spend_chart, usage_of
 from billing.credits import sees_credit
+from billing.models import UsageRecord
 from gateway_project.lib import formatting
+from gateway_project.lib.exports import streamed
 from gateway_project.lib.queries import ids_in, text_in, uuid_in
 from guardrails import example_call, windows
 from orgs.actor import Actor
+from orgs.audit import audit
 from orgs.doors import OrgRequest, org_view
 from orgs.lookups import access_key_by_id
 from orgs.permissions import Permission
@@ -91,12 +96,8 @@ def _start(actor: Actor) -> dict[str, Any]:
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def calls(request: OrgRequest) -> HttpResponse:
     query, actor = request.GET, request.actor
-    period = period_named(
-        query.get("period"), now=timezone.now(), calendar=windows.Calendar.of(request.organization), default="7d"
-    )
-    filters = Filters.of(query)
-    reason = code if (code := query.get("reason", "")) in REASONS else ""
-    page = _asked_for(query, actor=actor, since=period.starts_at, filters=filters, reason=reason)
+    period, filters, reason, found = _asked_for(request)
+    page = selectors.call_page(found, before=uuid_in(query.get("before")), after=uuid_in(query.get("after")))
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
     live = live_of(query, (call.pk for call in page.calls))
     if request.htmx and live and query.get("seen") == live.seen:
@@ -104,6 +105,7 @@ def calls(request: OrgRequest) -> HttpResponse:
     offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
         **_listed(query, page, org=request.organization.slug),
+        "file_url": url_with(query, STANDING, path=reverse("analytics:calls_file", kwargs={"org": request.organization.slug})),
         **{"live": live, "search": text_in(query.get("q"), 40), "clear_url": request.path},
         **call_filters(query, period=period, filters=filters, reason=reason, group=group.name if group else "", **offered),
     }
@@ -119,13 +121,43 @@ def _listed(query: QueryDict, page: selectors.CallPage, *, org: str) -> dict[str
     }
 
 
-def _asked_for(query: QueryDict, *, actor: Actor, since: datetime, filters: Filters, reason: str) -> selectors.CallPage:
+class Asked(NamedTuple):
+    """What the log shows: `calls` are those of all its pages."""
+
+    period: Period
+    filters: Filters
+    reason: str
+    calls: QuerySet[UsageRecord]
+
+
+def _asked_for(request: OrgRequest) -> Asked:
     """A search for what is no request id finds nothing."""
-    visible, search = selectors.calls_visible_to(actor), text_in(query.get("q"), 40)
+    query, calendar = request.GET, windows.Calendar.of(request.organization)
+    period = period_named(query.get("period"), now=timezone.now(), calendar=calendar, default="7d")
+    filters, visible = Filters.of(query), selectors.calls_visible_to(request.actor)
+    reason = code if (code := query.get("reason", "")) in REASONS else ""
+    search = text_in(query.get("q"), 40)
     ids = calls_beginning_with(search)
-    before, after = uuid_in(query.get("before")), uuid_in(query.get("after"))
     found = visible.none() if search and ids is None else visible
-    return selectors.call_page(found, since=since, filters=filters, reason=reason, ids=ids, before=before, after=after)
+    return Asked(
+        period, filters, reason, selectors.calls_of(found, since=period.starts_at, filters=filters, reason=reason, ids=ids)
+    )
+
+
+@require_safe
+@org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
+def calls_file(request: OrgRequest) -> HttpResponse:
+    """All that the log shows, on whatever page, as CSV. Whoever takes it along is in the trail."""
+    asked, organization = _asked_for(request), request.organization
+    if request.method == "GET":
+        narrowed = {name: str(value) for name, value in asked.filters._asdict().items() if value not in (None, "")}
+        with transaction.atomic():
+            by = request.viewer or request.actor
+            audit("calls.exported", by=by, target=organization, after={"period": asked.period.name, **narrowed})
+    parts = call_export.parts(asked.calls, organization=organization)
+    name = f"calls-{organization.slug}-{timezone.localdate():%Y-%m-%d}.csv"
+    # A door is for responses of either kind; its type names the usual one.
+    return cast(HttpResponse, streamed(parts, content_type="text/csv; charset=utf-8", name=name, request=request))
 
 
 @require_safe

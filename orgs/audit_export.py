@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from io import StringIO
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
+from gateway_project.lib import exports
 from orgs.audit_words import action_words
 from orgs.models import AuditEvent
 
@@ -21,8 +18,6 @@ COLUMNS = (
     "sequence", "at", "actor", "actor_email", "action", "action_words", "object_type", "object_id", "object_label",
     "group", "ip", "agent", "before", "after", "hash",
 )  # fmt: skip
-# How a cell begins that a spreadsheet takes for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class Format(NamedTuple):
@@ -44,7 +39,7 @@ def csv_line(event: AuditEvent) -> str:
         "after": json.dumps(event.after, ensure_ascii=False),
         "hash": event.hash,
     }
-    return _csv([_harmless(cells[name]) for name in COLUMNS])
+    return exports.csv_lines([[exports.harmless(cells[name]) for name in COLUMNS]])
 
 
 def json_line(event: AuditEvent) -> str:
@@ -52,30 +47,16 @@ def json_line(event: AuditEvent) -> str:
     return json.dumps({"facts": event.facts(), "hash": event.hash}, sort_keys=True) + "\n"
 
 
-def _harmless(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def _csv(cells: list[str] | tuple[str, ...]) -> str:
-    buffer = StringIO()
-    csv.writer(buffer).writerow(cells)
-    return buffer.getvalue()
-
-
 FORMATS = {
-    "csv": Format("text/csv; charset=utf-8", _csv(COLUMNS), csv_line),
+    "csv": Format("text/csv; charset=utf-8", exports.csv_lines([COLUMNS]), csv_line),
     "jsonl": Format("application/x-ndjson", "", json_line),
 }
 
 
 def streamed(events: QuerySet[AuditEvent], *, form: str, name: str, request: HttpRequest) -> StreamingHttpResponse:
     """Oldest first, as a chain is read. No row is held beyond its batch."""
-    parts = _parts(events, FORMATS[form])
-    content = _awaited(parts) if isinstance(request, ASGIRequest) else parts
-    answer = StreamingHttpResponse(content, content_type=FORMATS[form].content_type)
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
-    return answer
+    parts, content_type = _parts(events, FORMATS[form]), FORMATS[form].content_type
+    return exports.streamed(parts, content_type=content_type, name=f"{name}.{form}", request=request)
 
 
 def _parts(events: QuerySet[AuditEvent], form: Format) -> Iterator[str]:
@@ -86,9 +67,3 @@ def _parts(events: QuerySet[AuditEvent], form: Format) -> Iterator[str]:
     while batch := list(events.filter(sequence__gt=place).order_by("sequence")[:BATCH]):
         yield "".join(form.line(event) for event in batch)
         place = batch[-1].sequence
-
-
-async def _awaited(parts: Iterator[str]) -> AsyncIterator[str]:
-    following = sync_to_async(lambda: next(parts, None))
-    while (part := await following()) is not None:
-        yield part

@@ -335,6 +335,7 @@ ROWS = [
     Row("analytics:overview", "302 404 200 200 200 200 200"),
     Row("analytics:find", "302 404 200 200 200 200 200"),
     Row("analytics:limits_near", "302 404 200 200 200 200 200"),
+    Row("analytics:calls_file", "302 404 200 200 200 200 200"),
     Row("analytics:calls", "302 404 200 200 200 200 200"),
     Row("analytics:call", "302 404 404 404 404 404 404"),
     Row("analytics:keys_use", "302 404 200 200 200 200 200"),

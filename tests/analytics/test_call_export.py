@@ -1,0 +1,109 @@
+"""The call log as a file: exactly what its filters show, on whatever page, exact and harmless to open."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from analytics import call_export
+from billing.models import UsageRecord
+from gateway_project.lib.money import parse_usd
+from orgs.models import AuditEvent
+from tests.actors import World, signed_in
+from tests.ledger_rows import a_call, call_row, insert_calls, refused_row
+
+
+def taken(world: World, name: str = "alice", query: str = "") -> list[dict[str, str]]:
+    answer: Any = signed_in(world, name).get(f"/o/{world.acme.slug}/calls/file/{query}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert re.fullmatch(r'attachment; filename="calls-[\w-]+\.csv"', answer.headers["content-disposition"])
+    return list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+
+
+def test_every_page_of_the_log_is_in_it_newest_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_export, "BATCH", 7)
+    insert_calls(*(call_row(world.key) for _ in range(60)))
+    ids = [line["call_id"] for line in taken(world)]
+    assert ids == [str(pk) for pk in UsageRecord.objects.order_by("-pk").values_list("pk", flat=True)]
+
+
+def test_a_line_says_who_where_what_and_the_exact_amount(world: World) -> None:
+    world.key.application, world.key.environment = world.assistant, "production"
+    a_call(world.key, requested_model="our-model", feature="answers", charged_nano_usd=123_456_789)
+    [line] = taken(world)
+    assert line["group"] == f"{world.acme.name} / engineering / platform / gateway"
+    assert (line["member"], line["member_email"], line["api_key"]) == ("Mia", world.mia.email, world.key.name)
+    assert (line["application"], line["feature"], line["environment"]) == ("Assistant", "answers", "production")
+    assert (line["model"], line["status"]) == ("our-model", UsageRecord.objects.get().status)
+    assert parse_usd(line["cost_usd"]) == 123_456_789
+    row = UsageRecord.objects.get()
+    assert {name: int(line[name]) for name in call_export.NUMBERS} == {name: getattr(row, name) for name in call_export.NUMBERS}
+
+
+def test_sums_are_those_of_the_ledger(world: World) -> None:
+    insert_calls(*(call_row(world.key, charged_nano_usd=cost) for cost in (1, 999_999_999, 3)), refused_row(world.key))
+    assert sum(parse_usd(line["cost_usd"]) for line in taken(world)) == 1_000_000_003
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 3),
+        ("?status=refused", 1),
+        ("?model=other", 1),
+        ("?period=24h", 3),
+        ("?q=nothing-like-it", 0),
+        ("?before=x&live=1", 3),
+    ],
+)
+def test_filters_hold(world: World, query: str, count: int) -> None:
+    insert_calls(call_row(world.key), call_row(world.key, requested_model="other"), refused_row(world.key))
+    assert len(taken(world, query=query)) == count
+
+
+@pytest.mark.parametrize(("name", "count"), [("alice", 2), ("sam", 1), ("mia", 1), ("noah", 0)])
+def test_each_takes_only_what_the_log_shows_them(world: World, name: str, count: int) -> None:
+    insert_calls(
+        call_row(world.key), call_row(world.key, group1_id=world.sales.pk, group2_id=None, group3_id=None, member_id=None)
+    )
+    assert len(taken(world, name)) == count
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx"])
+def test_what_a_spreadsheet_would_run_is_text(world: World, name: str) -> None:
+    a_call(world.key, requested_model=name)
+    assert [line["model"] for line in taken(world)] == [f"'{name}"]
+
+
+def test_the_page_leads_to_it_with_its_filters_and_not_to_a_page_of_it(world: World) -> None:
+    page = signed_in(world, "alice").get(f"/o/{world.acme.slug}/calls/?status=failed&live=1").content.decode()
+    [address] = re.findall(r'href="([^"]*/calls/file/[^"]*)"', page)
+    assert unescape(address) == f"/o/{world.acme.slug}/calls/file/?status=failed"
+
+
+def test_whoever_takes_it_stands_in_the_trail(world: World) -> None:
+    a_call(world.key)
+    taken(world, "sam", "?status=failed&period=24h")
+    event = AuditEvent.objects.get(organization=world.acme, action="calls.exported")
+    assert (event.actor, event.after) == (world.sam, {"period": "24h", "status": "failed"})
+
+
+def test_a_look_at_its_head_takes_nothing(world: World) -> None:
+    signed_in(world, "alice").head(f"/o/{world.acme.slug}/calls/file/")
+    assert not AuditEvent.objects.filter(action="calls.exported").exists()
+
+
+def test_a_batch_is_one_statement(
+    world: World, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    monkeypatch.setattr(call_export, "BATCH", 10)
+    insert_calls(*(call_row(world.key) for _ in range(30)))
+    with django_assert_max_num_queries(5):
+        list(call_export.parts(UsageRecord.objects.filter(organization=world.acme), organization=world.acme))
