@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -23,6 +25,8 @@ LEAST_OUTPUT = 16
 PRICED_TIERS = ("auto", "default", "standard", "standard_only", "on_demand", "flex", "scale")
 # What an answer counts in rates of tokens before it is there, where its caller set no maximum.
 USUAL_OUTPUT = 1024
+# Of a name that is mistaken, in characters: what is longer was hardly meant to be a model's.
+LONGEST_MISTAKE = 100
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -79,12 +83,20 @@ def find(catalogue: Catalogue, name: str, *, kind: str = "chat") -> Model:
     """Raises ModelNotFound, and BadRequest for a model of another kind."""
     model = catalogue.find(name)
     if model is None:
+        close = _closest(name, tuple(catalogue.models)) if len(name) <= LONGEST_MISTAKE else ""
+        meant = f" Did you mean {close!r}?" if close else ""
         raise ModelNotFound(
-            f"The model {name[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.", param="model"
+            f"The model {name[:100]!r} does not exist or is not offered here; GET /v1/models lists what is.{meant}", param="model"
         )
     if model.kind not in {kind, ""}:
         raise BadRequest(f"{model.name} is a model for {model.kind}, not for {kind}.", param="model")
     return model
+
+
+@functools.lru_cache(maxsize=512)
+def _closest(name: str, names: tuple[str, ...]) -> str:
+    """Kept: a program that asks for a wrong name does so again and again, and comparing with hundreds takes milliseconds."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.8)), "")
 
 
 def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: Bounds) -> Plan:

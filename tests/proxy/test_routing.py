@@ -49,6 +49,15 @@ def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
     assert caught.value.param == "model"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("scriptde", True), ("scripted-1", True), ("Scripted", True), ("sonnet", False), ("", False)]
+)
+def test_a_slip_of_the_pen_is_told_what_was_meant(name: str, meant: bool) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        routing.find(catalogue(), name)
+    assert ("Did you mean 'scripted'?" in caught.value.message) == meant
+
+
 def test_a_model_of_another_kind_is_refused() -> None:
     found = catalogue()
     found.models["scripted"] = msgspec.structs.replace(found.models["scripted"], kind="embedding")
