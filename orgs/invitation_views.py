@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from contextlib import suppress
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -20,12 +23,14 @@ from orgs.errors import Refused
 from orgs.invitation_forms import FileForm, LinkForm, MailForm
 from orgs.invitation_pages import access_import_by_id, access_invitation_by_id, invitation_page
 from orgs.invitation_words import invited_as
+from orgs.mail import is_printed
 from orgs.models import Invitation, MemberImport
 from orgs.permissions import Permission
 from orgs.selectors import roles_visible_to
 from orgs.services import imports
 from orgs.services.invitations import invite, link_token, read_link, require_invitation, revoke_invitation
 from orgs.services.inviting import Invited, invite_many
+from orgs.templatetags.console import in_dialog
 from orgs.viewing import look, refuse_change
 
 PAGE = ["GET", "HEAD", "POST"]
@@ -105,7 +110,11 @@ def send(request: OrgRequest, invitation_id: int) -> HttpResponse:
     require_invitation(found, by=request.actor)
     if found.email and found.is_open:
         invitation_mail.queue_again(found)
-        messages.success(request, f"A new mail goes to {found.email}. The one before no longer opens the invitation.")
+        gone = "The one before no longer opens the invitation."
+        if is_printed():
+            messages.warning(request, _printed(request, f"A new mail for {found.email} is made. {gone}", [found]))
+        else:
+            messages.success(request, f"A new mail goes to {found.email}. {gone}")
     else:
         messages.error(request, "Only an open invitation to an address can be sent.")
     return redirect(list_url(request))
@@ -187,11 +196,24 @@ def _show_link(request: OrgRequest, invitation: Invitation, *, read: bool = Fals
 def _tell(request: OrgRequest, outcome: Invited) -> None:
     count = len(outcome.made)
     who = outcome.made[0].email if count == 1 else f"{count} people"
-    messages.success(request, f"Invited {who}. The mails are on their way.")
+    if is_printed():
+        messages.warning(request, _printed(request, f"Invited {who}.", outcome.made))
+    else:
+        messages.success(request, f"Invited {who}. {'The mails are on their way.' if count > 1 else 'The mail is on its way.'}")
     for words in outcome.refused[:5]:
         messages.error(request, words)
     if len(outcome.refused) > 5:
         messages.error(request, f"And {len(outcome.refused) - 5} more were not invited.")
+
+
+def _printed(request: OrgRequest, done: str, made: Sequence[Invitation]) -> SafeString:
+    """What to do where mails reach nobody: the link of the one invitation, or where those of several are."""
+    why = "No mail server is set: mails stand in the log of this installation only (in the terminal of make run)."
+    if len(made) > 1:
+        return format_html("{} {} Copy each link from its menu in this list, and pass it on.", done, why)
+    url = reverse("invitations:link", kwargs={"org": request.organization.slug, "invitation_id": made[0].pk})
+    link = format_html('<a href="{}" {}>Copy the link</a>', url, in_dialog(url))
+    return format_html("{} {} {} and pass it on.", done, why, link)
 
 
 def _import_context(request: OrgRequest, found: MemberImport) -> dict[str, object]:

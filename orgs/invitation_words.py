@@ -5,6 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 from gateway_project.lib.formatting import minute_words
+from orgs.mail import is_printed
 from orgs.models import Invitation, role_label
 
 
@@ -31,4 +32,6 @@ def sent_words(invitation: Invitation) -> str:
     """What became of its mail."""
     if invitation.send_error or not invitation.email:
         return invitation.send_error
+    if is_printed():
+        return "No mail server is set: its mail stands in the log."
     return "" if invitation.sent_at else "The mail is on its way."

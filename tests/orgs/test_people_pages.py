@@ -9,6 +9,7 @@ from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from gateway_project.mail import CONSOLE
 from orgs import people
 from orgs.models import AuditEvent, Group, Invitation, MemberImport, Membership, Role, RoleGrant
 from orgs.permissions import Permission, RoleName
@@ -379,6 +380,26 @@ def test_many_addresses_are_invited_and_the_others_named(world: World) -> None:
     assert "is invited already" in refused.content.decode()
     assert client.post(path, {**typed, "emails": "x@example.test", "group": world.platform.pk}).status_code == 422
     assert Invitation.objects.filter(organization=world.acme).count() == 3
+
+
+def test_where_mails_reach_nobody_the_link_is_offered_instead(world: World, settings: Any) -> None:
+    settings.EMAIL_BACKEND = CONSOLE
+    client, path = signed_in(world, "sam"), url(world, "invitations/mail/")
+    typed = {"group": world.gateway.pk, "role": "", "days": 30}
+    [words] = told(client.post(path, typed | {"emails": "ada@example.test"}))
+    made = Invitation.objects.get(organization=world.acme)
+    link = url(world, f"invitations/{made.pk}/link/")
+    assert words.startswith("Invited ada@example.test. No mail server is set: mails stand in the log of this installation only")
+    assert f'<a href="{link}" hx-get="{link}"' in words
+    page = client.get(url(world, "invitations/")).content.decode()
+    assert f'<a href="{link}" hx-get="{link}"' in page, "in the message, not escaped"
+    assert "its mail stands in the log" in page
+    words = told(client.post(path, typed | {"emails": "alan@example.test grace@example.test"}))[-1]
+    assert words.startswith("Invited 2 people. No mail server is set")
+    assert words.endswith("Copy each link from its menu in this list, and pass it on.")
+    words = told(client.post(url(world, f"invitations/{made.pk}/send/")))[-1]
+    assert "No mail server is set" in words
+    assert link in words
 
 
 def test_a_file_is_shown_before_anybody_is_invited(world: World) -> None:
