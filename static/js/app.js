@@ -35,11 +35,11 @@
     showToasts(place);
   }
 
-  // What went wrong stays until it is read; the rest leaves by itself.
+  // What went wrong, or offers a way on, stays until it is read; the rest leaves by itself.
   function showToasts(root) {
     for (const element of root.querySelectorAll(".toast:not([data-shown])")) {
       element.dataset.shown = "";
-      const stays = element.dataset.tone === "bad";
+      const stays = element.dataset.tone === "bad" || element.querySelector("a") !== null;
       new Toast(element, { autohide: !stays, delay: 6000 }).show();
       element.addEventListener("hidden.bs.toast", () => element.remove());
     }
