@@ -28,6 +28,8 @@ EVENT_WORDS = {
     "role.granted": "was granted a role",
     "role.revoked": "lost a role",
 }
+# What one does oneself: by an invitation, or by leaving.
+OWN_EVENTS = ("member.invited", "member.left", "role.granted")
 
 
 class MembershipRow(NamedTuple):
@@ -45,9 +47,11 @@ class GrantRow(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
+    """`by`: who did it; empty where nobody else did."""
+
     event: AuditEvent
     words: str
-    role: str
+    by: str
 
 
 def members_wanted(query: QueryDict, *, groups: Iterable[Group], roles: Iterable[Role]) -> Wanted:
@@ -116,6 +120,12 @@ def grant_rows(person: Person, *, actor: Actor) -> list[GrantRow]:
 def history_rows(events: Iterable[AuditEvent]) -> list[HistoryRow]:
     rows = []
     for event in events:
-        role = event.after.get("role") or event.before.get("role") or ""
-        rows.append(HistoryRow(event, EVENT_WORDS.get(event.action, event.action), MEMBER_WORDS.get(role, role)))
+        facts = event.before | event.after
+        by_oneself = event.actor_id is not None and facts.get("user") == event.actor_id and event.action in OWN_EVENTS
+        rows.append(HistoryRow(event, _event_words(event), "" if by_oneself or event.actor is None else str(event.actor)))
     return rows
+
+
+def _event_words(event: AuditEvent) -> str:
+    words = EVENT_WORDS.get(event.action, event.action)
+    return f"{words} by the invitation" if event.action == "role.granted" and "invitation" in event.after else words

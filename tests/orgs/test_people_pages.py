@@ -1,6 +1,7 @@
 """Members, roles and invitations through HTTP: who sees whom, filters, actions, and what is shown when something is refused."""
 
 import csv
+import re
 from html import unescape
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway_project.mail import CONSOLE
 from orgs import people
 from orgs.models import AuditEvent, Group, Invitation, MemberImport, Membership, Role, RoleGrant
 from orgs.permissions import Permission, RoleName
-from orgs.services.invitations import invite
+from orgs.services.invitations import accept, find, invite, link_token
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.roles import create_role
@@ -121,6 +122,21 @@ def test_history_tells_what_happened_where_one_may_read_it(world: World) -> None
     words = signed_in(world, "sam").get(url(world, f"members/{world.mia.pk}/history/")).content.decode()
     assert "Mia: Finance of gateway" in words
     assert "sales" not in words
+
+
+def test_history_says_of_what_one_did_oneself_not_by_whom(world: World) -> None:
+    invitation = invite(world.gateway, role=RoleName.FINANCE, by=world.actor("alice"))
+    found = find(link_token(invitation))
+    assert found
+    accept(found, user=world.noah)
+    words = signed_in(world, "alice").get(url(world, f"members/{world.noah.pk}/history/")).content.decode()
+    text = [
+        " ".join(line.split()) for line in re.findall(r"<li><div>(.*?)</div>", re.sub(r"</?span[^>]*>", "", words), re.DOTALL)
+    ]
+    assert text == ["Noah: Finance of gateway was granted a role by the invitation", "Noah in gateway joined by invitation"]
+    suspend_member(Membership.objects.get(user=world.noah, group=world.gateway), by=world.actor("alice"))
+    words = signed_in(world, "alice").get(url(world, f"members/{world.noah.pk}/history/")).content.decode()
+    assert "was suspended by Alice" in words
 
 
 def test_suspending_and_resuming_from_the_page(world: World) -> None:
