@@ -203,6 +203,9 @@ ACCOUNT_FORMS = {
     "add_email": "orgs.sign_in_forms.AddAddressForm",
     "reset_password": "orgs.sign_in_forms.ResetForm",
     "request_login_code": "orgs.sign_in_forms.CodeForm",
+    "change_password": "orgs.sign_in_forms.ChangeForm",
+    "reset_password_from_key": "orgs.sign_in_forms.NewPasswordForm",
+    "set_password": "orgs.sign_in_forms.FirstPasswordForm",
 }
 SOCIALACCOUNT_FORMS = {"signup": "orgs.sign_in_forms.SocialSignUpForm"}
 MFA_ADAPTER = "orgs.adapters.MFAAdapter"

@@ -195,6 +195,20 @@ def test_a_new_password_ends_every_other_session(mia: User) -> None:
     assert "password" in str(mail.outbox[-1].subject).lower()
 
 
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("/accounts/password/change/", ["Present password", "New password", "New password, once more"]),
+        ("/accounts/signup/", ["E-mail", "Password", "Password, once more"]),
+    ],
+)
+def test_passwords_are_called_as_people_call_them(mia: User, path: str, labels: list[str]) -> None:
+    page = (browser() if "signup" in path else signed_in(mia)).get(path).content.decode()
+    assert [label.strip() for label in re.findall(r'<label class="form-label" for="\w+">([^<]+)', page)] == labels
+    assert "At least 8 characters, not digits only" in page
+    assert "placeholder" not in page.partition("<form")[2].partition("</form>")[0]
+
+
 def test_a_wrong_old_password_changes_nothing(mia: User) -> None:
     new = "another horse entirely"
     answer = signed_in(mia).post("/accounts/password/change/", {"oldpassword": "no", "password1": new, "password2": new})

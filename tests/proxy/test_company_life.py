@@ -27,7 +27,7 @@ class Person:
     def sign_up(self) -> None:
         self.page.get_by_label(re.compile("E-?mail")).fill(self.email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
-        self.page.get_by_label("Password (again)").fill(PASSWORD)
+        self.page.get_by_label("Password, once more").fill(PASSWORD)
         self.page.get_by_role("button", name="Create account").click()
 
     def found(self, company: str) -> None:
