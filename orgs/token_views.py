@@ -14,6 +14,7 @@ from orgs.errors import Refused
 from orgs.origin import origin_of
 from orgs.services.tokens import create_token, own_token, revoke_token, tokens_of
 from orgs.token_forms import TokenForm
+from orgs.tokens import shown
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -34,7 +35,11 @@ def tokens(request: SignedInRequest) -> HttpResponse:
             )
         except Refused as refused:
             form.add_error("read" if refused.field == "scopes" else refused.field, refused.message)
-    context = {"form": TokenForm() if made else form, "made": made, "tokens": tokens_of(request.user)}
+    context = {
+        "form": TokenForm() if made else form,
+        "made": made,
+        "tokens": [(token, shown(token.scopes)) for token in tokens_of(request.user)],
+    }
     answer = render(request, "orgs/tokens.html", context, status=422 if form.is_bound and not made else 200)
     add_never_cache_headers(answer)
     return answer

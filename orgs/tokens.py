@@ -28,9 +28,21 @@ SCOPES = tuple(
     if access == "read" or resource not in READ_ONLY
 )
 
+# Of every resource the most that its access allows; writing includes reading.
+WHOLE = {
+    "read": frozenset(f"{resource}:read" for resource in RESOURCES),
+    "write": frozenset(f"{resource}:{'read' if resource in READ_ONLY else 'write'}" for resource in RESOURCES),
+}
+
 
 def label(resource: str) -> str:
     return LABELS.get(resource, resource.capitalize())
+
+
+def shown(scopes: list[str]) -> list[str]:
+    """As a list of tokens tells them: one for everything in one."""
+    whole = next((access for access, every in WHOLE.items() if every == set(scopes)), "")
+    return [f"everything:{whole}"] if whole else scopes
 
 
 class TokenText(NamedTuple):

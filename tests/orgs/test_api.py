@@ -398,6 +398,25 @@ def test_audit_events_as_they_are_hashed(world: World) -> None:
 
 
 # --- tokens -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("whole", "may", "may_not"),
+    [
+        ("read", {"keys:read", "usage:read", "groups:read"}, {"keys:write", "groups:write"}),
+        ("write", {"keys:write", "usage:read", "groups:write"}, set()),
+    ],
+)
+def test_a_token_for_everything_is_one_choice(world: World, whole: str, may: set[str], may_not: set[str]) -> None:
+    client = Client()
+    client.force_login(world.mia)
+    wanted = {"name": "ci", "days": "30", "whole": whole, "write": ["keys"]}
+    text = client.post("/tokens/", wanted).content.decode()
+    scopes = set(AccessToken.objects.get(user=world.mia).scopes)
+    assert (scopes >= may, scopes & may_not, len(scopes)) == (True, set(), 14)
+    assert f">everything:{whole}<" in text
+    assert client.post("/tokens/", {**wanted, "whole": "all"}).status_code == 422
+    assert client.post("/tokens/", {"name": "ci", "days": "30", "whole": ""}).status_code == 422, "of nothing none is made"
+
+
 def test_a_person_makes_and_revokes_tokens_on_a_page(world: World) -> None:
     client = Client()
     client.force_login(world.mia)
