@@ -24,6 +24,7 @@ PILLS: dict[Verdict, tuple[str, str]] = {
     "partly": ("in some groups", "warn"),
     "unapproved": ("needs approval", "warn"),
     "refused": ("not allowed", "bad"),
+    "unkeyed": ("no provider key", "bad"),
 }
 KINDS = dict(Model.Kind.choices)
 PRICE_WORDS = {

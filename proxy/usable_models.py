@@ -18,19 +18,21 @@ from billing.pricing import Rates
 from guardrails import compiling
 from orgs.access import Node, Principal
 from orgs.actor import Actor
-from orgs.models import ApiKey, Membership
+from orgs.models import ApiKey, Membership, Organization
 from proxy import capabilities, deployments, names, permits, retirement
 from proxy.call import Call
 from proxy.callers import Caller
 from proxy.deployments import Model
 from proxy.errors import ModelNotApproved, PermissionRefused
+from proxy.models import ProviderKey
 from proxy.names import Names
 from proxy.protocols import chat_completions
 from proxy.retirement import Retirement
 
 _JSON = ("options", "timeout")
 
-Verdict = Literal["usable", "partly", "unapproved", "refused"]
+# "unkeyed": it may be called, and would fail: the installation has no key for its providers.
+Verdict = Literal["usable", "partly", "unapproved", "refused", "unkeyed"]
 
 
 class Offer(NamedTuple):
@@ -61,6 +63,18 @@ class Offer(NamedTuple):
         return [capabilities.CAPABILITIES[word] for word in words]
 
     @property
+    def unset_at(self) -> frozenset[str]:
+        """Kinds of its providers, where it may be called and none of them has a key here; else none."""
+        targets = [one.target for one in self.model.deployments]
+        if not self.is_usable or not all(target.unset_variable for target in targets):
+            return frozenset()
+        return frozenset(target.kind for target in targets)
+
+    def without_key(self) -> Offer:
+        why = f"The gateway has no key for {' or '.join(self.providers)} yet, so a call of it would fail."
+        return self._replace(verdict="unkeyed", why=why, ask="whoever runs this gateway sets one", places=())
+
+    @property
     def is_usable(self) -> bool:
         return self.verdict in {"usable", "partly"}
 
@@ -69,7 +83,7 @@ def offers_to(actor: Actor) -> list[Offer]:
     """Every declared model, by name. Two statements, and two more for each group the person belongs to."""
     now = timezone.now()
     calls = [Call(chat_completions.NAME, _caller(_principal(actor, one), now)) for one in actor.memberships]
-    return [offer_of(model, calls, today=now.date()) for model in _declared(now)]
+    return _with_keys([offer_of(model, calls, today=now.date()) for model in _declared(now)], actor.organization)
 
 
 def chat_offers_to_key(key: ApiKey) -> list[Offer]:
@@ -77,7 +91,15 @@ def chat_offers_to_key(key: ApiKey) -> list[Offer]:
     now = timezone.now()
     call = Call(chat_completions.NAME, _caller(_principal_of_key(key), now))
     offers = [offer_of(model, [call], today=now.date()) for model in _declared(now) if model.kind == "chat"]
-    return [offer for offer in offers if offer.is_usable]
+    return [offer for offer in _with_keys(offers, key.organization) if offer.is_usable]
+
+
+def _with_keys(offers: Sequence[Offer], organization: Organization) -> list[Offer]:
+    """Those that nobody has a key for, neither the installation nor the organisation, told apart."""
+    if not any(offer.unset_at for offer in offers):
+        return list(offers)
+    own = set(ProviderKey.objects.filter(organization=organization, enabled=True).values_list("kind", flat=True))
+    return [offer.without_key() if offer.unset_at and not offer.unset_at & own else offer for offer in offers]
 
 
 def names_of(key: ApiKey) -> Names:

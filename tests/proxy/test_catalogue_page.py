@@ -19,7 +19,7 @@ from orgs.models import Group
 from orgs.services.changes import changing
 from orgs.services.members import add_member
 from orgs.services.organizations import change_settings
-from proxy import catalogue
+from proxy import catalogue, provider_keys
 from proxy.catalogue_pages import prices_of
 from proxy.models import Model
 from tests.actors import World
@@ -227,6 +227,43 @@ def test_an_end_that_is_far_away_is_a_date_and_no_warning(offered: World) -> Non
     text = shown(offered)
     assert "in use" not in text
     assert "Gone on" in rows(text)["old"]
+
+
+def unkeyed(world: World, *others: str) -> World:
+    """`later` is served by a provider whose key was never set, and by the `others`."""
+    served = [{"provider": name, "model": "m", "order": at} for at, name in enumerate(("keyless", *others), start=1)]
+    providers = [*FILE["providers"], {"name": "keyless", "kind": "mistral", "api_key_env": "A_KEY_THAT_NOBODY_SET"}]
+    model = {"name": "later", "price": {"input": 1, "output": 1}, "deployments": served}
+    catalogue.load({"providers": providers, "models": [model]})
+    return world
+
+
+def test_a_model_whose_provider_has_no_key_is_not_said_to_be_usable(world: World) -> None:
+    unkeyed(world)
+    assert "No provider key" in rows(shown(world))["later"]
+    assert rows(shown(world, may="use")) == {}
+    page = shown(world, path="one/", name="later")
+    assert "The gateway has no key for keyless yet, so a call of it would fail." in page
+    assert "Whoever runs this gateway sets one." in page
+
+
+def test_where_another_provider_serves_it_too_it_is_usable(world: World) -> None:
+    unkeyed(world, "main")
+    assert "Yours to use" in rows(shown(world))["later"]
+
+
+@pytest.mark.parametrize(("kind", "words"), [("mistral", "Yours to use"), ("openai", "No provider key")])
+def test_with_a_key_of_the_organisations_own_it_is_usable(world: World, kind: str, words: str) -> None:
+    unkeyed(world)
+    place = provider_keys.Place(kind, None)
+    provider_keys.add(world.root, place=place, name="Ours", secret="sk-0123456789", by=world.actor("alice"))
+    assert words in rows(shown(world))["later"]
+
+
+def test_a_policy_that_keeps_it_away_is_what_is_told_first(world: World) -> None:
+    unkeyed(world)
+    forbid(world, world.engineering, blocked_models=["later"])
+    assert "Not allowed" in rows(shown(world))["later"]
 
 
 def test_where_nothing_is_declared_the_page_says_what_to_do(world: World) -> None:
