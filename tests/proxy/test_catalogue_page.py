@@ -6,6 +6,7 @@ import html
 import re
 from copy import deepcopy
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from django.test import Client
@@ -232,7 +233,10 @@ def test_an_end_that_is_far_away_is_a_date_and_no_warning(offered: World) -> Non
 def unkeyed(world: World, *others: str) -> World:
     """`later` is served by a provider whose key was never set, and by the `others`."""
     served = [{"provider": name, "model": "m", "order": at} for at, name in enumerate(("keyless", *others), start=1)]
-    providers = [*FILE["providers"], {"name": "keyless", "kind": "mistral", "api_key_env": "A_KEY_THAT_NOBODY_SET"}]
+    providers: list[Any] = [
+        *cast(list[Any], FILE["providers"]),
+        {"name": "keyless", "kind": "mistral", "api_key_env": "A_KEY_THAT_NOBODY_SET"},
+    ]
     model = {"name": "later", "price": {"input": 1, "output": 1}, "deployments": served}
     catalogue.load({"providers": providers, "models": [model]})
     return world
