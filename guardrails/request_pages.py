@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from guardrails.models import Request
 from guardrails.new_models import NewModel
-from guardrails.requests import approved_everywhere
+from guardrails.requests import approved_at, approved_everywhere
 from orgs.actor import Actor
+from orgs.models import Group
 from orgs.permissions import Permission
 
 TONES = {"open": "info", "approved": "ok", "declined": "bad", "withdrawn": "muted"}
@@ -27,20 +28,25 @@ class RequestRow(NamedTuple):
 
 
 class ModelRow(NamedTuple):
-    """`waiting`: how many of the requests that the viewer sees are open. `everywhere`: nobody needs to ask any more."""
+    """`waiting`: how many of the requests that the viewer sees are open. `everywhere`: nobody needs to ask any more.
+    `for_own`: nor does the viewer, for any group it makes keys in."""
 
     name: str
     first_offered_at: datetime
     approved_for: list[str]
     waiting: int
     everywhere: bool
+    for_own: bool
 
 
 def request_rows(found: Iterable[Request], *, actor: Actor) -> list[RequestRow]:
     return [_row(request, actor=actor) for request in found]
 
 
-def model_rows(models: Iterable[NewModel], approvals: Mapping[str, list[Request]], rows: Sequence[RequestRow]) -> list[ModelRow]:
+def model_rows(
+    models: Iterable[NewModel], approvals: Mapping[str, list[Request]], rows: Sequence[RequestRow], *, homes: Collection[Group]
+) -> list[ModelRow]:
+    """`homes`: where the viewer asks for, with their paths; none for who approves."""
     waiting = Counter(row.request.model for row in rows if row.request.status == Request.Status.OPEN)
     return [
         ModelRow(
@@ -49,6 +55,7 @@ def model_rows(models: Iterable[NewModel], approvals: Mapping[str, list[Request]
             approved_for=[found.group.name for found in approvals.get(one.name, [])],
             waiting=waiting[one.name],
             everywhere=approved_everywhere(one.name, approvals),
+            for_own=approved_at(one.name, homes, approvals),
         )
         for one in models
     ]

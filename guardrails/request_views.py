@@ -18,6 +18,7 @@ from orgs.answers import go_to, show_refusal, tried
 from orgs.doors import OrgRequest, org_view
 from orgs.errors import Refused
 from orgs.permissions import Permission
+from orgs.selectors import key_homes
 
 # Characters of a model's name.
 MOST_NAME = 200
@@ -29,12 +30,13 @@ def page(request: OrgRequest) -> HttpResponse:
     actor = request.actor
     rows = request_rows(requests.requests_visible_to(actor)[: requests.SHOWN], actor=actor)
     decides = actor.can_anywhere(Permission.MANAGE_GUARDRAILS)
-    models = model_rows(requests.models_to_approve(actor), requests.approvals_of(actor), rows)
+    homes = [] if decides else list(key_homes(actor))
+    models = model_rows(requests.models_to_approve(actor), requests.approvals_of(actor), rows, homes=homes)
     context = {
         "since": request.organization.approval_since,
         "decides": decides,
         "may_set": actor.can_everywhere(Permission.MANAGE_SETTINGS),
-        "may_ask": not all(row.everywhere for row in models) and actor.can_anywhere(Permission.MANAGE_OWN_KEYS),
+        "may_ask": not all(row.everywhere or row.for_own for row in models) and actor.can_anywhere(Permission.MANAGE_OWN_KEYS),
         "waiting": [row for row in rows if row.may_decide],
         "others": [row for row in rows if not row.may_decide],
         "models": models,

@@ -6,7 +6,7 @@ for approved. A kind that grants something else (more budget, say) makes it in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import reduce
 from operator import or_
 
@@ -97,6 +97,12 @@ def approvals_of(actor: Actor) -> dict[str, list[Request]]:
 def approved_everywhere(model: str, approvals: Mapping[str, list[Request]]) -> bool:
     """For the root, so that nobody needs to ask any more."""
     return any(request.group.level == 0 for request in approvals.get(model, []))
+
+
+def approved_at(model: str, homes: Collection[Group], approvals: Mapping[str, list[Request]]) -> bool:
+    """For each of these groups, or above it; load their paths. Of no group it is not."""
+    nodes = {request.group_id for request in approvals.get(model, [])}
+    return bool(homes) and all(nodes.intersection(home.lineage()) for home in homes)
 
 
 def why_not_to_ask(model: str, *, models: Iterable[NewModel], approvals: Mapping[str, list[Request]]) -> str:

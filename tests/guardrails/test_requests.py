@@ -11,6 +11,7 @@ from billing.models import PriceVersion
 from guardrails.models import Request
 from guardrails.requests import APPROVED, DECLINED, OPEN, WITHDRAWN, approve_model, waiting_for
 from orgs.models import AuditEvent, Group
+from orgs.services.members import add_member
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
 from tests.guardrails.new_models import MODEL, offer_new_model
@@ -148,7 +149,7 @@ def test_where_nothing_needs_an_approval_the_dialog_says_so_of_the_model(world: 
 @pytest.mark.usefixtures("empty_catalogue")
 @pytest.mark.parametrize(("name", "button"), [("alice", "Approve"), ("lena", "Approve"), ("mia", "Ask for")])
 def test_what_is_approved_for_the_whole_organisation_is_shown_as_approved(asking: World, name: str, button: str) -> None:
-    approve_model(MODEL, group=asking.platform, by=asking.actor("alice"))
+    approve_model(MODEL, group=asking.core, by=asking.actor("alice"))
     assert f'aria-label="{button} {MODEL}"' in shown(asking, name)
 
     approve_model(MODEL, group=asking.root, by=asking.actor("alice"))
@@ -162,6 +163,19 @@ def test_what_is_approved_for_the_whole_organisation_is_shown_as_approved(asking
     dialog = signed_in(asking, name).get(url(asking, "new/"), {"model": MODEL}).content.decode()
     assert f"{MODEL} is approved for the whole organisation." in dialog
     assert "<select" not in dialog
+
+
+def test_a_member_is_not_offered_to_ask_for_what_its_groups_may_call(asking: World) -> None:
+    ask(asking)
+    assert f"Ask for {MODEL}" in shown(asking, "mia")
+    decide(asking, "sam", "approve", asked(asking), group=asking.gateway.pk)
+    page = signed_in(asking, "mia").get(url(asking))
+    assert f"Ask for {MODEL}" not in page.content.decode()
+    assert (page.context["models"][0].for_own, page.context["may_ask"]) == (True, False)
+    assert f"Ask for {MODEL}" in shown(asking, "noah"), "another group may not call it"
+    add_member(asking.mia, group=asking.sales, by=asking.actor("alice"))
+    assert f"Ask for {MODEL}" in shown(asking, "mia"), "for the other of her groups"
+    assert f"Approve {MODEL}" in shown(asking, "sam"), "for more groups"
 
 
 def test_whoever_asked_may_withdraw_until_it_is_decided(asking: World) -> None:
