@@ -360,9 +360,9 @@ def _figure(value: object, kind: str) -> str:
 
 
 def _dollars(exact: str) -> str:
-    """Every digit, with thousands set apart: a refusal is often a matter of the last ones."""
+    """Every digit, of cents both, with thousands set apart: a refusal is often a matter of the last ones."""
     whole, point, decimals = exact.partition(".")
-    return f"${int(whole):,}{point}{decimals}" if whole.isdigit() else f"${exact}"
+    return f"${int(whole):,}{point}{decimals.ljust(2, '0') if point else ''}" if whole.isdigit() else f"${exact}"
 
 
 def _attempt(attempt: CallAttempt) -> Step:

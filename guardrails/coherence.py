@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import limit_usd
 from guardrails import patterns
 from guardrails.offered import OfferedModel
 
@@ -237,7 +237,7 @@ def _price(model: OfferedModel) -> tuple[int, int]:
 
 def _limit(kind: str, window: str, value: int) -> str:
     if kind == "budget":
-        return f"{display_usd(value)} {WORDS[window]}"
+        return f"{limit_usd(value)} {WORDS[window]}"
     return f"{value:,} {(KINDS_ONE if value == 1 else KINDS)[kind]}"
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from gateway_project.lib.formatting import minute_words
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import limit_usd
 from guardrails.policy_history import Event
 from guardrails.services.key_limits import KEY_LIMITS_SET, WORDS
 from orgs.models import Application, AuditEvent
@@ -79,7 +79,7 @@ def _fact(name: str, value: Any, applications: dict[int, str]) -> str:
     if isinstance(value, list):
         return ", ".join(str(entry) for entry in value)
     if isinstance(value, int):
-        return display_usd(value) if name.endswith("_nano_usd") else f"{value:,}"
+        return limit_usd(value) if name.endswith("_nano_usd") else f"{value:,}"
     return str(value)
 
 

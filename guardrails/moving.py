@@ -11,7 +11,7 @@ from django.db.models import OuterRef, Q, Subquery, Sum
 from django.db.models.functions import JSONObject
 from django.utils import timezone
 
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import display_usd, limit_usd
 from guardrails import coherence, offered
 from guardrails.coherence import Placed, Shape
 from guardrails.in_force import nearest
@@ -175,7 +175,7 @@ def _uses(coming: Sequence[Bound], *, organization: Organization, now: datetime)
 
 def _spent(uses: Iterable[Use]) -> str:
     """How much of the budgets is gone already."""
-    gone = [f"{display_usd(use.spent)} of {display_usd(use.value)}" for use in uses]
+    gone = [f"{display_usd(use.spent)} of {limit_usd(use.value)}" for use in uses]
     return f" ({', '.join(gone)} spent)" if gone else ""
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from gateway_project.lib.formatting import minute_words
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import limit_usd
 from guardrails.limit_rows import CHOICES
 from guardrails.models import Rule
 from guardrails.policy_forms import AS_ABOVE, PolicyForm
@@ -115,7 +115,7 @@ def _fact(name: str, value: Any, people: Mapping[str, str]) -> str:
     if name == "degrade_percent":
         return f"{value}%"
     if isinstance(value, int):
-        return display_usd(value) if name.startswith("budget") else f"{value:,}"
+        return limit_usd(value) if name.startswith("budget") else f"{value:,}"
     return str(value)
 
 

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import display_usd, limit_usd
 from guardrails import entries
 from guardrails.in_force import InForce
 from guardrails.limit_rows import CHOICES
@@ -98,7 +98,7 @@ def policy_url(policy: Policy, *, org: str) -> str:
 def limit_words(kind: str, window: str, value: int) -> str:
     """ "$25.00 per month", "60 requests/min"."""
     if kind == Limit.Kind.BUDGET:
-        return f"{display_usd(value)} {Limit.Window(window).label}"
+        return f"{limit_usd(value)} {Limit.Window(window).label}"
     return f"{value:,} {(SHORT_ONE if value == 1 else SHORT)[kind]}"
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import limit_usd
 from orgs.models import AuditEvent, Group, User
 
 # Things whose name in the trail is not what people call them; every other is called by its own name.
@@ -77,7 +77,7 @@ def _value(name: str, value: Any, names: Mapping[tuple[str, int], str]) -> str:
         case list():
             return ", ".join(_value(name, one, names) for one in value)
         case int() if name.endswith("nano_usd"):
-            return display_usd(value)
+            return limit_usd(value)
         case str() if MOMENT.fullmatch(value):
             return _moment(value)
         case int() if (named := names.get((_kind(name), value))) is not None:

@@ -13,6 +13,7 @@ MAX_USD = Decimal(9_000_000_000)
 # The largest that anybody may set or add: two of them still fit.
 MOST_NANO_USD = 4_000_000_000 * NANO
 _STEP = Decimal("1e-9")
+_CENT = NANO // 100
 
 
 class BadAmount(ValueError):
@@ -51,6 +52,11 @@ def display_usd(nano: int) -> str:
         return "<$0.0001" if nano > 0 else ">-$0.0001"
     rounded = amount.quantize(places, ROUND_HALF_UP)
     return f"{'-' if rounded < 0 else ''}${abs(rounded):,}"
+
+
+def limit_usd(nano: int) -> str:
+    """What somebody set, for people: whole cents with two decimals, "$0.10"; what is finer as `display_usd` has it."""
+    return display_usd(nano) if nano % _CENT else f"{'-' if nano < 0 else ''}${Decimal(abs(nano)) / NANO:,.2f}"
 
 
 def cost_of(units: int, nano_per_million: int) -> int:

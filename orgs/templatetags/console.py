@@ -35,6 +35,12 @@ def usd(nano: int | None) -> str:
 
 
 @register.filter
+def limit_usd(nano: int) -> str:
+    """What somebody set: whole cents with two decimals."""
+    return money.limit_usd(nano)
+
+
+@register.filter
 def usd_exact(nano: int | None) -> str:
     """Nano-dollars with every digit: for titles, details and exports."""
     return "–" if nano is None else f"{'-' if nano < 0 else ''}${money.exact_usd(abs(nano))}"
@@ -192,6 +198,7 @@ def limit_meter(
         "shown": usd_exact(spent) if unit == "usd" and limit - spent > 0 and usd(spent) == usd(limit) else figure(spent, unit),
         "held": held,
         "limit": limit,
+        "whole": limit_usd(limit) if unit == "usd" else figure(limit, unit),
         "unit": unit,
         "resets": resets,
         "where": where,
@@ -213,7 +220,7 @@ def usage_bar(spent: int, limit: int, label: object) -> SafeString:
         str(limit),
         str(spent),
         usd(spent),
-        usd(limit),
+        limit_usd(limit),
         meter.spent_percent,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway_project.lib.money import display_usd
+from gateway_project.lib.money import limit_usd
 from proxy.simulating.proposal import Limit, Proposal, Rule
 
 RULES = {
@@ -36,7 +36,7 @@ def title(proposal: Proposal, *, longest: int) -> str:
 def _limit(limit: Limit) -> str:
     if limit.kind == "budget":
         own = ", own keys count" if limit.counts_byok else ""
-        return f"{display_usd(limit.value)} {'in total' if limit.window == 'total' else f'per {limit.window}'}{own}"
+        return f"{limit_usd(limit.value)} {'in total' if limit.window == 'total' else f'per {limit.window}'}{own}"
     return f"{limit.value:,} {COUNTS[limit.kind]}"
 
 

@@ -263,7 +263,7 @@ def test_its_page_tells_the_whole_story(world: World, django_assert_max_num_quer
         page = client.get(f"/o/{world.acme.slug}/calls/{call_id}/").content.decode()
     for shown in (
         str(call_id),
-        "Tightest limit: $5 on the key Mia&#x27;s key, $1,234.5 left this month",
+        "Tightest limit: $5 on the key Mia&#x27;s key, $1,234.50 left this month",
         "answered 503, overloaded",
         "second / x-2",
         "× $1",

@@ -89,13 +89,13 @@ def test_an_admitted_call_names_its_tightest_limit(decision: dict[str, Any], tex
             "budget_exceeded",
             REFUSAL,
             "Refused: budget exceeded",
-            "The group Platform has used $999.999999999, with $0.5 held, of $1,000 today.",
+            "The group Platform has used $999.999999999, with $0.50 held, of $1,000 today.",
         ),
         (
             "budget_exceeded",
             {**REFUSAL, "needed": "0.6"},
             "Refused: budget exceeded",
-            "The group Platform has used $999.999999999, with $0.5 held, of $1,000 today. The call could cost up to $0.6.",
+            "The group Platform has used $999.999999999, with $0.50 held, of $1,000 today. The call could cost up to $0.60.",
         ),
         (
             "rate_limit_exceeded",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway_project.lib.money import MAX_USD, MILLION, NANO, BadAmount, cost_of, display_usd, exact_usd, parse_usd
+from gateway_project.lib.money import MAX_USD, MILLION, NANO, BadAmount, cost_of, display_usd, exact_usd, limit_usd, parse_usd
 
 MOST = int(MAX_USD) * NANO
 AMOUNTS = st.integers(-MOST, MOST)
@@ -173,3 +173,20 @@ def test_more_units_never_cost_less_and_splitting_saves_at_most_a_rounding(units
 )
 def test_costs_by_hand(units: int, price: int, nano: int) -> None:
     assert cost_of(units, price) == nano
+
+
+@pytest.mark.parametrize(
+    ("nano", "shown"),
+    [
+        (10_000_000, "$0.01"),
+        (100_000_000, "$0.10"),
+        (10 * NANO, "$10.00"),
+        (1_234 * NANO + 560_000_000, "$1,234.56"),
+        (0, "$0.00"),
+        (-100_000_000, "-$0.10"),
+        (1_500_000, "$0.0015"),
+        (15_000_000, "$0.0150"),
+    ],
+)
+def test_what_somebody_set_shows_whole_cents_with_two_decimals(nano: int, shown: str) -> None:
+    assert limit_usd(nano) == shown

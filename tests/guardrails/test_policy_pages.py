@@ -162,7 +162,7 @@ def test_the_page_shows_limits_rules_bindings_exceptions_and_history(world: Worl
         "gpt-*",
         world.mia.email,
         "From 90% of a budget on calls go to gpt-small",
-        "$0.0500 per month more",
+        "$0.05 per month more",
         "“launch”",
         "$0.2500",
         "of $1.05",
@@ -170,7 +170,7 @@ def test_the_page_shows_limits_rules_bindings_exceptions_and_history(world: Worl
         assert words in page
     history = shown(signed_in(world, "lena").get(url(world, f"{policy.pk}/history/")))
     assert "made an exception for" in history
-    assert "Mia: $0.0500 per month, until" in history
+    assert "Mia: $0.05 per month, until" in history
 
 
 def test_the_history_says_what_was_and_what_is(world: World) -> None:
@@ -464,6 +464,23 @@ def test_the_dialog_says_how_many_it_does_not_list_and_speaks_of_no_nodes(world:
     assert "the node itself" not in page
     assert "and 4 more groups:" in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "Team"}))
     assert "more group" not in shown(client.get(url(world, f"{policy.pk}/subjects/"), {"q": "Team 11"}))
+
+
+def test_a_limit_of_cents_shows_cents_and_what_is_spent_of_it_every_digit_it_has(world: World) -> None:
+    policy = made(
+        world,
+        "Cents",
+        "platform",
+        limits=[LimitSpec("budget", "year", DOLLAR // 100), LimitSpec("budget", "total", DOLLAR // 10)],
+    )
+    insert_calls(call_row(world.key, charged_nano_usd=2_500_000))
+    client = signed_in(world, "alice")
+    for page in (shown(client.get(url(world))), shown(client.get(url(world, f"{policy.pk}/")))):
+        assert "$0.01 per year" in page
+        assert "$0.10 in total" in page
+        assert "$0.0025" in page
+        assert "of $0.01" in page
+        assert "$0.0100" not in page
 
 
 def test_unbinding_can_be_undone(world: World) -> None:
