@@ -57,6 +57,8 @@ AUDIO_TOKENS, AUDIO_CHARACTERS_PER_TOKEN = 100, 128
 # Of an earlier answer that was spoken only its id comes back.
 SPOKEN_TOKENS = 1200
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Parts that are text whoever reads them. Of any other nobody knows what a provider finds in it: films and files have sound.
+TEXT_PARTS = ("", "text", "refusal", "thinking")
 # Tools that the caller runs; vendors run others themselves.
 OWN_TOOLS = (None, "function", "custom")
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -173,7 +175,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         schema=read.response_format is not None and read.response_format.type == "json_schema",
         reasons=read.reasoning_effort not in (None, "none"),
         modalities=answered,
-        text_only=not (shown.images or shown.sounds or answered),
+        text_only=not (shown.others or answered),
         user=read.user,
         metadata=read.metadata,
     )
@@ -217,8 +219,10 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
 
 # --- what it is beside text --------------------------------------------------------------------
 class _Shown(NamedTuple):
-    """The parts that are no text. `inline` is the data that stands in the prompt, `tokens` what all of it makes instead."""
+    """The parts that are no text, `others` whether there are any. `inline` is the data that stands in the prompt, `tokens`
+    what all of it makes instead."""
 
+    others: bool = False
     images: int = 0
     sounds: int = 0
     files: int = 0
@@ -247,6 +251,7 @@ def _shown(messages: list[_Message]) -> _Shown:
     distant = sum(bool(file.file_id) or _is_distant(file.file_data) for file in files)
     distant += sum(_is_distant(_address(video.video_url)) for video in videos)
     return _Shown(
+        others=bool(urls or sounds or files or spoken) or any(part.type not in TEXT_PARTS for part in parts),
         images=len(urls),
         sounds=len(sounds) + spoken,
         files=len(files),

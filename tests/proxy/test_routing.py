@@ -141,6 +141,29 @@ def test_no_answer_within_its_cap_costs_more_than_was_reserved(
     assert bill(price, usage).total <= found.worst_case
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}},
+        {"type": "file", "file": {"file_data": "https://example.com/a.mp3"}},
+    ],
+)
+def test_a_film_or_a_file_costs_no_more_than_was_reserved_though_what_is_heard_in_it_has_its_own_price(
+    part: dict[str, Any],
+) -> None:
+    rates = Rates(input=300_000_000, audio_input=1_000_000_000, output=2_500_000_000)
+    found = plan(deployment(rates=rates), max_tokens=100, messages=[{"role": "user", "content": [part]}])
+    heard = (
+        b'{"choices":[],"usage":{"prompt_tokens":90000,"completion_tokens":100,"prompt_tokens_details":{"audio_tokens":60000}}}'
+    )
+    usage, price = chat_completions.read_reply(heard).usage, found.deployments[0].price
+    assert usage is not None
+    assert price is not None
+
+    assert usage.audio_input == 60_000
+    assert bill(price, usage).total == 69_250_000 <= found.worst_case
+
+
 @given(st.integers(1, 10**11), st.integers(1, 10**11), st.integers(1, 4), st.integers(0, 10**15))
 def test_the_affordable_cap_never_costs_more_than_what_was_reserved(
     input_price: int, output_price: int, n: int, amount: int
@@ -168,6 +191,10 @@ def test_the_affordable_cap_never_costs_more_than_what_was_reserved(
         ({"modalities": ["text", "audio"]}, False),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}, False),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "audio_url", "audio_url": {"url": "https://x/a"}}]}]}, False),
+        ({"messages": [{"role": "user", "content": ["x", {"type": "text", "text": "y"}]}]}, True),
+        ({"messages": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}]}, True),
     ],
 )
 def test_only_what_can_hold_nothing_else_is_text(members: dict[str, Any], text: bool) -> None:
