@@ -171,13 +171,13 @@ class Bill(msgspec.Struct, frozen=True):
 
 
 def bill(price: Price, usage: Usage) -> Bill:
-    """The exact cost of a call. Kinds with no tokens have no part; all that was done beside the answer is one part."""
+    """The exact cost of a call. Kinds with no tokens have no part; all that was done beside the answer is one part, which
+    has no unit price: it is made of many."""
     parts, unit_prices = _tokens(price, usage)
     for unit, (cost, unit_price) in price.rates.of_units(usage.units).items():
         parts[unit], unit_prices[unit] = cost, unit_price
     if usage.beside:
-        beside = sum(sum(_tokens(price, one)[0].values()) for one in usage.beside)
-        parts[BESIDE] = unit_prices[BESIDE] = beside
+        parts[BESIDE] = sum(sum(_tokens(price, one)[0].values()) for one in usage.beside)
     if price.rates.request:
         parts["request"] = unit_prices["request"] = price.rates.request
     return Bill(sum(parts.values()), parts, unit_prices)

@@ -97,6 +97,7 @@ def test_what_was_read_beside_the_answer_has_the_tier_of_its_own_size_and_no_fee
     cost = bill(priced(msgspec.structs.replace(SONNET, request=7)), usage)
     parts = {"input": 69_000_000, "output": 15_000_000, BESIDE: 540_000_000 + 52_500_000 + 1_200_006_000, "request": 7}
     assert (cost.parts, cost.total) == (parts, sum(parts.values()))
+    assert cost.unit_prices == {"input": 3_000_000_000, "output": 15_000_000_000, "request": 7}
 
 
 def test_the_unit_prices_used_stand_beside_the_parts() -> None:
