@@ -28,7 +28,8 @@ async def row_of(call_id: UUID) -> Row | None:
 
 
 def taken_back(row: Row, *, absorbed: bool = False) -> Row:
-    """The row that cancels this one: who, what and where are the same, amounts and units are negative.
+    """The row that cancels this one: who, what and where are the same, amounts and units are negative. It is recorded no
+    earlier than this one: where the call's row is dated by a clock ahead of the database's, the window that holds it is left.
 
     `absorbed`: its provider is paid all the same, so what it costs by the list is the operator's now.
     """
@@ -72,9 +73,9 @@ def subjects_of(row: Row) -> list[str]:
 
 
 _ALIKE = (
-    "admitted_at", "organization_id", "group0_id", "group1_id", "group2_id", "group3_id", "group4_id", "member_id",
-    "api_key_id", "application_id", "feature", "environment", "protocol", "requested_model", "served_model", "provider",
-    "deployment_id", "preset", "price_version_id", "unit_prices", "byok",
+    "admitted_at", "recorded_at", "organization_id", "group0_id", "group1_id", "group2_id", "group3_id", "group4_id",
+    "member_id", "api_key_id", "application_id", "feature", "environment", "protocol", "requested_model", "served_model",
+    "provider", "deployment_id", "preset", "price_version_id", "unit_prices", "byok",
 )  # fmt: skip
 _NEGATED = (
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",

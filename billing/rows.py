@@ -128,8 +128,10 @@ ANYBODY = "SELECT $1::text AS id"
 # As Row.own_nano_usd says it.
 OWN: LiteralString = "CASE WHEN byok THEN list_nano_usd ELSE 0 END"
 # A call that Redis admitted into a window is not recorded before it, though PostgreSQL's clock be behind: it would count in
-# neither, and nothing would end either's spending. A clock that is further ahead than that is no clock to believe.
-RECORDED_AT: LiteralString = "least(greatest(now(), recorded_at), now() + interval '15 minutes')"
+# neither, and nothing would end either's spending. A clock that is further ahead than 15 minutes is not believed at all.
+RECORDED_AT: LiteralString = (
+    "CASE WHEN recorded_at <= now() + interval '15 minutes' THEN greatest(now(), recorded_at) ELSE now() END"
+)
 
 
 def _statement(alive: LiteralString) -> bytes:
