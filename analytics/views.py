@@ -20,7 +20,7 @@ from analytics.call_rows import call_rows
 from analytics.call_story import story_of
 from analytics.filters import Filters, Period, Scope, calls_beginning_with, period_named, url_with
 from analytics.first_steps import shows_first_steps
-from analytics.live import STANDING, live_of
+from analytics.live import STANDING, is_unchanged, live_of
 from analytics.pages import averages, call_filters, compared_with, leaders, level_compared, overview_filters, savings_chart, tiles
 from analytics.reasons import REASONS
 from analytics.savings import preset_use, savings_of
@@ -97,11 +97,11 @@ def _start(actor: Actor) -> dict[str, Any]:
 def calls(request: OrgRequest) -> HttpResponse:
     query, actor = request.GET, request.actor
     period, filters, reason, found = _asked_for(request)
+    if is_unchanged(request, found):
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
     page = selectors.call_page(found, before=uuid_in(query.get("before")), after=uuid_in(query.get("after")))
     group = groups_visible_to(actor).filter(pk=filters.group).first() if filters.group is not None else None
-    live = live_of(query, (call.pk for call in page.calls))
-    if request.htmx and live and query.get("seen") == live.seen:
-        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    live = live_of(query, (call.pk for call in page.calls), now=timezone.now())
     offered: dict[str, Any] = {"keys": keys_visible_to(actor), "models": selectors.names_called(actor), "calls": page.calls}
     context = {
         **_listed(query, page, org=request.organization.slug),
@@ -150,7 +150,8 @@ def calls_file(request: OrgRequest) -> HttpResponse:
     """All that the log shows, on whatever page, as CSV. Whoever takes it along is in the trail."""
     asked, organization = _asked_for(request), request.organization
     if request.method == "GET":
-        narrowed = {name: str(value) for name, value in asked.filters._asdict().items() if value not in (None, "")}
+        more = {"reason": asked.reason, "request_id": text_in(request.GET.get("q"), 40)}
+        narrowed = {name: str(value) for name, value in {**asked.filters._asdict(), **more}.items() if value not in (None, "")}
         with transaction.atomic():
             by = request.viewer or request.actor
             audit("calls.exported", by=by, target=organization, after={"period": asked.period.name, **narrowed})

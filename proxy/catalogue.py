@@ -7,7 +7,7 @@ back to the list. A change of price appends a version; the past keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from proxy.models import Deployment, Model, Provider
 from proxy.providers import registry
 from proxy.sandbox import catalogue as sandbox
 
+Judge = Callable[[Declaration], list[Problem]]
 Outcome = Literal["created", "changed", "removed", "withdrawn", "unchanged"]
 
 SOURCE = "catalogue"
@@ -83,13 +84,16 @@ class Report(msgspec.Struct):
         return any(change.outcome != "unchanged" for change in self.changes)
 
 
-def load(declaration: str | Mapping[str, Any], *, dry_run: bool = False) -> Report:
-    """Loads YAML text, or the same thing as a mapping. Raises BadCatalogue, with every problem; then nothing is stored."""
+def load(declaration: str | Mapping[str, Any], *, dry_run: bool = False, judge: Judge = lambda _: []) -> Report:
+    """Loads YAML text, or the same thing as a mapping. `judge` finds what more is wrong with it where it comes from.
+
+    Raises BadCatalogue, with every problem; then nothing is stored.
+    """
     text = declaration if isinstance(declaration, str) else yaml.safe_dump(dict(declaration), sort_keys=False)
     declared, problems = catalogue_file.read(text)
     with transaction.atomic():
         _wait_for_others()
-        problems += _clashes(declared)
+        problems += [*_clashes(declared), *judge(declared)]
         if problems:
             raise BadCatalogue(problems)
         report = Report(dry_run=dry_run)

@@ -115,6 +115,8 @@ def read(text: str) -> tuple[Declaration, list[Problem]]:
         return Declaration(), [Problem(mark.line + 1 if mark else 1, f"not YAML: {error.problem or error.context}")]
     except yaml.YAMLError as error:
         return Declaration(), [Problem(1, f"not YAML: {' '.join(str(error).split())}")]
+    except RecursionError:
+        return Declaration(), [Problem(1, "not YAML that anybody writes: too deep")]
     if document is None:
         return Declaration(), [Problem(1, "the file declares nothing")]
     reader = _Reader()

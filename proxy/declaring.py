@@ -1,4 +1,5 @@
-"""The catalogue declared in an operator's name: it stands in the trail of no organisation, without what may hold a key."""
+"""The catalogue declared in an operator's name, in a browser: it stands in the trail of no organisation, with the addresses that
+calls go to and without what may hold a key."""
 
 from __future__ import annotations
 
@@ -12,16 +13,52 @@ from orgs.errors import Refused
 from orgs.services.freezing import Operator
 from proxy import catalogue
 from proxy.catalogue import Report
+from proxy.catalogue_file import Declaration, Problem, ProviderDeclaration
 from proxy.models import Provider
+
+MOST_TOLD = 20
+
+
+def check(text: str) -> Report:
+    """What a catalogue file's text would do. Raises BadCatalogue, with every problem."""
+    return catalogue.load(text, dry_run=True, judge=_of_keys)
 
 
 @transaction.atomic
 def declare_by(operator: Operator, text: str) -> Report:
     """A catalogue file's text. Raises BadCatalogue, with every problem; then nothing is stored."""
-    report = catalogue.load(text)
+    report = catalogue.load(text, judge=_of_keys)
     if report.changed:
-        _record(operator, "catalogue.loaded", dict(report.counts()))
+        changed = [change.name for change in report.changes if change.thing == "provider" and change.outcome != "unchanged"]
+        addresses = {f"address of {one.name}": address_of(one) for one in Provider.objects.filter(name__in=changed[:MOST_TOLD])}
+        _record(operator, "catalogue.loaded", {**report.counts(), **addresses})
     return report
+
+
+def _of_keys(declared: Declaration) -> list[Problem]:
+    """Whoever declares in a browser may have no terminal here, and so brings the keys: none is taken out of this process'
+    environment, and one that is kept goes to no other address.
+    """
+    there = {provider.name: provider for provider in Provider.objects.all()}
+    found = []
+    for one in declared.providers:
+        known = there.get(one.name)
+        is_named = bool(known and known.api_key_env)
+        if one.api_key_env and not (known and known.api_key_env == one.api_key_env):
+            found.append(
+                Problem(one.line, "api_key_env is declared at a terminal, by `manage.py catalogue load`: give api_key here")
+            )
+        if known and (known.api_key_encrypted or is_named) and not one.api_key and _leads_elsewhere(known, one):
+            found.append(Problem(one.line, f"{one.name} has a key, and goes to another place by this: give api_key anew"))
+    return found
+
+
+def _leads_elsewhere(known: Provider, declared: ProviderDeclaration) -> bool:
+    return (known.kind, known.base_url, known.options) != (declared.kind, declared.base_url, declared.options)
+
+
+def address_of(provider: Provider) -> str:
+    return provider.base_url or provider.kind
 
 
 @transaction.atomic
@@ -40,7 +77,9 @@ def add_provider_by(operator: Operator, declared: dict[str, Any], *, offers: boo
             raise Refused(f"{capfirst(str(error))}.", field="offers") from error
         report.changes += more.changes
         report.unpriced += more.unpriced
-    _record(operator, "provider.declared", {"provider": name, "kind": declared["kind"], "models": offered_in(report)})
+    provider = Provider.objects.get(name=name)
+    facts: dict[str, Value] = {"provider": name, "kind": provider.kind, "address": address_of(provider)}
+    _record(operator, "provider.declared", {**facts, "models": offered_in(report)})
     return report
 
 

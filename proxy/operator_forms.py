@@ -49,7 +49,7 @@ class ProviderForm(forms.Form):
     def clean_options(self) -> dict[str, Any]:
         try:
             found = yaml.safe_load(self.cleaned_data["options"] or "{}")
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise forms.ValidationError("Write each as a name, a colon and what it is: region: eu-central-1")

@@ -16,7 +16,7 @@ from proxy.routing_pages import ModelRow
 # What an empty page of the catalogue file shows.
 EXAMPLE = """\
 providers:
-  - {name: openai-main, kind: openai, api_key_env: OPENAI_API_KEY}
+  - {name: openai-main, kind: openai, api_key: sk-…}
 models:
   - name: gpt-5-mini
     context_window: 400000

@@ -14,7 +14,7 @@ from orgs.doors import SignedInRequest, staff_view
 from orgs.errors import Refused
 from orgs.origin import origin_of
 from orgs.services.freezing import Operator
-from proxy import catalogue, declaring
+from proxy import declaring
 from proxy.catalogue_file import BadCatalogue
 from proxy.operator_forms import CatalogueForm, ProviderForm
 from proxy.operator_pages import EXAMPLE, provider_rows
@@ -56,7 +56,7 @@ def catalogue_file(request: SignedInRequest) -> HttpResponse:
     if form.is_valid():
         text, loads = form.cleaned_data["text"], request.POST.get("do") == "load"
         try:
-            report = declaring.declare_by(_operator(request), text) if loads else catalogue.load(text, dry_run=True)
+            report = declaring.declare_by(_operator(request), text) if loads else declaring.check(text)
         except BadCatalogue as error:
             problems = error.problems
         if loads and report:

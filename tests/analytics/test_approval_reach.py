@@ -25,7 +25,7 @@ OFFERED = {"old": DAY - timedelta(days=9), "morning": DAY + timedelta(hours=8), 
 
 
 @pytest.fixture
-def called(world: World) -> World:
+def called(empty_catalogue: None, world: World) -> World:
     """Three models; two keys called one that is first offered on the day itself."""
     provider = Provider.objects.create(name="reached", kind="sandbox")
     for name, moment in OFFERED.items():

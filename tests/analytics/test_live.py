@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from gateway_project.lib.ids import time_of
 from tests.actors import World, signed_in
 from tests.ledger_rows import a_call, call_row, insert_calls
 
@@ -73,6 +79,23 @@ def test_a_call_that_began_earlier_and_ends_now_is_new_too(log: Log) -> None:
     assert log.ask(poll).status_code == 200
 
 
+def test_asking_looks_at_no_more_than_the_last_hour(log: Log) -> None:
+    """However long the period is and however few calls its filters leave."""
+    insert_calls(*(call_row(log.world.key, at=timezone.now() - timedelta(days=3, minutes=at)) for at in range(5)))
+    [poll] = log.polls(log.open("?live=1&period=30d"))
+    with CaptureQueriesContext(connection) as asked:
+        assert log.ask(poll).status_code == 204
+    [statement] = [query["sql"] for query in asked.captured_queries if "billing_usagerecord" in query["sql"]]
+    begin = UUID(re.findall(r"call_id\" >= '([0-9a-f-]+)'", statement)[-1])
+    assert timezone.now() - time_of(begin) < timedelta(hours=1, minutes=1)
+
+
+@pytest.mark.parametrize("more", ["&seen=0", "&seen=0&from=x", "&seen=0&from=99999999999999", "&from=0", "&seen=0&from=-5"])
+def test_an_address_that_nobody_was_given_is_answered_with_the_list(log: Log, more: str) -> None:
+    a_call(log.world.key)
+    assert "data-row-link" in log.ask(f"?live=1{more}").content.decode()
+
+
 def test_an_empty_log_is_followed_from_its_first_call_on(log: Log) -> None:
     page = log.open()
     assert "No calls in this period" in page
@@ -110,6 +133,7 @@ def test_older_pages_stand_still(log: Log) -> None:
         [older] = re.findall(r'rel="next" href="([^"]*)"', listed)
         assert "live" not in older
         assert "seen" not in older
+        assert "from" not in older
 
 
 def test_whoever_sees_less_is_told_of_less(world: World) -> None:

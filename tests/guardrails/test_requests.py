@@ -20,7 +20,7 @@ HTMX = {"hx-request": "true"}
 
 
 @pytest.fixture
-def asking(world: World) -> World:
+def asking(empty_catalogue: None, world: World) -> World:
     return offer_new_model(world)
 
 

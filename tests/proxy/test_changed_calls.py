@@ -104,7 +104,7 @@ def test_a_call_sent_to_a_cheaper_model(gateway: Gateway, house: House, upstream
     assert (found.api["clamp"], found.api["requested_model"], found.api["served_model"]) == (None, "output-only", "scripted")
     for text in (found.page, found.drawer):
         assert (
-            "Other model Sent to scripted instead of output-only: the budget of $0.1 this month on the group engineering in the "
+            "Other model Sent to scripted instead of output-only: the budget of $0.10 this month on the group engineering in the "
             "policy A policy is near its cap. output-only scripted"
         ) in text
         assert "Shortened" not in text

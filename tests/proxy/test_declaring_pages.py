@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from gateway_project.lib import crypto
 from orgs.models import AuditEvent
+from proxy import catalogue
 from proxy.catalogue import bound_to
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, operator
@@ -74,7 +75,8 @@ def test_it_stands_in_the_operators_trail_without_the_key(client: Client) -> Non
     add(client, offers="on")
     event = AuditEvent.objects.get(action="provider.declared")
     assert event.organization is None
-    assert event.after == {"provider": "openai-main", "kind": "openai", "models": Model.objects.count()}
+    known = {"provider": "openai-main", "kind": "openai", "address": "openai"}
+    assert event.after == {**known, "models": Model.objects.count()}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,7 @@ def test_it_stands_in_the_operators_trail_without_the_key(client: Client) -> Non
         ({"kind": "bedrock"}, "A provider of kind bedrock needs the option region"),
         ({"base_url": "ftp://nowhere"}, "base_url"),
         ({"options": "region"}, "Write each as a name, a colon and what it is"),
+        ({"options": "[" * 1900}, "Write each as a name, a colon and what it is"),
         ({"options": "a: [b"}, "Write each as a name, a colon and what it is"),
         ({"kind": "cerebras", "offers": "on"}, "No models are shipped for providers of kind cerebras"),
     ],
@@ -132,6 +135,7 @@ def test_loading_declares_it_and_says_so(client: Client) -> None:
     assert Model.objects.get().deployments.get().provider.name == "own"
     event = AuditEvent.objects.get(action="catalogue.loaded")
     assert event.after["created"] >= 3
+    assert event.after["address of own"] == "http://models.example:8000/v1"
     assert "sk-in-a-file" not in str(event.after)
 
 
@@ -153,7 +157,49 @@ def test_every_problem_is_told_with_its_line_the_text_is_kept_and_nothing_is_sto
     assert not Provider.objects.exists()
 
 
-@pytest.mark.parametrize("text", ["", "providers: [", "- 1", "\x00", "x" * 1_000_001])
+@pytest.mark.parametrize("variable", ["GATEHOUSE_KEYS", "SECRET_KEY", "SOME_KEY"])
+def test_no_key_is_taken_out_of_the_environment(client: Client, variable: str) -> None:
+    """Else whoever may declare in a browser could have any secret of this process sent to an address of their own."""
+    sent = f'{{name: m, kind: openai-compatible, base_url: "https://evil.example/v1", api_key_env: {variable}}}'
+    for do in ("check", "load"):
+        status, shown = file(client, f"providers: [{sent}]", do=do)
+        assert status == 422
+        assert "api_key_env is declared at a terminal" in shown
+    assert not Provider.objects.exists()
+
+
+OWN = '{name: own, kind: openai-compatible, base_url: "http://models.example:8000/v1", api_key: sk-in-a-file}'
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        OWN.replace("models.example", "evil.example"),
+        '{name: own, kind: openai, base_url: "http://models.example:8000/v1", api_key: sk-in-a-file}',
+        OWN.replace("}", ", options: {protocols: [messages]}}"),
+    ],
+)
+def test_a_key_that_is_kept_goes_to_no_other_place(client: Client, changed: str) -> None:
+    file(client, FILE, do="load")
+    before = Provider.objects.values().get()
+    status, shown = file(client, f"providers: [{changed.replace(', api_key: sk-in-a-file', '')}]", do="load")
+    assert status == 422
+    assert "give api_key anew" in shown
+    assert Provider.objects.values().get() == before
+    assert file(client, f"providers: [{changed}]", do="load")[0] == 200
+    assert Provider.objects.values().get() != before
+
+
+def test_a_variable_named_at_the_terminal_stays_where_it_is(client: Client) -> None:
+    line = "{name: main, kind: openai, api_key_env: KEY_OF_MAIN}"
+    catalogue.load(f"providers: [{line}]")
+    assert file(client, f"providers: [{line}]", do="load")[0] == 200
+    assert file(client, f"providers: [{line.replace('openai', 'groq')}]", do="load")[0] == 422
+    assert file(client, f"providers: [{line.replace('KEY_OF_MAIN', 'ANOTHER')}]", do="load")[0] == 422
+    assert Provider.objects.get().api_key_env == "KEY_OF_MAIN"
+
+
+@pytest.mark.parametrize("text", ["", "providers: [", "- 1", "\x00", "[" * 20_000, "x" * 1_000_001])
 def test_what_is_no_catalogue_is_refused(client: Client, text: str) -> None:
     status, _ = file(client, text, do="load")
     assert status == 422
