@@ -82,10 +82,10 @@ def living() -> str:
 
 @pytest.fixture
 def hasty(house: House) -> str:
-    """A model whose calls take a third of a second at most."""
+    """A model whose calls take a second at most."""
     reprice("hasty", RATES["scripted"])
     with transaction.atomic():
-        Model.objects.filter(name="hasty").update(timeout={"total": 0.3})
+        Model.objects.filter(name="hasty").update(timeout={"total": 1.0})
         epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
     return "hasty"
 
@@ -240,7 +240,7 @@ def test_one_whose_time_is_long_over_and_left_no_row_is_closed_although_its_work
     house: House, living: str, hasty: str
 ) -> None:
     content = body(model=hasty)
-    left = claimed_by(house, living, content=content, age=timedelta(seconds=1 + idempotency.GRACE_SECONDS))
+    left = claimed_by(house, living, content=content, age=timedelta(seconds=2 + idempotency.GRACE_SECONDS))
     headers, _ = as_worker(asked(house, content))
     assert statuses(house) == {str(left): "abandoned", headers["x-request-id"]: "ok"}
 
