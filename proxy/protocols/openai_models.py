@@ -7,7 +7,8 @@ then it is taken at its word.
 import re
 from functools import lru_cache
 
-_GPT = re.compile(r"(?:^|[/.])gpt-(\d+)(?:\.(\d+))?(?!\d)")
+# Azure writes `gpt-35-turbo`: two digits are no version.
+_GPT = re.compile(r"(?:^|[/.])gpt-(\d)(?:\.(\d+))?(?!\d)")
 _O_SERIES = re.compile(r"(?:^|[/.])o[1-9](?:-|$)")
 _O_VERSION = (5, 0)
 # Between these a model does not think unless it is told to.

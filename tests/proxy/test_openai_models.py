@@ -14,12 +14,17 @@ from proxy.providers import registry
 @pytest.mark.parametrize(
     ("model", "version", "in_responses"),
     [
+        ("gpt-35-turbo", None, False),
+        ("gpt-35-turbo-16k", None, False),
+        ("azure/gpt-35-turbo-instruct", None, False),
+        ("gpt-3.5-turbo-0125", None, False),
         ("gpt-4.1", None, False),
         ("gpt-4o-mini", None, False),
         ("gpt-oss-120b", None, False),
         ("gpt-5-chat-latest", None, False),
         ("o4-mini", (5, 0), False),
         ("gpt-5", (5, 0), False),
+        ("gpt-5-2025-08-07", (5, 0), False),
         ("gpt-5.1-codex", (5, 1), False),
         ("gpt-5.4-nano", (5, 4), True),
         ("openai/gpt-5.6-luna", (5, 6), True),
@@ -37,6 +42,7 @@ def test_a_model_is_known_by_its_name(model: str, version: Any, in_responses: bo
     ("model", "reasoning", "samples"),
     [
         ("gpt-4.1", None, True),
+        ("gpt-35-turbo", None, True),
         ("o4-mini", None, False),
         ("gpt-5", None, False),
         ("gpt-5.2", None, True),
