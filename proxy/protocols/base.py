@@ -29,7 +29,8 @@ class Quirks(msgspec.Struct, frozen=True):
     that led to a tool call. `schema_formats`: takes JSON schemas as an answer's format. `needs_max_tokens`: takes no
     request without a bound on the answer. `auto_cache`: breakpoints are set where the caller set none. `cache_marks`: takes
     them on parts and tools (Chat Completions). `takes`: members beyond the protocol's own that it understands. `lacks`:
-    members of the protocol that it refuses. `seed_field`: what it calls the seed.
+    members of the protocol that it refuses. `seed_field`: what it calls the seed. `bounds_ids`: takes ids of tool calls up
+    to a length only.
     """
 
     max_tokens_field: str = "max_tokens"
@@ -42,6 +43,7 @@ class Quirks(msgspec.Struct, frozen=True):
     takes: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
     seed_field: str = "seed"
+    bounds_ids: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 Thought, its signatures and cache breakpoints go into vendors' members, where a provider is known to take them (`Quirks`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     samples = openai_models.takes_sampling(model, effort)
     members: dict[str, Any] = {
         "model": model,
-        "messages": [written for message in _numbered(conversation, quirks) for written in message],
+        "messages": [written for message in _numbered(conversation, quirks, model) for written in message],
         "stream": stream or None,
         "stream_options": {"include_usage": True} if stream and quirks.force_usage else None,
         quirks.max_tokens_field: cap,
@@ -93,12 +94,15 @@ def _marks_calls(conversation: Conversation) -> bool:
     return any(isinstance(part, ToolUse) and part.cache is not None for part in parts)
 
 
-def _numbered(conversation: Conversation, quirks: Quirks) -> Iterator[list[dict[str, Any]]]:
+def _numbered(conversation: Conversation, quirks: Quirks, model: str) -> Iterator[list[dict[str, Any]]]:
+    spelled: Callable[[str], str] = (
+        partial(tool_ids.bounded, most=tool_ids.MOST_IN_CHAT, model=model) if quirks.bounds_ids else str
+    )
     for message in conversation.messages:
         if message.role == "tool":
-            yield _written_results(message.parts, marks=quirks.cache_marks)
+            yield _written_results(message.parts, marks=quirks.cache_marks, spelled=spelled)
         elif message.role == "assistant":
-            yield [_written_assistant(message.parts, quirks)]
+            yield [_written_assistant(message.parts, quirks, spelled)]
         else:
             yield [{"role": message.role, "content": _written_content(message.parts, marks=quirks.cache_marks)}]
 
@@ -143,9 +147,9 @@ def _written_file(part: File) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value}
 
 
-def _written_assistant(parts: Sequence[Part], quirks: Quirks) -> dict[str, Any]:
+def _written_assistant(parts: Sequence[Part], quirks: Quirks, spelled: Callable[[str], str]) -> dict[str, Any]:
     said = [part for part in parts if isinstance(part, Text)]
-    calls = [_written_call(part) for part in parts if isinstance(part, ToolUse)]
+    calls = [_written_call(part, spelled(part.id)) for part in parts if isinstance(part, ToolUse)]
     thoughts = "".join(part.text for part in parts if isinstance(part, Thinking))
     refusals = "".join(part.text for part in parts if isinstance(part, Refusal))
     message: dict[str, Any] = {"role": "assistant", "content": "".join(part.text for part in said) or None}
@@ -164,9 +168,9 @@ def _written_assistant(parts: Sequence[Part], quirks: Quirks) -> dict[str, Any]:
     return message
 
 
-def _written_call(part: ToolUse) -> dict[str, Any]:
+def _written_call(part: ToolUse, id: str) -> dict[str, Any]:
     call: dict[str, Any] = {
-        "id": tool_ids.bounded(part.id, tool_ids.MOST_IN_CHAT),
+        "id": id,
         "type": "function",
         "function": {"name": part.name, "arguments": part.arguments or "{}"},
     }
@@ -175,7 +179,7 @@ def _written_call(part: ToolUse) -> dict[str, Any]:
     return call
 
 
-def _written_results(parts: Iterable[Part], *, marks: bool) -> list[dict[str, Any]]:
+def _written_results(parts: Iterable[Part], *, marks: bool, spelled: Callable[[str], str]) -> list[dict[str, Any]]:
     """A tool's message can hold text only: its pictures follow in a message of the user's."""
     messages: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
@@ -187,8 +191,7 @@ def _written_results(parts: Iterable[Part], *, marks: bool) -> list[dict[str, An
         told = f"Error: {text}" if result.is_error else text
         mark = result.cache or next((part.cache for part in result.parts if part.cache), None) if marks else None
         content = _written_content((Text(told, mark),), marks=marks)
-        answered = tool_ids.bounded(result.tool_use_id, tool_ids.MOST_IN_CHAT)
-        messages.append({"role": "tool", "tool_call_id": answered, "content": content})
+        messages.append({"role": "tool", "tool_call_id": spelled(result.tool_use_id), "content": content})
     return [*messages, {"role": "user", "content": shown}] if shown else messages
 
 

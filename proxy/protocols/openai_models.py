@@ -10,6 +10,7 @@ from functools import lru_cache
 # Azure writes `gpt-35-turbo`: two digits are no version.
 _GPT = re.compile(r"(?:^|[/.])gpt-(\d)(?:\.(\d+))?(?!\d)")
 _O_SERIES = re.compile(r"(?:^|[/.])o[1-9](?:-|$)")
+_OWN = re.compile(r"(?:^|[/.])(?:gpt-|chatgpt-|o[1-9](?:-|$))")
 _O_VERSION = (5, 0)
 # Between these a model does not think unless it is told to.
 _FIRST_AT_REST, _LAST_AT_REST = (5, 1), (5, 4)
@@ -25,6 +26,10 @@ def version(model: str) -> tuple[int, int] | None:
     found = _GPT.search(model)
     known = (int(found[1]), int(found[2] or 0)) if found else (0, 0)
     return known if known >= _O_VERSION else None
+
+
+def is_openais(model: str) -> bool:
+    return _OWN.search(model) is not None
 
 
 def takes_sampling(model: str, effort: str | None) -> bool:

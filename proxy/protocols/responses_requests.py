@@ -5,6 +5,8 @@ Nothing is asked to be kept (`store: false`). Thinking goes back only where this
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -56,9 +58,12 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     include = [name for name, wanted in ((ENCRYPTED, thinks), (LOGPROBS, asked.logprobs)) if wanted]
     reasoning = _reasoning(asked) or {}
     samples = openai_models.takes_sampling(model, reasoning.get("effort"))
+    spelled: Callable[[str], str] = (
+        partial(tool_ids.bounded, most=tool_ids.MOST_IN_RESPONSES, model=model) if quirks.bounds_ids else str
+    )
     members: Members = {
         "model": model,
-        "input": [item for message in asked.messages for item in _items(message)],
+        "input": [item for message in asked.messages for item in _items(message, spelled)],
         "store": False,
         "stream": stream or None,
         "tools": [_tool(tool) for tool in asked.tools] or None,
@@ -82,16 +87,16 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
 
 
 # --- items -------------------------------------------------------------------------------------
-def _items(message: Message) -> list[Members]:
+def _items(message: Message, spelled: Callable[[str], str]) -> list[Members]:
     """A turn of the model falls into its items; texts that follow each other stay one message."""
     items: list[Members] = []
     for part in message.parts:
         match part:
             case ToolUse():
-                call = {"type": "function_call", "call_id": _call_id(part.id), "name": part.name, "arguments": part.arguments}
+                call = {"type": "function_call", "call_id": spelled(part.id), "name": part.name, "arguments": part.arguments}
                 items.append(call)
             case ToolResult():
-                items.append({"type": "function_call_output", "call_id": _call_id(part.tool_use_id), "output": _output(part)})
+                items.append({"type": "function_call_output", "call_id": spelled(part.tool_use_id), "output": _output(part)})
             case Thinking():
                 items += _thinking(part)
             case _:
@@ -99,10 +104,6 @@ def _items(message: Message) -> list[Members]:
                     items.append({"type": "message", "role": message.role, "content": []})
                 items[-1]["content"].append(_content(part, spoken=message.role == "assistant"))
     return items
-
-
-def _call_id(given: str) -> str:
-    return tool_ids.bounded(given, tool_ids.MOST_IN_RESPONSES)
 
 
 def _content(part: Part, *, spoken: bool = False) -> Members:

@@ -317,6 +317,7 @@ class Bedrock(Provider, frozen=True):
 
 
 COMPLETION_TOKENS = Quirks(max_tokens_field="max_completion_tokens")
+OPENAI = Quirks(max_tokens_field="max_completion_tokens", bounds_ids=True)
 THOUGHT_RETURNED = Quirks(returns_reasoning=True)
 # Always reports the usage of a stream, and refuses to be asked for it.
 UNASKED_USAGE = Quirks(force_usage=False)
@@ -343,8 +344,8 @@ MISTRAL = Quirks(
 OPENROUTER = Quirks(takes=SAMPLING | {"top_a"}, cache_marks=True)
 _PROVIDERS = (
     Sandbox("sandbox", "Sandbox", key_required=False, protocols=ALL_OF_OPENAI),
-    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
-    Azure("azure", "Azure OpenAI", quirks=COMPLETION_TOKENS, protocols=OPENAI_ITSELF),
+    Provider("openai", "OpenAI", "https://api.openai.com/v1", quirks=OPENAI, protocols=OPENAI_ITSELF),
+    Azure("azure", "Azure OpenAI", quirks=OPENAI, protocols=OPENAI_ITSELF),
     Anthropic(
         "anthropic",
         "Anthropic",
