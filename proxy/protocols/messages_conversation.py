@@ -48,6 +48,7 @@ _ADVICE = (
 _OF_TOOLS = ("input_examples", "defer_loading", "allowed_callers")
 SPELLED: Mapping[str, str] = {
     "reasoning": "thinking",
+    "stop": "stop_sequences",
     "user": "metadata.user_id",
     "parallel_tools": "tool_choice.disable_parallel_tool_use",
     "format": "output_config.format",

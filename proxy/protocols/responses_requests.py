@@ -46,9 +46,11 @@ Members = dict[str, Any]
 
 
 def write_request(conversation: Conversation, *, model: str, stream: bool, max_tokens: int | None, quirks: Quirks) -> Written:
-    """Raises BadRequest for stop sequences and several answers at once, which this protocol does not have."""
+    """Raises BadRequest for several answers at once, which this protocol does not have, and for stop sequences, unless the
+    gateway itself chose it for the sake of tools (`Provider.protocol_for`): these models take none in Chat Completions either."""
     asked = conversation
-    if asked.stop:
+    chosen = bool(asked.tools) and openai_models.calls_in_responses(model)
+    if asked.stop and not chosen:
         raise BadRequest("This model's provider takes no stop sequences.", param="stop")
     if asked.n > 1:
         raise BadRequest("This model's provider gives one answer per call.", param="n")
@@ -83,7 +85,8 @@ def write_request(conversation: Conversation, *, model: str, stream: bool, max_t
     body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
     parts = (unsaid_of.DETAIL, unsaid_of.STRICT)
     said = _SAID if samples else _SAID - {"temperature", "top_p"}
-    return Written(body, unsaid_of.unsaid(asked, said=said, takes=takes, parts=parts))
+    unsaid = unsaid_of.unsaid(asked, said=said, takes=takes, parts=parts)
+    return Written(body, ("stop", *unsaid) if asked.stop else unsaid)
 
 
 # --- items -------------------------------------------------------------------------------------

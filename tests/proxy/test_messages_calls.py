@@ -377,6 +377,20 @@ def test_an_agent_s_tools_reach_models_that_call_them_in_responses_only(
     assert got.headers["x-gatehouse-ignored"] == "temperature"
 
 
+def test_an_agent_s_stop_sequences_are_no_reason_to_refuse_its_tools(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    """`Unsupported parameter: 'stop' is not supported with this model.`, in Chat Completions too"""
+    declare("gpt-6.1-sol", kind="openai", url=upstream.url)
+    upstream.then(Script(parts=(json.dumps(responses_wire.response(responses_wire.called("look", "{}"))).encode(),)))
+
+    got = house.anthropic_client(gateway.url).messages.with_raw_response.create(
+        model="gpt-6.1-sol", max_tokens=4000, messages=ASK, tools=TOOLS, stop_sequences=["END"]
+    )
+
+    assert [block.type for block in got.parse().content] == ["tool_use"]
+    assert (upstream.received[-1].path, "stop" in upstream.received[-1].json) == ("/v1/responses", False)
+    assert got.headers["x-gatehouse-ignored"] == "stop_sequences"
+
+
 class Rating(pydantic.BaseModel):
     stars: int = pydantic.Field(ge=1, le=5)
     words: list[str] = pydantic.Field(max_length=3)

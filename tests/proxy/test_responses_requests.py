@@ -49,6 +49,27 @@ def test_what_the_protocol_lacks_is_refused(members: dict[str, Any], param: str)
     assert raised.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("model", "tools", "is_taken"),
+    [
+        ("gpt-6.1-sol", (Tool("look"),), True),
+        ("gpt-6.1-sol", (), False),
+        ("gpt-5", (Tool("look"),), False),
+    ],
+)
+def test_stop_sequences_are_left_out_by_name_where_the_gateway_chose_this_protocol(
+    model: str, tools: tuple[Tool, ...], is_taken: bool
+) -> None:
+    asked = Conversation(messages=(HELLO,), tools=tools, stop=("END",), top_k=4)
+    given: Any = {"model": model, "stream": False, "max_tokens": None, "quirks": Quirks()}
+    if not is_taken:
+        with pytest.raises(BadRequest):
+            responses.write_request(asked, **given)
+        return
+    request = responses.write_request(asked, **given)
+    assert (request.unsaid, "END" in request.body.decode()) == (("stop", "top_k"), False)
+
+
 def test_thinking_goes_back_where_this_provider_signed_it_and_nowhere_else() -> None:
     own = Thinking("Hm", signature="oai1.rs_7.opaque.with.dots")
     others = (Thinking("Ho"), Thinking("Ha", signature="anthropic"), Thinking(redacted="blob"))
