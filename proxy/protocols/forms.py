@@ -11,6 +11,8 @@ import msgspec
 from proxy.errors import BadRequest
 
 _BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE | re.DOTALL)
+# With the lines that go on with it. Who reads line ends more kindly than RFC 7578 finds no other one.
+_DISPOSITION = re.compile(rb"(?:^|[\r\n])[ \t]*content-disposition[ \t]*:((?:[^\r\n]|[\r\n]+[ \t])*)", re.IGNORECASE)
 # Quoted, as most clients write them, or not, as .NET's does; `filename*` is one that is not ASCII (RFC 5987).
 _PARAMETER = re.compile(rb'[;\s]([\w-]+\*?)\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))')
 MAX_FIELD_BYTES = 256 * 1024
@@ -97,7 +99,8 @@ def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
 
 def _names(headers: bytes) -> tuple[str, str | None]:
     """Of a part's field and file. Raises BadRequest where the field has none, or two: a provider may believe the other."""
-    found = [(word.lower(), _text(quoted or plain)) for word, quoted, plain in _PARAMETER.findall(headers)]
+    said = b"\n".join(_DISPOSITION.findall(headers))
+    found = [(word.lower(), _text(quoted or plain)) for word, quoted, plain in _PARAMETER.findall(said)]
     names = [(word, value) for word, value in found if word in (b"name", b"name*")]
     if len(names) != 1 or names[0][0] != b"name":
         raise BadRequest("A part of the form must have one name.")

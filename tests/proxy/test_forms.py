@@ -61,6 +61,10 @@ def test_files_are_found_by_their_field() -> None:
         b'form-data; filename="x; name=y.mp3"; name="file"',
         b'form-data; Name="file"; FileName=""',
         b'form-data; name="file"; filename="a.mp3"\r\nContent-Type: audio/x; codecs="name=1"',
+        b'form-data; name="file"; filename="a.mp3"\r\nContent-Type: audio/x; name=a.mp3',  # mail clients' libraries
+        b'form-data; name="file"; filename="a.mp3"\r\nX-Note: name="other"; filename*=x',
+        b'form-data; filename="a.mp3";\r\n\tname="file"\r\nContent-Type: audio/x',
+        b'form-data; filename="a.mp3"; name="file"\r\nX-Content-Disposition: form-data; name="other"',
     ],
 )
 def test_names_may_be_written_in_every_way_that_clients_do(disposition: bytes) -> None:
@@ -78,6 +82,12 @@ def test_names_may_be_written_in_every_way_that_clients_do(disposition: bytes) -
         b"form-data; name*=utf-8''model",
         b'form-data; filename="a\\"; name=model; name="other"',
         b'form-data; filename="a"',
+        b'form-data; filename="a"\r\nContent-Type: text/plain; name="model"',
+        b'form-data; name="model"\r\nContent-Disposition: form-data; name="other"',
+        b'form-data; name="model"\nContent-Disposition : form-data; name="other"',
+        b'form-data; name="model"\rContent-Disposition: form-data; name="other"',
+        b'form-data; name="model";\r\n name="other"',
+        b'form-data; name="model"\r\n Content-Disposition: form-data; name="other"',
     ],
 )
 def test_a_part_has_one_name(headers: bytes) -> None:
