@@ -181,12 +181,14 @@ def until_gone(reached: asyncio.Event, ended: list[str], wait: asyncio.Event | N
 
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nUpgrade: h2c\r\n"
+OFFER_IN_LINES = b"Connection: keep-alive, Upgrade\r\n" + OFFER.replace(b"Upgrade, ", b"", 1)
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n2\r\nHe\r\n3\r\nllo\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 @pytest.mark.parametrize("body", [b"content-length: 5\r\n\r\nHello", CHUNKED])
-def test_whoever_offers_another_protocol_is_answered_in_this_one_and_loses_no_body(body: bytes, step: int) -> None:
+@pytest.mark.parametrize("offer", [OFFER, OFFER_IN_LINES])
+def test_whoever_offers_another_protocol_is_answered_in_this_one_and_loses_no_body(offer: bytes, body: bytes, step: int) -> None:
     """As stock clients of the JDK do, one request after another and several at once."""
     asked: list[tuple[str, str, bytes, dict[bytes, bytes]]] = []
 
@@ -196,10 +198,10 @@ def test_whoever_offers_another_protocol_is_answered_in_this_one_and_loses_no_bo
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def run() -> None:
-        request = b"POST /v1/x?y=%20z HTTP/1.1\r\nhost: x\r\nx-empty:\r\n" + OFFER + body
+        request = b"POST /v1/x?y=%20z HTTP/1.1\r\nhost: x\r\nx-empty:\r\n" + offer + body
         async with served(app) as port, asyncio.timeout(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            for sent in (request, request, request * 2 + b"GET /last HTTP/1.1\r\nhost: x\r\n" + OFFER + b"\r\n"):
+            for sent in (request, request, request * 2 + b"GET /last HTTP/1.1\r\nhost: x\r\n" + offer + b"\r\n"):
                 for start in range(0, len(sent), step):
                     writer.write(sent[start : start + step])
                     await asyncio.sleep(0)
