@@ -167,7 +167,7 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
     return max(
         pricing.worst_case(
             deployment.price,
-            input_tokens=request.input_tokens_estimate,
+            input_tokens=request.most_input,
             output_tokens=output,
             n=request.n,
             text_only=request.text_only,
@@ -185,7 +185,7 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
         pricing.affordable_output(
             deployment.price,
             budget=amount,
-            input_tokens=request.input_tokens_estimate,
+            input_tokens=request.most_input,
             n=request.n,
             text_only=request.text_only,
             writes=cache_writes.possible(deployment, request),

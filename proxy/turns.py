@@ -83,7 +83,7 @@ class Turns:
         self._failure = failure if failure.kind != "untranslatable" else self._failure or failure
         if failure.retryable:
             return True
-        if _was_too_long(failure, at, tokens=self._call.asked.input_tokens_estimate):
+        if _was_too_long(failure, at, tokens=self._call.asked.most_input):
             self._too_long_for.append(at)
             return True
         return False

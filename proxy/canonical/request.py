@@ -18,7 +18,9 @@ class Request(msgspec.Struct):
     """One call as the caller asked for it.
 
     `fields` holds the top-level members as raw JSON in the caller's order (of a name given twice, the last
-    value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound.
+    value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound of what was
+    sent, `reserve_tokens` of what may be read besides (what tools of the provider find, documents behind an address): money
+    is held for both, and only the first is ever charged by estimate.
     `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `text_only`: neither
     what is asked nor what is answered can hold anything but text. `tool_needs` are the capabilities that its tools need of a
     model; `schema`: the answer must be JSON of a given one; `reasons`: thinking is asked for; `modalities` is what the
@@ -41,6 +43,7 @@ class Request(msgspec.Struct):
     max_tokens_field: str = ""
     n: int = 1
     input_tokens_estimate: int = 0
+    reserve_tokens: int = 0
     messages: int = 0
     image_parts: int = 0
     audio_parts: int = 0
@@ -63,6 +66,11 @@ class Request(msgspec.Struct):
     previous: str | None = None
     told: dict[str, msgspec.Raw] = {}
     cache_marks: CacheMarks | None = None
+
+    @property
+    def most_input(self) -> int:
+        """The most tokens that can be read for it."""
+        return self.input_tokens_estimate + self.reserve_tokens
 
     @property
     def needs(self) -> frozenset[str]:

@@ -62,7 +62,8 @@ TEXT_PARTS = ("", "text", "refusal", "thinking")
 # Tools that the caller runs; vendors run others themselves.
 OWN_TOOLS = (None, "function", "custom")
 LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
-# OpenAI's own members that no model reads. All others are taken for prompt, those of vendors too (`documents`, `chat_template`).
+PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
+# OpenAI's own members that no model reads. All others may be prompt: those of vendors (`documents`, `chat_template`).
 NO_PROMPT = frozenset({
     "audio", "frequency_penalty", "function_call", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "metadata",
     "modalities", "model", "moderation", "n", "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key",
@@ -153,7 +154,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     run_there = searches + sum(tool.type not in OWN_TOOLS for tool in read.tools or ())
     shown = _shown(read.messages)
     answered = frozenset(read.modalities) - {"text"} if read.modalities else _NONE
-    prompt = b",".join([bytes(raw) for name, raw in fields.items() if name not in NO_PROMPT])
+    prompt = b",".join([bytes(fields[name]) for name in PROMPT_FIELDS if name in fields])
+    vendors = b",".join([bytes(raw) for name, raw in fields.items() if name not in NO_PROMPT and name not in PROMPT_FIELDS])
     return Request(
         protocol=NAME,
         model=read.model,
@@ -164,7 +166,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         max_tokens_field="max_tokens" if read.max_completion_tokens is None else "max_completion_tokens",
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
-        input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens + run_there * SERVER_TOOL_TOKENS,
+        input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens,
+        reserve_tokens=text_tokens(vendors) + shown.unseen + run_there * SERVER_TOOL_TOKENS,
         fields=fields,
         messages=len(read.messages),
         image_parts=shown.images,
@@ -220,7 +223,7 @@ def renderer(request: Request, *, call_id: str) -> StreamRenderer:
 # --- what it is beside text --------------------------------------------------------------------
 class _Shown(NamedTuple):
     """The parts that are no text, `others` whether there are any. `inline` is the data that stands in the prompt, `tokens`
-    what all of it makes instead."""
+    what all of it makes instead, `unseen` what may stand behind addresses."""
 
     others: bool = False
     images: int = 0
@@ -229,6 +232,7 @@ class _Shown(NamedTuple):
     videos: int = 0
     inline: list[str] = []
     tokens: int = 0
+    unseen: int = 0
 
 
 _ONLY_TEXT = _Shown()
@@ -257,7 +261,8 @@ def _shown(messages: list[_Message]) -> _Shown:
         files=len(files),
         videos=len(videos),
         inline=[url for url in urls if url.startswith("data:")] + sounds,
-        tokens=len(urls) * IMAGE_TOKENS + heard + spoken * SPOKEN_TOKENS + distant * DISTANT_DOCUMENT_TOKENS,
+        tokens=len(urls) * IMAGE_TOKENS + heard + spoken * SPOKEN_TOKENS,
+        unseen=distant * DISTANT_DOCUMENT_TOKENS,
     )
 
 

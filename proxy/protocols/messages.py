@@ -18,7 +18,7 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks, other_models
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.bodies import NULL, BodyReader, decoded
 from proxy.protocols.counts import MOST_ASKED
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
@@ -158,6 +158,8 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
     tools = read.tools or []
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
     user = (read.metadata or {}).get("user_id")
+    sent = text_tokens(prompt, without=weighed.inline) + weighed.tokens + (TOOLS_TOKENS if tools else 0)
+    unseen = weighed.unseen + sum((tool.type or "").startswith(SERVER_TOOLS) for tool in tools) * SERVER_TOOL_TOKENS
     return Request(
         protocol=NAME,
         model=read.model,
@@ -167,8 +169,8 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         max_tokens=None if read.max_tokens is None else max(1, read.max_tokens),
         max_tokens_field="max_tokens",
         # A conversation that the provider shortens first is read once more.
-        input_tokens_estimate=(text_tokens(prompt, without=weighed.inline) + weighed.tokens + _tool_tokens(tools))
-        * (2 if _compacts(fields) else 1),
+        input_tokens_estimate=sent,
+        reserve_tokens=unseen + (sent + unseen if _compacts(fields) else 0),
         fields=fields,
         messages=len(read.messages),
         image_parts=weighed.images,
@@ -193,10 +195,11 @@ def _refuse_unpriced(read: _Body) -> None:
 
 
 class _Weighed:
-    """What of the blocks weighs otherwise than its text: `inline` is that text, `tokens` what it makes instead."""
+    """What of the blocks weighs otherwise than its text: `inline` is that text, `tokens` what it makes instead, `unseen`
+    what may stand behind addresses."""
 
     def __init__(self, blocks: Iterable[_Block]) -> None:
-        self.images = self.documents = self.files = self.tokens = 0
+        self.images = self.documents = self.files = self.tokens = self.unseen = 0
         self.inline: list[str] = []
         for block in blocks:
             self._weigh(block)
@@ -224,7 +227,7 @@ class _Weighed:
             if source.type == "base64" and type(source.data) is str:
                 self._seal(source.data, at_least=DOCUMENT_TOKENS)
             elif source.type not in ("text", "content"):
-                self.tokens += DISTANT_DOCUMENT_TOKENS
+                self.unseen += DISTANT_DOCUMENT_TOKENS
 
     def _seal(self, data: str, *, at_least: int) -> None:
         self.inline.append(data)
@@ -232,12 +235,11 @@ class _Weighed:
 
 
 def _compacts(fields: dict[str, Raw]) -> bool:
-    return fields.get("compaction", NULL) != NULL or b'"compact_' in bytes(fields.get("context_management", NULL))
-
-
-def _tool_tokens(tools: list[_Tool]) -> int:
-    run_there = sum((tool.type or "").startswith(SERVER_TOOLS) for tool in tools)
-    return (TOOLS_TOKENS if tools else 0) + run_there * SERVER_TOOL_TOKENS
+    if decoded(fields.get("compaction")) not in (None, False):
+        return True
+    # The same word can be written with escapes.
+    edits = fields.get("context_management", NULL)
+    return edits != NULL and b'"compact_' in _write(decoded(edits))
 
 
 def _tool_needs(tools: list[_Tool]) -> frozenset[str]:

@@ -258,8 +258,8 @@ def _measure(request: Request) -> None:
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
     distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
     run_there = _run_there(request)
-    unseen = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
-    request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + unseen + 8
+    request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
+    request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
     request.text_only = not (images or files or sounds or distant or DRAWING in run_there)

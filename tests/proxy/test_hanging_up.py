@@ -144,6 +144,25 @@ def test_in_the_middle_of_a_stream_input_and_what_was_delivered_are_charged(
     assert row.charged_nano_usd == row.input_tokens * 1_000 + row.output_tokens * 4_000
 
 
+@pytest.mark.parametrize(
+    ("members", "reserved"),
+    [(b',"tools":[{"type":"builtin_function"}]', 25_000), (b',"documents":["%s"]' % (b"word " * 900), 900)],
+)
+def test_what_was_held_for_but_perhaps_never_read_is_not_charged(
+    gateway: Gateway, house: House, upstream: Upstream, members: bytes, reserved: int
+) -> None:
+    upstream.on("scripted", waiting_stream(frame({"content": "word"})))
+
+    leave_after(gateway, house, BODY % (members + b',"stream":true,"max_tokens":9'), marker=b"word")
+
+    assert upstream.received[-1].gone.wait(5)
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert row.reserved_nano_usd > reserved * 1_000
+    assert 0 < row.input_tokens < 60
+    assert row.charged_nano_usd == row.input_tokens * 1_000 + row.output_tokens * 4_000
+
+
 def test_after_the_last_delta_the_figures_of_the_provider_are_charged(gateway: Gateway, house: House, upstream: Upstream) -> None:
     """Finish reason and usage have arrived but are held back; the provider never ends its stream."""
     upstream.on(

@@ -246,6 +246,13 @@ def test_tokens_are_counted_for_models_of_any_provider(gateway: Gateway, house: 
         client.messages.count_tokens(model="nobody", messages=ASK)
 
 
+@pytest.mark.parametrize("members", [{"compaction": {"type": "enabled"}}, {"compaction": False}])
+def test_a_guess_counts_once_what_was_sent(gateway: Gateway, house: House, members: dict[str, Any]) -> None:
+    client = house.anthropic_client(gateway.url)
+    plain = client.messages.count_tokens(model="scripted", messages=ASK)
+    assert client.messages.count_tokens(model="scripted", messages=ASK, extra_body=members) == plain
+
+
 def test_a_prompt_that_the_provider_refuses_is_refused(gateway: Gateway, house: House, upstream: Upstream) -> None:
     upstream.then(refuse(400, "messages.0: no"))
     with pytest.raises(anthropic.BadRequestError, match=r"messages\.0: no"):

@@ -105,9 +105,9 @@ def test_what_cannot_be_said_elsewhere_is_named(tool: dict[str, Any], param: str
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]},
     ],
 )
-def test_what_only_the_provider_sees_is_reserved_for(members: dict[str, Any]) -> None:
+def test_what_only_the_provider_sees_is_reserved_for_and_is_nothing_that_was_sent(members: dict[str, Any]) -> None:
     request = responses.parse(json.dumps({"model": "m", "input": "Hi", **members}).encode())
-    assert request.input_tokens_estimate >= 25_000
+    assert request.most_input >= 25_000 > 200 > request.input_tokens_estimate
     assert request.text_only == ("tools" in members)
 
 

@@ -164,6 +164,18 @@ def test_auto_without_a_list_takes_any_model_that_can_serve_the_call(gateway: Ga
     assert upstream.received[-1].json["model"] == "large"
 
 
+def test_what_may_be_read_beside_what_was_sent_makes_no_window_too_small(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    auto(house, "small", "large")
+    with changing(house.organization):
+        Model.objects.filter(name="small").update(context_window=1000)
+    reprice("small", Rates(input=DOLLAR_PER_MILLION // 10, output=DOLLAR_PER_MILLION // 5))  # announces the catalogue
+    ask(gateway, house, "auto:cheap", tools=[{"type": "builtin_function", "function": {"name": "$web_search"}}])
+    Model.objects.filter(name="small").update(context_window=128_000)
+    assert upstream.received[-1].json["model"] == "small"
+
+
 def test_auto_passes_over_a_window_that_is_too_small(gateway: Gateway, house: House, upstream: Upstream) -> None:
     auto(house, "small", "large")
     with changing(house.organization):
