@@ -17,6 +17,9 @@ _KEPT = frozenset({"type", "title", "description", "required", "enum", "const", 
 # `additionalProperties` is always false.
 _NOTES = frozenset({"additionalProperties", "$schema", "$id", "$comment", "examples"})
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+# Beside a reference they narrow what it points at; other words say something of it. A type it has itself.
+_NARROWING = frozenset({"properties", "required", "items", "enum", "const", "anyOf", "oneOf", "allOf"})
+_DEFINITIONS = ("$defs", "definitions")
 _SAYS = ("type", "enum", "const", "anyOf", "allOf", "$ref")
 _read = msgspec.json.Decoder().decode
 _write = msgspec.json.Encoder().encode
@@ -43,8 +46,8 @@ def narrowed(schema: Raw | None) -> Raw | None:
 def _narrow(given: Any) -> Schema:
     if not isinstance(given, dict):
         raise _TooWide
-    if "$ref" in given:  # nothing may stand beside it but what it points at
-        return {"$ref": given["$ref"]} | {name: _each(given[name]) for name in ("$defs", "definitions") if name in given}
+    if "$ref" in given:
+        return _reference(given)
     kept: Schema = {}
     rest: Schema = {}
     for name, value in given.items():
@@ -59,6 +62,17 @@ def _narrow(given: Any) -> Schema:
         told = _write(rest).decode()
         kept["description"] = f"{kept['description']}\n\n{told}" if kept.get("description") else told
     return kept
+
+
+def _reference(given: Schema) -> Schema:
+    """Nothing may stand beside it but, at the root, what it points at: what is said of it goes around it. Raises _TooWide."""
+    if given.keys() & _NARROWING:
+        raise _TooWide
+    definitions = {name: _each(given[name]) for name in _DEFINITIONS if name in given}
+    words = {name: value for name, value in given.items() if name not in ("$ref", "type", *_DEFINITIONS, *_NOTES)}
+    if definitions or not words:
+        return {"$ref": given["$ref"]} | definitions
+    return _narrow({"anyOf": [{"$ref": given["$ref"]}], **words})
 
 
 def _enforced(name: str, value: Any) -> Schema:
@@ -95,10 +109,18 @@ def _check(given: Schema, kept: Schema) -> None:
     is_map = open_to is not False and (open_to is not True or "properties" not in given)
     if not any(name in kept for name in _SAYS) or (_is_object(kept) and is_map):
         raise _TooWide
-    if any("$ref" in one for one in kept.get("allOf", ())):
+    if ("anyOf" in given and "oneOf" in given) or not _agree(kept):
         raise _TooWide
-    if any(isinstance(value, dict | list) for value in kept.get("enum", ())):
+    if any(isinstance(value, dict | list) for value in (*kept.get("enum", ()), kept.get("const"))):
         raise _TooWide
+
+
+def _agree(kept: Schema) -> bool:
+    """Whether what is said together can be met together: objects closed one by one admit no member of each other's."""
+    branches = kept.get("allOf", ())
+    if any("$ref" in one for one in branches) or _is_object(kept) + ("anyOf" in kept) + ("allOf" in kept) > 1:
+        return False
+    return len(branches) < 2 or not any(_is_object(one) or "anyOf" in one or "allOf" in one for one in branches)
 
 
 def _check_references(schema: Schema) -> None:

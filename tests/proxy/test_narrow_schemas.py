@@ -63,10 +63,41 @@ def test_what_is_not_enforced_is_told_and_objects_are_closed(schema: Any, enforc
     assert told({"$schema": "x", **schema}) == enforced
 
 
-def test_a_reference_stands_alone() -> None:
+REFERENCE = {"$ref": "#/$defs/A"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "enforced"),
+    [
+        ({}, REFERENCE),
+        ({"type": "object", "$comment": "x"}, REFERENCE),
+        ({"description": "An a."}, {"anyOf": [REFERENCE], "description": "An a."}),
+        ({"title": "A", "default": None}, {"anyOf": [REFERENCE], "title": "A", "default": None}),
+        ({"description": "An a.", "maxItems": 3}, {"anyOf": [REFERENCE], "description": 'An a.\n\n{"maxItems":3}'}),
+    ],
+)
+def test_a_reference_stands_alone_and_what_is_said_of_it_around_it(beside: Any, enforced: Any) -> None:
     definitions = {"$defs": {"A": CLOSED}}
-    schema = {**within({"$ref": "#/$defs/A", "description": "An a."}), **definitions}
-    assert told(schema) == {**within({"$ref": "#/$defs/A"}), **definitions}
+    once = told({**within({**REFERENCE, **beside}), **definitions})
+    assert once == {**within(enforced), **definitions}
+    assert told(once) == once
+    assert told({**REFERENCE, **beside, **definitions}) == {**REFERENCE, **definitions}
+
+
+def test_a_field_of_pydantic_s_keeps_its_description() -> None:
+    class Home(pydantic.BaseModel):
+        street: Street = pydantic.Field(description="Where one lives.")
+
+    assert told(Home.model_json_schema())["properties"]["street"] == {
+        "anyOf": [{"$ref": "#/$defs/Street"}],
+        "description": "Where one lives.",
+    }
+
+
+def test_what_is_no_object_may_be_joined() -> None:
+    schema = within({"allOf": [STRING, {"enum": ["a", "b"]}]})
+    assert told(schema) == schema
+    assert told({"allOf": [CLOSED]}) == {"allOf": [CLOSED]}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +119,16 @@ def test_a_reference_stands_alone() -> None:
         within({"$ref": "#"}),
         within({"$ref": "https://example.com/schema.json"}),
         {"allOf": [{"$ref": "#/$defs/A"}, CLOSED], "$defs": {"A": CLOSED}},
+        {"oneOf": [STRING], "anyOf": [{"type": "null"}]},
+        within({"anyOf": [STRING], "oneOf": [STRING]}),
+        within({"const": {"a": 1}}),
+        within({"const": [1]}),
+        {"allOf": [CLOSED, within(STRING)]},
+        {"allOf": [STRING, {"anyOf": [CLOSED]}]},
+        {**CLOSED, "anyOf": [within(STRING)]},
+        {**CLOSED, "allOf": [within(STRING)]},
+        {"allOf": [CLOSED], "anyOf": [within(STRING)]},
+        {**within({"$ref": "#/$defs/A", "properties": {"b": STRING}}), "$defs": {"A": CLOSED}},
         {"anyOf": 5},
         {"type": "object", "properties": 5},
         {"type": "string", "enum": 5},
