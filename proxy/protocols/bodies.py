@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from proxy.errors import BadRequest
 from proxy.protocols import surrogates
+from proxy.protocols.counts import MOST_ASKED
 
 T = TypeVar("T")
 _read_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -76,6 +77,14 @@ def decoded(raw: Raw | None) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.json.decode(surrogates.readable(bytes(raw)))
+
+
+def bound(read: msgspec.Struct, fields: dict[str, Raw], *names: str) -> None:
+    """Members that say how long an answer may be: what is beyond any answer is taken, and sent, as the most that is asked for."""
+    for name in names:
+        if (getattr(read, name) or 0) > MOST_ASKED:
+            setattr(read, name, MOST_ASKED)
+            fields[name] = Raw(b"%d" % MOST_ASKED)
 
 
 def no_json(body: bytes, error: msgspec.DecodeError) -> str:

@@ -19,12 +19,12 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import cache_marks, claude_models, other_models
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import NULL, BodyReader
+from proxy.protocols.bodies import NULL, BodyReader, bound
 from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
 from proxy.protocols.chat_conversation import SPELLED, conversation
 from proxy.protocols.chat_replies import StreamReader, read_reply
 from proxy.protocols.chat_writing import write_request
-from proxy.protocols.counts import MOST_ASKED
+from proxy.protocols.counts import MOST_TAKEN
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = [
@@ -72,7 +72,7 @@ NO_PROMPT = frozenset({
     "web_search_options",
 })  # fmt: skip
 
-_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)]
+_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=MOST_TAKEN)]
 
 
 class _Url(msgspec.Struct):
@@ -150,6 +150,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     if not read.messages:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
     other_models.refuse_tools(tool.type for tool in read.tools or ())
+    bound(read, fields, *LIMIT_FIELDS)
     searches = fields.get("web_search_options", NULL) != NULL
     run_there = searches + sum(tool.type not in OWN_TOOLS for tool in read.tools or ())
     shown = _shown(read.messages)

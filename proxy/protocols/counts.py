@@ -2,9 +2,9 @@
 
 # More tokens than any call can have: a figure beyond it is a provider's mistake, not a bill.
 ABSURD_TOKENS = 10**9
-# The most that a caller may ask an answer to have: all that any client means by "as many as there are". At every price
-# thousands of such calls can be held for at once.
-MOST_ASKED = 2**31 - 1
+# The most that an answer is asked to have: all that any client means by "as many as there are". At every price thousands of
+# such calls can be held for at once. Larger numbers mean the same, up to the last that JavaScript can count to.
+MOST_ASKED, MOST_TAKEN = 2**31 - 1, 2**53
 
 
 def count(value: object) -> int | None:

@@ -18,8 +18,8 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks, other_models
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import NULL, BodyReader, decoded
-from proxy.protocols.counts import MOST_ASKED
+from proxy.protocols.bodies import NULL, BodyReader, bound, decoded
+from proxy.protocols.counts import MOST_TAKEN
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
@@ -68,7 +68,7 @@ LEAST_THINKING = 1024
 _RUN_THERE = {"web": "web_search", "computer": "computer_use"}
 _NOTHING: frozenset[str] = frozenset()
 
-_TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=MOST_ASKED)]
+_TokenLimit = Annotated[int, msgspec.Meta(ge=0, le=MOST_TAKEN)]
 
 
 class _Source(msgspec.Struct):
@@ -154,6 +154,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
     if not read.messages:
         raise BadRequest("`messages` must hold at least one message.", param="messages")
     _refuse_unpriced(read)
+    bound(read, fields, "max_tokens")
     weighed = _Weighed(block for message in read.messages if type(message.content) is list for block in message.content)
     tools = read.tools or []
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)

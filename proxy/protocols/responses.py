@@ -17,8 +17,8 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError, RateRefused
 from proxy.protocols import other_models, surrogates
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import NULL, BodyReader, decoded, wrong_type
-from proxy.protocols.counts import MOST_ASKED
+from proxy.protocols.bodies import NULL, BodyReader, bound, decoded, wrong_type
+from proxy.protocols.counts import MOST_TAKEN
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
 from proxy.protocols.responses_items import DRAWING, MARK, SPELLED, conversation, input_items, is_foreign
@@ -98,7 +98,7 @@ class _Body(msgspec.Struct):
     previous_response_id: str | None = None
     conversation: Raw = NULL
     prompt: Raw = NULL
-    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=MOST_ASKED)] | None = None
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1, le=MOST_TAKEN)] | None = None
     temperature: float | None = None
     tools: list[_Tool] | None = None
     include: list[str] | None = None
@@ -134,6 +134,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     if read.conversation != NULL:
         raise BadRequest("Conversations are not kept here; send the items, or `previous_response_id`.", param="conversation")
     other_models.refuse_tools(tool.type for tool in read.tools or ())
+    bound(read, fields, "max_output_tokens")
     request = Request(
         protocol=NAME,
         model=read.model,

@@ -94,7 +94,7 @@ def test_an_explicit_null_is_the_same_as_absent(name: str) -> None:
         (body_of(max_tokens=0), "max_tokens"),
         (body_of(max_tokens=-1), "max_tokens"),
         (body_of(max_tokens=1.5), "max_tokens"),
-        (body_of(max_tokens=2**31), "max_tokens"),
+        (body_of(max_tokens=2**53 + 1), "max_tokens"),
         (body_of(max_completion_tokens=10**30), "max_completion_tokens"),
         (body_of(max_completion_tokens=True), "max_completion_tokens"),
         (body_of(n=0), "n"),

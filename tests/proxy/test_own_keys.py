@@ -20,7 +20,7 @@ from proxy import provider_keys, proving
 from proxy.models import Provider, ProviderKey
 from proxy.provider_keys import Place
 from tests.gateways import Gateway
-from tests.house import House, build, eventually, raw
+from tests.house import MESSAGES, House, build, eventually, raw
 from tests.proxy.calls import body
 from tests.proxy.test_canary import files_with, keys_with, tables_with
 from tests.proxy.test_explaining import explained
@@ -99,19 +99,27 @@ def test_a_budget_counts_it_where_its_switch_says_so(house: House, gateway: Gate
     assert call(house, gateway).status_code == (403 if counts else 200)
 
 
+@pytest.mark.parametrize("length", [4294967295, 9007199254740991])
 @pytest.mark.parametrize(
-    ("path", "members"),
+    ("path", "name"),
     [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2**53}),
-        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2**53}),
-        ("/v1/responses", {"input": "Hi", "max_output_tokens": 2**53}),
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/messages", "max_tokens"),
+        ("/v1/responses", "max_output_tokens"),
     ],
 )
-def test_an_answer_longer_than_any_is_asked_of_nobody(house: House, gateway: Gateway, path: str, members: dict[str, Any]) -> None:
-    """What no budget bounds would be more than counters can count."""
+def test_an_answer_longer_than_any_is_asked_to_be_as_long_as_any(
+    house: House, gateway: Gateway, upstream: Upstream, path: str, name: str, length: int
+) -> None:
+    """Clients mean by it that there is no bound; of what no budget bounds counters could not count more."""
     add(house)
-    got = raw(gateway.url, house.key_text, json.dumps({"model": "scripted", **members}).encode(), path=path)
-    assert (got.status_code, "max" in got.text) == (400, True)
+    prompt: Any = "Hi" if path == "/v1/responses" else MESSAGES
+    asked = {"model": "scripted", "input" if path == "/v1/responses" else "messages": prompt, name: length}
+    got = raw(gateway.url, house.key_text, json.dumps(asked).encode(), path=path)
+    assert got.status_code == 200, got.text
+    sent = upstream.received[-1].json
+    assert {sent[member] for member in sent if member.startswith("max_")} == {2**31 - 1}
     assert house.nothing_held()
     assert is_proven(house)
 
