@@ -53,6 +53,8 @@ PATH = "/responses"
 HEADERS: tuple[str, ...] = ()
 # As in Chat Completions: the dearest common picture. Files have about a token per four characters of their base64.
 IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
+# Of any other part nobody knows what a provider finds in it.
+TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text")
 PROMPT_FIELDS = ("instructions", "input", "tools", "text")
 # What tools need of a model: the caller's own, and those that the provider runs.
 OWN_TOOLS = ("function", "custom", "namespace")
@@ -258,12 +260,13 @@ def _measure(request: Request) -> None:
     images = len(drawn) + sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
     distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
+    others = any(part.get("type", "text") not in TEXT_PARTS for part in parts)
     run_there = _run_there(request)
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
     request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
-    request.text_only = not (images or files or sounds or distant or DRAWING in run_there)
+    request.text_only = not (others or images or files or sounds or distant or DRAWING in run_there)
 
 
 def _run_there(request: Request) -> list[str]:

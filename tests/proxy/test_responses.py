@@ -117,6 +117,9 @@ def test_needs_and_parts_are_seen() -> None:
     assert (request.messages, request.image_parts, request.audio_parts, request.text_only) == (2, 2, 1, False)
     assert asked().needs == frozenset()
     assert asked().text_only
+    assert asked(input=[{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]).text_only
+    film = {"type": "input_video", "video_url": "data:video/mp4;base64,QUJD"}
+    assert not asked(input=[{"role": "user", "content": [film]}]).text_only
 
 
 def test_the_estimate_counts_all_that_is_said_and_no_picture_as_text() -> None:
