@@ -108,7 +108,7 @@ def _closest(name: str, names: tuple[str, ...]) -> str:
 def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: Bounds) -> Plan:
     """`choices`: where the call may go, in the order to try (proxy/reach.py). Raises BadRequest, ModelUnpriced."""
     tier = _decoded(request, "service_tier")
-    if isinstance(tier, str) and tier not in PRICED_TIERS:
+    if isinstance(tier, str) and tier and tier not in PRICED_TIERS:
         raise BadRequest(
             f"The service tier `{tier[:40]}` has a price of its own, which is not offered here.", param="service_tier"
         )

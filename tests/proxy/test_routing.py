@@ -72,7 +72,7 @@ def test_a_tier_with_a_price_of_its_own_is_refused(tier: str) -> None:
     assert len(refused.value.message) < 200
 
 
-@pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard_only", None])
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard_only", "", None])
 def test_a_tier_that_costs_no_more_than_the_list_says_is_not(tier: str | None) -> None:
     assert plan(service_tier=tier)
 
