@@ -151,7 +151,8 @@ def _messages(conversation: Conversation, *, model: str) -> tuple[list[Json], li
         system, messages = [], [{"role": "user", "content": system}]
     if not messages:
         raise BadRequest("messages: there must be a message with content.", param="messages")
-    _name_apart(messages)
+    if _brings_a_file(conversation):
+        _name_apart(messages)
     return system, _from_user_to_user(messages, goes_on=claude_models.goes_on(model))
 
 
@@ -165,6 +166,14 @@ def _from_user_to_user(messages: list[Json], *, goes_on: bool) -> list[Json]:
         end = next(block for block in reversed(messages[-1]["content"]) if "cachePoint" not in block)
         end |= {"text": end["text"].rstrip()} if "text" in end else {}
     return messages
+
+
+def _brings_a_file(conversation: Conversation) -> bool:
+    for message in conversation.messages:
+        for part in message.parts:
+            if isinstance(part, File) or (isinstance(part, ToolResult) and any(isinstance(shown, File) for shown in part.parts)):
+                return True
+    return False
 
 
 def _name_apart(messages: list[Json]) -> None:
