@@ -18,7 +18,8 @@ from gateway_project.lib.ids import first_id_at
 
 # Of an address that does not follow.
 STANDING: dict[str, str | None] = {"live": None, "seen": None, "from": None}
-# A call that ends now began no longer ago. Asking looks at no more than this, however long the log's period is.
+# Nearly every call that ends now began no longer ago; a longer one, as of a video, comes with the next that did. Asking looks at
+# no more than this, however long the log's period is.
 LONGEST_CALL = timedelta(hours=1)
 # Unix seconds, as many digits as they have until the year 2286.
 MOMENT_LENGTH = 10

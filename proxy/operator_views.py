@@ -44,7 +44,7 @@ def add_provider(request: SignedInRequest) -> HttpResponse:
             offered = f", and {models} model{'' if models == 1 else 's'} can be called" if models else ""
             messages.success(request, f"{form.cleaned_data['name']} is declared{offered}.")
             return go_to(request, back)
-    context = {"form": form, "form_action": request.path, "back_url": back}
+    context = {"form": form, "form_action": request.path, "back_url": back, "in_platform": True}
     return render(request, "platform/provider_new.html", context, status=422 if form.is_bound else 200)
 
 
