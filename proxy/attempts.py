@@ -13,7 +13,7 @@ from proxy.errors import AttemptFailed
 from proxy.exchange import Exchange, MediaExchange, Whole, exchange_of
 from proxy.health import board, quotas
 from proxy.protocols.base import Frame, Reader
-from proxy.providers.base import Upstream
+from proxy.providers.base import EVENT_STREAM, Upstream
 from proxy.routing import Plan
 from proxy.turns import Turn, Turns
 
@@ -38,6 +38,14 @@ async def whole_answer(call: Call, plan: Plan) -> Whole:
 async def opened_stream(call: Call, plan: Plan) -> Opened:
     """Raises ProxyError after the last deployment failed. The first frame has been seen: it is not an error."""
     return await _first_success(call, plan, lambda deployment: _open_stream(call, deployment))
+
+
+async def stream_or_whole(call: Call, plan: Plan) -> Opened | Whole:
+    """The same for what is no chat, where some models ignore that a stream was asked for: OpenAI's `whisper-1` answers whole.
+
+    https://platform.openai.com/docs/api-reference/audio/createTranscription#audio-createtranscription-stream
+    """
+    return await _first_success(call, plan, lambda deployment: _open_either(call, deployment))
 
 
 async def _first_success(call: Call, plan: Plan, attempt: Callable[[Deployment], Awaitable[T]]) -> T:
@@ -100,7 +108,10 @@ class _Attempt:
 
 async def _read_whole(call: Call, deployment: Deployment) -> Whole:
     exchange = exchange_of(call, deployment)
-    upstream = await _open(call, deployment, exchange)
+    return await _whole_of(exchange, await _open(call, deployment, exchange, stream=False))
+
+
+async def _whole_of(exchange: Exchange | MediaExchange, upstream: Upstream) -> Whole:
     try:
         body = await upstream.body()
     finally:
@@ -110,7 +121,18 @@ async def _read_whole(call: Call, deployment: Deployment) -> Whole:
 
 async def _open_stream(call: Call, deployment: Deployment) -> Opened:
     exchange = exchange_of(call, deployment)
-    upstream = await _open(call, deployment, exchange)
+    return await _begun(call, exchange, await _open(call, deployment, exchange, stream=True))
+
+
+async def _open_either(call: Call, deployment: Deployment) -> Opened | Whole:
+    exchange = exchange_of(call, deployment)
+    upstream = await _open(call, deployment, exchange, stream=None)
+    kind = upstream.headers.get("content-type", EVENT_STREAM).partition(";")[0].strip().lower()
+    return await (_begun(call, exchange, upstream) if kind == EVENT_STREAM else _whole_of(exchange, upstream))
+
+
+async def _begun(call: Call, exchange: Exchange | MediaExchange, upstream: Upstream) -> Opened:
+    """A stream with its first frames. The first of them is no error."""
     try:
         reader = exchange.reader()
         chunks = upstream.chunks()
@@ -132,11 +154,11 @@ async def _open_stream(call: Call, deployment: Deployment) -> Opened:
         raise
 
 
-async def _open(call: Call, deployment: Deployment, exchange: Exchange | MediaExchange) -> Upstream:
+async def _open(call: Call, deployment: Deployment, exchange: Exchange | MediaExchange, *, stream: bool | None) -> Upstream:
     return await deployment.provider.open(
         deployment.target,
         path=exchange.path(),
         body=exchange.body(),
-        stream=call.asked.stream,
+        stream=stream,
         headers=exchange.headers(),
     )

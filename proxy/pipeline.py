@@ -49,6 +49,7 @@ from proxy import (
 from proxy import streaming as streams
 from proxy.call import Call
 from proxy.errors import GuardrailsUnavailable, ProxyError
+from proxy.exchange import Whole
 from proxy.open_calls import OpenCall
 from proxy.protocols import videos
 from proxy.protocols.base import CallerCodec
@@ -333,6 +334,11 @@ async def _whole(call: Call) -> Answer:
         raise
     except Exception as error:
         raise _failed(call, call.cut or error) from error
+    return await _given(call, whole)
+
+
+async def _given(call: Call, whole: Whole) -> Answer:
+    """A whole answer, recorded."""
     reply = whole.reply
     row = recording.completed(
         call,
@@ -352,12 +358,15 @@ async def _stream(call: Call, codec: CallerCodec) -> Answer:
     try:
         with open_streams.watched(call) as stream, patience.within(call.seconds_left) as stream.waiting:
             stream.refuse_if_cut()
-            opened = await attempts.opened_stream(call, call.planned)
+            open_one = attempts.opened_stream if call.asked.kind == "chat" else attempts.stream_or_whole
+            opened = await open_one(call, call.planned)
     except asyncio.CancelledError:
         settling.close_later(call, recording.cancelled(call))
         raise
     except Exception as error:
         raise _failed(call, call.cut or error) from error
+    if isinstance(opened, Whole):
+        return await _given(call, opened)
     frames = streams.relay(call, opened, codec)
     await anext(frames)
     return Answer(headers.of_stream(call), frames)

@@ -1,8 +1,9 @@
 """What a provider client is given and what it gives back.
 
 A client opens one call at one deployment: `open(target, path=…, body=…, stream=…)` returns an `Upstream`
-whose status is 200, or raises `AttemptFailed`. **Whoever opens, closes**: `Upstream.close()` must be awaited on
-every path; it ends the connection if the answer was not read to its end, so that the provider stops generating.
+whose status is 200, or raises `AttemptFailed`. `stream` is None where either kind of answer will do. **Whoever opens,
+closes**: `Upstream.close()` must be awaited on every path; it ends the connection if the answer was not read to its end, so
+that the provider stops generating.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+EVENT_STREAM = "text/event-stream"
 # What may stand in an address as it is: names of regions and projects.
 PART_OF_ADDRESS = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 

@@ -24,7 +24,7 @@ from gateway_project.lib.patience import Patience, within
 from proxy.errors import AttemptFailed
 from proxy.protocols.failures import read_failure
 from proxy.providers import transport
-from proxy.providers.base import Target, Timeouts
+from proxy.providers.base import EVENT_STREAM, Target, Timeouts
 from proxy.providers.coding import unpacking_of
 from proxy.providers.connection import Broken, Connection
 
@@ -37,7 +37,8 @@ MAX_RETRY_AFTER = 86_400.0
 # have had to fail at the same moment.
 CLOSED_MEANWHILE_SECONDS = 1.0
 USER_AGENT = "gatehouse"
-_EVENT_STREAM, _JSON, _HTML = "text/event-stream", "application/json", "text/html"
+_JSON, _HTML = "application/json", "text/html"
+_ACCEPTED = {True: EVENT_STREAM, False: _JSON, None: f"{EVENT_STREAM}, */*"}
 _MOVES = (301, 302, 303, 307, 308)
 # Not twice, and not by what makes a gigabyte of a kilobyte.
 _UNDONE = ("gzip", "x-gzip", "deflate")
@@ -50,11 +51,19 @@ GARBLED = "What the provider sent is no HTTP answer."
 
 
 async def open(
-    target: Target, *, url: str, headers: dict[str, str], body: bytes, stream: bool, method: str = "POST", may_move: bool = False
+    target: Target,
+    *,
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    stream: bool | None,
+    method: str = "POST",
+    may_move: bool = False,
 ) -> "OpenAnswer":
     """Sends `body` to `url`. Raises AttemptFailed unless the answer is a 200 of the asked kind, or with `may_move` a redirect.
 
-    `headers` (names in lower case) come before the client's own defaults; the target's come before both.
+    `stream` None takes either kind. `headers` (names in lower case) come before the client's own defaults; the target's come
+    before both.
     """
     started = time.monotonic()
     patience = Patience()
@@ -205,7 +214,7 @@ class OpenAnswer:
         return b"".join(parts)
 
 
-async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool) -> None:
+async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool | None) -> None:
     if answer.status != 200:
         raise await _refused(answer, target)
     if answer.encoding not in (*_UNDONE, "identity", ""):
@@ -214,7 +223,7 @@ async def _require_success(answer: OpenAnswer, target: Target, *, stream: bool) 
         raise AttemptFailed("broken", "The provider answered with an HTML page.", status=answer.status)
     if stream and answer.content_type == _JSON:
         raise read_failure(await answer.beginning(), status=None, secrets=target.secrets)
-    if not stream and answer.content_type == _EVENT_STREAM:
+    if stream is False and answer.content_type == EVENT_STREAM:
         raise AttemptFailed("broken", "The provider answered with a stream though none was asked for.", status=answer.status)
 
 
@@ -273,11 +282,11 @@ def _place(url: str, is_tenants: bool) -> _Place:
     )
 
 
-def _headers(target: Target, place: _Place, headers: dict[str, str], *, stream: bool) -> dict[str, str]:
+def _headers(target: Target, place: _Place, headers: dict[str, str], *, stream: bool | None) -> dict[str, str]:
     own = {
         "host": place.host,
         "content-type": _JSON,
-        "accept": _EVENT_STREAM if stream else _JSON,
+        "accept": _ACCEPTED[stream],
         "accept-encoding": "identity",
         "user-agent": USER_AGENT,
     }

@@ -152,7 +152,7 @@ class Provider(msgspec.Struct, frozen=True):
         return await self.credentials(target, url=url, body=body)
 
     async def open(
-        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+        self, target: Target, *, path: str, body: bytes, stream: bool | None, headers: dict[str, str] | None = None
     ) -> Upstream:
         """`headers`: the caller's own, in lower case. Raises AttemptFailed."""
         url = self.address(target, path)
@@ -262,7 +262,7 @@ class Anthropic(Provider, frozen=True):
         return {"x-api-key": target.api_key} if target.api_key else {}
 
     async def open(
-        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+        self, target: Target, *, path: str, body: bytes, stream: bool | None, headers: dict[str, str] | None = None
     ) -> Upstream:
         """The version of the protocol is the caller's, if it names one."""
         named = {"anthropic-version": self.VERSION} | (headers or {})
@@ -288,7 +288,7 @@ class Vertex(Provider, frozen=True):
         return {"authorization": f"Bearer {await google_tokens.token(target)}"}
 
     async def open(
-        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+        self, target: Target, *, path: str, body: bytes, stream: bool | None, headers: dict[str, str] | None = None
     ) -> Upstream:
         try:
             return await super().open(target, path=path, body=body, stream=stream, headers=headers)
@@ -310,7 +310,7 @@ class Bedrock(Provider, frozen=True):
         return await aws.sign_in(target.api_key or "", region=str(target.options["region"]), url=url, body=body)
 
     async def open(
-        self, target: Target, *, path: str, body: bytes, stream: bool, headers: dict[str, str] | None = None
+        self, target: Target, *, path: str, body: bytes, stream: bool | None, headers: dict[str, str] | None = None
     ) -> Upstream:
         accept = {"accept": converse.STREAM_TYPE} if stream else {}
         return await super().open(target, path=path, body=body, stream=stream, headers={**(headers or {}), **accept})

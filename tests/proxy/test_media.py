@@ -47,6 +47,10 @@ def told(content: dict[str, Any] | bytes, content_type: str = "application/json"
     return Script(headers={"content-type": content_type}, parts=(sent,))
 
 
+def upstream_sent(format: str, usage: dict[str, Any]) -> bytes:
+    return json.dumps({"text": "Hello", "usage": usage}).encode() if format == "json" else b"Hello\n"
+
+
 def charged(house: House, got: Any) -> tuple[int, dict[str, int], dict[str, int]]:
     row = house.row_of(got.headers["x-request-id"])
     assert (row.status, row.usage_estimated) == ("ok", False)
@@ -105,6 +109,51 @@ def test_transcriptions_cost_by_the_second(gateway: Gateway, house: House, upstr
     assert "Hello" in got.text
     assert silence(3) in upstream.received[-1].body
     assert charged(house, got) == (300_000, {"second": 3}, {"minute": 300_000})
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_a_transcription_whose_model_ignores_that_a_stream_was_asked_for_comes_whole(
+    gateway: Gateway, house: House, upstream: Upstream, format: Any
+) -> None:
+    """`whisper-1` does; OpenAI's own answer is then what `response_format` says."""
+    house.change(content_retention_hours=24)
+    usage = {"type": "duration", "seconds": 2}
+    upstream.then(told({"text": "Hello", "usage": usage}) if format == "json" else told(b"Hello\n", "text/plain; charset=utf-8"))
+    sent = {"model": "ear", "response_format": format, "stream": "true"}
+
+    def send() -> httpx.Response:
+        headers = {"authorization": f"Bearer {house.key_text}", "idempotency-key": "whole"}
+        files = {"file": ("a.wav", silence(3))}
+        return httpx.post(f"{gateway.url}/v1/audio/transcriptions", headers=headers, data=sent, files=files, trust_env=False)
+
+    got, again = send(), send()
+
+    assert (got.status_code, got.content) == (200, upstream_sent(format, usage))
+    assert got.headers["content-type"] == ("application/json" if format == "json" else "text/plain; charset=utf-8")
+    assert charged(house, got)[0] == (200_000 if format == "json" else 300_000)
+    assert got.headers["x-gatehouse-cost-usd"] == ("0.0002" if format == "json" else "0.0003")
+    assert (again.content, again.headers["content-type"]) == (got.content, got.headers["content-type"])
+    assert len(upstream.received) == 1
+
+
+def test_a_transcription_that_streams_is_a_stream_still(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    events = [
+        {"type": "transcript.text.delta", "delta": "Hel"},
+        {"type": "transcript.text.done", "text": "Hello", "usage": {"type": "duration", "seconds": 2}},
+    ]
+    frames = tuple(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    upstream.then(Script(headers={"content-type": "text/event-stream"}, parts=frames))
+
+    got = house.client(gateway.url).audio.transcriptions.create(model="ear", file=("a.wav", silence(3)), stream=True)
+
+    assert [event.type for event in got] == ["transcript.text.delta", "transcript.text.done"]
+
+
+def test_an_error_in_place_of_a_stream_of_what_is_no_chat_is_told(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    upstream.then(told({"error": {"message": "That sound is too long.", "type": "invalid_request_error", "code": "too_long"}}))
+    with pytest.raises(openai.APIStatusError, match="too long"):
+        house.client(gateway.url).audio.transcriptions.create(model="ear", file=("a.wav", silence(3)), stream=True)
+    assert house.nothing_held()
 
 
 @pytest.mark.parametrize("retention", [0, 24])
