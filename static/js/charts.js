@@ -18,6 +18,7 @@
   const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
   const dollars = (digits) => new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", minimumFractionDigits: digits, maximumFractionDigits: digits });
   const TICKS = 4;
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   // The step between two marks of the axis, as ECharts rounds it: 1, 2, 3 or 5 times a power of ten.
   function stepOf(most) {
@@ -88,6 +89,7 @@
     const line = css("line");
     const many = chart.series.length > 1;
     return {
+      animation: !still.matches,
       animationDuration: 250,
       aria: { enabled: false },
       textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },

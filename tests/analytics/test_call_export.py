@@ -99,7 +99,7 @@ def test_whoever_takes_it_stands_in_the_trail(world: World) -> None:
 
 def test_a_look_at_its_head_takes_nothing(world: World) -> None:
     signed_in(world, "alice").head(f"/o/{world.acme.slug}/calls/file/")
-    assert not AuditEvent.objects.filter(action="calls.exported").exists()
+    assert not AuditEvent.objects.filter(organization=world.acme, action="calls.exported").exists()
 
 
 def test_a_batch_is_one_statement(

@@ -57,6 +57,7 @@ def create_key(page: Page, name: str, *, budget: str = "") -> str:
 def test_from_sign_in_to_a_refusal_and_a_switched_off_key(
     page: Page, console_errors: list[str], gateway: Gateway, second_gateway: Gateway, house: House, mia: str
 ) -> None:
+    page.emulate_media(reduced_motion="no-preference")  # as most people have it
     name = f"Notebook {secrets.token_hex(3)}"
     sign_in(page, gateway, mia)
     console = open_company(page, gateway, house)
@@ -150,12 +151,20 @@ def test_a_form_keeps_what_was_typed_and_says_what_is_wrong(
     console_errors.clear()  # 422, as it should be
 
 
-def test_no_page_scrolls_sideways_on_a_phone_or_a_wide_screen(page: Page, gateway: Gateway, house: House, mia: str) -> None:
+def test_no_page_scrolls_sideways_and_a_chart_moves_for_those_only_who_do_not_mind(
+    page: Page, gateway: Gateway, house: House, mia: str
+) -> None:
     house.client(gateway.url).chat.completions.create(model="scripted", messages=MESSAGES)
     house.limit("budget", NANO)
     close_spend_buckets()
     sign_in(page, gateway, mia)
     console = open_company(page, gateway, house)
+    for motion, moves in ((None, False), ("no-preference", True)):
+        page.emulate_media(reduced_motion=motion)  # type: ignore[arg-type]
+        page.goto(console)
+        page.locator("[data-chart] svg").first.wait_for()
+        drawn = "echarts.getInstanceByDom(document.querySelector('[data-chart]')).getOption().animation"
+        assert page.evaluate(drawn) is moves
     for path in ("", "keys/", "keys/new/", f"keys/{house.key.pk}/", "calls/"):
         page.goto(f"{console}{path}")
         for width in (1440, 390):
