@@ -145,9 +145,19 @@ class _Named(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
+class _AllowedTool(msgspec.Struct):
+    function: _Named | None = None
+
+
+class _Allowed(msgspec.Struct, forbid_unknown_fields=True):
+    mode: Literal["auto", "required"]
+    tools: list[_AllowedTool]
+
+
 class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "function"
     function: _Named | None = None
+    allowed_tools: _Allowed | None = None
     name: str | None = None
 
 
@@ -203,12 +213,13 @@ def conversation(request: Request) -> Conversation:
     body, unknown = _read(request)
     extras = unsaid_of.offered(request.fields, _OURS)
     _refuse(extras)
+    tools, choice = _chosen(_tools(body), body)
     if "audio" in request.modalities:
         extras.pop("audio", None)
     return Conversation(
         messages=tuple(_messages(body.messages)),
-        tools=_tools(body),
-        tool_choice=_tool_choice(body),
+        tools=tools,
+        tool_choice=choice,
         parallel_tools=body.parallel_tool_calls,
         max_tokens=request.max_tokens,
         n=request.n,
@@ -358,17 +369,20 @@ def _present(raw: Raw) -> Raw | None:
     return None if raw == NULL else raw
 
 
-def _tool_choice(body: _Body) -> ToolChoice | None:
+def _chosen(tools: tuple[Tool, ...], body: _Body) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+    """The tools that may be called, and how. Raises BadRequest."""
     chosen = body.tool_choice if body.tool_choice is not None else body.function_call
     match chosen:
         case None:
-            return None
+            return tools, None
         case "auto" | "none" | "required":
-            return ToolChoice(chosen)
-        case _Named(name):
-            return ToolChoice("tool", name)
-        case _Choice(function=_Named(name)):
-            return ToolChoice("tool", name)
+            return tools, ToolChoice(chosen)
+        case _Named(name) | _Choice(function=_Named(name)):
+            return tools, ToolChoice("tool", name)
+        case _Choice(type="allowed_tools", allowed_tools=_Allowed(mode, some)):
+            names = {one.function.name if one.function is not None else "" for one in some}
+            if names and names <= {tool.name for tool in tools}:
+                return tuple(tool for tool in tools if tool.name in names), ToolChoice(mode)
     raise BadRequest("tool_choice: this choice cannot be made with this model's provider.", param="tool_choice")
 
 

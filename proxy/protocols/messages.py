@@ -236,7 +236,8 @@ class _Weighed:
 
 
 def _compacts(fields: dict[str, Raw]) -> bool:
-    if decoded(fields.get("compaction")) not in (None, False):
+    asked = decoded(fields.get("compaction"))
+    if asked not in (None, False) and not (isinstance(asked, dict) and asked.get("type") in ("disabled", "none")):
         return True
     # The same word can be written with escapes.
     edits = fields.get("context_management", NULL)

@@ -48,6 +48,9 @@ def _narrow(given: Any) -> Schema:
         raise _TooWide
     if "$ref" in given:
         return _reference(given)
+    match given:
+        case {"allOf": [{"$ref": str(to), **beside}]} if not beside:
+            return _reference({name: value for name, value in given.items() if name != "allOf"} | {"$ref": to})
     kept: Schema = {}
     rest: Schema = {}
     for name, value in given.items():

@@ -134,6 +134,10 @@ def test_developers_speak_as_the_system_does() -> None:
     assert [message.role for message in said({"role": "developer", "content": "a"}, *ASK)] == ["system", "user"]
 
 
+def allowed(*tools: dict[str, Any], mode: str = "auto") -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
 @pytest.mark.parametrize(
     ("members", "param"),
     [
@@ -141,6 +145,14 @@ def test_developers_speak_as_the_system_does() -> None:
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": 1}}]}, "tools[0].function.name"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tool_choice": allowed({"type": "mcp", "server_label": "deepwiki"})}, "tool_choice"),
+        ({"tool_choice": allowed({"type": "function", "function": {"name": "g"}})}, "tool_choice"),
+        ({"tool_choice": allowed()}, "tool_choice"),
+        (
+            {"tool_choice": allowed({"type": "function", "function": {"name": "f"}}, mode="none")},
+            "tool_choice.allowed_tools.mode",
+        ),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"reasoning_effort": "heroic"}, "reasoning_effort"),
         ({"top_k": "many"}, "top_k"),
@@ -150,6 +162,16 @@ def test_what_cannot_be_said_elsewhere_is_refused_by_name(members: dict[str, Any
     with pytest.raises(BadRequest) as raised:
         read(**members)
     assert raised.value.param == param
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_a_choice_among_some_tools_offers_no_other(mode: str) -> None:
+    """Exact in every protocol: a tool that is not declared cannot be called."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
+    some = [{"type": "function", "function": {"name": name}} for name in ("h", "f")]
+    conversation = read(tools=tools, tool_choice=allowed(*some, mode=mode))
+    assert [tool.name for tool in conversation.tools] == ["f", "h"]
+    assert conversation.tool_choice == ToolChoice(mode)  # type: ignore[arg-type]
 
 
 def test_the_rest_of_a_request_is_understood() -> None:

@@ -106,7 +106,7 @@ def test_pictures_and_documents_weigh_what_they_are_not_what_they_are_written_wi
 
 
 @pytest.mark.parametrize(
-    "members", [{"context_management": {"edits": [{"type": "compact_20260112"}]}}, {"compaction": {"type": "enabled"}}]
+    "members", [{"context_management": {"edits": [{"type": "compact_20260112"}]}}, {"compaction": {"type": "summarize"}}]
 )
 @pytest.mark.parametrize("more", [{}, {"tools": [WEB_SEARCH]}])
 def test_a_conversation_that_may_be_shortened_first_is_held_for_as_if_read_twice(
@@ -115,7 +115,8 @@ def test_a_conversation_that_may_be_shortened_first_is_held_for_as_if_read_twice
     assert asked(**members, **more).most_input == 2 * asked(**more).most_input
     assert asked(**members, **more).input_tokens_estimate == asked(**more).input_tokens_estimate
     cleared: dict[str, Any] = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}, "compaction": False}
-    assert asked(**cleared, **more).most_input == asked(**more).most_input
+    for off in (False, None, {"type": "disabled"}):
+        assert asked(**cleared | {"compaction": off}, **more).most_input == asked(**more).most_input
 
 
 def test_what_shortens_a_conversation_does_so_however_it_is_written() -> None:

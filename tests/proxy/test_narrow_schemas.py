@@ -101,6 +101,21 @@ def test_what_is_no_object_may_be_joined() -> None:
 
 
 @pytest.mark.parametrize(
+    ("beside", "enforced"),
+    [
+        ({}, REFERENCE),
+        ({"title": "A", "default": None}, {"anyOf": [REFERENCE], "title": "A", "default": None}),
+        ({"description": "An a."}, {"anyOf": [REFERENCE], "description": "An a."}),
+    ],
+)
+def test_a_reference_that_alone_is_joined_is_that_reference(beside: Any, enforced: Any) -> None:
+    """So pydantic up to 2.8 and many generators of OpenAPI wrote a reference of which something is said."""
+    schema = {**within({"allOf": [REFERENCE], **beside}), "$defs": {"A": CLOSED}}
+    assert told(schema) == {**within(enforced), "$defs": {"A": CLOSED}}
+    assert told({"allOf": [REFERENCE], **beside, "$defs": {"A": CLOSED}}) == {**REFERENCE, "$defs": {"A": CLOSED}}
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {},
@@ -119,6 +134,8 @@ def test_what_is_no_object_may_be_joined() -> None:
         within({"$ref": "#"}),
         within({"$ref": "https://example.com/schema.json"}),
         {"allOf": [{"$ref": "#/$defs/A"}, CLOSED], "$defs": {"A": CLOSED}},
+        {"allOf": [REFERENCE], "properties": {"b": STRING}, "$defs": {"A": CLOSED}},
+        {"allOf": [{**REFERENCE, "$defs": {"A": CLOSED}}], "$defs": {"A": CLOSED}},
         {"oneOf": [STRING], "anyOf": [{"type": "null"}]},
         within({"anyOf": [STRING], "oneOf": [STRING]}),
         within({"const": {"a": 1}}),
