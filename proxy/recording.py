@@ -4,7 +4,7 @@
 |---|---|
 | complete answer | what the provider reports; an estimate, marked, only if it reports nothing |
 | any answer longer than the provider was told | as if it were not: what is beyond is absorbed |
-| the provider shortened the conversation first, or drew | that as well, as far as what was held covers it |
+| the provider shortened the conversation first, drew, or searched | that as well, as far as what was held covers it |
 | refused, bad request, no provider answered | nothing |
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
@@ -259,7 +259,7 @@ def _as_reserved(call: Call, usage: Usage) -> Usage:
     if call.plan is None:
         return usage
     beyond = max(0, usage.output_total - call.most_output)
-    asked = call.asked.units
+    asked = call.asked.most_units
     if not beyond and all(count <= asked.get(unit, 0) for unit, count in usage.units.items()):
         return usage
     kept = {}

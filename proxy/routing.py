@@ -172,7 +172,7 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
             n=request.n,
             text_only=request.text_only,
             writes=cache_writes.possible(deployment, request),
-            units=request.units,
+            units=request.most_units,
         )
         for deployment in deployments
         if deployment.price is not None
@@ -189,7 +189,7 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
             n=request.n,
             text_only=request.text_only,
             writes=cache_writes.possible(deployment, request),
-            units=request.units,
+            units=request.most_units,
         )
         for deployment in plan.deployments
         if deployment.price is not None

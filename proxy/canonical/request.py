@@ -20,7 +20,8 @@ class Request(msgspec.Struct):
     `fields` holds the top-level members as raw JSON in the caller's order (of a name given twice, the last
     value: what the gateway checked is what the provider gets). `input_tokens_estimate` is meant as an upper bound of what was
     sent, `reserve_tokens` of what may be read besides (what tools of the provider find, documents behind an address): money
-    is held for both, and only the first is ever charged by estimate.
+    is held for both, and only the first is ever charged by estimate. So it is with `units`, and `reserve_units`: what the
+    provider may count besides (its own searches).
     `kind` is the kind of model that can serve it. `headers` go on to a provider of the same protocol. `text_only`: neither
     what is asked nor what is answered can hold anything but text. `tool_needs` are the capabilities that its tools need of a
     model; `schema`: the answer must be JSON of a given one; `reasons`: thinking is asked for; `modalities` is what the
@@ -59,6 +60,7 @@ class Request(msgspec.Struct):
     headers: dict[str, str] = {}
     output_bound: int | None = None
     units: dict[str, int] = {}
+    reserve_units: dict[str, int] = {}
     resolution: str = ""
     usual: Usage | None = None
     form: bytes = b""
@@ -71,6 +73,10 @@ class Request(msgspec.Struct):
     def most_input(self) -> int:
         """The most tokens that can be read for it."""
         return self.input_tokens_estimate + self.reserve_tokens
+
+    @property
+    def most_units(self) -> dict[str, int]:
+        return {**self.units, **self.reserve_units} if self.reserve_units else self.units
 
     @property
     def needs(self) -> frozenset[str]:

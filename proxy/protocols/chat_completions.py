@@ -24,7 +24,7 @@ from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answe
 from proxy.protocols.chat_conversation import SPELLED, conversation
 from proxy.protocols.chat_replies import StreamReader, read_reply
 from proxy.protocols.chat_writing import write_request
-from proxy.protocols.counts import MOST_TAKEN
+from proxy.protocols.counts import MOST_TAKEN, USUAL_SEARCHES
 from proxy.protocols.openai_errors import render_error, render_stream_error
 
 __all__ = [
@@ -168,6 +168,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
         input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens,
+        reserve_units={"web_search": USUAL_SEARCHES} if searches or _search(read.tools) else {},
         reserve_tokens=text_tokens(vendors) + shown.unseen + run_there * SERVER_TOOL_TOKENS,
         fields=fields,
         messages=len(read.messages),
@@ -183,6 +184,11 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         user=read.user,
         metadata=read.metadata,
     )
+
+
+def _search(tools: list[_Tool] | None) -> bool:
+    """Whether one of them is a vendor's own search (`openrouter:web_search`)."""
+    return any(tool.type not in OWN_TOOLS and str(tool.type).endswith("web_search") for tool in tools or ())
 
 
 def path(model: str, *, stream: bool) -> str:

@@ -32,6 +32,10 @@ class _OutputDetails(msgspec.Struct):
     audio_tokens: Any = None
 
 
+class _ServerTools(msgspec.Struct):
+    web_search_requests: Any = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: Any = None
     completion_tokens: Any = None
@@ -40,6 +44,10 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: Any = None
     cached_tokens: Any = None
+    server_tool_use: _ServerTools | None = None
+
+
+_NESTED = ("prompt_tokens_details", "completion_tokens_details", "server_tool_use")
 
 
 class _Function(msgspec.Struct):
@@ -230,7 +238,7 @@ def usage_of(given: _Usage | None) -> Usage | None:
 
     `prompt_tokens` includes cached and cache-written tokens and those of sound, `completion_tokens` reasoning and what
     was spoken. The total gives away the vendors (xAI) that count reasoning beside the completion. DeepSeek and Moonshot
-    name the cached tokens in their own way.
+    name the cached tokens in their own way. OpenRouter tells how often was searched (`server_tool_use`).
     """
     if given is None:
         return None
@@ -246,6 +254,7 @@ def usage_of(given: _Usage | None) -> Usage | None:
     reasoning = first_count(out_of.reasoning_tokens)
     if reasoning and total == prompt + output + reasoning:
         output += reasoning
+    searches = first_count(given.server_tool_use.web_search_requests) if given.server_tool_use is not None else 0
     heard, spoken = min(first_count(into.audio_tokens), prompt - read - written), min(first_count(out_of.audio_tokens), output)
     return Usage(
         input_uncached=prompt - read - written - heard,
@@ -255,6 +264,7 @@ def usage_of(given: _Usage | None) -> Usage | None:
         output=output - spoken,
         audio_output=spoken,
         reasoning=min(reasoning, output - spoken),
+        units={"web_search": searches} if searches else {},
     )
 
 
@@ -336,11 +346,7 @@ def _loose_choice(entry: dict[str, Any]) -> _Choice:
 def _loose_usage(value: object) -> _Usage | None:
     if not isinstance(value, dict):
         return None
-    kept = {name: part for name, part in value.items() if isinstance(part, dict) or count(part) is not None}
-    try:
-        return msgspec.convert(kept, _Usage)
-    except msgspec.ValidationError:
-        return msgspec.convert({name: part for name, part in kept.items() if not isinstance(part, dict)}, _Usage)
+    return msgspec.convert({name: part for name, part in value.items() if isinstance(part, dict) == (name in _NESTED)}, _Usage)
 
 
 def _any_json(raw: bytes) -> object:

@@ -6,6 +6,16 @@ ABSURD_TOKENS = 10**9
 # such calls can be held for at once. Larger numbers mean the same, up to the last that JavaScript can count to.
 MOST_ASKED, MOST_TAKEN = 2**31 - 1, 2**53
 
+# Searches that a provider makes itself are held for up to what the caller allows; so many where it says nothing, and never
+# more than any call makes.
+USUAL_SEARCHES, MOST_SEARCHES = 10, 1000
+
+
+def searches(allowed: object) -> int:
+    """The most to hold for."""
+    most = count(allowed)
+    return USUAL_SEARCHES if most is None else min(most, MOST_SEARCHES)
+
 
 def count(value: object) -> int | None:
     """A number of tokens; None for what cannot be one. Some languages write 12 as 12.0."""

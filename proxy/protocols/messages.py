@@ -19,7 +19,7 @@ from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks, other_models
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded
-from proxy.protocols.counts import MOST_TAKEN
+from proxy.protocols.counts import MOST_TAKEN, searches
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
@@ -95,6 +95,7 @@ class _Message(msgspec.Struct):
 class _Tool(msgspec.Struct):
     type: str | None = None
     name: str | None = None
+    max_uses: Any = None
 
 
 class _Thinking(msgspec.Struct):
@@ -171,6 +172,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         max_tokens_field="max_tokens",
         # A conversation that the provider shortens first is read once more.
         input_tokens_estimate=sent,
+        reserve_units=_searches(tools),
         reserve_tokens=unseen + (sent + unseen if _compacts(fields) else 0),
         fields=fields,
         messages=len(read.messages),
@@ -249,6 +251,11 @@ def _tool_needs(tools: list[_Tool]) -> frozenset[str]:
         return _NOTHING
     kinds = {(tool.type or "").partition("_")[0] for tool in tools}
     return frozenset(["tools", *(_RUN_THERE[kind] for kind in kinds if kind in _RUN_THERE)])
+
+
+def _searches(tools: list[_Tool]) -> dict[str, int]:
+    most = [searches(tool.max_uses) for tool in tools if (tool.type or "").startswith("web_search")]
+    return {"web_search": sum(most)} if most else {}
 
 
 def _has_schema(read: _Body) -> bool:

@@ -18,7 +18,7 @@ from proxy.errors import BadRequest, ProxyError, RateRefused
 from proxy.protocols import other_models, surrogates
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded, wrong_type
-from proxy.protocols.counts import MOST_TAKEN
+from proxy.protocols.counts import MOST_TAKEN, searches
 from proxy.protocols.openai_errors import render_error
 from proxy.protocols.responses_answers import render_answer
 from proxy.protocols.responses_items import DRAWING, MARK, SPELLED, conversation, input_items, is_foreign
@@ -57,6 +57,8 @@ IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text")
 PROMPT_FIELDS = ("instructions", "input", "tools", "text")
 # What tools need of a model: the caller's own, and those that the provider runs.
+# What those that search are called in a price, by the beginning of their type.
+SEARCHES = {"web_search": "web_search", "file_search": "storage_search"}
 OWN_TOOLS = ("function", "custom", "namespace")
 TOOL_NEEDS = {
     **dict.fromkeys(OWN_TOOLS, "tools"),
@@ -264,6 +266,7 @@ def _measure(request: Request) -> None:
     run_there = _run_there(request)
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
     request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
+    request.reserve_units = _searches(request, run_there)
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
     request.text_only = not (others or images or files or sounds or distant or DRAWING in run_there)
@@ -273,6 +276,12 @@ def _run_there(request: Request) -> list[str]:
     """The tools that the provider runs itself: what they find becomes input."""
     tools = _read_tools(surrogates.readable(bytes(request.fields.get("tools", NULL)))) or ()
     return [tool.type for tool in tools if tool.type not in OWN_TOOLS]
+
+
+def _searches(request: Request, run_there: list[str]) -> dict[str, int]:
+    """`max_tool_calls` bounds all tools together, so each may make as many."""
+    found = {unit for tool in run_there for kind, unit in SEARCHES.items() if tool.startswith(kind)}
+    return dict.fromkeys(found, searches(decoded(request.fields.get("max_tool_calls")))) if found else {}
 
 
 # --- what the gateway answers ------------------------------------------------------------------

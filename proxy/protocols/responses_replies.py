@@ -34,12 +34,12 @@ from proxy.canonical.answer import (
 from proxy.canonical.conversation import SIGNED_BY_OPENAI, Refusal, Text, Thinking, ToolUse
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed
-from proxy.protocols import citations, images, surrogates
+from proxy.protocols import citations, surrogates
 from proxy.protocols.base import BrokenReply, Frame, Reply
-from proxy.protocols.counts import count
 from proxy.protocols.failures import read_failure
 from proxy.protocols.responses_answers import usage_members
 from proxy.protocols.responses_stream import event
+from proxy.protocols.responses_usage import output_of, usage_in
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
 ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
@@ -67,11 +67,11 @@ _read_members = msgspec.json.Decoder(dict[str, Any]).decode
 def read_reply(body: bytes) -> Reply:
     """Raises BrokenReply for what is no answer, and AttemptFailed for one that failed (sent with status 200)."""
     response = _response(body)
-    output = _items(response)
+    output = output_of(response)
     texts = [text for item in output for text in _texts(item)]
     finish = _finish_reason(response)
     return Reply(
-        usage=_used(response),
+        usage=usage_in(response),
         finish_reasons=(finish,) if finish else (),
         text_length=sum(map(len, texts)),
         upstream_id=_string(response.get("id")),
@@ -83,39 +83,13 @@ def read_reply(body: bytes) -> Reply:
 def read_answer(body: bytes) -> Answer:
     """Raises like `read_reply`."""
     response = _response(body)
-    parts = tuple(part for item in _items(response) for part in _parts(item))
+    parts = tuple(part for item in output_of(response) for part in _parts(item))
     return Answer(
         choices=(Choice(parts, _finish_reason(response), logprobs=_logprobs(response), citations=_cited(response)),),
-        usage=_used(response),
+        usage=usage_in(response),
         id=_string(response.get("id")),
         model=_string(response.get("model")),
     )
-
-
-def usage_of(given: Any) -> Usage | None:
-    """Disjoint kinds: `input_tokens` includes cached and cache-written tokens, `output_tokens` reasoning."""
-    if not isinstance(given, dict):
-        return None
-    total_in, total_out = count(given.get("input_tokens")), count(given.get("output_tokens"))
-    if total_in is None or total_out is None:
-        return None
-    into, out_of = _members(given.get("input_tokens_details")), _members(given.get("output_tokens_details"))
-    read = min(count(into.get("cached_tokens")) or 0, total_in)
-    written = min(count(into.get("cache_write_tokens")) or 0, total_in - read)
-    return Usage(
-        input_uncached=total_in - read - written,
-        cache_read=read,
-        cache_write_5m=written,
-        output=total_out,
-        reasoning=min(count(out_of.get("reasoning_tokens")) or 0, total_out),
-    )
-
-
-def _used(response: Members) -> Usage | None:
-    """With what the tool that draws took: another model's tokens, which `usage` leaves out (`tool_usage`)."""
-    usage = usage_of(response.get("usage"))
-    drawn = images.usage_of(_members(response.get("tool_usage")).get("image_gen"))
-    return msgspec.structs.replace(usage, beside=(drawn,)) if usage is not None and drawn is not None and drawn.total else usage
 
 
 class StreamReader:
@@ -193,11 +167,11 @@ class StreamReader:
         self.upstream_id = self.upstream_id or _string(response.get("id"))
         self.model = self.model or _string(response.get("model"))
         self._begun = self._begun or response
-        self.usage = _used(response) or self.usage
+        self.usage = usage_in(response) or self.usage
         if kind in ENDS:
             self.done = True
             self._finish = _finish_reason(response)
-            self.has_output |= bool(_items(response))
+            self.has_output |= bool(output_of(response))
 
     def _tap(self, read: _Event) -> None:
         if isinstance(read.delta, str) and read.type.endswith(".delta"):
@@ -268,7 +242,7 @@ class _Told:
             found.append(Started(_string(response.get("id")), _string(response.get("model"))))
         if read.type in ENDS:
             response = _members(read.response)
-            for index, item in enumerate(_items(response)):
+            for index, item in enumerate(output_of(response)):
                 found += self._item(index, item, complete=True)
             return [*found, Finished(_finish_reason(response) or STOP)]
         if type(read.output_index) is int:
@@ -379,7 +353,7 @@ def _cited(response: Members) -> tuple[Citation, ...]:
     """Of the whole output."""
     found: list[Citation] = []
     base = 0
-    for item in _items(response):
+    for item in output_of(response):
         found += _citations_of(item, base=base)
         base += sum(len(part.text) for part in _parts(item) if isinstance(part, Text))
     return tuple(found)
@@ -426,7 +400,7 @@ def _finish_reason(response: Members) -> str:
     if response.get("status") == "incomplete":
         reason = _members(response.get("incomplete_details")).get("reason")
         return CONTENT_FILTER if reason == "content_filter" else LENGTH
-    called = any(item.get("type") in ("function_call", "custom_tool_call") for item in _items(response))
+    called = any(item.get("type") in ("function_call", "custom_tool_call") for item in output_of(response))
     return TOOL_CALLS if called else STOP
 
 
@@ -469,18 +443,13 @@ def _texts(item: Members) -> list[str]:
 
 
 def _logprobs(response: Members) -> Raw | None:
-    parts = [part for item in _items(response) for part in item.get("content") or () if isinstance(part, dict)]
+    parts = [part for item in output_of(response) for part in item.get("content") or () if isinstance(part, dict)]
     found = [entry for part in parts for entry in part.get("logprobs") or ()]
     return _as_chat(found) if found else None
 
 
 def _as_chat(logprobs: Any) -> Raw:
     return Raw(msgspec.json.encode({"content": logprobs}))
-
-
-def _items(response: Members) -> list[Members]:
-    output = response.get("output")
-    return [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
 
 
 def _members(value: Any) -> Members:

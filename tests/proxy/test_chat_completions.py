@@ -274,6 +274,10 @@ def test_an_answer_is_read() -> None:
         (usage_of(10, 2, prompt_tokens_details={"cached_tokens": 99}), Usage(0, 10, output=2)),
         (usage_of(10, 2, prompt_cache_hit_tokens=7, prompt_cache_miss_tokens=3), Usage(3, 7, output=2)),
         (usage_of(10, 2, cached_tokens=7), Usage(3, 7, output=2)),
+        (usage_of(10, 2, server_tool_use={"web_search_requests": 3}), Usage(10, output=2, units={"web_search": 3})),
+        (usage_of(10, 2, server_tool_use={"web_search_requests": None}), Usage(10, output=2)),
+        (usage_of(10, 2, server_tool_use=7), Usage(10, output=2)),
+        (usage_of(10, 2, prompt_tokens_details=7, total_tokens={}), Usage(10, output=2)),
         (usage_of(10, 5, completion_tokens_details={"reasoning_tokens": 3}), Usage(10, output=5, reasoning=3)),
         (usage_of(10, 5, completion_tokens_details={"reasoning_tokens": 30}), Usage(10, output=5, reasoning=5)),
         (

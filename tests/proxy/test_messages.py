@@ -16,6 +16,7 @@ from proxy.canonical.request import Request
 from proxy.errors import CODES, BadRequest
 from proxy.protocols import cache_marks, messages
 from proxy.protocols.base import Quirks
+from proxy.protocols.counts import MOST_SEARCHES, USUAL_SEARCHES
 from proxy.protocols.messages import DOCUMENT_TOKENS, IMAGE_TOKENS
 from tests.proxy.messages_wire import ASK, asked, body
 
@@ -145,6 +146,15 @@ def test_system_and_tools_count_and_tools_of_the_provider_count_for_what_they_fi
     assert searching.most_input > plain + SERVER_TOOL_TOKENS
     assert plain < searching.input_tokens_estimate < plain + 1000
     assert searching.needs == {"tools", "web_search"}
+    assert (searching.units, searching.reserve_units) == ({}, {"web_search": USUAL_SEARCHES})
+
+
+@pytest.mark.parametrize(
+    ("most", "held"), [(8, 8), (0, 0), (None, USUAL_SEARCHES), ("many", USUAL_SEARCHES), (10**8, MOST_SEARCHES)]
+)
+def test_as_many_searches_are_held_for_as_their_caller_allows(most: Any, held: int) -> None:
+    assert asked(tools=[{**WEB_SEARCH, "max_uses": most}]).reserve_units == {"web_search": held}
+    assert asked(tools=[{"name": "look", "input_schema": {"type": "object"}}]).reserve_units == {}
 
 
 # --- pass through ------------------------------------------------------------------------------

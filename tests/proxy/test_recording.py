@@ -231,6 +231,17 @@ def test_units_and_pictures_beyond_what_was_asked_for_are_absorbed(usage: Usage,
     assert row.units.items() >= usage.units.items()
 
 
+@pytest.mark.parametrize(("made", "charged"), [(0, 0), (3, 21), (4, 21)])
+def test_searches_are_charged_up_to_what_was_held_and_never_by_a_guess(made: int, charged: int) -> None:
+    call = planned_call()
+    call.served_by = deployment(rates=Rates(input=0, output=0, units={"web_search": 7}))
+    assert call.request is not None
+    call.request.reserve_units = {"web_search": 3}
+    usage = Usage(units={"web_search": made} if made else {})
+    row = recording.completed(call, usage, text_length=1, finish_reason="stop", has_output=True)
+    assert (row.charged_nano_usd, row.absorbed_nano_usd, row.units) == (charged, 7 * made - charged, usage.units)
+
+
 def test_withholding_twice_loses_nothing_of_what_was_absorbed() -> None:
     row = recording.completed(served(), USAGE, text_length=1, finish_reason="stop", has_output=True)
     recording.withhold(row)

@@ -33,6 +33,7 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import responses
 from proxy.protocols.base import Quirks
+from proxy.protocols.counts import USUAL_SEARCHES
 from proxy.protocols.responses_items import Sealed, conversation, seal, unseal
 
 LOOK = {"type": "function", "name": "look", "description": "Looks.", "parameters": {"type": "object"}, "strict": True}
@@ -62,6 +63,24 @@ def passed(request: Request, **options: Any) -> dict[str, Any]:
 
 
 # --- reading -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("members", "units"),
+    [
+        ({"tools": [{"type": "web_search"}]}, {"web_search": USUAL_SEARCHES}),
+        ({"tools": [{"type": "web_search_preview_2025_03_11"}, {"type": "web_search"}]}, {"web_search": USUAL_SEARCHES}),
+        (
+            {"tools": [{"type": "web_search"}, {"type": "file_search"}], "max_tool_calls": 3},
+            {"web_search": 3, "storage_search": 3},
+        ),
+        ({"tools": [LOOK, {"type": "code_interpreter"}]}, {}),
+        ({}, {}),
+    ],
+)
+def test_searches_that_the_provider_makes_are_held_for(members: dict[str, Any], units: dict[str, int]) -> None:
+    request = responses.parse(json.dumps({"model": "m", "input": "Hi", **members}).encode())
+    assert (request.units, request.reserve_units) == ({}, units)
+
+
 def test_what_the_gateway_needs_is_read() -> None:
     request = asked(stream=True, max_output_tokens=50, user="u", metadata={"a": "b"}, store=True, previous_response_id="resp_1")
     assert (request.protocol, request.model, request.stream, request.max_tokens) == ("responses", "m", True, 50)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import openai
 import pytest
+from django.db import transaction
 from pydantic import BaseModel
 
+from billing import prices
 from gateway_project.lib.money import exact_usd
+from orgs import epoch
+from orgs.models import Organization
 from tests.gateways import Gateway
-from tests.house import MESSAGES, House, declare, raw
+from tests.house import MESSAGES, RATES, House, declare, raw
 from tests.proxy.responses_wire import (
     Members,
     assembled,
@@ -67,6 +72,29 @@ def test_a_response_passes_byte_for_byte_and_is_charged(gateway: Gateway, house:
     assert (row.status, row.protocol, row.charged_nano_usd, row.finish_reason) == ("ok", "responses", COST, "stop")
     assert (row.input_tokens, row.cache_read_tokens, row.cache_write_5m_tokens) == (5, 4, 1)
     assert (row.output_tokens, row.reasoning_tokens) == (7, 3)
+    assert house.held() == {}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_searches_that_openai_makes_are_charged_where_they_have_a_price(
+    gateway: Gateway, house: House, upstream: Upstream, streamed: bool
+) -> None:
+    rates = msgspec.structs.replace(RATES["scripted"], units={"web_search": 10_000_000})
+    declare("searching", kind="openai", url=upstream.url)
+    with transaction.atomic():
+        prices.declare("model:searching", rates=rates, source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    search = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "gates"}}
+    told = response(search, {**search, "id": "ws_2"}, said("Hello", number=2))
+    upstream.on("searching", stream(*frames_of(told)) if streamed else whole(told))
+
+    asked = body(model="searching", tools=[{"type": "web_search"}], stream=streamed)
+    got = raw(gateway.url, house.key_text, asked, path="/v1/responses")
+
+    assert got.status_code == 200
+    row = house.row_of(got.headers["x-request-id"])
+    assert (row.charged_nano_usd, row.absorbed_nano_usd, row.units) == (COST + 2 * 10_000_000, 0, {"web_search": 2})
+    assert row.cost_parts["web_search"] == 2 * 10_000_000
     assert house.held() == {}
 
 

@@ -26,7 +26,8 @@ from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, ProviderTimeout, RateLimitExceeded
 from proxy.protocols import responses
 from proxy.protocols.base import BrokenReply
-from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply, usage_of
+from proxy.protocols.responses_replies import StreamReader, read_answer, read_reply
+from proxy.protocols.responses_usage import usage_of
 from tests.proxy.responses_wire import (
     USAGE,
     Members,
@@ -122,6 +123,33 @@ def test_what_drawing_took_stands_beside_the_usage(tool_usage: Any, beside: tupl
     expected = msgspec.structs.replace(COUNTED, beside=beside)
     assert read_reply(whole(told)).usage == expected
     assert read(frame({"type": "response.completed", "response": told}, 1)).usage == expected
+
+
+def searched(kind: str | None = "search", status: str = "completed") -> Members:
+    return {"id": "ws_1", "type": "web_search_call", "status": status, **({"action": {"type": kind}} if kind else {})}
+
+
+LOOKED = {"id": "fs_1", "type": "file_search_call", "status": "completed", "queries": ["gate"]}
+
+
+@pytest.mark.parametrize(
+    ("items", "told", "units"),
+    [
+        ((searched(), searched("open_page"), searched(), searched(None)), {}, {"web_search": 3}),
+        ((searched(), searched(status="failed")), {}, {"web_search": 1}),
+        ((searched(), searched()), {"tool_usage": {"web_search": {"num_requests": 1}}}, {"web_search": 1}),
+        ((searched(),), {"tool_usage": {"web_search": {"num_requests": 0}}}, {}),
+        ((searched(),), {"tool_usage": {"web_search": 7}}, {"web_search": 1}),
+        ((LOOKED, searched("find_in_page")), {}, {"storage_search": 1}),
+        ((), {}, {}),
+    ],
+)
+def test_searches_are_counted_as_the_provider_bills_them(items: Any, told: Members, units: dict[str, int]) -> None:
+    """By its own count where there is one; opening a page that was found costs nothing."""
+    body = response(*items, said("Here."), **told)
+    expected = msgspec.structs.replace(COUNTED, units=units)
+    assert read_reply(whole(body)).usage == expected
+    assert read(frame({"type": "response.completed", "response": body}, 1)).usage == expected
 
 
 def test_usage_is_counted_once() -> None:

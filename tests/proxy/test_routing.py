@@ -17,6 +17,7 @@ from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols import chat_completions
+from proxy.protocols.counts import USUAL_SEARCHES
 from proxy.providers.base import Timeouts
 from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, USUAL_OUTPUT, Bounds, Plan
 from tests.proxy.calls import body, deployment, model
@@ -40,6 +41,16 @@ def plan(*deployments: Deployment, max_output_tokens: int | None = 4096, **membe
 def planned(found: Model, asked: Request, **bounds: Any) -> Plan:
     choices = [Choice(one, "order") for one in found.deployments]
     return routing.plan(found, asked, choices=choices, bounds=Bounds(**bounds))
+
+
+def test_searches_that_a_provider_may_make_are_held_and_stay_within_what_a_budget_affords() -> None:
+    searching = msgspec.structs.replace(CHEAP, units={"web_search": 10_000_000})
+    tools = [{"type": "openrouter:web_search"}]
+    plain, dear = plan(deployment(rates=CHEAP), tools=tools), plan(deployment(rates=searching), tools=tools)
+    assert dear.worst_case == plain.worst_case + USUAL_SEARCHES * 10_000_000
+    assert routing.affordable(dear, request(tools=tools), amount=dear.worst_case) == routing.affordable(
+        plain, request(tools=tools), amount=plain.worst_case
+    )
 
 
 def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
