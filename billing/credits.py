@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from billing.buckets import spend_sums
 from billing.models import CreditEntry, CreditTransaction
+from gateway_project.lib.money import MAX_USD, NANO
 from orgs import epoch
 from orgs.actor import Actor
 from orgs.models import Organization, User
@@ -19,6 +20,9 @@ from orgs.permissions import Permission
 
 Account = CreditEntry.Account
 Kind = CreditTransaction.Kind
+
+# All that ever flowed into a pool is one limit, in Redis and in statements that calls wait for: it has to fit into a bigint.
+MOST_FUNDED_NANO_USD = int(MAX_USD) * NANO
 
 
 class NotPositive(ValueError):
@@ -33,10 +37,18 @@ class NotEnoughCredit(ValueError):
     """More than what is left unspent of the pool."""
 
 
+class TooMuchCredit(ValueError):
+    """The pool would hold more in all than counters can. `room`: nano-dollars that still fit."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(f"only {room} nano-dollars more fit into the pool")
+        self.room = room
+
+
 def top_up(
     organization: Organization, *, amount_nano_usd: int, reference: str, by: User | None = None, note: str = ""
 ) -> CreditTransaction:
-    """Adds prepaid credit. Raises NotPositive, ReferenceTaken."""
+    """Adds prepaid credit. Raises NotPositive, ReferenceTaken, TooMuchCredit."""
     _require_positive(amount_nano_usd)
     return _move(organization, Kind.TOP_UP, amount_nano_usd, against=Account.FUNDING, reference=reference, by=by, note=note)
 
@@ -52,7 +64,7 @@ def refund(
 def adjust(
     organization: Organization, *, amount_nano_usd: int, reference: str, note: str, by: User | None = None
 ) -> CreditTransaction:
-    """Corrects the pool, up or down, with a reason. Raises NotPositive (for zero), ReferenceTaken."""
+    """Corrects the pool, up or down, with a reason. Raises NotPositive (for zero), ReferenceTaken, TooMuchCredit."""
     _require_positive(abs(amount_nano_usd))
     return _move(
         organization, Kind.ADJUSTMENT, amount_nano_usd, against=Account.ADJUSTMENT, reference=reference, by=by, note=note
@@ -128,6 +140,8 @@ def _move(
         return _same(known, kind, amount)
     if kind == Kind.REFUND and -amount > available(organization):
         raise NotEnoughCredit(f"{-amount} nano-dollars are more than what is left of the pool")
+    if amount > (room := MOST_FUNDED_NANO_USD - funded(organization)):
+        raise TooMuchCredit(room)
     epoch.changing(organization.pk)
     moved = CreditTransaction.objects.create(organization=organization, kind=kind, reference=reference, created_by=by, note=note)
     _post(moved, {Account.POOL: amount, against: -amount})

@@ -13,10 +13,14 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+import structlog
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
+from billing.partitions import ensure_months_of
 from gateway_project.lib import database
+
+log = structlog.get_logger(__name__)
 
 # What a row itself may be the reason of; the last two are figures and texts that JSON cannot carry.
 UNWRITABLE = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, OverflowError, UnicodeError)
@@ -188,7 +192,8 @@ _read = msgspec.json.Decoder(_Told).decode
 async def insert(
     connection: AsyncConnection[TupleRow], batch: Iterable[tuple[Row, Sequence[Attempt]]], *, writer_id: str | None
 ) -> Inserted:
-    """Writes what is new of a batch. Without a writer no fence is asked for: such rows are durable elsewhere already.
+    """Writes what is new of a batch, in months that are made if need be. Without a writer no fence is asked for: such rows are
+    durable elsewhere already.
 
     Raises one of UNWRITABLE where a row is at fault, and then nothing is written; any other psycopg.Error, OSError.
     """
@@ -196,7 +201,13 @@ async def insert(
     rows = msgspec.json.encode([row for row, _ in batch])
     attempts = msgspec.json.encode([attempt for _, attempts in batch for attempt in attempts])
     statement = INSERT_FOR_ANYBODY if writer_id is None else INSERT
-    told = _read(await statement.value(connection, None if writer_id is None else writer_id.encode(), rows, attempts))
+    given = (None if writer_id is None else writer_id.encode(), rows, attempts)
+    try:
+        told = _read(await statement.value(connection, *given))
+    except psycopg.errors.CheckViolation:  # so PostgreSQL names a row whose month has no partition
+        log.warning("ledger.month_made", rows=len(batch))
+        await ensure_months_of((row.call_id for row, _ in batch), connection=connection)
+        told = _read(await statement.value(connection, *given))
     return Inserted(
         told.alive,
         {call_id: Recorded(told.transaction_id, *recorded) for call_id, *recorded in told.fresh},  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from billing import credits
 from billing.models import CreditTransaction
+from gateway_project.lib.money import limit_usd
 from orgs.audit import Value, audit_as
 from orgs.errors import Refused
 from orgs.models import Organization, User
@@ -41,6 +42,9 @@ def top_up(
         credits.top_up(organization, amount_nano_usd=amount_nano_usd, reference=reference, note=note, by=user)
     except credits.ReferenceTaken:
         raise Refused(f"“{reference}” stands for another movement already. Give each its own.", field="reference") from None
+    except credits.TooMuchCredit as full:
+        most, room = limit_usd(credits.MOST_FUNDED_NANO_USD), limit_usd(full.room)
+        raise Refused(f"All credit of an organisation comes to {most} at most: {room} more would fit.", field="amount") from None
     if not known:
         facts: dict[str, Value] = {"amount_nano_usd": amount_nano_usd, "reference": reference, **({"note": note} if note else {})}
         audit_as(user, "credit.topped_up", organization=organization, origin=origin, target=organization, after=facts)

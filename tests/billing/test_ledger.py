@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import django.db
 import pytest
 from django.db import connection, transaction
 from pytest_django import Settings
 
-from billing import adjusting, ledger, spool, writers
+from billing import adjusting, ledger, partitions, replaying, spool, writers
 from billing.ledger import AlreadyRecorded, Attempt, Fenced, LedgerUnavailable, Recorded, Row, RowRefused, Spooled
 from billing.models import CallAttempt, UsageRecord
 from gateway_project.lib import ids
@@ -191,9 +193,7 @@ def test_attempts_are_written_with_their_row_only() -> None:
     assert [each.number for each in CallAttempt.objects.filter(call_id=one.call_id)] == [1]
 
 
-LONG_AGO = ids.first_id_at(datetime(2001, 1, 1, tzinfo=UTC))
 BAD_ROWS = {
-    "a month without a partition": lambda: row(call_id=LONG_AGO),
     "a text too long for its column": lambda: row(environment="x" * 31),
     "a NUL in a text": lambda: row(served_model="a\x00b"),
     "half a character": lambda: row(served_model="a\ud800b"),
@@ -218,6 +218,70 @@ def test_one_bad_row_takes_no_other_down(fault: str) -> None:
     assert isinstance(results.pop(2), RowRefused)
     assert all(isinstance(result, Recorded) for result in results)
     assert all(stored(one) for one in good)
+
+
+# --- months without a partition ----------------------------------------------------------------
+def unmade_month() -> datetime:
+    """Another one each time, since what is made here stays."""
+    return datetime(2100 + secrets.randbelow(5000), 5, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def at(moment: datetime) -> UUID:
+    return ids.call_id_at(moment, random_bits=secrets.randbits(74))
+
+
+def has_month(moment: datetime) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [f"billing_usagerecord_{moment:%Y_%m}"])
+        return bool(cursor.fetchone()[0])
+
+
+def test_where_nobody_made_partitions_for_months_calls_have_their_rows_and_beat_goes_on_from_there() -> None:
+    moment = unmade_month()
+    ones = [row(call_id=at(moment + timedelta(seconds=seconds)), charged_nano_usd=7) for seconds in (-1, 0, 1)]
+    assert not has_month(moment)
+
+    async def work() -> None:
+        books = await asyncio.gather(*(ledger_record(one, [attempt(one)]) for one in [row(), *ones]))
+        assert [recorded.charged_nano_usd for recorded in books] == [0, 7, 7, 7]
+        with pytest.raises(AlreadyRecorded):
+            await ledger_record(ones[0], [])
+
+    run(work())
+    partitions.ensure_partitions(around=moment + timedelta(days=40))
+
+    assert [has_month(moment + timedelta(days=days)) for days in (-31, 0, 1, 40, 70, 100, 130)] == [False, *[True] * 5, False]
+    assert [stored(one) is not None for one in ones] == [True] * 3
+    assert CallAttempt.objects.filter(call_id__in=[one.call_id for one in ones]).count() == 3
+
+
+def test_workers_that_meet_a_month_without_a_partition_at_once_all_write() -> None:
+    """As a charge in it is taken back, or a call of a dead worker closed, beside them."""
+    moment = unmade_month()
+    ones = [row(call_id=at(moment), charged_nano_usd=7) for _ in range(6)]
+
+    async def work() -> None:
+        found = await asyncio.gather(*(replaying.write([(one, [])]) for one in ones))
+        assert [written[one.call_id].recorded.charged_nano_usd for one, written in zip(ones, found, strict=True)] == [7] * 6
+
+    run(work())
+    assert has_month(moment)
+
+
+def test_where_a_month_cannot_be_made_now_the_row_is_kept_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dump of the database reads every table for as long as it takes; calls are answered meanwhile, and charged after it."""
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "30ms")
+    one = row(call_id=at(unmade_month()), charged_nano_usd=7)
+
+    async def work() -> None:
+        with rows.other_connection() as dump:
+            dump.execute("LOCK TABLE billing_usagerecord IN ACCESS SHARE MODE")
+            assert await ledger.current().record(one, []) == Spooled(7)
+        written = (await replaying.write([(one, [])]))[one.call_id]
+        assert written.recorded.charged_nano_usd == 7
+
+    run(work())
+    assert stored(one) is not None
 
 
 @pytest.mark.parametrize("change", ["UPDATE {table} SET {column} = 1", "DELETE FROM {table}"])

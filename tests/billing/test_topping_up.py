@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
 from django.urls import reverse
 
@@ -18,6 +18,7 @@ from gateway_project.lib import redis
 from orgs import epoch
 from orgs.errors import Refused
 from orgs.models import AuditEvent, Organization, User
+from proxy.spend import FUNDED_SQL
 from tests.actors import World, operator
 from tests.billing import rows
 
@@ -142,6 +143,28 @@ def test_a_reference_of_another_kind_of_movement_is_taken(world: World) -> None:
         top_up(world.acme, amount_nano_usd=DOLLAR, reference="one")
     assert refused.value.field == "reference"
     assert not events(world.acme)
+
+
+def test_more_than_counters_hold_is_refused_in_a_sentence_and_what_fits_is_exact(world: World, client: Client) -> None:
+    """Three of the largest are more than a bigint: the limit of the pool would be none that a call could be judged by."""
+    most = {"amount": "4000000000"}
+    for reference in ("one", "two"):
+        assert client.post(address(world.acme), {**most, "reference": reference}).status_code == 302
+    page = shown(client, world.acme, status=422, **most, reference="three")
+    assert "All credit of an organisation comes to $9,000,000,000.00 at most: $1,000,000,000.00 more would fit." in page
+    with pytest.raises(CommandError, match=r"at most: \$1,000,000,000.00 more"):
+        printed(world.acme.slug, "4000000000", "--reference", "three")
+    with pytest.raises(credits.TooMuchCredit):
+        credits.adjust(world.acme, amount_nano_usd=4_000_000_000 * DOLLAR, reference="three", note="corrected")
+    assert len(events(world.acme)) == 2
+
+    assert client.post(address(world.acme), {"amount": "999999999.999999999", "reference": "rest"}).status_code == 302
+    assert credits.funded(world.acme) == credits.available(world.acme) == 8_999_999_999_999_999_999
+    credits.refund(world.acme, amount_nano_usd=4_000_000_000 * DOLLAR, reference="back")
+    assert client.post(address(world.acme), {**most, "reference": "three"}).status_code == 302, "there is room again"
+    with connection.cursor() as cursor:
+        cursor.execute(FUNDED_SQL, [world.acme.pk])
+        assert cursor.fetchone() == (8_999_999_999_999_999_999,)
 
 
 def test_many_at_once_add_once(committed_db: None) -> None:
