@@ -135,11 +135,15 @@ class Format(msgspec.Struct, frozen=True):
 
 
 class Reasoning(msgspec.Struct, frozen=True):
-    """How much a model may think: by `effort`, or by tokens. `visible`: the caller wants to read (a summary of) it."""
+    """How much a model may think: by `effort`, or by tokens. `visible`: the caller wants to read (a summary of) it.
+
+    `interleaved`: it may also think between calls of tools, where a model does not anyway.
+    """
 
     effort: Effort | None = None
     budget_tokens: int | None = None
     visible: bool = False
+    interleaved: bool = False
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,15 @@ def thinking(model: str) -> Thinking:
     return "budget" if known < (4, 6) else "adaptive"
 
 
+def interleaves(model: str) -> bool:
+    """Whether it thinks between calls of tools if a beta asks for it. To all others Amazon refuses the beta.
+
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking#interleaved-thinking
+    """
+    known = version(model)
+    return known is not None and (4, 0) <= known < (4, 6) and ("opus" in model or "sonnet" in model)
+
+
 def goes_on(model: str) -> bool:
     """Whether a conversation may end with words of the assistant: refused from 4.6 on."""
     known = version(model)

@@ -15,6 +15,7 @@ from proxy.protocols import claude_models
 
 _CLAUDE = re.compile(r"anthropic\.claude-(?:[a-z]+-)?(\d+)(?:-(\d{1,2})(?!\d))?")
 _ADAPTIVE = (4, 6)
+INTERLEAVED = "interleaved-thinking-2025-05-14"
 _LEAST_BUDGET = 1024
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
 # The least tokens of thought that count as so much effort.
@@ -62,13 +63,20 @@ def _of_claude(conversation: Conversation, model: str, *, adaptive: bool, cap: i
     if _must_not_think(conversation, adaptive=adaptive):
         return plain
     if adaptive:
-        thinks = {"type": "adaptive"} | ({"display": "summarized"} if reasoning.visible else {})
-        return Own({"thinking": thinks}, answers, _level(reasoning, model), samples_itself=True, says=("reasoning",))
+        shown = {"display": "summarized"} if reasoning.visible else {}
+        return Own(
+            {"thinking": {"type": "adaptive", **shown}},
+            answers,
+            _level(reasoning, model),
+            samples_itself=True,
+            says=("reasoning",),
+        )
     budget = _budget(reasoning, cap)
     if budget < _LEAST_BUDGET:
         return plain
-    thinking = {"type": "enabled", "budget_tokens": budget}
-    return Own({"thinking": thinking}, answers, samples_itself=True, says=("reasoning",))
+    thinks = {"type": "enabled", "budget_tokens": budget}
+    betas = {"anthropic_beta": [INTERLEAVED]} if reasoning.interleaved and claude_models.interleaves(model) else {}
+    return Own({"thinking": thinks, **betas}, answers, samples_itself=True, says=("reasoning",))
 
 
 def _level(reasoning: Reasoning, model: str) -> str | None:

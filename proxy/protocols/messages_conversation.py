@@ -158,6 +158,8 @@ class _Body(msgspec.Struct):
     container: Raw = NULL
 
 
+# The one beta that other services than Anthropic's know and that is no member of a request.
+INTERLEAVED = "interleaved-thinking-"
 _known = unread.Known[_Body](_Body)
 _write = msgspec.json.Encoder().encode
 _MODES: dict[str, Literal["auto", "required", "none", "tool"]] = {
@@ -184,7 +186,7 @@ def conversation(request: Request) -> Conversation:
         top_k=body.top_k,
         stop=tuple(body.stop_sequences or ()),
         format=_format(body),
-        reasoning=_reasoning(body),
+        reasoning=_reasoning(body, interleaved=INTERLEAVED in request.headers.get("anthropic-beta", "")),
         user=request.user,
         seed=body.seed,
         frequency_penalty=body.frequency_penalty,
@@ -339,7 +341,7 @@ def _format(body: _Body) -> Format | None:
     return Format("schema", schema=given.schema)
 
 
-def _reasoning(body: _Body) -> Reasoning | None:
+def _reasoning(body: _Body, *, interleaved: bool) -> Reasoning | None:
     """Thinking that is switched off, if only before the answer, is left unsaid: models that cannot think refuse to be told
     not to."""
     effort = body.output_config.effort if body.output_config is not None else None
@@ -349,4 +351,4 @@ def _reasoning(body: _Body) -> Reasoning | None:
     if thinking is None:
         return Reasoning(effort)
     visible = thinking.display != "omitted"
-    return Reasoning(effort or (None if thinking.budget_tokens else "medium"), thinking.budget_tokens, visible)
+    return Reasoning(effort or (None if thinking.budget_tokens else "medium"), thinking.budget_tokens, visible, interleaved)

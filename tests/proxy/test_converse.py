@@ -43,7 +43,7 @@ from proxy.canonical.conversation import (
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
-from proxy.protocols import claude_models, converse
+from proxy.protocols import claude_models, converse, messages
 from proxy.protocols.base import BrokenReply, Quirks
 from proxy.protocols.converse_replies import StreamReader
 from tests.proxy.event_streams import event, events, exception
@@ -352,6 +352,33 @@ def test_claude_does_not_think_where_that_would_be_refused() -> None:
 
     assert not any("additionalModelRequestFields" in body for body in (forced, too_short, lost))
     assert next_turn["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
+
+
+@pytest.mark.parametrize(
+    ("model", "betas", "told"),
+    [
+        (CLAUDE_4_5, "claude-code-20250219,interleaved-thinking-2025-05-14", ["interleaved-thinking-2025-05-14"]),
+        ("us.anthropic.claude-opus-4-20250514-v1:0", "interleaved-thinking-2025-05-14", ["interleaved-thinking-2025-05-14"]),
+        (CLAUDE_4_5, "claude-code-20250219, prompt-caching-scope-2026-01-05", None),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", "interleaved-thinking-2025-05-14", None),
+        ("anthropic.claude-3-7-sonnet-20250219-v1:0", "interleaved-thinking-2025-05-14", None),
+        (CLAUDE, "interleaved-thinking-2025-05-14", None),
+    ],
+)
+def test_a_beta_is_told_where_it_means_something_and_is_not_refused(model: str, betas: str, told: list[str] | None) -> None:
+    """Amazon refuses calls with betas that it does not know, or not for that model."""
+    sent = {
+        "model": "m",
+        "max_tokens": 9000,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "tools": [{"name": "look", "input_schema": {"type": "object", "properties": {}}}],
+    }
+    asked = messages.parse(json.dumps(sent).encode(), {"anthropic-beta": betas})
+    body = converse.write_request(messages.conversation(asked), model=model, stream=False, max_tokens=None, quirks=Quirks()).body
+    fields = json.loads(body)["additionalModelRequestFields"]
+    assert fields.get("anthropic_beta") == told
+    assert fields["thinking"]["type"] in ("enabled", "adaptive")
 
 
 def test_claude_is_asked_which_sequence_stopped_it() -> None:
