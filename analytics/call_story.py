@@ -170,6 +170,7 @@ def _again(call: UsageRecord) -> str:
         "model": call.requested_model,
         "feature": call.feature,
         "input_tokens": judged.get("input_tokens"),
+        "reserve_tokens": judged.get("reserve_tokens"),
         "max_tokens": judged.get("max_tokens") or call.decision.get("asked"),
         "n": several if several != 1 else None,
         "address": call.decision.get("address"),

@@ -30,6 +30,13 @@ class QuestionForm(forms.Form):
         widget=forms.NumberInput(attrs={"placeholder": USUAL_INPUT}),
         help_text="As the gateway estimates them.",
     )
+    reserve_tokens = forms.IntegerField(
+        label="Read besides",
+        min_value=0,
+        max_value=MOST_TOKENS,
+        required=False,
+        help_text="Tokens of what a tool of the provider finds, or of documents behind addresses.",
+    )
     max_tokens = forms.IntegerField(
         label="Max tokens",
         min_value=1,
@@ -62,6 +69,7 @@ class QuestionForm(forms.Form):
             address=typed["address"] or address,
             feature=typed["feature"].strip(),
             n=typed["n"] or 1,
+            reserve_tokens=typed["reserve_tokens"] or 0,
         )
 
     def assumed(self, question: Question) -> str:

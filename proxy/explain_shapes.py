@@ -21,6 +21,12 @@ class Asked(serializers.Serializer[Any]):
         help_text="The public id of a key, the part after gh_sk_. With the console's session it must be there.",
     )
     input_tokens = serializers.IntegerField(min_value=0, max_value=MOST_TOKENS, default=USUAL_INPUT)
+    reserve_tokens = serializers.IntegerField(
+        min_value=0,
+        max_value=MOST_TOKENS,
+        default=0,
+        help_text="What may be read besides what is sent (documents behind addresses): held for, not counted in rates.",
+    )
     max_tokens = serializers.IntegerField(
         min_value=1, max_value=MOST_TOKENS, required=False, help_text="What the request asks for; left out: it sets none."
     )
@@ -38,6 +44,7 @@ class QuestionOut(serializers.Serializer[Any]):
     address = serializers.CharField()
     feature = serializers.CharField()
     n = serializers.IntegerField()
+    reserve_tokens = serializers.IntegerField()
 
 
 class ExplainedKey(serializers.Serializer[Any]):

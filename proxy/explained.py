@@ -21,7 +21,7 @@ Verdict = Literal["passes", "refuses", "clamps", "degrades", "counts", "unjudged
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A call as it could be asked for. `input_tokens` as the gateway estimates them; `max_tokens` None: as the model says.
 
-    `n`: how many answers it asks for.
+    `n`: how many answers it asks for. `reserve_tokens`: what it may read besides what it sends (canonical/request.py).
     """
 
     model: str
@@ -31,6 +31,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     feature: str = ""
     n: int = 1
+    reserve_tokens: int = 0
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -110,6 +110,7 @@ def _call(caller: Caller, question: Question) -> Call:
         max_tokens_field="max_tokens",
         n=question.n,
         input_tokens_estimate=question.input_tokens,
+        reserve_tokens=question.reserve_tokens,
         fields={},
     )
     return call

@@ -112,7 +112,12 @@ def _judged(call: Call) -> dict[str, Any]:
     asked = call.original or call.request
     if asked is None:
         return {}
-    judged = {"input_tokens": asked.most_input, "max_tokens": asked.max_tokens, "n": asked.n}
+    judged = {
+        "input_tokens": asked.input_tokens_estimate,
+        "reserve_tokens": asked.reserve_tokens or None,
+        "max_tokens": asked.max_tokens,
+        "n": asked.n,
+    }
     return {"call": {name: value for name, value in judged.items() if value is not None}}
 
 

@@ -287,6 +287,7 @@ def test_its_page_tells_the_whole_story(world: World, django_assert_max_num_quer
         ("max_tokens", {"limit": 100}, ""),
         ("budget", {"call": {"input_tokens": 812, "max_tokens": 4000, "n": 1}}, "&amp;input_tokens=812&amp;max_tokens=4000"),
         ("budget", {"call": {"input_tokens": 0, "n": 3}}, "&amp;input_tokens=0&amp;n=3"),
+        ("budget", {"call": {"input_tokens": 9, "reserve_tokens": 25_000}}, "&amp;input_tokens=9&amp;reserve_tokens=25000"),
     ],
 )
 def test_a_refused_call_can_be_judged_again_as_it_was(world: World, kind: str, judged: dict[str, Any], query: str) -> None:

@@ -82,6 +82,7 @@ def test_a_wrong_key_is_401_whatever_session_comes_with_it(gateway: Gateway, hou
         ({"max_tokens": "0"}, "max_tokens"),
         ({"max_tokens": "many"}, "max_tokens"),
         ({"input_tokens": "-1"}, "input_tokens"),
+        ({"reserve_tokens": "-1"}, "reserve_tokens"),
         ({"address": "not-an-address"}, "address"),
         ({"key": "../etc"}, "key"),
         ({"key": ""}, "key"),
@@ -102,10 +103,18 @@ def test_what_is_not_given_is_a_page_of_prompt_from_here(gateway: Gateway, house
     told = ask(gateway, bearer=house.key_text).json()
     assert told["question"] == {
         "model": "scripted", "input_tokens": 1000, "max_tokens": None, "stream": False, "address": "127.0.0.1", "feature": "",
-        "n": 1,
+        "n": 1, "reserve_tokens": 0,
     }  # fmt: skip
     assert told["reserves_usd"] == "0.017384002"
     assert told["reserves_tokens"] == 1000 + 1024
+
+
+def test_what_may_be_read_besides_costs_and_counts_in_no_rate_of_tokens(gateway: Gateway, house: House) -> None:
+    sent = ask(gateway, bearer=house.key_text, input_tokens="26000").json()
+    besides = ask(gateway, bearer=house.key_text, input_tokens="1000", reserve_tokens="25000").json()
+    assert besides["question"]["reserve_tokens"] == 25_000
+    assert besides["reserves_usd"] == sent["reserves_usd"]
+    assert (besides["reserves_tokens"], sent["reserves_tokens"]) == (1000 + 1024, 26_000 + 1024)
 
 
 def assert_documented(found: httpx.Response) -> None:

@@ -92,10 +92,14 @@ def test_a_refusal_costs_nothing_and_keeps_the_figures_that_decided() -> None:
     row = recording.refused(planned_call(), BudgetExceeded(detail={"level": "key", "limit": "1"}))
     assert (row.status, row.http_status, row.error_code, money(row)) == ("refused", 403, "budget_exceeded", (0, 0, 0))
     asked = planned_call().asked
-    as_asked = {"call": {"input_tokens": asked.most_input, "n": 1}}
+    as_asked = {"call": {"input_tokens": asked.input_tokens_estimate, "n": 1}}
     assert row.decision == {"level": "key", "limit": "1"} | as_asked
     assert (row.provider, row.deployment_id, row.reserved_nano_usd) == ("", None, 0)
     assert recording.refused(planned_call(), GuardrailsUnavailable()).decision == as_asked
+    searching = planned_call()
+    searching.asked.reserve_tokens = 25_000
+    told = recording.refused(searching, BudgetExceeded()).decision["call"]
+    assert told == {"input_tokens": asked.input_tokens_estimate, "reserve_tokens": 25_000, "n": 1}
     unread = planned_call()
     unread.request = None
     assert recording.refused(unread, GuardrailsUnavailable()).decision == {}
