@@ -32,6 +32,8 @@ SKIPS = {
 }
 # Below so much need of a strong model a request counts as simple (analytics/rollups.py).
 SIMPLE = 0.5
+# What failed cost nobody anything, and an adjustment is no call.
+SAVED_NOTHING = (UsageRecord.Status.FAILED, UsageRecord.Status.ADJUSTMENT)
 # Besides the words of limits: a rate looks back over the minute before a refusal.
 WINDOWS = WINDOW_WORDS | {"minute": "in the last minute"}
 # Why the gateway ended an answer, by the code of its row.
@@ -181,7 +183,7 @@ def _again(call: UsageRecord) -> str:
 
 def _saved_by_routing(call: UsageRecord) -> int | None:
     """Where the caller named the model, nobody routed; what failed cost nobody anything: there is nothing to compare."""
-    if call.baseline_nano_usd is None or call.status == UsageRecord.Status.FAILED or "auto" not in call.decision:
+    if call.baseline_nano_usd is None or call.status in SAVED_NOTHING or "auto" not in call.decision:
         return None
     return call.baseline_nano_usd - call.list_nano_usd
 
@@ -190,7 +192,7 @@ def _prompt_cache(call: UsageRecord) -> PromptCache | None:
     """What failed cost nobody anything, cached or not."""
     if not call.cache_read_tokens and call.input_total == call.input_tokens:
         return None
-    saved = 0 if call.status == UsageRecord.Status.FAILED else call.cache_saving_nano_usd
+    saved = 0 if call.status in SAVED_NOTHING else call.cache_saving_nano_usd
     return PromptCache(call.cache_read_tokens, call.input_total, saved)
 
 
@@ -376,6 +378,8 @@ def _attempt(attempt: CallAttempt) -> Step:
 
 
 def _ended(call: UsageRecord) -> Step:
+    if call.adjusts is not None:
+        return Step(call.get_status_display(), f"Takes back what call {call.adjusts} was charged.", "warn")
     tone = {"ok": "ok", "cancelled": "warn", "cut": "warn"}.get(call.status, "bad")
     why = call.finish_reason and f"finish reason {call.finish_reason}"
     words = ", ".join(part for part in (f"HTTP {call.http_status}", formatting.code_words(call.error_code), why) if part)

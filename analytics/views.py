@@ -29,7 +29,7 @@ from billing.credits import sees_credit
 from billing.models import UsageRecord
 from gateway_project.lib import formatting
 from gateway_project.lib.exports import streamed
-from gateway_project.lib.queries import ids_in, text_in, uuid_in
+from gateway_project.lib.queries import ids_in, search_in, text_in, uuid_in
 from guardrails import example_call, windows
 from orgs.actor import Actor
 from orgs.audit import audit
@@ -41,6 +41,8 @@ from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
 OWN_KEYS = 5
+# One digit more than `req_` and an id with its hyphens.
+LONGEST_SEARCH = 41
 
 
 @require_safe
@@ -106,7 +108,7 @@ def calls(request: OrgRequest) -> HttpResponse:
     context = {
         **_listed(query, page, org=request.organization.slug),
         "file_url": url_with(query, STANDING, path=reverse("analytics:calls_file", kwargs={"org": request.organization.slug})),
-        **{"live": live, "search": text_in(query.get("q"), 40), "clear_url": request.path},
+        **{"live": live, "search": _search_in(query), "clear_url": request.path},
         **call_filters(query, period=period, filters=filters, reason=reason, group=group.name if group else "", **offered),
     }
     is_asked_again = request.htmx and live and live.poll_url
@@ -136,12 +138,17 @@ def _asked_for(request: OrgRequest) -> Asked:
     period = period_named(query.get("period"), now=timezone.now(), calendar=calendar, default="7d")
     filters, visible = Filters.of(query), selectors.calls_visible_to(request.actor)
     reason = code if (code := query.get("reason", "")) in REASONS else ""
-    search = text_in(query.get("q"), 40)
+    search = _search_in(query)
     ids = calls_beginning_with(search)
     found = visible.none() if search and ids is None else visible
     return Asked(
         period, filters, reason, selectors.calls_of(found, since=period.starts_at, filters=filters, reason=reason, ids=ids)
     )
+
+
+def _search_in(query: QueryDict) -> str:
+    """Of more than a request id with its prefix the beginning: it finds nothing, rather than everything."""
+    return search_in(query.get("q"), LONGEST_SEARCH)
 
 
 @require_safe
@@ -150,7 +157,7 @@ def calls_file(request: OrgRequest) -> HttpResponse:
     """All that the log shows, on whatever page, as CSV. Whoever takes it along is in the trail."""
     asked, organization = _asked_for(request), request.organization
     if request.method == "GET":
-        more = {"reason": asked.reason, "request_id": text_in(request.GET.get("q"), 40)}
+        more = {"reason": asked.reason, "request_id": _search_in(request.GET)}
         narrowed = {name: str(value) for name, value in {**asked.filters._asdict(), **more}.items() if value not in (None, "")}
         with transaction.atomic():
             by = request.viewer or request.actor

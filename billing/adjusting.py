@@ -43,6 +43,8 @@ def taken_back(row: Row, *, absorbed: bool = False) -> Row:
         units={unit: -count for unit, count in row.units.items()},
         cost_parts={part: -cost for part, cost in row.cost_parts.items()},
         baseline_nano_usd=None if row.baseline_nano_usd is None else -row.baseline_nano_usd,
+        # By this, what routing saved is told apart: it comes off where it was counted.
+        decision={name: row.decision[name] for name in ("auto",) if name in row.decision},
     )
     if absorbed and not row.byok:
         back.absorbed_nano_usd += row.list_nano_usd

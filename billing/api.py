@@ -8,7 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.credits import available, funded, movements_of, sees_credit
+from billing.credits import funded, movements_of, sees_credit, spent
 from billing.models import CreditTransaction
 from orgs.api.base import OrgApiView, operation
 from orgs.api.fields import BigNumberField
@@ -52,8 +52,9 @@ class CreditView(OrgApiView):
 class Credit(CreditView):
     @operation("The prepaid credit", gives=CreditOut)
     def get(self, request: Request, org: str) -> Response:
-        flowed, left = funded(self.actor.organization), available(self.actor.organization)
-        facts = {"funded_nano_usd": flowed, "spent_nano_usd": flowed - left, "available_nano_usd": left}
+        # Each is read once: what is added meanwhile must not look like money that came back.
+        flowed, used = funded(self.actor.organization), spent(self.actor.organization)
+        facts = {"funded_nano_usd": flowed, "spent_nano_usd": used, "available_nano_usd": flowed - used}
         return Response(CreditOut(facts).data)
 
 

@@ -81,9 +81,14 @@ def funded(organization: Organization) -> int:
     return _pool(organization, usage=False)
 
 
+def spent(organization: Organization) -> int:
+    """All that was ever charged, by the ledger itself; calls in flight are not in it."""
+    return spend_sums(organization.id, subjects=["pool"]).lifetime["pool"].charged
+
+
 def available(organization: Organization) -> int:
-    """What is left to spend now, by the ledger itself; calls in flight not deducted."""
-    return funded(organization) - spend_sums(organization.id, subjects=["pool"]).lifetime["pool"].charged
+    """What is left to spend now."""
+    return funded(organization) - spent(organization)
 
 
 def movements_of(organization: Organization) -> QuerySet[CreditTransaction]:

@@ -78,14 +78,15 @@ def price_for(skus: Sequence[str], *, at: datetime) -> Price | None:
 def declare(sku: str, *, rates: Rates | None, source: str) -> str:
     """Makes `rates` the price of a sku from now on (None withdraws it) → created, changed, withdrawn or unchanged.
 
-    The caller announces the change of the catalogue.
+    What is declared last counts in the end: where another host, whose clock is ahead, has declared before, that begins first,
+    and this follows it at once. The caller announces the change of the catalogue.
     """
     wanted = encoded(rates) if rates else WITHDRAWN
-    now = timezone.now()
-    last = PriceVersion.objects.filter(sku=sku, valid_from__lte=now).order_by("-valid_from").first()
+    last = PriceVersion.objects.filter(sku=sku).order_by("-valid_from").first()
     if (last.rates if last else WITHDRAWN) == wanted:
         return "unchanged"
-    PriceVersion.objects.create(sku=sku, valid_from=now, source=source, rates=wanted)
+    begins = max(timezone.now(), last.valid_from + timedelta(microseconds=1)) if last else timezone.now()
+    PriceVersion.objects.create(sku=sku, valid_from=begins, source=source, rates=wanted)
     if not wanted:
         return "withdrawn"
     return "changed" if last and last.rates else "created"

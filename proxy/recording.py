@@ -87,6 +87,8 @@ def withhold(row: Row, *, error: type[ProxyError] = GuardrailsUnavailable) -> No
         row.status, row.http_status, row.error_code = _status(error), error.status, error.code
     absorbed = 0 if row.byok else max(row.list_nano_usd, row.absorbed_nano_usd)
     row.absorbed_nano_usd, row.charged_nano_usd, row.list_nano_usd = absorbed, 0, 0
+    # Nor was anything saved with it: a row that keeps its status would else count as all that the baseline costs.
+    row.baseline_nano_usd, row.cache_saving_nano_usd = None, 0
 
 
 def _status(error: type[ProxyError]) -> str:

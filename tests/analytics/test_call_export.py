@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import re
+from collections.abc import Iterator
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
+from django.test import AsyncRequestFactory
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from analytics import call_export
 from billing.models import UsageRecord
+from gateway_project.lib.exports import streamed
 from gateway_project.lib.money import parse_usd
 from orgs.models import AuditEvent
 from tests.actors import World, signed_in
@@ -61,6 +67,8 @@ def test_sums_are_those_of_the_ledger(world: World) -> None:
         ("?model=other", 1),
         ("?period=24h", 3),
         ("?q=nothing-like-it", 0),
+        (f"?q={'0' * 200}", 0),
+        (f"?q=req_{'my request is '}{'f' * 40}", 0),
         ("?before=x&live=1", 3),
     ],
 )
@@ -81,6 +89,49 @@ def test_each_takes_only_what_the_log_shows_them(world: World, name: str, count:
 def test_what_a_spreadsheet_would_run_is_text(world: World, name: str) -> None:
     a_call(world.key, requested_model=name)
     assert [line["model"] for line in taken(world)] == [f"'{name}"]
+
+
+@pytest.mark.parametrize(
+    "name", ['say "hi", twice', "a,b;c", "line\nline", "l\rr", "'=1+1", "\u2028=1", "Zürich\t\U0001f600", '"']
+)
+def test_whatever_people_are_called_comes_back_as_one_cell(world: World, name: str) -> None:
+    world.key.name = name
+    world.key.save()
+    a_call(world.key)
+    [line] = taken(world)
+    assert line["api_key"] == name
+    assert None not in line, "no cell beyond the last column"
+
+
+def test_what_is_called_while_it_is_taken_shifts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_export, "BATCH", 2)
+    ids = sorted(insert_calls(*(call_row(world.key) for _ in range(7))), reverse=True)
+    begun = call_export.parts(UsageRecord.objects.filter(organization=world.acme), organization=world.acme)
+    lines = next(begun) + next(begun)
+    a_call(world.key, at=timezone.now() + timedelta(seconds=1))
+    lines += "".join(begun)
+    assert [line["call_id"] for line in csv.DictReader(io.StringIO(lines))] == [str(one) for one in ids]
+
+
+def test_who_leaves_in_the_middle_makes_nobody_read_on() -> None:
+    read: list[int] = []
+
+    def parts() -> Iterator[str]:
+        for number in range(9):
+            read.append(number)
+            yield f"{number}\n"
+
+    async def leave() -> bytes:
+        request = AsyncRequestFactory().get("/")
+        answer: Any = streamed(parts(), content_type="text/csv", name="calls.csv", request=request)
+        stream = answer.streaming_content
+        first = await anext(stream)
+        await stream.aclose()
+        answer.close()
+        return bytes(first)
+
+    assert asyncio.run(leave()) == b"0\n"
+    assert read == [0]
 
 
 def test_the_page_leads_to_it_with_its_filters_and_not_to_a_page_of_it(world: World) -> None:

@@ -22,7 +22,7 @@ from orgs.models import Organization
 CHEAP = Rates(input=100, output=200)
 DEAR = Rates(input=300, output=600)
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
-DAY = timedelta(days=1)
+DAY, MOMENT = timedelta(days=1), timedelta(microseconds=1)
 
 moments = st.integers(-5, 5).map(lambda days: NOW + days * DAY)
 some_rates = st.integers(0, 2).map(lambda number: Rates(input=number, output=number))
@@ -81,6 +81,32 @@ def test_declaring_a_price_appends_only_what_is_new() -> None:
     outcomes = [declare(None), declare(CHEAP), declare(CHEAP), declare(DEAR), declare(None), declare(None), declare(DEAR)]
     assert outcomes == ["unchanged", "created", "unchanged", "changed", "withdrawn", "unchanged", "created"]
     assert PriceVersion.objects.filter(sku="model:mine").count() == 4
+
+
+@pytest.mark.django_db
+def test_what_is_declared_last_counts_though_a_clock_ahead_has_declared_before() -> None:
+    """Two hosts load catalogues, the first by a clock that is ahead: its price must not come back when its moment comes."""
+    ahead = timezone.now() + timedelta(minutes=5)
+    append("model:mine", CHEAP, valid_from=ahead)
+    assert prices.declare("model:mine", rates=CHEAP, source="test") == "unchanged"
+    assert prices.declare("model:mine", rates=DEAR, source="test") == "changed"
+    for later in (timedelta(seconds=1), DAY):
+        found = prices.price_for(["model:mine"], at=ahead + later)
+        assert found is not None
+        assert (found.rates, found.valid_until) == (DEAR, None)
+    assert prices.declare("model:mine", rates=None, source="test") == "withdrawn"
+    assert prices.price_for(["model:mine"], at=ahead + DAY) is None
+
+
+@pytest.mark.django_db
+def test_the_moment_at_which_versions_meet_belongs_to_one_of_them() -> None:
+    """Versions never overlap, whatever order they are written in: each moment has the one that began last."""
+    begins = [NOW + 2 * DAY, NOW, NOW + DAY]
+    for number, moment in enumerate(begins):
+        append("t/m", Rates(input=number, output=1), valid_from=moment)
+    known = [prices.price_for(["t/m"], at=moment + by) for moment in sorted(begins) for by in (-MOMENT, timedelta(), MOMENT)]
+    assert [price and price.rates.input for price in known] == [None, 1, 1, 1, 2, 2, 2, 0, 0]
+    assert [price and price.valid_until for price in known] == [None, *[NOW + DAY] * 3, *[NOW + 2 * DAY] * 3, None, None]
 
 
 @pytest.mark.django_db

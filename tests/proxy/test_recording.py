@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from billing.ledger import Row
-from billing.pricing import Rates
+from billing.pricing import Price, Rates
 from orgs.access import Node
 from proxy import recording
 from proxy.call import Call
@@ -252,6 +252,16 @@ def test_withholding_twice_loses_nothing_of_what_was_absorbed() -> None:
     once = (row.status, row.error_code, *money(row))
     recording.withhold(row)
     assert (row.status, row.error_code, *money(row)) == once == ("failed", "guardrails_unavailable", 0, 0, COST)
+
+
+def test_with_what_is_withheld_nothing_was_saved() -> None:
+    """A row that stays cut would else be counted as all that the baseline costs."""
+    call = served()
+    call.baseline = Price(version_id=2, sku="model:baseline", rates=Rates(input=9_000_000_000, output=9_000_000_000))
+    cut = recording.cut(call, USAGE, text_length=1, error=GatewayStopping())
+    assert (cut.baseline_nano_usd, cut.cache_saving_nano_usd) == ((150 + 20) * 9_000, 50 * 900)
+    recording.withhold(cut)
+    assert (cut.status, cut.list_nano_usd, cut.baseline_nano_usd, cut.cache_saving_nano_usd) == ("cut", 0, None, 0)
 
 
 def test_a_row_that_says_why_it_ended_keeps_that_when_it_is_withheld() -> None:
