@@ -56,6 +56,7 @@ IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
 # Of any other part nobody knows what a provider finds in it.
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text")
 PROMPT_FIELDS = ("instructions", "input", "tools", "text")
+PICTURES = ("input_image", "image", "computer_screenshot")
 # What tools need of a model: the caller's own, and those that the provider runs.
 # What those that search are called in a price, by the beginning of their type.
 SEARCHES = {"web_search": "web_search", "file_search": "storage_search"}
@@ -250,7 +251,9 @@ def _measure(request: Request) -> None:
     except msgspec.ValidationError as error:
         raise wrong_type(error, within="input") from error
     items = [] if isinstance(read, str) else read
-    contents = [content for item in items for content in (item.content, item.output) if isinstance(content, list)]
+    # What a computer shows is one part, not a list.
+    shown = [item.output for item in items if isinstance(item.output, dict)]
+    contents = [shown, *(content for item in items for content in (item.content, item.output) if isinstance(content, list))]
     parts = [part for content in contents for part in content if isinstance(part, dict)]
     pictures = [part["image_url"] for part in parts if isinstance(part.get("image_url"), str)]
     files = [part["file_data"] for part in parts if isinstance(part.get("file_data"), str)]
@@ -259,9 +262,9 @@ def _measure(request: Request) -> None:
     drawn = [item.result for item in items if item.type == "image_generation_call" and isinstance(item.result, str)]
     inline = [text for text in pictures if text.startswith("data:")] + files + sounds + sealed + drawn
     prompt = b",".join(bytes(request.fields[name]) for name in PROMPT_FIELDS if name in request.fields)
-    images = len(drawn) + sum(part.get("type") in ("input_image", "image") or "image_url" in part for part in parts)
+    images = len(drawn) + sum(part.get("type") in PICTURES or "image_url" in part for part in parts)
     encoded = sum(len(text) for text in (*files, *sounds, *sealed)) // CHARACTERS_PER_TOKEN
-    distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts)
+    distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts if part.get("type") not in PICTURES)
     others = any(part.get("type", "text") not in TEXT_PARTS for part in parts)
     run_there = _run_there(request)
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8

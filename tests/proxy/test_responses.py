@@ -172,6 +172,26 @@ def test_nothing_is_kept_by_the_provider_unasked() -> None:
     assert "previous_response_id" not in passed(asked(previous_response_id="resp_1"))
 
 
+@pytest.mark.parametrize("kind", ["computer_call_output", "function_call_output"])
+def test_a_screenshot_is_a_picture_and_no_text(kind: str) -> None:
+    """What a computer shows is an object in place of a list of parts."""
+    shown = {"type": "computer_screenshot", "image_url": "data:image/png;base64," + "A" * 400_000}
+    request = asked(input=[{"type": kind, "call_id": "c1", "output": shown}])
+    assert request.image_parts == 1
+    assert request.input_tokens_estimate < responses.IMAGE_TOKENS + 200
+    kept = asked(input=[{"type": kind, "call_id": "c1", "output": {"type": "computer_screenshot", "file_id": "file-1"}}])
+    assert (kept.image_parts, kept.text_only) == (1, False)
+    assert kept.most_input < responses.IMAGE_TOKENS + 200
+
+
+def test_a_picture_that_openai_keeps_is_held_as_a_picture_and_a_file_as_a_document() -> None:
+    def most(part: dict[str, Any]) -> int:
+        return asked(input=[{"role": "user", "content": [{"type": "input_text", "text": "Look"}, part]}]).most_input
+
+    assert most({"type": "input_image", "file_id": "file-1"}) < responses.IMAGE_TOKENS + 200
+    assert most({"type": "input_file", "file_id": "file-1"}) > 100_000
+
+
 def test_a_clamp_is_written_where_the_protocol_has_it() -> None:
     assert passed(asked(max_output_tokens=500), max_tokens=20)["max_output_tokens"] == 20
     assert passed(asked(), max_tokens=20)["max_output_tokens"] == 20
