@@ -19,7 +19,7 @@ from proxy.errors import BadRequest, ProxyError
 from proxy.protocols import cache_marks, other_models
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded
-from proxy.protocols.counts import MOST_TAKEN, searches
+from proxy.protocols.counts import MOST_TAKEN, first_count, searches
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
@@ -173,7 +173,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         # A conversation that the provider shortens first is read once more.
         input_tokens_estimate=sent,
         reserve_units=_searches(tools),
-        reserve_tokens=unseen + (sent + unseen if _compacts(fields) else 0),
+        reserve_tokens=unseen + (sent + unseen if _compacts(fields, most=None if unseen else sent) else 0),
         fields=fields,
         messages=len(read.messages),
         image_parts=weighed.images,
@@ -237,13 +237,24 @@ class _Weighed:
         self.tokens += max(at_least, len(data) // CHARACTERS_PER_TOKEN)
 
 
-def _compacts(fields: dict[str, Raw]) -> bool:
+def _compacts(fields: dict[str, Raw], *, most: int | None) -> bool:
+    """`most`: the tokens that can be read; None: nobody knows. Fewer than a threshold shorten nothing."""
     asked = decoded(fields.get("compaction"))
     if asked not in (None, False) and not (isinstance(asked, dict) and asked.get("type") in ("disabled", "none")):
         return True
-    # The same word can be written with escapes.
-    edits = fields.get("context_management", NULL)
-    return edits != NULL and b'"compact_' in _write(decoded(edits))
+    given = decoded(fields.get("context_management"))
+    edits = given.get("edits") if isinstance(given, dict) else None
+    listed = edits if isinstance(edits, list) else ()
+    found = [edit for edit in listed if isinstance(edit, dict) and str(edit.get("type")).startswith("compact_")]
+    return any(most is None or most >= _threshold(edit) for edit in found)
+
+
+def _threshold(edit: dict[str, Any]) -> int:
+    """Zero where it cannot be told. https://platform.claude.com/docs/en/build-with-claude/compaction-threshold"""
+    trigger = edit.get("trigger")
+    if trigger is None and edit["type"] == "compact_20260112":
+        return 150_000
+    return first_count(trigger.get("value")) if isinstance(trigger, dict) and trigger.get("type") == "input_tokens" else 0
 
 
 def _tool_needs(tools: list[_Tool]) -> frozenset[str]:

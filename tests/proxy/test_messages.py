@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,23 +105,53 @@ def test_pictures_and_documents_weigh_what_they_are_not_what_they_are_written_wi
     assert asked(messages=user(distant)).input_tokens_estimate < 200
 
 
+def compacting(**members: Any) -> dict[str, Any]:
+    return {"context_management": {"edits": [{"type": "compact_20260112", **members}]}}
+
+
+def at(tokens: int) -> dict[str, Any]:
+    return compacting(trigger={"type": "input_tokens", "value": tokens})
+
+
+LONG_ASK = {"messages": user({"type": "text", "text": "word " * 120_000})}
+
+
 @pytest.mark.parametrize(
-    "members", [{"context_management": {"edits": [{"type": "compact_20260112"}]}}, {"compaction": {"type": "summarize"}}]
+    ("members", "more"),
+    [
+        ({"compaction": {"type": "summarize"}}, {}),
+        (compacting(), LONG_ASK),
+        (at(50_000), LONG_ASK),
+        (at(1), {}),
+        (compacting(trigger={"type": "turns", "value": 10**6}), {}),
+        (compacting(type="compact_20990101"), {}),
+        (compacting(), {"tools": [WEB_SEARCH]}),
+    ],
 )
-@pytest.mark.parametrize("more", [{}, {"tools": [WEB_SEARCH]}])
 def test_a_conversation_that_may_be_shortened_first_is_held_for_as_if_read_twice(
     members: dict[str, Any], more: dict[str, Any]
 ) -> None:
     assert asked(**members, **more).most_input == 2 * asked(**more).most_input
     assert asked(**members, **more).input_tokens_estimate == asked(**more).input_tokens_estimate
-    cleared: dict[str, Any] = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}, "compaction": False}
-    for off in (False, None, {"type": "disabled"}):
-        assert asked(**cleared | {"compaction": off}, **more).most_input == asked(**more).most_input
+
+
+@pytest.mark.parametrize(
+    ("members", "more"),
+    [
+        (compacting(), {}),
+        (at(10**6), LONG_ASK),
+        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, LONG_ASK),
+        *(({"compaction": off}, LONG_ASK) for off in (False, None, {"type": "disabled"})),
+        *(({"context_management": odd}, {}) for odd in (7, {}, {"edits": 7}, {"edits": [7]})),
+    ],
+)
+def test_one_that_is_not_shortened_is_held_for_once(members: dict[str, Any], more: dict[str, Any]) -> None:
+    assert asked(**members, **more).most_input == asked(**more).most_input
 
 
 def test_what_shortens_a_conversation_does_so_however_it_is_written() -> None:
-    edits = msgspec.Raw(b'{"edits":[{"type":"\\u0063ompact_20260112"}]}')
-    assert messages._compacts({"context_management": edits})
+    written = body(**at(1)).replace(b"compact_", b"\\u0063ompact_")
+    assert messages.parse(written).most_input == 2 * asked().most_input
 
 
 def test_pictures_in_results_of_tools_are_seen_too() -> None:

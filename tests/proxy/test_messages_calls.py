@@ -77,7 +77,7 @@ def test_what_shortening_a_conversation_took_is_charged_as_far_as_it_was_held_fo
     usage = {"input_tokens": 20, "output_tokens": 7}
     shortening = {"type": "compaction", "input_tokens": 25, "output_tokens": summary}
     told = answer({"type": "text", "text": "Hello"}, usage={**usage, "iterations": [shortening, {"type": "message", **usage}]})
-    edits = {"edits": [{"type": "compact_20260112"}]}
+    edits = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 20}}]}
     upstream.on("claude-scripted", told)
     got = raw(gateway, house.key_text, headers={"anthropic-beta": "compact-2026-01-12"}, context_management=edits)
 
