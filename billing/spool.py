@@ -2,7 +2,8 @@
 
 One append-only file per writer. Guarantees:
 1. `append` returns only after the rows are on the disk (one fsync per batch);
-2. a line is read back whole or not at all: each carries its checksum, and a torn tail is dropped;
+2. a line is read back whole or not at all: each carries its checksum, a torn tail is dropped, and what else cannot be read
+   is kept for a person;
 3. who writes a file holds its lock (flock), and the lock ends with the process. A file whose lock is free belongs to the
    dead, and to whoever takes the lock next;
 4. a file goes only when all of its rows are in the ledger and settled. Replaying one twice changes nothing;
@@ -97,6 +98,8 @@ class Lines:
         self.path = path
         self.drained = 0
         self.withheld: set[UUID] = set()
+        # Where lines begin that are kept for a person already: a file may be read more than once.
+        self._told: set[int] = set()
 
     async def next_batch(self, *, until: int, start: int | None = None) -> tuple[list[Entry], int]:
         """What follows `start` (where nothing is said, `drained`), and the offset behind it."""
@@ -116,14 +119,25 @@ class Lines:
         with self.path.open("rb") as file:
             at = file.seek(start)
             while at < until and len(entries) < BATCH and (line := file.readline()):
-                at += len(line)
                 found = decode(line)
                 if isinstance(found, Entry):
                     entries.append(found)
                 elif found is None:
-                    # The process, or the power, went while it was written: nobody was answered on it.
-                    log.error("spool.torn_line", file=self.path.name, bytes=len(line))
+                    self._tell(line, at)
+                at += len(line)
         return entries, at
+
+    def _tell(self, line: bytes, at: int) -> None:
+        """Of a line that is no row. One without an end was being written when the process, or the power, went: nobody was
+        answered on it. Of another an answer may have gone out: the disk has spoiled it, or another version has written it.
+        """
+        is_torn = not line.endswith(b"\n")
+        if at in self._told:
+            return
+        log.error("spool.torn_line" if is_torn else "spool.unknown_line", file=self.path.name, bytes=len(line))
+        if not is_torn and self.path.suffix != WRITTEN:
+            _keep([line])
+        self._told.add(at)
 
 
 _open: WeakSet[Spool] = WeakSet()
@@ -450,9 +464,12 @@ def _began(path: Path) -> float:
 
 def keep_refused(entries: Sequence[Entry]) -> None:
     """Rows that answers went out on and the ledger will never take: kept for a person to look at. Raises OSError."""
-    if not entries:
-        return
+    if entries:
+        _keep([encode(entry) for entry in entries])
+
+
+def _keep(lines: Sequence[bytes]) -> None:
     with (Path(settings.SPOOL_FOLDER) / "refused.lines").open("ab") as file:
-        file.writelines(encode(entry) for entry in entries)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -243,17 +244,61 @@ def test_a_torn_tail_is_dropped_and_what_stands_before_it_is_kept(lost: int) -> 
     asyncio.run(work())
 
 
-def test_a_line_that_went_bad_in_the_middle_costs_no_other() -> None:
-    async def work() -> None:
+def test_a_line_that_went_bad_in_the_middle_costs_no_other_and_is_kept_for_a_person(folder: Path) -> None:
+    """An answer has gone out on it."""
+
+    async def work() -> bytes:
         own = Spool("w1")
         await own.append([spool.encode(one) for one in entries(3)])
+        begin = len(spool.encode(entry(1)))
         with own.path.open("r+b") as file:
-            file.seek(len(spool.encode(entry(1))) + 40)
+            file.seek(begin + 40)
             file.write(b"\x00\x00")
+        for _ in range(2):
+            assert await read(own) == [entry(1), entry(3)]
+        bad = own.path.read_bytes()[begin : -len(spool.encode(entry(3)))]
+        own.close()
+        return bad
+
+    assert asyncio.run(work()) == (folder / "refused.lines").read_bytes()
+
+
+@pytest.mark.parametrize("change", [("call_id", "called_id"), ("group0_id", "group_0"), ('"status":"ok"', '"status":5')])
+def test_a_row_of_another_version_is_kept_for_a_person_and_stops_nobody(folder: Path, change: tuple[str, str]) -> None:
+    """Its checksum is right, but what it says is no row here: a host went back to an older version with rows in its spool."""
+    whole = spool.encode(entry(2))
+    payload = whole.partition(b" R ")[2].rstrip(b"\n").decode().replace(*change).encode()
+    foreign = spool._line(spool.ROW, payload)
+    assert foreign != whole
+
+    async def work() -> None:
+        own = Spool("w1")
+        await own.append([spool.encode(entry(1)), foreign, spool.encode(entry(3))])
         assert await read(own) == [entry(1), entry(3)]
         own.close()
 
     asyncio.run(work())
+    assert (folder / "refused.lines").read_bytes() == foreign
+
+
+def test_of_a_torn_tail_nobody_needs_to_hear(folder: Path) -> None:
+    async def work() -> None:
+        own = Spool("w1")
+        await own.append([spool.encode(one) for one in entries(2)])
+        os.truncate(own.path, own.size - 5)
+        assert await read(own) == entries(1)
+        own.close()
+
+    asyncio.run(work())
+    assert not (folder / "refused.lines").exists()
+
+
+def test_a_row_of_an_earlier_version_that_knew_fewer_columns_is_read() -> None:
+    """What was added since has a value for those that lack it, or a spool would not outlast an update."""
+    needed = {"call_id", "admitted_at", "organization_id", "group0_id", "api_key_id", "protocol", "status", "http_status"}
+    fields = msgspec.to_builtins(entry(1))
+    fields["row"] = {name: value for name, value in fields["row"].items() if name in needed} | {"column_to_come": 1}
+    assert spool.decode(spool._line(spool.ROW, msgspec.json.encode(fields))) == entry(1)
 
 
 # --- files of others ---------------------------------------------------------------------------
