@@ -167,6 +167,30 @@ def test_more_than_counters_hold_is_refused_in_a_sentence_and_what_fits_is_exact
         assert cursor.fetchone() == (8_999_999_999_999_999_999,)
 
 
+def test_many_at_once_never_add_more_than_fits(committed_db: None) -> None:
+    acme, most = rows.new_organization(), 4_000_000_000 * DOLLAR
+    outcomes: list[str] = []
+
+    def add(number: int) -> None:
+        try:
+            top_up(acme, amount_nano_usd=most, reference=f"transfer {number}")
+        except Refused as refused:
+            outcomes.append(refused.field)
+        else:
+            outcomes.append("added")
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=add, args=[number]) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["added"] * 2 + ["amount"] * 3
+    assert credits.funded(acme) == 2 * most
+    assert len(events(acme)) == 2, "what was refused is in no trail"
+
+
 def test_many_at_once_add_once(committed_db: None) -> None:
     acme = rows.new_organization()
     outcomes: list[bool] = []
