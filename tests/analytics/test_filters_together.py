@@ -31,9 +31,9 @@ def world(db: None, lasting_world: World) -> World:
 def rows(world: World) -> list[Row]:
     """Of two keys in two branches, one call of each kind: models, presets and ways to end."""
     now, noahs = timezone.now(), create_api_key(world.field, name="his", member=world.noah, by=world.actor("alice"))[0]
-    found = []
+    found: list[Row] = []
     for key, model, preset in itertools.product((world.key, noahs), ("small", "large"), ("", "polite")):
-        said = {"at": now - timedelta(minutes=len(found)), "requested_model": model, "preset": preset}
+        said: dict[str, Any] = {"at": now - timedelta(minutes=len(found)), "requested_model": model, "preset": preset}
         found += [
             call_row(key, **said),
             call_row(key, **said, status="failed", error_code="provider_error", charged_nano_usd=0),
@@ -135,7 +135,7 @@ def test_a_log_that_follows_hears_only_of_what_all_its_filters_show(world: World
     said = {"live": "1", "model": "small", "status": "failed", "reason": "provider_error", "preset": "polite"}
     client, path = signed_in(world), f"/o/{world.acme.slug}/calls/"
     poll = client.get(path, said).context["live"].poll_url
-    wanted = {"requested_model": "small", "status": "failed", "error_code": "provider_error", "preset": "polite"}
+    wanted: dict[str, Any] = {"requested_model": "small", "status": "failed", "error_code": "provider_error", "preset": "polite"}
 
     def hears() -> int:
         return client.get(path + poll, headers={"hx-request": "true"}).status_code

@@ -175,7 +175,7 @@ def test_many_at_once_never_add_more_than_fits(committed_db: None) -> None:
         try:
             top_up(acme, amount_nano_usd=most, reference=f"transfer {number}")
         except Refused as refused:
-            outcomes.append(refused.field)
+            outcomes.append(str(refused.field))
         else:
             outcomes.append("added")
         finally:
