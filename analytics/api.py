@@ -93,7 +93,7 @@ class UsageOut(serializers.Serializer[Any]):
     ends_at = serializers.DateTimeField()
     step = serializers.ChoiceField(choices=["hour", "day"])
     total = SumsOut()
-    before = SumsOut(help_text="The period before, as long as this one up to now.")
+    before = SumsOut(help_text="The period before, as long as this one up to now, to the nearest hour.")
     slots = SlotOut(many=True)
     models = ShareOut(many=True)
     members = ShareOut(many=True)

@@ -55,14 +55,16 @@ class Period:
 
 
 def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, default: str = DEFAULT_PERIOD) -> Period:
-    """Ends now; the period before ends as far into its own last day. Days and months are those of budgets, by one calendar."""
+    """Ends now; the period before ends as far into its own last day, to the nearest hour. Days and months are those of budgets,
+    by one calendar.
+    """
     calendar = Calendar(calendar) if isinstance(calendar, str) else calendar
     zone, name = ZoneInfo(calendar.time_zone), name if name in PERIODS else default
     if name == "24h":
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         slots = tuple(ends - timedelta(hours=back) for back in range(24, 0, -1))
         day = timedelta(days=1)
-        return Period(name, "hour", slots[0], ends, slots[0] - day, now - day, slots, zone)
+        return Period(name, "hour", slots[0], ends, slots[0] - day, _nearest_hour(now) - day, slots, zone)
     tomorrow = _bounds(now, "day", calendar)[1]
     if name == "month":
         first = _bounds(now, "month", calendar)[0]
@@ -72,7 +74,7 @@ def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, d
         count = {"7d": 7, "30d": 30}[name]
         slots = _last_days(count, until=tomorrow, calendar=calendar)
         starts_before = _last_days(count, until=slots[0], calendar=calendar)[0]
-    ends_before = min(starts_before + (now - slots[0]), slots[0])
+    ends_before = _as_far(now - slots[0], after=starts_before, until=slots[0])
     return Period(name, "day", slots[0], tomorrow, starts_before, ends_before, slots, zone)
 
 
@@ -83,8 +85,20 @@ def period_of_days(first: date, last: date, *, now: datetime, calendar: Calendar
     passed = max(now - starts, timedelta(0))
     # A day that a change of the time zone left out begins and ends at once.
     slots = tuple(starts_between(starts, ends, "day", calendar)) or (starts,)
-    ends_before = min(starts_before + passed, starts)
+    ends_before = _as_far(passed, after=starts_before, until=starts)
     return Period("days", "day", starts, ends, starts_before, ends_before, slots, ZoneInfo(calendar.time_zone))
+
+
+def _as_far(passed: timedelta, *, after: datetime, until: datetime) -> datetime:
+    """Where the period before ends."""
+    return min(max(_nearest_hour(after + passed), after), until)
+
+
+def _nearest_hour(moment: datetime) -> datetime:
+    """Rollups know whole hours: so the sum is the same whether they are made or not, and the first minutes of a month are not
+    compared with a whole hour of the month before.
+    """
+    return (moment + timedelta(minutes=30)).replace(minute=0, second=0, microsecond=0)
 
 
 def _last_days(count: int, *, until: datetime, calendar: Calendar) -> tuple[datetime, ...]:

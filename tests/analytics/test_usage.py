@@ -101,7 +101,7 @@ def test_the_day_of_a_change_of_clocks_is_as_long_as_it_is(zone: str, day: date,
 
 
 def test_hours_of_a_day_are_told_apart(world: World) -> None:
-    for back in (0, 1, 1, 23, 24.1):
+    for back in (0, 1, 1, 23, 24.1, 24.5):
         a_call(world.key, at=NOW - timedelta(hours=back))
     period = over("UTC", "24h")
     usage = used(world, period=period)
@@ -117,6 +117,27 @@ def test_the_period_before_ends_where_this_one_has_come_to(world: World) -> None
     a_call(world.key, at=period.before_starts_at - timedelta(seconds=1))
     assert used(world, period=period).before.calls == 1
     assert used(world, period=period).total.calls == 0
+
+
+@pytest.mark.parametrize(("zone", "name"), [("UTC", "24h"), ("Europe/Berlin", "month"), ("Asia/Kathmandu", "7d")])
+def test_the_period_before_is_the_same_once_it_is_rolled_up(committed_db: None, zone: str, name: str) -> None:
+    """Rollups know no minutes: a period before that ended within an hour would grow by the rest of it."""
+    world = in_zone(make_world(), zone)
+    for minute in (5, 29, 30, 55):
+        period = over(zone, name, now=NOW.replace(minute=minute))
+        border = period.before_ends_at
+        insert_calls(*(call_row(world.key, at=border + timedelta(minutes=by), charged_nano_usd=1) for by in (-61, -1, 0, 14, 31)))
+        before = used(world, period=period).before
+        roll_up_usage()
+        assert used(world, period=period).before == before, minute
+        assert before.calls
+
+
+def test_the_first_minutes_of_a_month_are_compared_with_nothing() -> None:
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    for minutes, hours in ((0, 0), (29, 0), (31, 1), (89, 1), (91, 2)):
+        period = over("UTC", "month", now=first + timedelta(minutes=minutes))
+        assert period.before_ends_at - period.before_starts_at == timedelta(hours=hours), minutes
 
 
 # --- whose -------------------------------------------------------------------------------------
