@@ -30,5 +30,6 @@ class GuardrailsConfig(AppConfig):
         consequences.of_moves(moving.changes_of_move)
         checks.before_move(moving.refuse_escape)
         checks.before_move(counted.refuse_surplus_move)
+        checks.before_moved_keys(counted.refuse_surplus_moved_keys)
         checks.before_key(counted.refuse_surplus_key)
         checks.before_seat(counted.refuse_surplus_seat)

@@ -181,6 +181,8 @@ def _override(request: OrgRequest, override_id: int) -> Override:
 
 def _chosen(request: OrgRequest) -> Subject:
     """Raises Refused."""
+    if request.POST.get("reach", Binding.Reach.SELF) not in Binding.Reach.values:
+        raise Refused("Choose whom it applies to.", field="reach")
     subject = find(request.actor, request.POST.get("subject", ""))
     if subject is None:
         raise Refused("Choose a group, a member, a key or an application of yours.", field="subject")

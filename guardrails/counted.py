@@ -6,7 +6,7 @@ too many already stays: a lower limit only keeps more from being added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from django.db.models import QuerySet
@@ -60,6 +60,18 @@ def refuse_surplus_seat(group: Group, *, user: User | None) -> None:
         return None if people is None or (user is not None and user.pk in people) else Coming(len(people))
 
     _refuse(_full(in_force(group.organization, path=group.path()), Limit.Kind.SEATS, coming, "member"))
+
+
+def refuse_surplus_moved_keys(keys: Collection[ApiKey], *, to: Group) -> None:
+    """Keys that come along with their member or application, at every node that they do not lie below yet. Raises Refused."""
+    there = _living_keys(to)
+
+    def coming(subject: Subject) -> Coming | None:
+        if not isinstance(subject, Group):
+            return None
+        return Coming(_keys_of(there, subject) or 0, sum(not subject.contains(key.group) for key in keys))
+
+    _refuse(_full(in_force(to.organization, path=to.path()), Limit.Kind.KEYS, coming, "API key"))
 
 
 def refuse_surplus_move(group: Group, to: Group, by: Actor) -> None:

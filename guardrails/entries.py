@@ -28,9 +28,10 @@ def typed(text: str) -> list[str]:
     return list(dict.fromkeys(part for part in re.split(r"[\s,;]+", text) if part))
 
 
-def clean(entries: Entries, *, organization: Organization) -> dict[str, list[str]]:
-    """Rules by kind, empty lists left out. Raises Refused, whose field is the kind."""
-    cleaned = {kind: _clean_kind(kind, list(wanted), organization) for kind, wanted in entries.items()}
+def clean(entries: Entries, *, organization: Organization, kept: Iterable[str] = ()) -> dict[str, list[str]]:
+    """Rules by kind, empty lists left out. `kept`: ids of people who may stay in a list though they have left: without the last
+    of them it would restrict nobody. Raises Refused, whose field is the kind."""
+    cleaned = {kind: _clean_kind(kind, list(wanted), organization, kept) for kind, wanted in entries.items()}
     return {kind: found for kind, found in cleaned.items() if found}
 
 
@@ -40,14 +41,14 @@ def people(rules: Iterable[Rule]) -> dict[str, str]:
     return {str(pk): email for pk, email in User.objects.filter(pk__in=ids).values_list("pk", "email")}
 
 
-def _clean_kind(kind: str, entries: list[str], organization: Organization) -> list[str]:
+def _clean_kind(kind: str, entries: list[str], organization: Organization, kept: Iterable[str]) -> list[str]:
     if kind not in Rule.Kind.values:
         raise Refused(f"There are no rules of the kind “{kind[:40]}”.")
     entries = list(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
     if len(entries) > MOST_ENTRIES:
         raise Refused(f"A list has at most {MOST_ENTRIES} entries.", field=kind)
     if kind == Rule.Kind.MEMBERS:
-        return _members(entries, organization)
+        return _members(entries, organization, kept)
     return _networks(entries) if kind == Rule.Kind.ADDRESSES else _names(entries, kind)
 
 
@@ -75,10 +76,12 @@ def _network(entry: str) -> str:
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
-def _members(entries: list[str], organization: Organization) -> list[str]:
+def _members(entries: list[str], organization: Organization, kept: Iterable[str]) -> list[str]:
     """By e-mail address, or by the id that is kept."""
-    members = Membership.objects.filter(organization=organization).values_list("user_id", "user__email")
-    known = {email: str(pk) for pk, email in members} | {str(pk): str(pk) for pk, _ in members}
+    members = dict(Membership.objects.filter(organization=organization).values_list("user_id", "user__email"))
+    left = {int(pk) for pk in kept} - members.keys()
+    members |= dict(User.objects.filter(pk__in=left).values_list("pk", "email")) if left else {}
+    known = {email: str(pk) for pk, email in members.items()} | {str(pk): str(pk) for pk in members}
     if unknown := [entry for entry in entries if entry.lower() not in known]:
         what = "is not the e-mail address of a member" if len(unknown) == 1 else "are not the e-mail addresses of members"
         raise Refused(f"{_quoted(unknown)} {what}.", field="members")

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from gateway_project.lib import dollars
 from gateway_project.lib.filled import Filled
-from gateway_project.lib.money import exact_usd
+from gateway_project.lib.money import field_usd
 from guardrails import entries
 from guardrails.counted import Full, full_of_keys
 from guardrails.selectors import NO_LIMITS, NO_RULES, KeyLimits, KeyRules
@@ -278,7 +278,7 @@ class LimitsForm(Filled):
     @classmethod
     def showing(cls, limits: KeyLimits, rules: KeyRules = NO_RULES, data: QueryDict | None = None) -> LimitsForm:
         found = limits._asdict().items()
-        shown = {field: exact_usd(value) if value and field.endswith("_nano_usd") else value for field, value in found}
+        shown = {field: field_usd(value) if value and field.endswith("_nano_usd") else value for field, value in found}
         return cls(data, there={**shown, **{kind: "\n".join(names) for kind, names in rules._asdict().items()}})
 
     @property

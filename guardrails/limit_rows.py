@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway_project.lib.money import exact_usd
+from gateway_project.lib.money import field_usd
 from guardrails.models import Limit
 
 UNITS = {
@@ -61,5 +61,5 @@ class Row(NamedTuple):
 
 
 def row_of(limit: Limit) -> Row:
-    text = exact_usd(limit.value) if limit.kind == Limit.Kind.BUDGET else str(limit.value)
+    text = field_usd(limit.value) if limit.kind == Limit.Kind.BUDGET else str(limit.value)
     return Row(f"{limit.kind} {limit.window}", text, counts_byok=limit.counts_byok)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from itertools import zip_longest
@@ -11,14 +12,17 @@ from django import forms
 from django.http import QueryDict
 from django.utils import timezone
 
+from gateway_project.lib.dollars import GROUPED
 from gateway_project.lib.filled import Filled
 from guardrails import entries
 from guardrails.forms import LAST_YEAR, DollarField, ListField
 from guardrails.limit_rows import CHOICES, Row, row_of
 from guardrails.models import Limit, Policy, Rule
-from guardrails.services.policies import DESCRIPTION_LENGTH, MAX_COUNT, MAX_TOKENS, MODEL_LENGTH, Contents, LimitSpec
+from guardrails.services.policies import DESCRIPTION_LENGTH, MAX_COUNT, MAX_TOKENS, MODEL_LENGTH, MOST, Contents, LimitSpec
 from orgs.services.changes import NAME_LENGTH
 
+# A budget may be nothing, however it is written.
+NOTHING = re.compile(r"\$?\s*0+(\.0*)?")
 AS_ABOVE = (("", "As the policy above says"), ("on", "On"), ("off", "Off"))
 
 
@@ -160,10 +164,12 @@ def _typed_rows(data: QueryDict) -> list[Row]:
 def _amount(row: Row) -> int:
     if row.what not in CHOICES:
         raise forms.ValidationError("Choose what is limited.")
-    if row.is_budget and row.text.removeprefix("$").strip() in ("0", "0.0", "0.00"):
+    if row.is_budget and NOTHING.fullmatch(row.text):
         return 0
     field = DollarField() if row.is_budget else forms.IntegerField(min_value=0, max_value=MAX_COUNT)
-    value: int = field.clean(row.text.replace(",", "") if not row.is_budget else row.text)
+    # Of a count only commas between thousands are none of its digits: "1,5" is not fifteen.
+    is_grouped = not row.is_budget and GROUPED.fullmatch(row.text)
+    value: int = field.clean(row.text.replace(",", "") if is_grouped else row.text)
     return value
 
 
@@ -180,7 +186,9 @@ class OverrideForm(forms.Form):
     def __init__(self, data: Any = None, *, limit: Limit) -> None:
         super().__init__(data, initial={"until": timezone.localdate() + timedelta(days=7)})
         budget = limit.kind == Limit.Kind.BUDGET
-        amount: forms.Field = DollarField() if budget else forms.IntegerField(min_value=1, max_value=MAX_COUNT)
+        amount: forms.Field = (
+            DollarField() if budget else forms.IntegerField(min_value=1, max_value=MOST.get(Limit.Kind(limit.kind), MAX_COUNT))
+        )
         amount.label, amount.required = "More", True
         amount.widget.attrs["placeholder"] = "50" if budget else "10"
         amount.widget.attrs["autofocus"] = True

@@ -131,7 +131,8 @@ def revoke(request: OrgRequest, request_id: int) -> HttpResponse:
         except Refused as refused:
             show_refusal(form, refused)
         else:
-            more = f", and {len(ended) - 1} approval below it" if len(ended) > 1 else ""
+            others = len(ended) - 1
+            more = f", nor for {others} group{'' if others == 1 else 's'} below it" if others else ""
             return _done(request, f"{found.model} is no longer approved for {found.group}{more}.")
     return _form(request, form, "guardrails/request_revoke.html", asked=found)
 

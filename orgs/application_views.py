@@ -51,13 +51,14 @@ def applications(request: OrgRequest) -> HttpResponse:
 def application(request: OrgRequest, application_id: int) -> HttpResponse:
     found = access_application_by_id(request.actor, application_id, *tree.SEES_APPLICATIONS)
     keys = keys_visible_to(request.actor).filter(application=found, revoked_at=None)
+    is_open = not (found.archived_at or found.group.closed_by)
     context = {
         "application": found,
         "path": found.group.path(),
         "keys": keys[:MOST_KEYS],
         "may_see_usage": request.actor.can(Permission.VIEW_USAGE, found.group),
         "may_manage": request.actor.can(Permission.MANAGE_APPLICATIONS, found.group),
-        "may_make_keys": request.actor.can(Permission.MANAGE_KEYS, found.group) and not found.archived_at,
+        "may_make_keys": request.actor.can(Permission.MANAGE_KEYS, found.group) and is_open,
     }
     return render(request, "orgs/application.html", context)
 

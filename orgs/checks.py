@@ -1,4 +1,4 @@
-"""What must be asked before a key is made, somebody gets a seat or a group moves: a registry that the apps above
+"""What must be asked before a key is made or moved, somebody gets a seat or a group moves: a registry that the apps above
 fill at start-up.
 
 A check raises Refused, with words for whoever asked. It runs inside the change, under the organisation's lock, so that
@@ -7,10 +7,11 @@ two people cannot both take what is left for one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from orgs.actor import Actor
-from orgs.models import Application, Group, User
+from orgs.models import ApiKey, Application, Group, User
 
 
 class KeyCheck(Protocol):
@@ -25,12 +26,19 @@ class SeatCheck(Protocol):
         ...
 
 
+class MovedKeysCheck(Protocol):
+    def __call__(self, keys: Collection[ApiKey], *, to: Group) -> None:
+        """Keys, with their paths, that come to be at home in another group."""
+        ...
+
+
 class MoveCheck(Protocol):
     def __call__(self, group: Group, to: Group, by: Actor) -> None: ...
 
 
 _key_checks: list[KeyCheck] = []
 _seat_checks: list[SeatCheck] = []
+_moved_keys_checks: list[MovedKeysCheck] = []
 _move_checks: list[MoveCheck] = []
 
 
@@ -42,6 +50,11 @@ def before_key(check: KeyCheck) -> None:
 def before_seat(check: SeatCheck) -> None:
     if check not in _seat_checks:
         _seat_checks.append(check)
+
+
+def before_moved_keys(check: MovedKeysCheck) -> None:
+    if check not in _moved_keys_checks:
+        _moved_keys_checks.append(check)
 
 
 def before_move(check: MoveCheck) -> None:
@@ -59,6 +72,12 @@ def refuse_seat(group: Group, *, user: User | None) -> None:
     """Raises Refused."""
     for check in _seat_checks:
         check(group, user=user)
+
+
+def refuse_moved_keys(keys: Collection[ApiKey], *, to: Group) -> None:
+    """Raises Refused."""
+    for check in _moved_keys_checks if keys else ():
+        check(keys, to=to)
 
 
 def refuse_move(group: Group, *, to: Group, by: Actor) -> None:

@@ -28,7 +28,7 @@ from orgs.people import history_of, keys_of, people_of, people_page
 from orgs.permissions import Permission
 from orgs.role_forms import GrantForm
 from orgs.selectors import roles_visible_to, tree_visible_to
-from orgs.services.departures import Loss, leave_organization, move_member, remove_member, what_ends, what_stops
+from orgs.services.departures import Loss, leave_organization, move_member, remove_member, what_ends, what_moves, what_stops
 from orgs.services.homes import stranded_keys
 from orgs.services.members import grant_role, resume_member, revoke_role, suspend_member
 from orgs.viewing import may_view_as
@@ -123,12 +123,12 @@ def move(request: OrgRequest, member_id: int) -> HttpResponse:
         else:
             messages.success(request, f"{found.user} is in {form.group} now.")
             return go_to(request, _person_url(request, found))
-    loss = what_ends(found)
+    going = what_moves(found, group=None)
     context = {
         "form": form,
         "membership": found,
-        "keys": [key for key in loss.keys if found.group.contains(key.group)],
-        "grants": [grant for grant in loss.roles if found.group.contains(grant.group)],
+        "keys": going.moved,
+        "grants": going.roles,
         "form_action": request.path,
         "back_url": _person_url(request, found),
     }

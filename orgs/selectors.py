@@ -186,7 +186,7 @@ def _granters(organization: int, *above: int) -> QuerySet[RoleGrant]:
     live = Membership.objects.filter(organization=organization, user=OuterRef("user"), suspended_at=None)
     suspended = Membership.objects.filter(user=OuterRef("user"), group__in=above, suspended_at__isnull=False)
     gives = Q(role=RoleName.ADMIN) | Q(custom_role__permissions__contains=[Permission.GRANT_ROLES])
-    admins = RoleGrant.objects.filter(gives, Exists(live), ~Exists(suspended), group__in=above)
+    admins = RoleGrant.objects.filter(gives, Exists(live), ~Exists(suspended), group__in=above, user__is_active=True)
     return admins.select_related("user", "group", "custom_role").order_by("-group__level", "user__email")
 
 
@@ -194,7 +194,8 @@ _GRANTERS: Written[RoleGrant] = Written(_granters, int, *[int] * MAX_LEVEL)
 
 
 def granters(group: Group) -> list[RoleGrant]:
-    """Admins who may grant roles at this node, nearest first: those above it, and Super Admins. Suspended ones are left out."""
+    """Admins who may grant roles at this node, nearest first: those above it, and Super Admins. Suspended and frozen
+    ones are left out."""
     above = group.lineage()[:-1] or [group.pk]
     # As many as the statement takes: some of them twice.
     return _GRANTERS(group.organization_id, *(above * MAX_LEVEL)[:MAX_LEVEL])

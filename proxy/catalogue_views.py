@@ -12,6 +12,7 @@ from orgs.doors import OrgRequest, org_view
 from orgs.permissions import Permission
 from proxy import usable_models
 from proxy.catalogue_pages import PILLS, endings_in_use, filters_of, prices_of, rows_of
+from proxy.own_ways import own_way
 
 
 @require_safe
@@ -40,6 +41,7 @@ def model(request: OrgRequest) -> HttpResponse:
     pill, tone = PILLS[offer.verdict]
     context = {
         "offer": offer,
+        "way": own_way(offer.refusal, actor=request.actor) if offer.refusal else None,
         "pill": pill,
         "tone": tone,
         "prices": prices_of(offer.rates) if offer.rates else [],

@@ -19,6 +19,7 @@ from orgs.models import ApiKey
 from orgs.permissions import Permission
 from orgs.selectors import keys_visible_to
 from proxy.explained import Explanation, Line, Verdict
+from proxy.own_ways import OwnWay, without_ask
 
 OFFERED_KEYS = 200
 # Of those that a name fits: whoever meant another types more of it.
@@ -55,10 +56,13 @@ class Node(NamedTuple):
 
 
 class Summary(NamedTuple):
+    """`way`: what its reader may do about a refusal; where there is none, the text says whom to ask."""
+
     title: str
     text: str
     tone: str
     icon: str
+    way: OwnWay | None = None
 
 
 def nodes_of(explanation: Explanation, *, actor: Actor) -> list[Node]:
@@ -69,11 +73,12 @@ def nodes_of(explanation: Explanation, *, actor: Actor) -> list[Node]:
     ]
 
 
-def summary_of(explanation: Explanation) -> Summary:
+def summary_of(explanation: Explanation, *, way: OwnWay | None = None) -> Summary:
     """The answer in one sentence, and which line gives it."""
     refusal, plan = explanation.refusal, explanation.plan
     if refusal is not None:
-        return Summary(f"Refused: {code_words(refusal.code)}", refusal.message, "bad", "circle-x")
+        text = without_ask(refusal) if way else refusal.message
+        return Summary(f"Refused: {code_words(refusal.code)}", text, "bad", "circle-x", way)
     held = display_usd(explanation.reserves_nano_usd or 0)
     model = plan.model.name if plan is not None else ""
     if explanation.degraded is not None:

@@ -16,6 +16,7 @@ from proxy.explain_api import address_of, explanation_of
 from proxy.explain_forms import QuestionForm
 from proxy.explain_pages import key_choices, keys_named, nodes_of, summary_of
 from proxy.known_models import chat_model_names
+from proxy.own_ways import own_way
 
 
 @require_safe
@@ -45,10 +46,11 @@ def _answer(request: OrgRequest, key: ApiKey, form: QuestionForm) -> dict[str, A
         explanation = explanation_of(key, question)
     except GuardrailsUnavailable:
         return {"unavailable": True}
+    refusal = explanation.refusal
     return {
         "explanation": explanation,
         "nodes": nodes_of(explanation, actor=request.actor),
-        "summary": summary_of(explanation),
+        "summary": summary_of(explanation, way=own_way(refusal, actor=request.actor, key=key) if refusal else None),
         "assumed": form.assumed(question),
     }
 

@@ -36,7 +36,7 @@ Verdict = Literal["usable", "partly", "unapproved", "refused", "unkeyed"]
 
 
 class Offer(NamedTuple):
-    """`why` and `ask` are of the first refusal; `places` are the groups whose keys may call it, where some may not."""
+    """`why`, `ask` and `refusal` are of the first one; `places` are the groups whose keys may call it, where some may not."""
 
     model: Model
     verdict: Verdict
@@ -46,6 +46,7 @@ class Offer(NamedTuple):
     providers: tuple[str, ...]
     rates: Rates | None
     retirement: Retirement | None
+    refusal: PermissionRefused | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +73,7 @@ class Offer(NamedTuple):
 
     def without_key(self) -> Offer:
         why = f"The gateway has no key for {' or '.join(self.providers)} yet, so a call of it would fail."
-        return self._replace(verdict="unkeyed", why=why, ask="whoever runs this gateway sets one", places=())
+        return self._replace(verdict="unkeyed", why=why, ask="whoever runs this gateway sets one", places=(), refusal=None)
 
     @property
     def is_usable(self) -> bool:
@@ -131,6 +132,7 @@ def offer_of(model: Model, calls: Sequence[Call], *, today: date) -> Offer:
         retirement=retirement.of(
             deprecated_on=model.deprecated_on, retires_on=model.retires_on, replaced_by=model.replaced_by, today=today
         ),
+        refusal=first,
     )
 
 

@@ -1,7 +1,7 @@
 """Money is an integer count of nano-dollars (10⁻⁹ USD): exact in Python, PostgreSQL (bigint) and Redis (HINCRBY).
 
 Never a float. Text and `Decimal` come in through `parse_usd`, and go out through `exact_usd`
-(every digit) or `display_usd` (rounded once, for people).
+(every digit), `field_usd` (in forms) or `display_usd` (rounded once, for people).
 """
 
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -42,6 +42,12 @@ def exact_usd(nano: int) -> str:
     sign = "-" if nano < 0 else ""
     dollars, rest = divmod(abs(nano), NANO)
     return f"{sign}{dollars}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def field_usd(nano: int) -> str:
+    """As it stands in a field to be changed: every digit, and two decimals at least: 100000000 → "0.10"."""
+    dollars, _, decimals = exact_usd(nano).partition(".")
+    return f"{dollars}.{decimals:0<2}"
 
 
 def display_usd(nano: int) -> str:

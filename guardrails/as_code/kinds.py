@@ -171,8 +171,3 @@ def flat(facts: Mapping[str, Any], *, above: str = "") -> dict[str, Any]:
     for name, value in facts.items():
         found |= flat(value, above=f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
     return found
-
-
-def one_line(text: str) -> str:
-    """Spaces as the services keep them."""
-    return " ".join(text.split())

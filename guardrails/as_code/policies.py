@@ -20,7 +20,7 @@ from guardrails.as_code.declarations import (
     RulesDeclaration,
 )
 from guardrails.as_code.faults import Several, all_of
-from guardrails.as_code.kinds import Entry, Kind, given, one_line
+from guardrails.as_code.kinds import Entry, Kind, given
 from guardrails.as_code.tree import ApplicationKind, GroupKind, key_of_path, path_of
 from guardrails.coherence import unknown_entries
 from guardrails.models import Binding, Limit, Policy, Rule
@@ -30,6 +30,7 @@ from guardrails.subjects import Subject
 from orgs.actor import ABOVE, Actor
 from orgs.errors import Refused
 from orgs.models import ApiKey
+from orgs.services.changes import one_line
 
 EACH = {"self": "", "members": ", for each member below", "keys": ", for each key below"}
 SUBJECTS = ("group", "member", "application", "key")

@@ -16,14 +16,14 @@ from guardrails.as_code.declarations import (
     RoleDeclaration,
 )
 from guardrails.as_code.faults import Several
-from guardrails.as_code.kinds import Entry, Kind, given, one_line
+from guardrails.as_code.kinds import Entry, Kind, given
 from orgs.actor import ABOVE, LINEAGE, Actor
 from orgs.errors import Refused
 from orgs.models import Application, Group, Organization, Role
 from orgs.permissions import Permission
 from orgs.selectors import unarchived
 from orgs.services.applications import change_application, create_application, slug_of
-from orgs.services.changes import called
+from orgs.services.changes import called, one_line
 from orgs.services.groups import change_group, create_group
 from orgs.services.organizations import Settings, change_settings
 from orgs.services.roles import GRANTABLE, change_role, create_role

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from guardrails import entries, patterns
 from guardrails.models import Binding, Policy
@@ -119,12 +119,22 @@ def _replace_limits(key: ApiKey, limits: KeyLimits, rules: KeyRules, *, by: Acto
     audit(KEY_LIMITS_SET, by=by, target=key, before=_facts(before, rules_before), after=_facts(limits, rules))
 
 
-def _refuse_above_ceiling(key: ApiKey, limits: KeyLimits, rules: KeyRules) -> None:
-    """The latest limits that anyone but the key's member set bind the member, however it has changed them since."""
+def may_raise(key: ApiKey, *, by: Actor) -> bool:
+    """Whether `by` may lift the key's own limits, as long as nobody set them for its member."""
+    return by.can_with_key(Permission.MANAGE_KEYS, key) and (by.can(Permission.MANAGE_KEYS, key.group) or not _ceiling_of(key))
+
+
+def _ceiling_of(key: ApiKey) -> dict[str, Any]:
+    """The latest limits that anyone but the key's member set."""
     set_by_others = AuditEvent.objects.filter(
         organization=key.organization_id, action=KEY_LIMITS_SET, object_type="apikey", object_id=str(key.pk)
     ).exclude(actor=key.member_id)
-    ceiling = set_by_others.order_by("-at", "-pk").values_list("after", flat=True).first() or {}
+    return set_by_others.order_by("-at", "-pk").values_list("after", flat=True).first() or {}
+
+
+def _refuse_above_ceiling(key: ApiKey, limits: KeyLimits, rules: KeyRules) -> None:
+    """They bind the member, however it has changed them since."""
+    ceiling = _ceiling_of(key)
     for field, wanted in limits._asdict().items():
         highest = ceiling.get(field)
         if highest is not None and (wanted is None or wanted > highest):

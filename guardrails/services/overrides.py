@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Q, Sum
 from django.utils import timezone
 
+from gateway_project.lib.money import display_usd
 from guardrails import spending, windows
 from guardrails.models import Binding, Limit, Override
 from guardrails.services.bindings import require_guardrails_of
@@ -16,7 +17,7 @@ from orgs.actor import Actor
 from orgs.audit import Value, audit
 from orgs.errors import Refused
 from orgs.models import ApiKey, Organization, User
-from orgs.services.changes import changing
+from orgs.services.changes import changing, clean_line
 
 REASON_LENGTH = 300
 LATEST_YEAR = 2100
@@ -36,8 +37,7 @@ def add_override(
     with changing(by.organization):
         fresh = _limit_of(limit, subject, by=by)
         now = timezone.now()
-        if not 0 < amount <= MOST.get(Limit.Kind(fresh.kind), MAX_COUNT):
-            raise Refused("Give more than zero.", field="amount")
+        _refuse_amount(amount, kind=Limit.Kind(fresh.kind))
         if not max(now, starts_at or now) < until or until.year >= LATEST_YEAR:
             raise Refused("Choose a day that is still to come.", field="until")
         return _written(fresh, subject, Override.Kind.EXTRA, amount, until, reason, starts_at or now, by=by)
@@ -100,6 +100,14 @@ def _limit_of(limit: Limit, subject: Subject, *, by: Actor) -> Limit:
     return fresh
 
 
+def _refuse_amount(amount: int, *, kind: Limit.Kind) -> None:
+    most = MOST.get(kind, MAX_COUNT)
+    if amount <= 0:
+        raise Refused("Give more than zero.", field="amount")
+    if amount > most:
+        raise Refused(f"At most {display_usd(most) if kind == Limit.Kind.BUDGET else f'{most:,}'} more.", field="amount")
+
+
 def _forgiven(limit: Limit, subject: Subject, *, now: datetime) -> int:
     """Of the running window: a reset of one that a change of the calendar has ended forgives nothing any more."""
     own = limit.overrides.filter(running(now), kind=Override.Kind.RESET, starts_at__lte=now, **{column_of(subject): subject})
@@ -136,7 +144,7 @@ def _written(
         amount=amount,
         starts_at=starts_at,
         until=until,
-        reason=_reason(reason),
+        reason=clean_line(reason, field="reason", length=REASON_LENGTH),
         created_by=by.user,
     )
     setattr(override, column_of(subject), subject)
@@ -177,10 +185,3 @@ def _facts(override: Override) -> dict[str, Value]:
         "name": str(subject),
         "reason": override.reason,
     }
-
-
-def _reason(text: str) -> str:
-    text = " ".join(text.split())
-    if len(text) > REASON_LENGTH:
-        raise Refused(f"A reason has at most {REASON_LENGTH} characters.", field="reason")
-    return text

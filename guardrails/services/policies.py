@@ -14,7 +14,7 @@ from orgs.audit import Value, audit
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent, Group, Organization, User
 from orgs.permissions import Permission
-from orgs.services.changes import NAME_LENGTH, changing, clean_name
+from orgs.services.changes import NAME_LENGTH, alike, changing, clean_name
 
 # PostgreSQL's bigint: the sum of a counter and a worst case stays below it.
 MAX_BUDGET_NANO_USD = MOST_NANO_USD
@@ -76,9 +76,10 @@ def create_policy(
     by: Actor,
     description: str = "",
     rules: entries.Entries | None = None,
+    kept: Iterable[str] = (),
     **switches: Unpack[Switches],
 ) -> Policy:
-    """It binds nobody yet. `rules`: entries by kind. Raises Refused, NotAllowed."""
+    """It binds nobody yet. `rules`: entries by kind; `kept`: see `entries.clean`. Raises Refused, NotAllowed."""
     specs = list(limits)
     with changing(organization):
         if by.organization != organization or not by.can_anywhere(Permission.MANAGE_GUARDRAILS):
@@ -86,7 +87,7 @@ def create_policy(
         wanted = _cleaned({"name": name, "description": description, **switches}, organization)
         policy = Policy.objects.create(organization=organization, **wanted)
         write_limits(policy, specs)
-        write_rules(policy, entries.clean(rules or {}, organization=organization))
+        write_rules(policy, entries.clean(rules or {}, organization=organization, kept=kept))
         audit("policy.created", by=by, target=policy, after=facts(policy))
     return policy
 
@@ -103,7 +104,7 @@ def change_policy(policy: Policy, *, by: Actor, **wanted: Unpack[Changes]) -> Po
         if "limits" in wanted:
             write_limits(fresh, list(wanted["limits"]))
         if "rules" in wanted:
-            write_rules(fresh, entries.clean(wanted["rules"], organization=by.organization))
+            write_rules(fresh, entries.clean(wanted["rules"], organization=by.organization, kept=_people_in(fresh)))
         _audit_difference(fresh, before, by=by)
     return fresh
 
@@ -119,6 +120,7 @@ def copy_policy(policy: Policy, *, by: Actor) -> Policy:
         description=fresh.description,
         limits=[LimitSpec(limit.kind, limit.window, limit.value, limit.counts_byok) for limit in fresh.limits.order_by("pk")],
         rules={rule.kind: rule.entries for rule in fresh.rules.all()},
+        kept=_people_in(fresh),
         by=by,
         clamp=fresh.clamp,
         clamp_least_tokens=fresh.clamp_least_tokens,
@@ -205,6 +207,11 @@ def write_rules(policy: Policy, cleaned: Mapping[str, list[str]]) -> None:
         Rule.objects.update_or_create(policy=policy, kind=kind, defaults={"entries": found})
 
 
+def _people_in(policy: Policy) -> list[str]:
+    """The ids in its list of members."""
+    return [entry for rule in policy.rules.filter(kind=Rule.Kind.MEMBERS) for entry in rule.entries]
+
+
 def refuse_bad_limits(specs: Iterable[LimitSpec]) -> None:
     """`field` of the refusal is `<kind> <window>`. Raises Refused."""
     seen = set()
@@ -279,7 +286,7 @@ def _clean_degrading(cleaned: dict[str, Any], policy: Policy | None) -> None:
 
 
 def _refuse_taken(name: str, organization: Organization, policy: Policy | None) -> None:
-    same = Policy.objects.filter(organization=organization, dedicated=False, name__iexact=name)
+    same = alike(Policy.objects.filter(organization=organization, dedicated=False), "name", name)
     if (same.exclude(pk=policy.pk) if policy else same).exists():
         raise Refused("There is a policy of this name already.", field="name")
 

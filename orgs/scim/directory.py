@@ -21,7 +21,7 @@ from orgs.scim.accounts import account_of, address_of, named_address, readdress
 from orgs.scim.acting import Directory
 from orgs.scim.giving import activate, deactivate, end_everything, settle
 from orgs.scim_models import NAME_LENGTH, DirectoryGroup, DirectoryUser
-from orgs.services.changes import changing
+from orgs.services.changes import alike, changing
 
 MOST_EMAILS = 20
 
@@ -166,7 +166,7 @@ def _readdress_account(row: DirectoryUser, before: str | None, *, by: Directory)
 
 
 def _refuse_taken(name: str, *, by: Directory, but: DirectoryUser | None = None) -> None:
-    same = DirectoryUser.objects.filter(organization=by.organization, user_name__iexact=name)
+    same = alike(DirectoryUser.objects.filter(organization=by.organization), "user_name", name)
     if (same.exclude(pk=but.pk) if but else same).exists():
         raise UniquenessException(detail=f"{name} is in the directory already.")
 
@@ -175,8 +175,8 @@ def _write_group(row: DirectoryGroup, wanted: resources.Group) -> None:
     name = wanted.display_name or ""
     _refuse_odd(name)
     _refuse_odd(wanted.external_id)
-    same = DirectoryGroup.objects.filter(organization=row.organization, display_name__iexact=name).exclude(pk=row.pk)
-    if same.exists():
+    same = alike(DirectoryGroup.objects.filter(organization=row.organization), "display_name", name)
+    if same.exclude(pk=row.pk).exists():
         raise UniquenessException(detail=f"There is a group {name} already.")
     row.display_name, row.external_id = name, wanted.external_id or ""
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from gateway_project.lib.written import Written
+from orgs import checks
 from orgs.actor import LINEAGE, Actor
 from orgs.audit import audit
 from orgs.errors import Refused
@@ -65,7 +66,7 @@ def change_application(
         _refuse_used_labels(application, after)
         if group is not None and group.pk != application.group_id:
             before["group"], after["group"] = application.group, _new_home(application, group, by=by)
-            ApiKey.objects.filter(application=application, member=None).update(group=after["group"])
+            _move_service_keys(application, to=after["group"], by=by)
         if after:
             for field, value in after.items():
                 setattr(application, field, value)
@@ -126,6 +127,15 @@ def _new_home(application: Application, group: Group, *, by: Actor) -> Group:
         keys = f"{count} member key{'' if count == 1 else 's'} outside {group} name{'s' if count == 1 else ''} it"
         raise Refused(f"{keys}: an application can be named only by keys of its group and below.", field="group")
     return group
+
+
+def _move_service_keys(application: Application, *, to: Group, by: Actor) -> None:
+    own = ApiKey.objects.filter(application=application, member=None)
+    keys = list(own.filter(revoked_at=None).select_related(LINEAGE).order_by("pk"))
+    checks.refuse_moved_keys(keys, to=to)
+    own.update(group=to)
+    for key in keys:
+        audit("key.moved", by=by, target=key, before={"group": key.group_id}, after={"group": to.pk})
 
 
 def _refuse_used_labels(application: Application, after: dict[str, Any]) -> None:

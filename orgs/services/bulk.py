@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from django.db import transaction
+
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import Group, Membership
@@ -33,8 +35,9 @@ def change_members(people: Iterable[Person], *, action: str, by: Actor, group: G
         try:
             if action == "move" and len(person.memberships) > 1:
                 raise Refused(f"{person.user} belongs to several groups: move one of the memberships on its page.")
-            for membership in person.memberships:
-                changes[action](membership)
+            with transaction.atomic():  # all of a person's memberships, or none: what is told is of the person
+                for membership in person.memberships:
+                    changes[action](membership)
             outcome.done.append(str(person.user))
         except Refused as refused:
             outcome.refused.append(f"{person.user}: {refused.message}")

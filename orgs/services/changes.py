@@ -8,14 +8,17 @@ for the permission at the very node; and writes its audit event. Raises Refused 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 from zoneinfo import available_timezones
 
 from django.db import connection, transaction
-from django.db.models import QuerySet, Value
+from django.db.models import Model, QuerySet, Value
 from django.db.models.functions import Lower
+from django.db.models.lookups import Exact
 
 from gateway_project.lib.written import Written
 from orgs import epoch
@@ -27,6 +30,7 @@ NAME_LENGTH = 120
 COST_CENTER_LENGTH = 60
 KIND_LENGTH = 40
 LABEL_LENGTHS = {"features": 60, "environments": 30}
+Row = TypeVar("Row", bound=Model)
 LABEL = re.compile(r"[A-Za-z0-9_-]+")
 _LOCKED: Written[Organization] = Written(lambda pk: Organization.objects.select_for_update(no_key=True).filter(pk=pk), int)
 _GROUP: Written[Group] = Written(lambda pk: Group.objects.select_related(ABOVE).filter(pk=pk), int)
@@ -68,8 +72,12 @@ def refuse_archived(group: Group, *, field: str = "group") -> None:
 
 def called(name: str, *, below: Group) -> QuerySet[Group]:
     """The groups directly below, archived ones too, that are called so in large or small letters."""
-    found: QuerySet[Group] = Group.objects.filter(parent=below).alias(read=Lower("name")).filter(read=Lower(Value(name)))
-    return found
+    return alike(Group.objects.filter(parent=below), "name", name)
+
+
+def alike(rows: QuerySet[Row], field: str, text: str) -> QuerySet[Row]:
+    """Those that a constraint on Lower(field) takes for the same. Not `iexact`, which compares capitals: “ß” has none."""
+    return rows.filter(Exact(Lower(field), Lower(Value(text))))
 
 
 def refuse_namesake(name: str, *, below: Group, but: Group | None = None, field: str | None = "name") -> None:
@@ -79,8 +87,13 @@ def refuse_namesake(name: str, *, below: Group, but: Group | None = None, field:
         raise Refused(f"{below} has a group “{namesake}” already: two beside each other cannot have the same name.", field=field)
 
 
+def one_line(text: str) -> str:
+    """With single spaces, and each letter written in the one way that Unicode calls composed: what looks the same is the same."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
 def clean_name(name: str) -> str:
-    name = " ".join(name.split())
+    name = one_line(name)
     if not name or len(name) > NAME_LENGTH or not name.isprintable():
         raise Refused(f"A name has 1 to {NAME_LENGTH} visible characters.", field="name")
     return name
@@ -88,7 +101,7 @@ def clean_name(name: str) -> str:
 
 def clean_line(text: str, *, field: str, length: int) -> str:
     """Optional words on one line: a kind, a cost centre."""
-    text = " ".join(text.split())
+    text = one_line(text)
     if len(text) > length or not text.isprintable():
         raise Refused(f"At most {length} visible characters.", field=field)
     return text

@@ -23,7 +23,7 @@ from orgs.errors import Refused
 from orgs.models import ApiKey, Group, Membership, Organization, RoleGrant, User
 from orgs.permissions import Permission
 from orgs.services.changes import changing, fresh_group, refuse_archived
-from orgs.services.homes import may_be_home
+from orgs.services.homes import disable, may_be_home
 from orgs.services.members import (
     end_grant,
     fresh_membership,
@@ -57,6 +57,7 @@ def move_member(membership: Membership, *, group: Group, by: Actor, keep_roles: 
         require_power_over_grants(membership, by=by)
         _refuse_move(membership, group)
         move = what_moves(membership, group=group, keep_roles=keep_roles)
+        checks.refuse_moved_keys(move.moved, to=group)
         before = membership.group
         with keeping_super_admin(by.organization):
             membership.group = group
@@ -93,12 +94,16 @@ def leave_organization(by: Actor) -> None:
                 _end(membership, what_ends(membership), by=by, action="member.left")
 
 
-def what_moves(membership: Membership, *, group: Group, keep_roles: bool = False) -> Move:
+def what_moves(membership: Membership, *, group: Group | None, keep_roles: bool = False) -> Move:
+    """`group` None: it is not chosen yet, and may take less along than the others."""
     left, held = membership.group, _roles(membership)
-    roles = [grant for grant in held if left.contains(grant.group) and not group.contains(grant.group) and not keep_roles]
+    there = group.contains if group else (lambda node: False)
+    roles = [grant for grant in held if left.contains(grant.group) and not there(grant.group) and not keep_roles]
     may_stay = _may_stay(membership, [grant for grant in held if grant not in roles])
     inside = [key for key in _live_keys(membership) if left.contains(key.group)]
-    keys = [key for key in inside if key.group == left or not (group.contains(key.group) or may_stay(key.group))]
+    keys = [key for key in inside if key.group == left or not (there(key.group) or may_stay(key.group))]
+    if group is None:
+        return Move(keys, [], roles)
     lineage = set(group.lineage())
     stopped = [key for key in keys if key.application and key.application.group_id not in lineage]
     return Move([key for key in keys if key not in stopped], stopped, roles)
@@ -170,8 +175,9 @@ def _move_keys(move: Move, *, group: Group, by: Actor) -> None:
         ApiKey.objects.filter(pk=key.pk).update(group=group)
         audit("key.moved", by=by, target=key, before={"group": key.group_id}, after={"group": group.pk})
     for key in move.stopped:
-        if not key.disabled_at:
-            ApiKey.objects.filter(pk=key.pk).update(disabled_at=now, disabled_by=by.user)
+        # What its member had disabled itself, it could enable again where it belongs no more.
+        if not key.disabled_at or key.disabled_by_id == key.member_id:
+            disable(key, at=now, by=by.account)
             audit("key.disabled", by=by, target=key)
 
 

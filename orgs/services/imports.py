@@ -25,7 +25,7 @@ from orgs.models import Group, MemberImport, Role
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give
 from orgs.selectors import roles_visible_to, unarchived, within
-from orgs.services.changes import changing
+from orgs.services.changes import changing, one_line
 from orgs.services.invitations import already, clean_email, invite
 
 # More than these are left to the background worker.
@@ -193,4 +193,4 @@ def _role(row: dict[str, Any], by: Actor) -> AnyRole | None:
 
 def _key(path: str) -> str:
     """Paths as people write them: spaces around slashes and capitals do not matter."""
-    return "/".join(" ".join(part.split()).lower() for part in path.split("/") if part.strip())
+    return "/".join(one_line(part).lower() for part in path.split("/") if part.strip())

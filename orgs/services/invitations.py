@@ -31,7 +31,7 @@ from orgs.models import Group, Invitation, Membership, Organization, Role, User
 from orgs.origin import NOWHERE, Origin
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole, may_give, require_power
-from orgs.services.changes import changing, fresh_group, refuse_archived
+from orgs.services.changes import NAME_LENGTH, changing, fresh_group, one_line, refuse_archived
 from orgs.services.members import fresh_role, insert_grant, refuse_suspended, refuse_unreached
 
 TOKEN_BYTES = 32
@@ -254,7 +254,7 @@ def _insert(
         role="" if role is None or isinstance(role, Role) else role.value,
         custom_role=role if isinstance(role, Role) else None,
         email=email,
-        name=" ".join(name.split())[:120],
+        name="".join(filter(str.isprintable, one_line(name)))[:NAME_LENGTH],
         digest=digest(token),
         max_uses=max_uses,
         expires_at=expires_at,

@@ -10,7 +10,7 @@ from orgs.errors import Refused
 from orgs.models import Group, Role
 from orgs.permissions import MEMBER, Permission, RoleName
 from orgs.powers import require_all
-from orgs.services.changes import changing, clean_name, fresh_group, refuse_archived
+from orgs.services.changes import alike, changing, clean_name, fresh_group, refuse_archived
 from orgs.services.homes import stop_stranded
 from orgs.services.members import fresh_role
 
@@ -106,7 +106,7 @@ def _free_name(name: str, *, by: Actor, role: Role | None = None) -> str:
     name = clean_name(name)
     if len(name) > NAME_LENGTH:
         raise Refused(f"A role's name has at most {NAME_LENGTH} characters.", field="name")
-    others = Role.objects.filter(organization=by.organization, name__iexact=name)
+    others = alike(Role.objects.filter(organization=by.organization), "name", name)
     if name.lower() in TAKEN or (others.exclude(pk=role.pk) if role else others).exists():
         raise Refused(f"There is a role “{name}” already.", field="name")
     return name

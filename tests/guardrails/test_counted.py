@@ -13,6 +13,8 @@ from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, create_policy
 from orgs.errors import Refused
 from orgs.models import ApiKey, Group, Membership
+from orgs.services.applications import change_application
+from orgs.services.departures import move_member
 from orgs.services.keys import create_api_key, disable_key, edit_key, revoke_key
 from orgs.services.members import add_member, suspend_member
 from orgs.services.moves import move_group
@@ -100,6 +102,40 @@ def test_a_deleted_key_leaves_its_place_and_a_disabled_one_does_not(world: World
         one_more_key(world)
     revoke_key(world.key, by=world.actor("mia"))
     assert one_more_key(world)
+
+
+def mias(world: World) -> Membership:
+    return Membership.objects.get(user=world.mia, organization=world.acme)
+
+
+@pytest.mark.parametrize(("most", "words"), [(0, "there are 0 already"), (1, "there are 0 already, and 2 would come")])
+def test_keys_that_come_with_their_member_need_room_too(world: World, most: int, words: str) -> None:
+    policy = bound(world, "keys", most, "core")
+    for _ in range(most):
+        one_more_key(world)
+    with pytest.raises(Refused, match=words):
+        move_member(mias(world), group=world.core, by=world.actor("alice"))
+    assert (mias(world).group, ApiKey.objects.get(pk=world.key.pk).group) == (world.gateway, world.gateway)
+    change_policy(policy, by=world.actor("alice"), limits=[LimitSpec("keys", "now", most + 1)])
+    move_member(mias(world), group=world.core, by=world.actor("alice"))
+
+
+def test_keys_that_lay_below_a_full_node_already_move_below_it(world: World) -> None:
+    bound(world, "keys", 1, "platform")
+    move_member(mias(world), group=world.core, by=world.actor("alice"))
+    assert ApiKey.objects.get(pk=world.key.pk).group == world.core
+
+
+def test_service_keys_that_come_with_their_application_need_room_too(world: World) -> None:
+    alice = world.actor("alice")
+    key, _ = create_api_key(world.platform, name="nightly", application=world.assistant, by=alice)
+    policy = bound(world, "keys", 0, "sales")
+    with pytest.raises(Refused, match="“keys sales” on sales allows 0 API keys"):
+        change_application(world.assistant, group=world.sales, by=alice)
+    assert ApiKey.objects.get(pk=key.pk).group == world.platform
+    change_policy(policy, by=alice, limits=[LimitSpec("keys", "now", 1)])
+    change_application(world.assistant, group=world.sales, by=alice)
+    assert ApiKey.objects.get(pk=key.pk).group == world.sales
 
 
 def test_what_is_too_many_already_stays(world: World) -> None:

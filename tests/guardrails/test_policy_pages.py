@@ -365,6 +365,8 @@ def test_bad_input_is_named_and_kept(world: World, fields: dict[str, str], field
         ([("budget month", "lots")], "amount in US dollars"),
         ([("budget month", "-1")], "more than zero"),
         ([("rpm minute", "2.5")], "whole number"),
+        ([("parallel now", "1,5")], "whole number"),
+        ([("tpm minute", "1,00,000")], "whole number"),
         ([("rpm minute", "-1")], "greater than or equal to 0"),
         ([("rpm minute", "1000001")], "out of range"),
         ([("luck day", "1")], "Choose what is limited"),
@@ -376,6 +378,30 @@ def test_a_bad_limit_is_named_in_its_row(world: World, limits: list[tuple[str, s
     assert response.status_code == 422
     assert says in response.context["form"].rows[-1].error
     assert not Policy.objects.filter(organization=world.acme).exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "value"),
+    [
+        ("budget month", "0", 0),
+        ("budget month", "$0.000", 0),
+        ("budget month", "1,000.5", 1_000_500_000_000),
+        ("tpm minute", "1,000,000", 1_000_000),
+    ],
+)
+def test_amounts_are_read_as_people_write_them(world: World, what: str, text: str, value: int) -> None:
+    assert signed_in(world, "alice").post(url(world, "new/"), typed((what, text))).status_code == 302
+    assert Limit.objects.get(policy__organization=world.acme).value == value
+
+
+def test_a_field_of_money_shows_cents_and_what_is_finer(world: World) -> None:
+    amounts = {"day": DOLLAR // 10, "week": 10 * DOLLAR, "month": 123_456_789, "total": 0}
+    policy = made(world, limits=[LimitSpec("budget", window, value) for window, value in amounts.items()])
+    page = shown(signed_in(world, "alice").get(url(world, f"{policy.pk}/edit/")))
+    assert re.findall(r'name="value" value="([^"]*)"', page) == ["0.10", "10.00", "0.123456789", "0.00"]
+    set_key_limits(world.key, by=world.actor("mia"), daily_nano_usd=DOLLAR // 10, rpm=10)
+    form = shown(signed_in(world, "mia").get(f"/o/{world.acme.slug}/keys/{world.key.pk}/limits/"))
+    assert re.findall(r'name="(?:daily_nano_usd|rpm)" value="([^"]*)"', form) == ["0.10", "10"]
 
 
 def test_a_row_follows_what_is_chosen(world: World) -> None:
@@ -569,6 +595,19 @@ def test_a_budget_starts_anew(world: World) -> None:
     assert "$0.2500 no longer counts" in page
     assert "of $1.00" in page
     assert Override.objects.get(limit__policy=policy).amount == 25 * CENT
+
+
+def test_what_no_browser_sends_is_refused_not_a_fault(world: World) -> None:
+    policy = made(world, "Team", "mia")
+    insert_calls(call_row(world.key, charged_nano_usd=25 * CENT))
+    client = signed_in(world, "alice")
+    bad = client.post(exception_url(world, policy, "reset"), {"reason": "a\0b"})
+    assert (bad.status_code, "visible characters" in shown(bad)) == (422, True)
+    for reach in ("a\0b", "everybody"):
+        answer = client.post(url(world, f"{policy.pk}/bind/"), {"subject": token_of(world.platform), "reach": reach})
+        assert (answer.status_code, "Choose whom it applies to." in shown(answer)) == (422, True)
+    assert not Override.objects.filter(limit__policy=policy).exists()
+    assert policy.bindings.count() == 1
 
 
 @pytest.mark.parametrize("query", ["", "?limit=x", "?limit=1&subject=m1", "?limit=99999999999999999999"])

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.messages import get_messages
 
 from billing.models import PriceVersion
 from guardrails.models import Request
@@ -263,8 +264,10 @@ def test_ending_an_approval_ends_those_below_it(asking: World) -> None:
     wide = Request.objects.get(organization=asking.acme, group=asking.platform)
 
     assert decide(asking, "sam", "revoke", wide).status_code in (403, 404)
-    assert decide(asking, "lena", "revoke", wide, answer="Too dear").status_code == 302
-
+    ended = decide(asking, "lena", "revoke", wide, answer="Too dear")
+    assert [str(words) for words in get_messages(ended.wsgi_request)] == [
+        f"{MODEL} is no longer approved for platform, nor for 1 group below it."
+    ]
     assert set(Request.objects.filter(organization=asking.acme).values_list("status", "answer")) == {(DECLINED, "Too dear")}
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from guardrails.models import Limit, Override
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override, end_override, reset_usage, resume_override
-from guardrails.services.policies import LimitSpec, create_policy
+from guardrails.services.policies import MAX_BUDGET_NANO_USD, MAX_RPM, LimitSpec, create_policy
 from orgs.errors import NotAllowed, Refused
 from orgs.models import AuditEvent
 from orgs.services.organizations import change_settings
@@ -64,6 +64,23 @@ def test_an_end_that_is_past_or_far_off_is_refused(world: World, days: int) -> N
     with pytest.raises(Refused) as refused:
         add_override(limit_on(world), subject=world.mia, amount=1, until=until, by=world.actor("sam"))
     assert refused.value.field == "until"
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "amount", "words"),
+    [
+        ("budget", "month", 0, "more than zero"),
+        ("budget", "month", MAX_BUDGET_NANO_USD + 1, r"At most \$4,000,000,000.00 more"),
+        ("rpm", "minute", MAX_RPM + 1, "At most 1,000,000 more"),
+    ],
+)
+def test_an_amount_out_of_bounds_is_told_which(world: World, kind: str, window: str, amount: int, words: str) -> None:
+    limit = limit_on(world, kind=kind, window=window)
+    with pytest.raises(Refused, match=words) as refused:
+        add_override(limit, subject=world.mia, amount=amount, until=tomorrow(), by=world.actor("sam"))
+    assert refused.value.field == "amount"
+    most = amount - 1 if amount else 1
+    assert add_override(limit, subject=world.mia, amount=most, until=tomorrow(), by=world.actor("sam")).amount == most
 
 
 @pytest.mark.parametrize("name", ["mia", "noah", "charlie"])

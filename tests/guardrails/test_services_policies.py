@@ -18,7 +18,7 @@ from guardrails.services.policies import (
 )
 from orgs import epoch
 from orgs.errors import NotAllowed, Refused
-from orgs.models import AuditEvent
+from orgs.models import AuditEvent, Membership
 from tests.actors import World, make_world
 
 CENT = 10_000_000
@@ -288,3 +288,24 @@ def test_a_budget_says_whether_calls_on_own_provider_keys_count_in_it(world: Wor
 def test_only_budgets_count_them(world: World) -> None:
     with pytest.raises(Refused, match="Only a budget"):
         made(world, limits=[LimitSpec("rpm", "minute", 5, True)])
+
+
+def test_a_policy_that_names_somebody_who_left_can_still_be_copied_and_changed(world: World) -> None:
+    """Whoever left stays in the list: taken out, the last one would open the policy to everybody."""
+    alice, mia = world.actor("alice"), str(world.mia.pk)
+    policy = made(world, rules={"members": [world.mia.email]})
+    Membership.objects.filter(user=world.mia, organization=world.acme).delete()
+    copy = copy_policy(policy, by=alice)
+    change_policy(copy, by=alice, rules={"members": [world.mia.email, world.sam.email]})
+    assert copy.rules.get().entries == [mia, str(world.sam.pk)]
+    with pytest.raises(Refused, match="is not the e-mail address of a member"):
+        made(world, "Other", rules={"members": [world.mia.email]})
+    change_policy(copy, by=alice, rules={"members": [world.sam.email]})
+    with pytest.raises(Refused, match="is not the e-mail address of a member"):
+        change_policy(copy, by=alice, rules={"members": [mia]})
+
+
+def test_policies_are_told_apart_as_a_file_tells_them_apart(world: World) -> None:
+    made(world, "Groß")
+    with pytest.raises(Refused, match="of this name already"):
+        made(world, "GROẞ")

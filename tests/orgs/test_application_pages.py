@@ -8,6 +8,7 @@ import pytest
 
 from orgs.models import Application
 from orgs.services.applications import archive_application, create_application
+from orgs.services.groups import archive_group
 from orgs.services.keys import create_api_key
 from tests.actors import World, signed_in
 from tests.orgs.test_group_pages import HTMX, shown, url
@@ -118,3 +119,10 @@ def test_archiving_asks_for_the_name_and_can_be_taken_back(world: World) -> None
     assert client.post(f"{path}restore/").status_code == 302
     world.assistant.refresh_from_db()
     assert world.assistant.archived_at is None
+
+
+def test_no_key_is_offered_where_none_can_be_made(world: World) -> None:
+    client, page = signed_in(world, "alice"), url(world, f"{world.assistant.pk}/", area="applications")
+    assert client.get(page).context["may_make_keys"]
+    archive_group(world.engineering, by=world.actor("alice"))
+    assert not client.get(page).context["may_make_keys"]

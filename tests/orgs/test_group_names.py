@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +40,17 @@ def test_a_form_says_at_the_name_that_it_is_taken(world: World, name: str) -> No
         assert answer.context["form"].errors["name"] == [f"{world.acme} {TAKEN}"]
     assert sorted(world.root.get_children().values_list("name", flat=True)) == ["engineering", "sales"]
     assert not AuditEvent.objects.filter(organization=world.acme, action__startswith="group.").exists()
+
+
+def test_the_same_letters_are_the_same_name_however_unicode_writes_them(world: World) -> None:
+    """A Mac types “é” as one letter and may paste it, or write it into a file, as two."""
+    composed, apart = "Café", unicodedata.normalize("NFD", "Café")
+    assert composed != apart
+    client, place = signed_in(world, "alice"), {"parent": world.root.pk}
+    assert client.post(page(world, "new/"), {"name": apart, **place}).status_code == 302
+    assert world.root.get_children().filter(name=composed).exists()
+    assert client.post(page(world, "new/"), {"name": composed, **place}).status_code == 422
+    assert not apply(f"organization: {{slug: {world.acme.slug}}}\ngroups: [{{name: {apart}}}]").changed
 
 
 def test_the_api_says_which_field_it_is(world: World) -> None:

@@ -288,6 +288,29 @@ def test_several_at_once_are_shown_then_changed_each_by_itself(world: World) -> 
         assert told(client.post(path, nonsense))[-1] == "Choose at least one member and what to do."
 
 
+def test_of_one_person_several_memberships_are_changed_all_or_none(world: World) -> None:
+    alice = world.actor("alice")
+    add_member(world.mia, group=world.platform, by=alice)
+    grant_role(world.mia, role=RoleName.AUDITOR, group=world.platform, by=alice)
+    events = AuditEvent.objects.filter(organization=world.acme, action="member.suspended")
+    sent = {"action": "suspend", "person": [world.mia.pk], "confirmed": "on"}
+    done = signed_in(world, "sam").post(url(world, "members/bulk/"), sent)
+    assert told(done) == ["Mia: it needs “grant roles” at platform."]
+    assert not Membership.objects.filter(user=world.mia, suspended_at__isnull=False).exists()
+    assert not events.exists()
+    signed_in(world, "alice").post(url(world, "members/bulk/"), sent)
+    assert events.count() == 2
+
+
+def test_the_dialog_of_a_move_names_no_key_that_a_role_lets_stay(world: World) -> None:
+    add_member(world.lena, group=world.platform, by=world.actor("alice"))
+    for group in (world.platform, world.core):
+        create_api_key(group, name=f"lena of {group}", member=world.lena, by=world.actor("lena"))
+    found = Membership.objects.get(user=world.lena, group=world.platform)
+    dialog = signed_in(world, "alice").get(url(world, f"members/memberships/{found.pk}/move/")).content.decode()
+    assert "next call on: lena of platform." in dialog
+
+
 # --- roles ----------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.actor import Actor
-from orgs.models import ApiKey, Group, Membership, Organization
+from orgs.models import ApiKey, Group, Membership, Organization, User
 from orgs.permissions import Permission, RoleName
 from orgs.selectors import (
     bindable_applications,
@@ -196,6 +196,11 @@ def test_granters_are_named_nearest_first(world: World) -> None:
     assert at(world.root) == ["Alice"]
     grant_role(world.mia, role=RoleName.FINANCE, group=world.sales, by=world.actor("alice"))
     assert at(world.field) == ["Alice"]
+
+
+def test_nobody_is_sent_to_an_admin_who_is_frozen(world: World) -> None:
+    User.objects.filter(pk=world.sam.pk).update(is_active=False)
+    assert [grant.user for grant in granters(world.gateway)] == [world.lena, world.alice]
 
 
 def test_the_grants_of_a_node_are_those_made_at_it(world: World) -> None:

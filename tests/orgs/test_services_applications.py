@@ -4,7 +4,7 @@ from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, AuditEvent
 from orgs.services.applications import archive_application, change_application, create_application, restore_application
 from orgs.services.groups import archive_group
-from orgs.services.keys import create_api_key
+from orgs.services.keys import create_api_key, revoke_key
 from tests.actors import World
 
 
@@ -154,3 +154,13 @@ def test_an_archived_one_comes_back_into_an_open_group_only(world: World) -> Non
     assert restore_application(world.assistant, by=sam).archived_at is None
     actions = AuditEvent.objects.filter(object_type="application", object_id=str(world.assistant.pk)).order_by("pk")
     assert [event.action for event in actions] == ["application.archived", "application.restored"]
+
+
+def test_the_trail_of_a_service_key_says_that_it_moved_with_its_application(world: World) -> None:
+    alice = world.actor("alice")
+    kept, gone = (create_api_key(world.platform, name=name, application=world.assistant, by=alice)[0] for name in ("a", "b"))
+    revoke_key(gone, by=alice)
+    change_application(world.assistant, group=world.sales, by=alice)
+    moved = AuditEvent.objects.filter(organization=world.acme, action="key.moved")
+    facts = [(event.object_id, event.group, event.before, event.after) for event in moved]
+    assert facts == [(str(kept.pk), world.platform, {"group": world.platform.pk}, {"group": world.sales.pk})]

@@ -6,11 +6,14 @@ from orgs import checks
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, AuditEvent, Group, Membership, Organization, RoleGrant, User
-from orgs.permissions import RoleName
-from orgs.services.departures import leave_organization, move_member, remove_member, what_ends
-from orgs.services.keys import create_api_key
+from orgs.permissions import Permission, RoleName
+from orgs.services.departures import leave_organization, move_member, remove_member, what_ends, what_moves
+from orgs.services.keys import create_api_key, disable_key, enable_key
 from orgs.services.members import add_member, grant_role, suspend_member
+from orgs.services.roles import create_role
 from tests.actors import World
+
+MOVES = [Permission.MANAGE_MEMBERS, Permission.GRANT_ROLES]
 
 
 def membership(user: User, group: Group) -> Membership:
@@ -49,6 +52,32 @@ def test_a_key_of_an_application_out_of_reach_stays_disabled(world: World) -> No
     left = ApiKey.objects.get(pk=bound.pk)
     assert (left.group, left.status, left.disabled_by) == (world.group("core"), "disabled", world.alice)
     assert key_now(world).group == world.group("sales")
+
+
+@pytest.mark.parametrize("mover", ["alice", "mia"])
+def test_who_was_moved_brings_back_no_key_that_stayed_behind(world: World, mover: str) -> None:
+    """Neither one that it had disabled itself before, nor by having moved itself."""
+    alice, mia = world.actor("alice"), world.actor("mia")
+    bound, _ = create_api_key(world.gateway, name="Bound", member=world.mia, application=world.assistant, by=mia)
+    grant_role(world.mia, role=create_role(world.root, name="Mover", permissions=MOVES, by=alice), group=world.root, by=alice)
+    if mover == "alice":
+        disable_key(bound, by=mia)
+    move_member(mias(world), group=world.sales, by=world.actor(mover))
+    assert actions(world)[-3:] == ["key.moved", "key.disabled", "member.moved"]
+    with pytest.raises(NotAllowed):
+        enable_key(bound, by=world.actor("mia"))
+    left = ApiKey.objects.get(pk=bound.pk)
+    assert (left.group, left.status) == (world.gateway, "disabled")
+
+
+def test_before_a_place_is_chosen_what_goes_is_what_no_role_lets_stay(world: World) -> None:
+    add_member(world.lena, group=world.platform, by=world.actor("alice"))
+    lena = world.actor("lena")
+    for group in (world.platform, world.core):
+        create_api_key(group, name=str(group), member=world.lena, by=lena)
+    asked = what_moves(membership(world.lena, world.platform), group=None)
+    moved = what_moves(membership(world.lena, world.platform), group=world.sales)
+    assert [key.name for key in asked.moved] == [key.name for key in moved.moved] == ["platform"]
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -1,5 +1,6 @@
 """Lists of people: judged before anything happens, invited once, however often a run begins."""
 
+import unicodedata
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from orgs.member_files import Line
 from orgs.models import AuditEvent, Group, Invitation, MemberImport, User
 from orgs.permissions import Permission, RoleName
 from orgs.services import imports
+from orgs.services.groups import create_group
 from orgs.services.invitations import invite
 from orgs.services.members import revoke_role
 from orgs.services.roles import create_role
@@ -39,6 +41,12 @@ def test_paths_and_roles_are_read_as_people_write_them(world: World, group: str,
     [row] = imports.judge([line(group=group, role=role)], by=world.actor("sam"))
     assert (row["error"], row["group"]) == ("", world.gateway.pk)
     assert bool(row["token"]) == (role not in ("", "member"))
+
+
+def test_a_path_is_the_same_however_unicode_writes_it(world: World) -> None:
+    cafe = create_group(world.platform, name="Café", by=world.actor("lena"))
+    [row] = imports.judge([line(group=unicodedata.normalize("NFD", "engineering/platform/café"))], by=world.actor("sam"))
+    assert (row["error"], row["group"]) == ("", cafe.pk)
 
 
 def test_a_group_below_an_archived_one_takes_nobody(world: World) -> None:

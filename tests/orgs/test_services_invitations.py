@@ -124,6 +124,12 @@ def test_what_makes_no_sense_is_refused(world: World, wanted: dict[str, Any], fi
     assert refused.value.field == field
 
 
+def test_a_name_that_comes_with_an_address_keeps_its_visible_letters(world: World) -> None:
+    """It becomes the person's, and is shown to others: nothing in it may turn the words around it."""
+    invitation = made(world, email="ada@example.test", name=" A\u202eda \0 Love\u0301lace " + "x" * 200)
+    assert invitation.name == ("Ada  Lov\u00e9lace " + "x" * 200)[:120]
+
+
 def test_who_is_there_or_invited_is_not_invited_again(world: World) -> None:
     made(world, email=ADDRESS)
     for address, words in ((ADDRESS, "invited already"), (world.mia.email, "a member already")):

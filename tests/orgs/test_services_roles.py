@@ -214,3 +214,14 @@ def test_every_permission_that_can_be_granted_stands_in_the_matrix_once() -> Non
     lines = [line.permission for lines in areas().values() for line in lines]
     assert sorted(lines) == sorted(GRANTABLE)
     assert {permission for area in AREAS.values() for permission in area} <= GRANTABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("Groß", "GROẞ"), ("KELVIN", "\N{KELVIN SIGN}elvin"), ("Ångström", "A\u030angstro\u0308m")]
+)
+def test_names_that_the_database_takes_for_one_are_refused_in_words(world: World, name: str, other: str) -> None:
+    alice = world.actor("alice")
+    create_role(world.root, name=name, permissions=[Permission.VIEW_USAGE], by=alice)
+    with pytest.raises(Refused, match="There is a role") as refused:
+        create_role(world.root, name=other, permissions=[Permission.VIEW_USAGE], by=alice)
+    assert refused.value.field == "name"

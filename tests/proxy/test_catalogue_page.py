@@ -154,6 +154,14 @@ def test_what_a_policy_on_ones_path_keeps_away_is_marked_with_the_rule(offered: 
     assert "Yours to use" in rows(shown(offered, "noah"))["alpha/one"], "another branch of the tree"
 
 
+def test_whoever_may_change_the_policy_is_not_sent_to_somebody_above(offered: World) -> None:
+    forbid(offered, offered.root, models=["old"])
+    above = shown(offered, "alice", path="one/", name="alpha/one")
+    assert ">You can change it</a>." in above
+    assert "can change the policy" not in above
+    assert "An admin above this level can change the policy." in shown(offered, path="one/", name="alpha/one")
+
+
 def test_a_provider_that_is_not_allowed_is_not_named_where_another_serves(offered: World) -> None:
     forbid(offered, offered.gateway, providers=["spare"])
     row = rows(shown(offered))["alpha/one"]

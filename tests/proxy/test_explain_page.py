@@ -53,7 +53,10 @@ def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: G
     deciding = text[text.index("is-deciding") :]
     assert "Budget this month" in deciding[:1500]
     assert "Policy: budget month" in deciding[:2500]
-    assert ">budget month</a>" in page(gateway, house, user=house.world.alice, key=house.key.public_id, model="scripted")
+    above = page(gateway, house, user=house.world.alice, key=house.key.public_id, model="scripted", max_tokens=4000)
+    assert ">budget month</a>" in above
+    assert ">You can raise it</a>." in above
+    assert "can raise the limit" not in above
     nodes = re.findall(r'gh-path-node"><span class="text-secondary">(\w[\w ]*)</span> <strong>([^<]+)</strong>', text)
     assert [name for _, name in nodes][:4] == ["Mia&#x27;s key", "Mia", "gateway", "platform"]
     assert nodes[-1][0] == "Credit pool"

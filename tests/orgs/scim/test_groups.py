@@ -276,3 +276,11 @@ def test_a_membership_by_hand_is_not_doubled(world: World, scim: Caller) -> None
     link(world, made, world.engineering)
     scim("DELETE", f"Groups/{made['id']}")
     assert Membership.objects.filter(user=user, group=world.engineering).count() == 1
+
+
+def test_letters_without_a_capital_are_told_apart_as_the_database_does(world: World, scim: Caller) -> None:
+    assert scim.group("Straße").status == 201
+    assert scim.group("STRAẞE").error == (409, "uniqueness")
+    emails = [{"value": f"{name}@{domain_of(world.acme)}"} for name in ("one", "two")]
+    assert scim.user("groß", emails=emails[:1]).status == 201
+    assert scim.user("GROẞ", emails=emails[1:]).error == (409, "uniqueness")
