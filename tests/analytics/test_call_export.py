@@ -20,7 +20,7 @@ from analytics import call_export
 from billing.models import UsageRecord
 from gateway_project.lib.exports import streamed
 from gateway_project.lib.money import parse_usd
-from orgs.models import AuditEvent
+from orgs.models import AuditEvent, Membership
 from tests.actors import World, signed_in
 from tests.ledger_rows import a_call, call_row, insert_calls, refused_row
 
@@ -146,6 +146,17 @@ def test_whoever_takes_it_stands_in_the_trail(world: World) -> None:
     event = AuditEvent.objects.get(organization=world.acme, action="calls.exported")
     assert event.actor == world.sam
     assert event.after == {"period": "24h", "status": "failed", "reason": "provider_error", "request_id": "0190"}
+
+
+def test_who_looks_as_somebody_else_takes_what_that_one_sees_in_the_own_name(world: World) -> None:
+    a_call(world.key)
+    a_call(world.key, group1_id=world.sales.pk, group2_id=None, group3_id=None, member_id=None)
+    client = signed_in(world, "alice")
+    client.post(f"/o/{world.acme.slug}/view-as/{Membership.objects.get(user=world.mia, organization=world.acme).pk}/")
+    answer: Any = client.get(f"/o/{world.acme.slug}/calls/file/")
+    assert len(list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))) == 1
+    event = AuditEvent.objects.get(organization=world.acme, action="calls.exported")
+    assert event.actor == world.alice
 
 
 def test_a_look_at_its_head_takes_nothing(world: World) -> None:

@@ -7,7 +7,9 @@ import pytest
 from django.test import Client
 
 from orgs import navigation
+from orgs.permissions import RoleName
 from orgs.services.keys import create_api_key
+from orgs.services.members import grant_role
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
@@ -56,6 +58,21 @@ def test_a_hit_leads_to_a_page_that_opens(world: World, name: str, search: str) 
     urls = [hit.url for section in response.context["sections"] for hit in section.hits]
     assert urls
     assert {client.get(url).status_code for url in urls} == {200}
+
+
+@pytest.mark.parametrize(("role", "seen"), [(RoleName.FINANCE, True), (RoleName.AUDITOR, True), (None, False)])
+def test_who_sees_all_usage_finds_calls_and_people_and_each_hit_opens(world: World, role: RoleName | None, seen: bool) -> None:
+    row = call_row(world.key)
+    insert_calls(row)
+    if role is not None:
+        grant_role(world.noah, role=role, group=world.root, by=world.actor("alice"))
+    client, hits = signed_in(world, "noah"), []
+    for search in ("mia", "gateway", row.call_id.hex):
+        response = client.get(f"/o/{world.acme.slug}/find/", {"q": search}, headers={"hx-request": "true"})
+        hits += [(section.title, hit.url) for section in response.context["sections"] for hit in section.hits]
+    expected = ["API keys", "Members", "Groups", "Calls"] if seen else []
+    assert [title for title, _ in hits] == expected
+    assert {client.get(url).status_code for _, url in hits} == ({200} if seen else set())
 
 
 def test_keys_are_found_by_what_is_shown_of_them(world: World) -> None:

@@ -74,6 +74,26 @@ def test_added_credit_counts_and_stands_in_the_audit_trail(world: World, client:
     assert before is None or before != redis.client().get(epoch.keys(world.acme.pk)[0])
 
 
+def test_the_page_tells_every_kind_of_movement_the_latest_first(world: World, client: Client) -> None:
+    credits.top_up(world.acme, amount_nano_usd=20 * DOLLAR, reference="in")
+    credits.adjust(world.acme, amount_nano_usd=-3 * DOLLAR, reference="fix", note="a wrong transfer")
+    credits.refund(world.acme, amount_nano_usd=5 * DOLLAR, reference="back")
+    page = " ".join(shown(client, world.acme).split())
+    places = [page.index(words) for words in ("-$5.00", "-$3.00", "$20.00")]
+    assert places == sorted(places)
+    assert "a wrong transfer" in page, "where there is a note it tells more than a reference"
+    assert "$12.00" in page
+
+
+def test_what_was_charged_is_taken_off_and_may_be_more_than_there_is(world: World, client: Client) -> None:
+    """A correction of the pool may leave less than was spent: then nothing is admitted, and the page does not hide it."""
+    credits.top_up(world.acme, amount_nano_usd=2 * DOLLAR, reference="in")
+    rows.insert(world.acme.pk, charged=DOLLAR // 2)
+    assert "$1.50" in shown(client, world.acme)
+    credits.adjust(world.acme, amount_nano_usd=-2 * DOLLAR, reference="fix", note="was not ours")
+    assert "-$0.50" in shown(client, world.acme)
+
+
 def test_a_form_that_is_sent_twice_adds_once(world: World, client: Client) -> None:
     typed = {"amount": "5", "reference": "Transfer 7"}
     client.post(address(world.acme), typed)
