@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import msgspec
@@ -13,7 +14,7 @@ from pytest_django import Settings
 
 from billing import ledger
 from billing.ledger import Row
-from gateway_project.lib import redis, tended
+from gateway_project.lib import ids, redis, tended
 from guardrails import admission
 from guardrails.admission import Admitted
 from proxy import background, draining, recording, settling
@@ -21,6 +22,7 @@ from proxy.call import Call
 from proxy.errors import BudgetExceeded, GuardrailsUnavailable
 from tests.billing import rows
 from tests.billing.test_dying_committer import WAITS_FOR_A_LOCK, comes_true
+from tests.billing.test_ledger import unmade_month
 from tests.coroutines import as_wired_worker, as_worker, kill
 from tests.house import House, eventually
 from tests.proxy.calls import admitted
@@ -66,6 +68,25 @@ def test_a_hold_becomes_the_charge_on_every_subject_and_no_other(house: House) -
     for subject in call.held.subjects:
         assert house.counter(subject) == {"spent": CHARGED, "held": 0}, subject
     assert house.counter(f"g{house.world.sales.pk}") == {"spent": 0, "held": 0}
+
+
+def test_a_call_of_a_month_that_nobody_made_a_partition_for_is_charged_and_settled_like_any(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Background work has stood still for months."""
+    month = unmade_month()
+    monkeypatch.setattr(ids, "time", SimpleNamespace(time_ns=lambda: int(month.timestamp()) * 10**9))
+
+    async def work() -> None:
+        for _ in range(2):
+            call = await admitted(house)
+            assert ids.time_of(call.id) == month
+            await settling.close(call, finished(call))
+
+    as_worker(work())
+
+    assert eventually(lambda: not house.held() and house.counter("org") == {"spent": 2 * CHARGED, "held": 0})
+    assert [row.charged_nano_usd for row in house.rows()] == [CHARGED] * 2
 
 
 def test_a_call_counts_in_the_window_into_which_redis_admitted_it_though_postgresqls_clock_be_behind(house: House) -> None:
