@@ -75,9 +75,11 @@ class AttributionForm(Filled):
     chosen: Mapping[str, Any]
     has_applications = False
 
-    def follow(self, home: Group | None) -> None:
-        """Applications of the home's path; environments and features of the application `chosen`."""
+    def follow(self, home: Group | None, *, standing: int | None = None) -> None:
+        """Applications of the home's path, and by its id the one that is named so far; environments and features of the
+        application `chosen`."""
         found = bindable_applications(home) if home else Application.objects.none()
+        found = found | Application.objects.filter(pk=standing) if standing else found
         applications = list(found)
         self.has_applications = bool(applications)
         _choose_from(self.fields["application"], applications, found)

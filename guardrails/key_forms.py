@@ -34,7 +34,7 @@ class EditKeyForm(AttributionForm):
         self.chosen = (
             self.data if self.is_bound else chosen or {"application": key.application_id, "environment": key.environment}
         )
-        self.follow(key.group)
+        self.follow(key.group, standing=key.application_id)
         if not isinstance(self.chosen, QueryDict):
             self.initial["features"] = key.features
         if key.member_id is None:

@@ -20,6 +20,7 @@ MEMBER_WORDS = {"member": "Member only", **{role.value: role.value.title() for r
 EVENT_WORDS = {
     "member.added": "was added",
     "member.invited": "joined by invitation",
+    "member.joined_by_sso": "joined by single sign-on",
     "member.moved": "was moved",
     "member.suspended": "was suspended",
     "member.resumed": "was resumed",
@@ -29,7 +30,7 @@ EVENT_WORDS = {
     "role.revoked": "lost a role",
 }
 # What one does oneself: by an invitation, or by leaving.
-OWN_EVENTS = ("member.invited", "member.left", "role.granted")
+OWN_EVENTS = ("member.invited", "member.joined_by_sso", "member.left", "role.granted")
 
 
 class MembershipRow(NamedTuple):

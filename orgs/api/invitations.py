@@ -14,7 +14,7 @@ from orgs.invitation_pages import access_invitation_by_id, invitations_visible_t
 from orgs.models import Invitation
 from orgs.permissions import Permission
 from orgs.selectors import groups_visible_to
-from orgs.services.invitations import invite, link_token, revoke_invitation
+from orgs.services.invitations import MOST_USES, invite, link_token, revoke_invitation
 
 P = Permission
 
@@ -46,7 +46,7 @@ class NewInvitation(NamedRole):
     group_id = IdField()
     email = serializers.EmailField(max_length=254, required=False, allow_blank=True)
     name = serializers.CharField(max_length=120, required=False, allow_blank=True)
-    max_uses = serializers.IntegerField(min_value=1, max_value=100_000, required=False, allow_null=True)
+    max_uses = serializers.IntegerField(min_value=1, max_value=MOST_USES, required=False, allow_null=True)
     expires_at = MomentField(required=False, help_text="Left out: in a week.")
     send = serializers.BooleanField(default=False, help_text="Whether a mail goes to `email`.")
 

@@ -18,6 +18,7 @@ from orgs.models import Role, RoleGrant
 from orgs.permissions import Permission, RoleName
 from orgs.powers import AnyRole
 from orgs.selectors import grants_visible_to, groups_visible_to, roles_visible_to
+from orgs.services.changes import changing
 from orgs.services.members import grant_role, revoke_role
 from orgs.services.roles import DESCRIPTION_LENGTH, NAME_LENGTH, change_role, create_role, delete_role
 
@@ -152,9 +153,13 @@ class OneCustomRole(CustomRoleView):
 
     @operation("Change a role; it counts for everyone who holds it", takes=CustomRoleFields, gives=CustomRoleOut)
     def patch(self, request: Request, org: str, custom_role_id: int) -> Response:
-        role, given = access_role_by_id(self.actor, custom_role_id), self.fields_in(CustomRoleFields, partial=True)
-        now = {"name": role.name, "description": role.description, "permissions": role.named}
-        return Response(CustomRoleOut(change_role(role, by=self.actor, **{**now, **given})).data)
+        given = self.fields_in(CustomRoleFields, partial=True)
+        # What stays is read under the lock: nobody's change is written over.
+        with changing(self.actor.organization):
+            role = access_role_by_id(self.actor, custom_role_id)
+            now = {"name": role.name, "description": role.description, "permissions": role.named}
+            changed = change_role(role, by=self.actor, **{**now, **given})
+        return Response(CustomRoleOut(changed).data)
 
     @operation("Delete a role that nobody holds", status=204)
     def delete(self, request: Request, org: str, custom_role_id: int) -> Response:

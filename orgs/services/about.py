@@ -19,10 +19,12 @@ CLEANED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def clean_about(wanted: Mapping[str, Any], *, organization: Organization) -> dict[str, Any]:
-    """As far as it is given. Raises Refused."""
+def clean_about(wanted: Mapping[str, Any], *, organization: Organization, standing: int | None = None) -> dict[str, Any]:
+    """As far as it is given. `standing`: the owner so far, by id, who may have left since. Raises Refused."""
     cleaned = {field: CLEANED[field](value) if field in CLEANED else value for field, value in wanted.items()}
-    require_owner(cleaned.get("owner"), organization)
+    owner: User | None = cleaned.get("owner")
+    if owner is not None and owner.pk != standing:
+        require_owner(owner, organization)
     return cleaned
 
 

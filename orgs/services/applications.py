@@ -62,7 +62,7 @@ def change_application(
     with changing(by.organization):
         application = _fresh(application)
         by.require(Permission.MANAGE_APPLICATIONS, application.group)
-        before, after = differences(application, clean_about(wanted, organization=by.organization))
+        before, after = differences(application, clean_about(wanted, organization=by.organization, standing=application.owner_id))
         _refuse_used_labels(application, after)
         if group is not None and group.pk != application.group_id:
             before["group"], after["group"] = application.group, _new_home(application, group, by=by)

@@ -107,9 +107,9 @@ def clean_line(text: str, *, field: str, length: int) -> str:
     return text
 
 
-def require_owner(owner: User | None, organization: Organization) -> None:
+def require_owner(owner: User, organization: Organization) -> None:
     """Whoever answers for a group or an application belongs to the organisation. Raises Refused."""
-    if owner is not None and not Membership.objects.filter(user=owner, organization=organization, suspended_at=None).exists():
+    if not Membership.objects.filter(user=owner, organization=organization, suspended_at=None).exists():
         raise Refused(f"{owner} is not an active member of {organization}.", field="owner")
 
 

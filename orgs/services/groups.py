@@ -55,7 +55,7 @@ def change_group(group: Group, *, by: Actor, **wanted: Unpack[Named]) -> Group:
     with changing(by.organization):
         group = fresh_group(group)
         by.require(Permission.MANAGE_GROUPS, group)
-        before, after = differences(group, clean_about(wanted, organization=by.organization))
+        before, after = differences(group, clean_about(wanted, organization=by.organization, standing=group.owner_id))
         if group.parent is None and "name" in after:
             raise Refused("The root group bears the organisation's name: change it in the organisation's settings.", field="name")
         if group.parent is not None and group.archived_at is None and "name" in after:

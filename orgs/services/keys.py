@@ -97,7 +97,9 @@ def edit_key(
             raise Refused("A service key stays with its application.", field="application")
         if bound is not None and bound != fresh.application:
             checks.refuse_key(fresh.group, member=fresh.member, application=bound, made=False)
-        fresh.features = _refuse_foreign_binding(fresh.group, application=bound, environment=environment, features=features)
+        fresh.features = _refuse_foreign_binding(
+            fresh.group, application=bound, environment=environment, features=features, is_new=bound != fresh.application
+        )
         fresh.name, fresh.application, fresh.environment = clean_name(name), bound, environment
         moved = expires_at != fresh.expires_at
         if moved:
@@ -211,14 +213,16 @@ def _refuse_expiry(key: ApiKey, expires_at: datetime | None, *, by: Actor) -> No
 
 
 def _refuse_foreign_binding(
-    group: Group, *, application: Application | None, environment: str, features: Iterable[str]
+    group: Group, *, application: Application | None, environment: str, features: Iterable[str], is_new: bool = True
 ) -> list[str]:
+    """One that was archived since it was named stays: who renames the key says nothing about it."""
     features = clean_labels(features, field="features")
     if application is None:
         if environment or features:
             raise Refused("An environment and features belong to an application: choose one.", field="application")
         return features
-    if application.organization_id != group.organization_id or not application.group.contains(group) or application.archived_at:
+    is_closed = is_new and application.archived_at
+    if application.organization_id != group.organization_id or not application.group.contains(group) or is_closed:
         raise Refused(f"{application} cannot be named by keys of {group}.", field="application")
     if environment and environment not in application.environments:
         raise Refused(f"{application} has no environment “{environment}”.", field="environment")

@@ -89,7 +89,7 @@ def _first_time(connection: SsoConnection, identity: Identity, *, signed_in: Use
         hand_over(user)
     confirm_address(user)
     if verdict.joins:
-        _join(connection, user)
+        _join(connection, user, origin=origin)
     actor = Actor.load(user, organization=connection.organization, ip=origin.ip, agent=origin.agent)
     link = SsoIdentity.objects.create(connection=connection, user=user, uid=identity.uid)
     after: dict[str, Value] = {"user": user.pk, "email": identity.email}
@@ -151,10 +151,10 @@ def _new_user(identity: Identity) -> User:
     return user
 
 
-def _join(connection: SsoConnection, user: User) -> None:
+def _join(connection: SsoConnection, user: User, *, origin: Origin) -> None:
     group = fresh_group(connection.group)
     refuse_archived(group)
     checks.refuse_seat(group, user=user)
     membership = Membership.objects.create(user=user, organization=connection.organization, group=group)
-    actor = Actor.load(user, organization=connection.organization)
+    actor = Actor.load(user, organization=connection.organization, ip=origin.ip, agent=origin.agent)
     audit("member.joined_by_sso", by=actor, target=membership, after={"user": user.pk, "group": group.pk})

@@ -11,6 +11,7 @@ from guardrails.key_forms import EditKeyForm
 from guardrails.services.key_limits import set_key_limits
 from orgs.audit import audit
 from orgs.models import ApiKey, Application
+from orgs.services.applications import archive_application
 from orgs.services.keys import create_api_key, disable_key, edit_key, rotate_key
 from tests.actors import World, signed_in
 
@@ -249,3 +250,19 @@ def test_lines_of_another_thing_with_the_same_number_are_not_the_keys(world: Wor
     other = Application(pk=world.key.pk, name="Another", group=world.platform)
     audit("application.created", by=world.actor("alice"), target=other)
     assert len(signed_in(world, "mia").get(key_url(world, "history/")).context["events"]) == 1
+
+
+@pytest.mark.parametrize("whose", ["service", "member"])
+def test_a_key_of_an_archived_application_is_renamed_and_keeps_it(world: World, whose: str) -> None:
+    sam = world.actor("sam")
+    member = world.mia if whose == "member" else None
+    home = world.gateway if member else world.platform
+    key, _ = create_api_key(home, name="old", member=member, application=world.assistant, environment="staging", by=sam)
+    archive_application(world.assistant, by=sam)
+    client, page = signed_in(world, "sam"), f"/o/{world.acme.slug}/keys/{key.pk}/edit/"
+    form = client.get(page).context["form"]
+    there = {name: form[name].value() or "" for name in ("environment", "expires_on")}
+    sent = {**there, "name": "new"} | ({"application": world.assistant.pk} if member else {})
+    assert client.post(page, sent).status_code == 302
+    fresh = ApiKey.objects.get(pk=key.pk)
+    assert (fresh.name, fresh.application, fresh.environment) == ("new", world.assistant, "staging")

@@ -16,9 +16,12 @@ from guardrails.models import Policy
 from guardrails.services.bindings import bind
 from guardrails.services.overrides import add_override
 from guardrails.services.policies import LimitSpec, create_policy
-from orgs.models import AuditEvent, Group, Membership
+from orgs.errors import Refused
+from orgs.models import Application, AuditEvent, Group, Membership
 from orgs.permissions import Permission, RoleName
-from orgs.services.groups import archive_group, create_group
+from orgs.services.applications import change_application
+from orgs.services.departures import remove_member
+from orgs.services.groups import archive_group, change_group, create_group
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
 from orgs.services.roles import create_role
@@ -235,6 +238,24 @@ def test_editing_keeps_an_owner_out_of_sight(world: World) -> None:
     assert signed_in(world, "sam").post(url(world, f"{world.gateway.pk}/edit/"), sent).status_code == 302
     changed = world.group("gateway")
     assert (changed.name, changed.owner) == ("gate", world.alice)
+
+
+def test_editing_keeps_an_owner_who_has_left_and_takes_no_such_one_anew(world: World) -> None:
+    client, alice = signed_in(world, "alice"), world.actor("alice")
+    for group in (world.gateway, world.core):
+        change_group(group, owner=world.noah if group == world.gateway else None, by=alice)
+    change_application(world.assistant, owner=world.noah, by=alice)
+    remove_member(Membership.objects.get(user=world.noah, organization=world.acme), by=alice)
+    sent = {"name": "gate", "kind": "", "cost_center": "", "owner": world.noah.email}
+    assert client.post(url(world, f"{world.gateway.pk}/edit/"), sent).status_code == 302
+    assert (world.group("gateway").name, world.group("gateway").owner) == ("gate", world.noah)
+    page = url(world, f"{world.assistant.pk}/edit/", area="applications")
+    form = client.get(page).context["form"]
+    typed = {name: form[name].value() or "" for name in form.fields} | {"name": "Helper"}
+    assert client.post(page, typed).status_code == 302
+    assert Application.objects.get(pk=world.assistant.pk).name == "Helper"
+    with pytest.raises(Refused, match="is not an active member"):
+        change_group(world.core, owner=world.noah, by=alice)
 
 
 def test_the_root_has_every_field_but_a_name(world: World) -> None:

@@ -10,8 +10,8 @@ from gateway_project.lib.crypto import digest
 from orgs.actor import Actor
 from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, Application, AuditEvent, Group
-from orgs.services.applications import create_application
-from orgs.services.keys import create_api_key, disable_key, enable_key, rename_key, revoke_key
+from orgs.services.applications import archive_application, create_application
+from orgs.services.keys import create_api_key, disable_key, edit_key, enable_key, rename_key, revoke_key
 from orgs.services.members import add_member, suspend_member
 from tests.actors import World, make_world, make_world_by_services
 
@@ -232,3 +232,13 @@ def test_keys_made_at_the_same_moment_all_exist_and_differ(committed_db: None) -
     stored = {bytes(value) for value in ApiKey.objects.filter(organization=world.acme).values_list("digest", flat=True)}
     assert len(texts) == 16
     assert stored == {digest(text) for text in texts | {world.key_text}}
+
+
+def test_a_key_whose_application_was_archived_is_still_renamed_and_given_an_end(world: World) -> None:
+    sam, soon = world.actor("sam"), timezone.now() + timedelta(days=1)
+    key, _ = create_api_key(world.gateway, name="old", member=world.mia, application=world.assistant, by=world.actor("mia"))
+    archive_application(world.assistant, by=sam)
+    edited = edit_key(key, name="new", application=world.assistant, expires_at=soon, by=sam)
+    assert (edited.name, edited.application, edited.expires_at) == ("new", world.assistant, soon)
+    with pytest.raises(Refused, match="cannot be named by keys"):
+        edit_key(world.key, name="new", application=world.assistant, by=sam)

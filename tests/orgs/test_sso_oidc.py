@@ -74,6 +74,12 @@ def test_who_comes_first_gets_an_account_and_a_membership_in_the_group_and_no_ro
     assert Organization.objects.filter(kind="personal", memberships__user=user).count() == 1
     actions = AuditEvent.objects.filter(organization=sso.world.acme, actor=user).values_list("action", flat=True)
     assert set(actions) == {"member.joined_by_sso", "sso.connected"}
+    events = AuditEvent.objects.filter(organization=sso.world.acme, actor=user)
+    [ip] = set(events.values_list("ip", flat=True))
+    assert ip is not None
+    page = f"/o/{sso.world.acme.slug}/members/{user.pk}/history/"
+    [row] = browser(sso.world.alice).get(page).context["rows"]
+    assert (row.words, row.by) == ("joined by single sign-on", "")
 
 
 def test_the_next_time_the_same_person_has_the_same_account_whatever_its_address_is_now(sso: Sso, provider: OidcProvider) -> None:
