@@ -124,6 +124,12 @@ def read(text: str) -> tuple[Declaration, list[Problem]]:
     return declaration, reader.problems
 
 
+def options(text: str) -> dict[str, Any]:
+    """Those of a provider, given by themselves. Raises BadValue, YAMLError, RecursionError."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    return {} if node is None else values.json_mapping(node)
+
+
 class _Reader:
     """Turns nodes into declarations and notes what is wrong instead of stopping at the first problem."""
 

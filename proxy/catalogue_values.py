@@ -180,6 +180,7 @@ def nano_dollars(node: yaml.Node) -> int:
 
 
 def json_mapping(node: yaml.Node) -> dict[str, Any]:
+    """As PostgreSQL's jsonb holds it."""
     options = _plain(node, OPTIONS_DEPTH)
     if not isinstance(options, dict):
         raise BadValue("must be a mapping")
@@ -191,7 +192,7 @@ def _plain(node: yaml.Node, depth: int) -> Any:
     if depth < 0:
         raise BadValue(f"is nested more than {OPTIONS_DEPTH} levels deep")
     if isinstance(node, yaml.MappingNode):
-        return {_scalar(key, "str", expected="keyed by text"): _plain(value, depth - 1) for key, value in node.value}
+        return {_stored(_scalar(key, "str", expected="keyed by text")): _plain(value, depth - 1) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(entry, depth - 1) for entry in node.value]
     tag = node.tag.removeprefix(_TAG)
@@ -203,8 +204,17 @@ def _plain(node: yaml.Node, depth: int) -> Any:
         value = float(decimals.exact(node.value)) if tag == "float" else yaml.SafeLoader("").construct_object(node)
     except decimals.NoNumber as error:
         raise BadValue(_HOLDS) from error
-    except yaml.YAMLError as error:
-        raise BadValue(f"holds the unknown tag {node.tag}") from error
-    if isinstance(value, str | bool) or value is None or (isinstance(value, float) and abs(value) < float("inf")):
+    except (yaml.YAMLError, ValueError, KeyError) as error:  # a tag that is unknown, or is none of its value's
+        raise BadValue(f"holds the tag {node.tag}, which says nothing here") from error
+    if isinstance(value, str):
+        return _stored(value)
+    if isinstance(value, bool) or value is None or (isinstance(value, float) and abs(value) < float("inf")):
         return value
     raise BadValue(_HOLDS)
+
+
+def _stored(text: str) -> str:
+    """PostgreSQL holds neither NUL nor half of a character."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadValue("may hold no NUL and no half of a character")
+    return text

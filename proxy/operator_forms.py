@@ -7,12 +7,14 @@ from typing import Any
 import yaml
 from django import forms
 
-from proxy import shipped
+from proxy import catalogue_file, shipped
+from proxy.catalogue_values import BadValue
 from proxy.provider_key_forms import ATTRIBUTES, SecretField, url_field
 from proxy.providers import registry
 
 MOST_NAME, MOST_OPTIONS, MOST_FILE = 60, 2_000, 1_000_000
 OWN = "sandbox"
+WRITTEN = "Write each as a name, a colon and what it is: region: eu-central-1"
 
 
 class ProviderForm(forms.Form):
@@ -48,12 +50,11 @@ class ProviderForm(forms.Form):
 
     def clean_options(self) -> dict[str, Any]:
         try:
-            found = yaml.safe_load(self.cleaned_data["options"] or "{}")
-        except (yaml.YAMLError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise forms.ValidationError("Write each as a name, a colon and what it is: region: eu-central-1")
-        return found
+            return catalogue_file.options(self.cleaned_data["options"])
+        except (yaml.YAMLError, RecursionError) as error:
+            raise forms.ValidationError(WRITTEN) from error
+        except BadValue as reason:
+            raise forms.ValidationError(f"{WRITTEN}. It {reason}.") from reason
 
     def declared(self) -> dict[str, Any]:
         """As a catalogue file says it."""

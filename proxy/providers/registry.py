@@ -111,7 +111,7 @@ class Provider(msgspec.Struct, frozen=True):
         if chosen is None:
             return told
         spoken = registry.PROVIDERS.keys() | registry.MEDIA.keys()
-        if not isinstance(chosen, list) or not chosen or not all(name in spoken for name in chosen):
+        if not isinstance(chosen, list) or not chosen or not all(isinstance(name, str) and name in spoken for name in chosen):
             known = ", ".join(sorted(spoken))
             raise BadOptions(f"options.protocols must list protocols that providers speak: {known}.")
         return msgspec.structs.replace(told, protocols=tuple(chosen))

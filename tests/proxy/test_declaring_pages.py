@@ -92,6 +92,13 @@ def test_it_stands_in_the_operators_trail_without_the_key(client: Client) -> Non
         ({"options": "region"}, "Write each as a name, a colon and what it is"),
         ({"options": "[" * 1900}, "Write each as a name, a colon and what it is"),
         ({"options": "a: [b"}, "Write each as a name, a colon and what it is"),
+        ({"options": "a: !!int x"}, "It may hold text, numbers in decimal digits"),
+        ({"options": "a: !!bool x"}, "It holds the tag"),
+        ({"options": "a: !!binary x"}, "It holds the tag"),
+        ({"options": "a: {b: {c: {d: 1}}}"}, "It is nested more than 3 levels deep"),
+        ({"options": "protocols: [[]]"}, "protocols must list protocols"),
+        ({"options": '"\\ud800": a'}, "no half of a character"),
+        ({"options": 'a: "\\0"'}, "may hold no NUL"),
         ({"kind": "cerebras", "offers": "on"}, "No models are shipped for providers of kind cerebras"),
     ],
 )
@@ -116,6 +123,20 @@ def test_one_that_is_there_is_not_overwritten(client: Client) -> None:
 def test_options_reach_the_provider(client: Client) -> None:
     add(client, kind="bedrock", name="aws", options="region: eu-central-1")
     assert Provider.objects.get().options == {"region": "eu-central-1"}
+
+
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        ("api_version: 2024-13-45", {"api_version": "2024-13-45"}),  # no day, and none is meant
+        ("api_version: 2024-10-21", {"api_version": "2024-10-21"}),
+        ("a: !!timestamp 9", {"a": "9"}),
+        ("# nothing yet", {}),
+    ],
+)
+def test_options_are_read_as_in_a_file(client: Client, written: str, options: dict[str, Any]) -> None:
+    assert add(client, kind="openai-compatible", base_url="http://models.example/v1", options=written).status_code == 302
+    assert Provider.objects.get().options == options
 
 
 # --- anything by a file ---------------------------------------------------------------------------
