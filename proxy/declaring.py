@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils.text import capfirst
 
 from orgs.audit import Value, audit_as
@@ -14,7 +15,8 @@ from orgs.services.freezing import Operator
 from proxy import catalogue
 from proxy.catalogue import Report
 from proxy.catalogue_file import Declaration, Problem, ProviderDeclaration
-from proxy.models import Provider
+from proxy.models import Provider, ProviderKey
+from proxy.providers import registry
 
 MOST_TOLD = 20
 
@@ -37,7 +39,7 @@ def declare_by(operator: Operator, text: str) -> Report:
 
 def _of_keys(declared: Declaration) -> list[Problem]:
     """Whoever declares in a browser may have no terminal here, and so brings the keys: none is taken out of this process'
-    environment, and one that is kept goes to no other address.
+    environment, and one that is kept, an organisation's own as well, goes to no other address.
     """
     there = {provider.name: provider for provider in Provider.objects.all()}
     found = []
@@ -50,7 +52,28 @@ def _of_keys(declared: Declaration) -> list[Problem]:
             )
         if known and (known.api_key_encrypted or is_named) and not one.api_key and _leads_elsewhere(known, one):
             found.append(Problem(one.line, f"{one.name} has a key, and goes to another place by this: give api_key anew"))
+        if _takes_keys_along(one, known):
+            found.append(
+                Problem(
+                    one.line,
+                    "organisations have keys of their own that would go to another place by this: it is declared at a terminal,"
+                    " by `manage.py catalogue load`",
+                )
+            )
     return found
+
+
+def _takes_keys_along(declared: ProviderDeclaration, known: Provider | None) -> bool:
+    """Whether keys of organisations that name no address would be sent to one where no provider of their kind is yet."""
+    keys = ProviderKey.objects.filter(base_url="")
+    if known is not None and known.kind != declared.kind and keys.filter(provider=known).exists():
+        return True
+    if not declared.kind or declared.base_url in {"", registry.provider(declared.kind).url}:
+        return False
+    if Provider.objects.filter(kind=declared.kind, base_url=declared.base_url).exists():
+        return False
+    bound = Q(provider=known, provider__isnull=False)
+    return keys.filter(Q(kind=declared.kind, provider=None) | bound).exists()
 
 
 def _leads_elsewhere(known: Provider, declared: ProviderDeclaration) -> bool:
@@ -69,7 +92,7 @@ def add_provider_by(operator: Operator, declared: dict[str, Any], *, offers: boo
     name = declared["name"]
     if Provider.objects.filter(name=name).exists():
         raise Refused("There is a provider of this name already: a catalogue file changes it.", field="name")
-    report = catalogue.load({"providers": [declared]})
+    report = catalogue.load({"providers": [declared]}, judge=_of_keys)
     if offers:
         try:
             more = catalogue.add(name)

@@ -14,7 +14,7 @@ from gateway_project.lib import crypto
 from orgs.models import AuditEvent
 from proxy import catalogue
 from proxy.catalogue import bound_to
-from proxy.models import Deployment, Model, Provider
+from proxy.models import Deployment, Model, Provider, ProviderKey
 from tests.actors import World, operator
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_catalogue")]
@@ -218,6 +218,54 @@ def test_a_variable_named_at_the_terminal_stays_where_it_is(client: Client) -> N
     assert file(client, f"providers: [{line.replace('openai', 'groq')}]", do="load")[0] == 422
     assert file(client, f"providers: [{line.replace('KEY_OF_MAIN', 'ANOTHER')}]", do="load")[0] == 422
     assert Provider.objects.get().api_key_env == "KEY_OF_MAIN"
+
+
+# --- keys that organisations have brought ---------------------------------------------------------
+ELSEWHERE = "https://elsewhere.example/v1"
+AT_A_TERMINAL = "organisations have keys of their own that would go to another place by this"
+
+
+def brought(world: World, *, kind: str = "openai", **more: Any) -> None:
+    ProviderKey.objects.create(
+        organization=world.acme, group=world.root, name="Ours", kind=kind, key_encrypted="x", created_by=world.alice, **more
+    )
+
+
+def test_a_key_that_an_organisation_brought_goes_to_no_other_place_by_a_file(client: Client, world: World) -> None:
+    line = "{name: main, kind: openai, api_key: sk-1}"
+    file(client, f"providers: [{line}]", do="load")
+    brought(world)
+    changed = line.replace("sk-1", f'sk-2, base_url: "{ELSEWHERE}"')
+    status, shown = file(client, f"providers: [{changed}]", do="load")
+    assert status == 422
+    assert AT_A_TERMINAL in shown
+    assert Provider.objects.get().base_url == ""
+    catalogue.load(f"providers: [{changed}]")
+    assert file(client, f"providers: [{changed.replace('main', 'second')}]", do="load")[0] == 200, "it goes there already"
+
+
+def test_nor_by_the_form(client: Client, world: World) -> None:
+    brought(world)
+    refused = add(client, base_url=ELSEWHERE)
+    assert refused.status_code == 422
+    assert AT_A_TERMINAL.capitalize() in text_of(refused)
+    assert not Provider.objects.exists()
+    assert add(client, base_url="https://api.openai.com/v1").status_code == 302
+    assert add(client, name="own", kind="openai-compatible", base_url=ELSEWHERE).status_code == 302, "of another kind"
+
+
+def test_one_that_names_its_address_or_another_kind_stands_in_no_way(client: Client, world: World) -> None:
+    brought(world, base_url="https://own.example/v1")
+    brought(world, kind="groq")
+    assert add(client, base_url=ELSEWHERE).status_code == 302
+
+
+def test_one_for_a_single_provider_does_not_follow_it_to_another_kind(client: Client, world: World) -> None:
+    file(client, "providers: [{name: main, kind: openai, api_key: sk-1}]", do="load")
+    brought(world, provider=Provider.objects.get())
+    assert AT_A_TERMINAL in file(client, "providers: [{name: main, kind: groq, api_key: sk-1}]", do="load")[1]
+    assert add(client, name="other", base_url=ELSEWHERE).status_code == 302, "it is no key of that one"
+    assert Provider.objects.get(name="main").kind == "openai"
 
 
 @pytest.mark.parametrize("text", ["", "providers: [", "- 1", "\x00", "[" * 20_000, "x" * 1_000_001])
