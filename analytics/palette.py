@@ -1,6 +1,6 @@
-"""The command palette: one field that finds pages, keys, members, groups, applications, models and calls.
+"""The command palette: one field that finds pages, keys, members, groups, applications, policies, models and calls.
 
-Guarantees: it finds nothing that its own page would not show to the same actor; a page of hits costs at most six statements.
+Guarantees: it finds nothing that its own page would not show to the same actor; a page of hits costs at most seven statements.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from django.urls import reverse
 from analytics.filters import calls_beginning_with
 from analytics.selectors import calls_visible_to
 from guardrails.pages import key_url
+from guardrails.policy_pages import policy_url
+from guardrails.policy_selectors import policies_visible_to
 from guardrails.selectors import Narrowed, narrowed_keys
 from orgs import navigation
 from orgs.actor import Actor
@@ -49,6 +51,7 @@ def found(actor: Actor, *, search: str) -> list[Section]:
             Section("Members", _members(actor, search)),
             Section("Groups", _groups(actor, search)),
             Section("Applications", _applications(actor, search)),
+            Section("Policies", _policies(actor, search)),
             Section("Models", _models(actor, search)),
             Section("Calls", _calls(actor, search)),
         ]
@@ -91,6 +94,14 @@ def _applications(actor: Actor, search: str) -> list[Hit]:
         Hit(one.name, one.group.name, _page(actor, "applications:application", application_id=one.pk), "apps")
         for one in applications
     ]
+
+
+def _policies(actor: Actor, search: str) -> list[Hit]:
+    """Whoever sees nothing beyond itself has no page of a policy."""
+    if not actor.can_anywhere(Permission.VIEW_USAGE):
+        return []
+    policies = policies_visible_to(actor).filter(name__icontains=search).prefetch_related(None)[:MOST]
+    return [Hit(one.name, "Guardrails", policy_url(one, org=actor.organization.slug), "shield-check") for one in policies]
 
 
 def _models(actor: Actor, search: str) -> list[Hit]:

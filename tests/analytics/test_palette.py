@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from guardrails.services.bindings import bind
+from guardrails.services.policies import LimitSpec, create_policy
 from orgs import navigation
 from orgs.permissions import RoleName
 from orgs.services.keys import create_api_key
@@ -73,6 +75,19 @@ def test_who_sees_all_usage_finds_calls_and_people_and_each_hit_opens(world: Wor
     expected = ["API keys", "Members", "Groups", "Calls"] if seen else []
     assert [title for title, _ in hits] == expected
     assert {client.get(url).status_code for _, url in hits} == ({200} if seen else set())
+
+
+def test_a_policy_is_found_by_who_sees_what_it_is_bound_to(world: World) -> None:
+    alice = world.actor("alice")
+    for name, subject in (("Field work", world.field), ("Work on the platform", world.platform), ("Work of nobody", None)):
+        made = create_policy(world.acme, name=name, limits=[LimitSpec("rpm", "minute", 9)], by=alice)
+        if subject is not None:
+            bind(made, subject=subject, by=alice)
+    assert found(world, "alice", "WORK") == {"Policies": ["Field work", "Work of nobody", "Work on the platform"]}
+    assert found(world, "sam", "work").get("Policies") == ["Work of nobody", "Work on the platform"]
+    assert "Policies" not in found(world, "mia", "work")
+    hit = signed_in(world, "sam").get(f"/o/{world.acme.slug}/find/", {"q": "work on"}).context["sections"][0].hits[0]
+    assert signed_in(world, "sam").get(hit.url).status_code == 200
 
 
 def test_keys_are_found_by_what_is_shown_of_them(world: World) -> None:
