@@ -17,7 +17,7 @@ from guardrails.lookups import access_binding_by_id, access_override_by_id
 from guardrails.models import Binding, Limit, Override, Policy
 from guardrails.policy_forms import OverrideForm
 from guardrails.policy_pages import bind_confirmation, bind_values, limit_words, policy_url, taken_off, with_undo
-from guardrails.policy_selectors import bindings_visible_to
+from guardrails.policy_selectors import bindings_visible_to, policies_visible_to
 from guardrails.policy_views import PAGE, visible
 from guardrails.services import bindings, overrides
 from guardrails.subjects import Finds, Subject, described, find, search, token_of
@@ -101,14 +101,20 @@ def subjects(request: OrgRequest, policy_id: int) -> HttpResponse:
 def unbind(request: OrgRequest, binding_id: int) -> HttpResponse:
     binding = access_binding_by_id(request.actor, binding_id)
     policy = visible(request, binding.policy_id)
-    values = bind_values(binding)
+    org, values = request.organization.slug, bind_values(binding)
     try:
         bindings.unbind(binding, by=request.actor)
     except Refused as refused:
         messages.error(request, refused.message)
-    else:
-        again = reverse("policies:bind", kwargs={"org": request.organization.slug, "policy_id": policy.pk})
-        messages.success(request, with_undo(f"{policy} no longer governs {binding.subject}.", url=again, **values))
+        return _done(request, policy)
+    done = f"{policy} no longer governs {binding.subject}."
+    if not policies_visible_to(request.actor).filter(pk=policy.pk).exists():  # it governs others still, out of sight
+        messages.success(request, done)
+        return go_to(request, reverse("policies:policies", kwargs={"org": org}))
+    again = reverse("policies:bind", kwargs={"org": org, "policy_id": policy.pk})
+    # Where only its maker, or nobody, may bind it again, nothing is offered that would be refused.
+    undone = bindings.may_bind(policy, subject=binding.subject, reach=binding.reach, by=request.actor)
+    messages.success(request, with_undo(done, url=again, **values) if undone else done)
     return _done(request, policy)
 
 

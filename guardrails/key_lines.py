@@ -12,8 +12,9 @@ from gateway_project.lib.formatting import minute_words
 from gateway_project.lib.money import limit_usd
 from guardrails.policy_history import Event
 from guardrails.services.key_limits import KEY_LIMITS_SET, WORDS
-from orgs.models import Application, AuditEvent
+from orgs.models import Application, AuditEvent, Group
 
+MOVED = "key.moved"
 ACTIONS = {
     "key.created": "made it",
     "key.edited": "changed it",
@@ -23,6 +24,7 @@ ACTIONS = {
     "key.old_text_ended": "ended its old text",
     "key.disabled": "disabled it",
     "key.enabled": "enabled it",
+    MOVED: "moved it to",
     "key.revoked": "deleted it",
     KEY_LIMITS_SET: "set its limits",
 }
@@ -33,15 +35,17 @@ LABELS = {"expires_at": "Valid until", **{name: words.capitalize() for name, wor
 
 
 def events(found: Iterable[AuditEvent]) -> list[Event]:
-    """One statement for the applications named in all of them, if any are."""
+    """One statement for the applications named in all of them, if any are, and one for the groups it was moved to."""
     found = list(found)
+    moved = {event.after.get("group") for event in found if event.action == MOVED}
+    groups = dict(Group.objects.filter(pk__in=moved).values_list("pk", "name")) if moved else {}
     ids = {facts.get("application") for event in found for facts in (event.before, event.after)} - {None}
     names = dict(Application.objects.filter(pk__in=ids).values_list("pk", "name")) if ids else {}
     return [
         Event(
             who=str(event.actor or "Gatehouse"),
             did=ACTIONS.get(event.action, event.action),
-            what=_what(event),
+            what=_what(event, groups),
             at=event.at,
             changes=_changes(event, names) if event.action in CHANGING else [],
         )
@@ -49,7 +53,9 @@ def events(found: Iterable[AuditEvent]) -> list[Event]:
     ]
 
 
-def _what(event: AuditEvent) -> str:
+def _what(event: AuditEvent, groups: dict[int, str]) -> str:
+    if event.action == MOVED:
+        return groups.get(event.after["group"], "another group")
     if event.action != "key.rotated":
         return ""
     return f"ending in {event.after['last_four']}; the old one works until {_moment(event.after['old_until'])}"

@@ -9,7 +9,7 @@ from guardrails.services.policies import governed_last, maker_of
 from guardrails.subjects import Subject, column_of, nodes_of
 from orgs.actor import Actor
 from orgs.audit import Value, audit
-from orgs.errors import Refused
+from orgs.errors import NotAllowed, Refused
 from orgs.models import ApiKey, Group
 from orgs.permissions import Permission
 from orgs.services.changes import changing, refuse_archived
@@ -24,9 +24,7 @@ def bind(policy: Policy, *, subject: Subject, by: Actor, reach: str = Reach.SELF
     Raises Refused, NotAllowed.
     """
     with changing(by.organization):
-        require_guardrails_of(subject, by=by)
-        _refuse_unfit(policy, subject, reach, by=by)
-        _refuse_from_beside(policy, subject, by=by)
+        _require(policy, subject, reach, by=by)
         found: dict[str, Any] = {
             "policy": policy,
             "organization": by.organization,
@@ -37,6 +35,15 @@ def bind(policy: Policy, *, subject: Subject, by: Actor, reach: str = Reach.SELF
         if created:
             audit("policy.bound", by=by, target=policy, after=_facts(binding), group=binding.node)
     return binding
+
+
+def may_bind(policy: Policy, *, subject: Subject, by: Actor, reach: str = Reach.SELF) -> bool:
+    """To say so before it is offered."""
+    try:
+        _require(policy, subject, reach, by=by)
+    except (Refused, NotAllowed):
+        return False
+    return True
 
 
 def unbind(binding: Binding, *, by: Actor) -> None:
@@ -57,6 +64,12 @@ def require_guardrails_of(subject: Subject, *, by: Actor) -> None:
         raise Refused(f"{subject} is not a member of {by.organization}.", field="member")
     for node in nodes:
         by.require(Permission.MANAGE_GUARDRAILS, node)
+
+
+def _require(policy: Policy, subject: Subject, reach: str, *, by: Actor) -> None:
+    require_guardrails_of(subject, by=by)
+    _refuse_unfit(policy, subject, reach, by=by)
+    _refuse_from_beside(policy, subject, by=by)
 
 
 def _refuse_unfit(policy: Policy, subject: Subject, reach: str, *, by: Actor) -> None:

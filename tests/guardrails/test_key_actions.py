@@ -1,6 +1,8 @@
 """What is done to keys through HTTP: edited, given a new text, several at once, and what their history says of it."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,13 +10,16 @@ from django.utils import timezone
 
 from gateway_project.lib.crypto import digest
 from guardrails.key_forms import EditKeyForm
+from guardrails.key_lines import ACTIONS
 from guardrails.services.key_limits import set_key_limits
 from orgs.audit import audit
-from orgs.models import ApiKey, Application
+from orgs.models import ApiKey, Application, Membership
 from orgs.services.applications import archive_application
+from orgs.services.departures import move_member
 from orgs.services.keys import create_api_key, disable_key, edit_key, rotate_key
 from tests.actors import World, signed_in
 
+ROOT = Path(__file__).parents[2]
 HTMX = {"hx-request": "true"}
 
 
@@ -266,3 +271,19 @@ def test_a_key_of_an_archived_application_is_renamed_and_keeps_it(world: World, 
     assert client.post(page, sent).status_code == 302
     fresh = ApiKey.objects.get(pk=key.pk)
     assert (fresh.name, fresh.application, fresh.environment) == ("new", world.assistant, "staging")
+
+
+def test_the_history_of_a_key_says_where_it_was_moved(world: World) -> None:
+    membership = Membership.objects.get(user=world.mia, organization=world.acme)
+    move_member(membership, group=world.core, by=world.actor("sam"))
+    page = signed_in(world, "mia").get(key_url(world, "history/"))
+    newest = page.context["events"][0]
+    assert (newest.who, newest.did, newest.what) == ("Sam", "moved it to", "core")
+
+
+def test_whatever_is_done_to_a_key_has_words_for_its_history() -> None:
+    """Of every action that the sources write."""
+    sources = [path.read_text() for app in ("orgs", "guardrails", "proxy") for path in (ROOT / app).rglob("*.py")]
+    written = {action for text in sources for action in re.findall(r'"(key\.[a-z_]+)"', text)}
+    assert {"key.created", "key.moved"} <= written
+    assert written <= ACTIONS.keys()

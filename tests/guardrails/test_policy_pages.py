@@ -15,8 +15,9 @@ from guardrails.services.key_limits import set_key_limits
 from guardrails.services.overrides import add_override, end_override
 from guardrails.services.policies import LimitSpec, change_policy, copy_policy, create_policy
 from guardrails.subjects import token_of
+from orgs.permissions import RoleName
 from orgs.services.groups import create_group
-from orgs.services.members import add_member
+from orgs.services.members import add_member, grant_role
 from proxy.models import Deployment, Model, Provider
 from tests.actors import World, signed_in
 from tests.ledger_rows import call_row, insert_calls
@@ -516,9 +517,30 @@ def test_unbinding_can_be_undone(world: World) -> None:
     page = shown(client.post(url(world, f"bindings/{binding.pk}/unbind/"), follow=True))
     assert not policy.bindings.exists()
     assert f'hx-post="{url(world, f"{policy.pk}/bind/")}"' in page
+    assert ">Undo</button>" in page
     assert f"&quot;subject&quot;: &quot;{token_of(world.platform)}&quot;" in page
     client.post(url(world, f"{policy.pk}/bind/"), {"subject": token_of(world.platform), "reach": "self"}, headers=HTMX)
     assert policy.bindings.get().subject == world.platform
+
+
+def test_no_undo_is_offered_that_would_be_refused(world: World) -> None:
+    """What governs nobody is its maker's: Lena takes Noah's policy off her place, and could not bind it again."""
+    alice = world.actor("alice")
+    grant_role(world.noah, role=RoleName.ADMIN, group=world.sales, by=alice)
+    policy = create_policy(world.acme, name="Team", limits=[LimitSpec("budget", "day", CENT)], by=world.actor("noah"))
+    for subject in (world.field, world.platform):
+        bind(policy, subject=subject, by=alice)
+    client, there = signed_in(world, "lena"), {"subject": token_of(world.platform), "reach": "self"}
+    # It governs a place that Lena does not see, so the list is where she goes.
+    away = client.post(url(world, f"bindings/{policy.bindings.get(group=world.platform).pk}/unbind/"), follow=True)
+    assert away.redirect_chain == [(url(world), 302)]
+    bind(policy, subject=world.platform, by=alice)
+    policy.bindings.get(group=world.field).delete()
+    last = client.post(url(world, f"bindings/{policy.bindings.get().pk}/unbind/"), follow=True)
+    assert client.post(url(world, f"{policy.pk}/bind/"), there).status_code == 422
+    for page in (shown(away), shown(last)):
+        assert "Team no longer governs platform." in page
+        assert ">Undo</button>" not in page
 
 
 def test_unbinding_needs_the_right_at_the_node(world: World) -> None:
