@@ -89,7 +89,7 @@ def suspend(request: OrgRequest, member_id: int) -> HttpResponse:
     if request.method == "POST":
         done = f"{found.user} is suspended at {found.group} and below. Keys there stop with their next call."
         tried(request, lambda: suspend_member(found, by=request.actor), done)
-        return go_to(request, _person_url(request, found))
+        return go_to(request, _next(request, found, _person_url(request, found)))
     context = {
         "form_action": request.path,
         "back_url": _person_url(request, found),
@@ -122,7 +122,7 @@ def move(request: OrgRequest, member_id: int) -> HttpResponse:
             show_refusal(form, refused)
         else:
             messages.success(request, f"{found.user} is in {form.group} now.")
-            return go_to(request, _person_url(request, found))
+            return go_to(request, _next(request, found, _person_url(request, found)))
     going = what_moves(found, group=None)
     context = {
         "form": form,
@@ -145,7 +145,8 @@ def remove(request: OrgRequest, member_id: int) -> HttpResponse:
         error = _removed(found, request)
         if not error:
             messages.success(request, f"{found.user} was removed from {found.group}.")
-            return go_to(request, reverse("members:list", kwargs={"org": request.organization.slug}))
+            everybody = reverse("members:list", kwargs={"org": request.organization.slug})
+            return go_to(request, _next(request, found, everybody))
     context = {
         "form_action": request.path,
         "back_url": _person_url(request, found),
@@ -285,6 +286,11 @@ def _membership(request: OrgRequest, member_id: int) -> Membership:
 
 def _person_url(request: OrgRequest, membership: Membership) -> str:
     return person_url(membership.user_id, org=request.organization.slug)
+
+
+def _next(request: OrgRequest, found: Membership, page: str) -> str:
+    """Whoever has changed a membership of its own may not see the page any more, nor the organisation."""
+    return "/" if found.user_id == request.user.pk else page
 
 
 def _back_from(request: OrgRequest, found: RoleGrant) -> str:

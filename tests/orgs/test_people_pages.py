@@ -17,6 +17,7 @@ from orgs.permissions import Permission, RoleName
 from orgs.services.invitations import accept, find, invite, link_token
 from orgs.services.keys import create_api_key
 from orgs.services.members import add_member, grant_role, suspend_member
+from orgs.services.organizations import create_personal_account
 from orgs.services.roles import create_role
 from tests.actors import World, make_user, signed_in
 
@@ -309,6 +310,21 @@ def test_the_dialog_of_a_move_names_no_key_that_a_role_lets_stay(world: World) -
     found = Membership.objects.get(user=world.lena, group=world.platform)
     dialog = signed_in(world, "alice").get(url(world, f"members/memberships/{found.pk}/move/")).content.decode()
     assert "next call on: lena of platform." in dialog
+
+
+@pytest.mark.parametrize("what", ["suspend", "move", "remove"])
+def test_whoever_changes_a_membership_of_its_own_comes_to_a_page_it_may_still_see(world: World, what: str) -> None:
+    own = make_user(f"second.{world.acme.slug}@example.test", name="Second")
+    membership = add_member(own, group=world.engineering, by=world.actor("alice"))
+    grant_role(own, role=RoleName.ADMIN, group=world.root, by=world.actor("alice"))
+    create_personal_account(own)
+    client = Client()
+    client.force_login(own)
+    sent = {"confirm": own.email, "group": world.core.pk}
+    done = client.post(url(world, f"members/memberships/{membership.pk}/{what}/"), sent, follow=True)
+    assert done.status_code == 200
+    assert done.redirect_chain[0] == ("/", 302)
+    assert "Second" in done.content.decode()
 
 
 # --- roles ----------------------------------------------------------------------------------------
