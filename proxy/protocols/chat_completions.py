@@ -17,7 +17,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest
-from proxy.protocols import cache_marks, claude_models, other_models
+from proxy.protocols import cache_marks, claude_models, other_models, vendor_searches
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound
 from proxy.protocols.chat_answers import DeltaReader, StreamRenderer, read_answer, render_answer
@@ -102,6 +102,15 @@ class _Format(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     type: Any = None
+    function: Any = None
+    web_search: Any = None
+
+    @property
+    def runs_there(self) -> bool:
+        """Gemini's own have no type, only a member each (`google_search`); Zhipu's search can be turned off where it stands."""
+        if isinstance(self.web_search, dict) and self.web_search.get("enable") is False:
+            return False
+        return self.type not in OWN_TOOLS or (self.type is None and self.function is None)
 
 
 class _Message(msgspec.Struct):
@@ -152,7 +161,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     other_models.refuse_tools(tool.type for tool in read.tools or ())
     bound(read, fields, *LIMIT_FIELDS)
     searches = fields.get("web_search_options", NULL) != NULL
-    run_there = searches + sum(tool.type not in OWN_TOOLS for tool in read.tools or ())
+    vendor_searching = vendor_searches.number(fields)
+    run_there = searches + vendor_searching + sum(tool.runs_there for tool in read.tools or ())
     shown = _shown(read.messages)
     answered = frozenset(read.modalities) - {"text"} if read.modalities else _NONE
     prompt = b",".join([bytes(fields[name]) for name in PROMPT_FIELDS if name in fields])
@@ -168,7 +178,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
         n=read.n or 1,
         # The JSON around each message (26 bytes or more) stands for the eight tokens that frame it.
         input_tokens_estimate=text_tokens(prompt, without=shown.inline) + shown.tokens,
-        reserve_units={"web_search": USUAL_SEARCHES} if searches or _search(read.tools) else {},
+        reserve_units={"web_search": USUAL_SEARCHES} if searches or vendor_searching or _search(read.tools) else {},
         reserve_tokens=text_tokens(vendors) + shown.unseen + run_there * SERVER_TOOL_TOKENS,
         fields=fields,
         messages=len(read.messages),
@@ -188,7 +198,7 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
 
 def _search(tools: list[_Tool] | None) -> bool:
     """Whether one of them is a vendor's own search (`openrouter:web_search`)."""
-    return any(tool.type not in OWN_TOOLS and str(tool.type).endswith("web_search") for tool in tools or ())
+    return any(tool.runs_there and str(tool.type).endswith("web_search") for tool in tools or ())
 
 
 def path(model: str, *, stream: bool) -> str:

@@ -16,10 +16,10 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
-from proxy.protocols import cache_marks, other_models
+from proxy.protocols import cache_marks, other_models, vendor_searches
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded
-from proxy.protocols.counts import MOST_TAKEN, first_count, searches
+from proxy.protocols.counts import MOST_TAKEN, USUAL_SEARCHES, first_count, searches
 from proxy.protocols.messages_conversation import SPELLED, conversation
 from proxy.protocols.messages_history import without_unsigned
 from proxy.protocols.messages_rendering import Renderer, render_answer
@@ -161,7 +161,9 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
     prompt = b",".join(bytes(fields[name]) for name in PROMPT_FIELDS if name in fields)
     user = (read.metadata or {}).get("user_id")
     sent = text_tokens(prompt, without=weighed.inline) + weighed.tokens + (TOOLS_TOKENS if tools else 0)
-    unseen = weighed.unseen + sum((tool.type or "").startswith(SERVER_TOOLS) for tool in tools) * SERVER_TOOL_TOKENS
+    searching = vendor_searches.number(fields)
+    run_there = searching + sum((tool.type or "").startswith(SERVER_TOOLS) for tool in tools)
+    unseen = weighed.unseen + run_there * SERVER_TOOL_TOKENS
     return Request(
         protocol=NAME,
         model=read.model,
@@ -172,7 +174,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         max_tokens_field="max_tokens",
         # A conversation that the provider shortens first is read once more.
         input_tokens_estimate=sent,
-        reserve_units=_searches(tools),
+        reserve_units=_searches(tools, searching),
         reserve_tokens=unseen + (sent + unseen if _compacts(fields, most=None if unseen else sent) else 0),
         fields=fields,
         messages=len(read.messages),
@@ -264,8 +266,9 @@ def _tool_needs(tools: list[_Tool]) -> frozenset[str]:
     return frozenset(["tools", *(_RUN_THERE[kind] for kind in kinds if kind in _RUN_THERE)])
 
 
-def _searches(tools: list[_Tool]) -> dict[str, int]:
+def _searches(tools: list[_Tool], searching: int) -> dict[str, int]:
     most = [searches(tool.max_uses) for tool in tools if (tool.type or "").startswith("web_search")]
+    most += [USUAL_SEARCHES] * searching
     return {"web_search": sum(most)} if most else {}
 
 

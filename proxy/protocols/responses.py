@@ -15,7 +15,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError, RateRefused
-from proxy.protocols import other_models, surrogates
+from proxy.protocols import other_models, surrogates, vendor_searches
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded, wrong_type
 from proxy.protocols.counts import MOST_TAKEN, searches
@@ -268,8 +268,9 @@ def _measure(request: Request) -> None:
     others = any(part.get("type", "text") not in TEXT_PARTS for part in parts)
     run_there = _run_there(request)
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
-    request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + len(run_there) * SERVER_TOOL_TOKENS
-    request.reserve_units = _searches(request, run_there)
+    searching = vendor_searches.number(request.fields)
+    request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + (len(run_there) + searching) * SERVER_TOOL_TOKENS
+    request.reserve_units = _searches(request, ["web_search", *run_there] if searching else run_there)
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
     request.text_only = not (others or images or files or sounds or distant or DRAWING in run_there)

@@ -545,8 +545,37 @@ def test_a_stream_error_is_one_frame_that_the_reader_takes_for_an_error() -> Non
         {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": "gs://bucket/v.mp4"}]}]},
         {"web_search_options": {}},
         {"tools": [{"type": "openrouter:web_search"}]},
+        {"tools": [{"google_search": {}}]},
+        {"plugins": [{"id": "file-parser"}, {"id": "web", "max_results": 3}]},
+        {"search_parameters": {}},
+        {"search_parameters": {"mode": "on"}},
+        {"enable_search": True},
+        {"web_search": True},
+        {"web_search": {"enable": True}},
     ],
 )
 def test_what_only_the_provider_sees_is_reserved_for_and_is_nothing_that_was_sent(members: dict[str, Any]) -> None:
     assert parse(body_of(**members)).most_input >= 25_000
     assert parse(body_of(**members)).input_tokens_estimate < 200
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"plugins": [{"id": "web", "enabled": False}]},
+        {"plugins": [{"id": "response-healing"}]},
+        {"plugins": "web"},
+        {"plugins": None},
+        {"search_parameters": {"mode": "off"}},
+        {"search_parameters": None},
+        {"enable_search": False},
+        {"web_search": False},
+        {"web_search": {"enable": False}},
+        {"tools": [{"function": {"name": "f"}}]},
+        {"tools": [{"type": "web_search", "web_search": {"enable": False}}]},
+    ],
+)
+def test_a_search_that_is_turned_off_is_not_held_for(members: dict[str, Any]) -> None:
+    request = parse(body_of(**members))
+    assert request.most_input < 300
+    assert not request.reserve_units

@@ -186,6 +186,13 @@ def test_as_many_searches_are_held_for_as_their_caller_allows(most: Any, held: i
     assert asked(tools=[{"name": "look", "input_schema": {"type": "object"}}]).reserve_units == {}
 
 
+def test_a_search_that_a_vendors_own_member_asks_for_is_held_for_unless_it_is_off() -> None:
+    searching = asked(plugins=[{"id": "web"}])
+    assert (searching.reserve_tokens >= 25_000, searching.reserve_units) == (True, {"web_search": USUAL_SEARCHES})
+    off = asked(plugins=[{"id": "web", "enabled": False}])
+    assert (off.reserve_tokens, off.reserve_units) == (0, {})
+
+
 # --- pass through ------------------------------------------------------------------------------
 def test_only_the_models_name_changes_and_no_byte_of_the_prompt() -> None:
     raw = (

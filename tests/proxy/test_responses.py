@@ -67,6 +67,9 @@ def passed(request: Request, **options: Any) -> dict[str, Any]:
     ("members", "units"),
     [
         ({"tools": [{"type": "web_search"}]}, {"web_search": USUAL_SEARCHES}),
+        ({"plugins": [{"id": "web"}]}, {"web_search": USUAL_SEARCHES}),
+        ({"plugins": [{"id": "web", "enabled": False}]}, {}),
+        ({"search_parameters": {"mode": "off"}}, {}),
         ({"tools": [{"type": "web_search_preview_2025_03_11"}, {"type": "web_search"}]}, {"web_search": USUAL_SEARCHES}),
         (
             {"tools": [{"type": "web_search"}, {"type": "file_search"}], "max_tool_calls": 3},
