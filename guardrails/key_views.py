@@ -120,10 +120,8 @@ def _deleted(found: ApiKey, request: OrgRequest) -> str:
     """Empty, or why the key is not deleted."""
     if request.POST.get("confirm", "").strip() != found.name:
         return "The name is not the same."
-    if found.status == "active":
-        return "Disable the key first: that can be undone."
     try:
-        revoke_key(found, by=request.actor)
+        revoke_key(found, by=request.actor, in_use=False)
     except Refused as refused:
         return refused.message
     return ""

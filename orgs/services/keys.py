@@ -164,9 +164,12 @@ def enable_key(key: ApiKey, *, by: Actor) -> ApiKey:
     return fresh
 
 
-def revoke_key(key: ApiKey, *, by: Actor) -> ApiKey:
-    """For ever: the row stays, because the ledger and the audit trail name it."""
+def revoke_key(key: ApiKey, *, by: Actor, in_use: bool = True) -> ApiKey:
+    """For ever: the row stays, because the ledger and the audit trail name it. Not `in_use`: one that works is refused, even one
+    that somebody enables at this moment."""
     with changing_key(key, by=by) as fresh:
+        if not in_use and fresh.status == "active":
+            raise Refused("Disable it first: that can be undone.")
         fresh.revoked_at = timezone.now()
         fresh.save(update_fields=["revoked_at"])
         audit("key.revoked", by=by, target=fresh, before=_key_facts(fresh))

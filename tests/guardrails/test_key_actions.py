@@ -12,11 +12,12 @@ from gateway_project.lib.crypto import digest
 from guardrails.key_forms import EditKeyForm
 from guardrails.key_lines import ACTIONS
 from guardrails.services.key_limits import set_key_limits
+from guardrails.services.several import change_keys
 from orgs.audit import audit
 from orgs.models import ApiKey, Application, Membership
 from orgs.services.applications import archive_application
 from orgs.services.departures import move_member
-from orgs.services.keys import create_api_key, disable_key, edit_key, rotate_key
+from orgs.services.keys import create_api_key, disable_key, edit_key, enable_key, rotate_key
 from tests.actors import World, signed_in
 
 ROOT = Path(__file__).parents[2]
@@ -287,3 +288,14 @@ def test_whatever_is_done_to_a_key_has_words_for_its_history() -> None:
     written = {action for text in sources for action in re.findall(r'"(key\.[a-z_]+)"', text)}
     assert {"key.created", "key.moved"} <= written
     assert written <= ACTIONS.keys()
+
+
+def test_a_key_that_somebody_enables_meanwhile_is_not_deleted_with_others(world: World) -> None:
+    mia = world.actor("mia")
+    seen = disable_key(world.key, by=mia)
+    enable_key(world.key, by=mia)
+    [outcome] = change_keys([seen], change="delete", by=mia)
+    assert outcome.refusal == "Disable it first: that can be undone."
+    assert as_it_is(world.key).status == "active"
+    [outcome] = change_keys([disable_key(world.key, by=mia)], change="delete", by=mia)
+    assert (outcome.refusal, as_it_is(world.key).status) == ("", "revoked")

@@ -445,7 +445,7 @@ def test_disable_then_delete(world: World) -> None:
     client = signed_in(world, "mia")
     refused = client.post(key_url(world, "delete/"), {"confirm": "Mia's key"})
     assert refused.status_code == 422
-    assert "Disable the key first" in shown(refused)
+    assert "Disable it first" in shown(refused)
     assert client.post(key_url(world, "disable/")).status_code == 302
     wrong = client.post(key_url(world, "delete/"), {"confirm": "mia"})
     assert wrong.status_code == 422
