@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
 """
 
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import msgspec
@@ -23,6 +24,9 @@ _DEFINITIONS = ("$defs", "definitions")
 _SAYS = ("type", "enum", "const", "anyOf", "allOf", "$ref")
 _read = msgspec.json.Decoder().decode
 _write = msgspec.json.Encoder().encode
+# A schema is read while every other call waits, and no provider compiles one as large.
+MAX_BYTES = 64 * 1024
+MAX_DEFINITIONS = 500
 Schema = dict[str, Any]
 
 
@@ -32,13 +36,13 @@ class _TooWide(Exception):
 
 def narrowed(schema: Raw | None) -> Raw | None:
     """The same bytes where nothing has to change; None where it cannot be enforced."""
-    if schema is None:
+    if schema is None or len(memoryview(schema)) > MAX_BYTES:
         return None
     try:
         given = _read(schema)
         told = _narrow(given)
         _check_references(told)
-    except (_TooWide, TypeError, msgspec.DecodeError, RecursionError):  # or is no schema
+    except (_TooWide, CycleError, TypeError, msgspec.DecodeError, RecursionError):  # or is no schema
         return None
     return schema if told == given else Raw(_write(told))
 
@@ -127,14 +131,11 @@ def _agree(kept: Schema) -> bool:
 
 
 def _check_references(schema: Schema) -> None:
-    """Raises _TooWide unless each leads to a definition of this schema, and none back to where it stands."""
-    defined = {f"#/{kind}/{name}": value for kind in ("$defs", "definitions") for name, value in schema.get(kind, {}).items()}
-    uses = {name: set(_references(value)) for name, value in defined.items()}
-    left = set(uses)
-    while ended := {name for name in left if not uses[name] & left}:
-        left -= ended
-    if left or not set(_references(schema)) <= set(defined):
+    """Raises _TooWide or CycleError unless each leads to a definition of this schema, and none back to where it stands."""
+    defined = {f"#/{kind}/{name}": value for kind in _DEFINITIONS for name, value in schema.get(kind, {}).items()}
+    if len(defined) > MAX_DEFINITIONS or not defined.keys() >= set(_references(schema)):
         raise _TooWide
+    TopologicalSorter({name: set(_references(value)) for name, value in defined.items()}).prepare()
 
 
 def _references(value: Any) -> Iterator[str]:

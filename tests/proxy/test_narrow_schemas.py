@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from proxy.protocols.narrow_schemas import narrowed
+from proxy.protocols.narrow_schemas import MAX_BYTES, MAX_DEFINITIONS, narrowed
 
 STRING = {"type": "string"}
 CLOSED = {"type": "object", "properties": {"a": STRING}, "required": ["a"], "additionalProperties": False}
@@ -153,6 +153,30 @@ def test_a_reference_that_alone_is_joined_is_that_reference(beside: Any, enforce
 )
 def test_what_would_become_another_question_is_not_narrowed(schema: Any) -> None:
     assert told(schema) is None
+
+
+def chain(length: int) -> dict[str, Any]:
+    """Definitions of which each is the next one."""
+    links = {f"d{at}": {"$ref": f"#/$defs/d{at + 1}"} for at in range(length - 1)}
+    return {"$ref": "#/$defs/d0", "$defs": {**links, f"d{length - 1}": STRING}}
+
+
+@pytest.mark.parametrize("length", [2, MAX_DEFINITIONS])
+def test_definitions_that_lead_to_each_other_are_enforced_unless_they_lead_back(length: int) -> None:
+    schema = chain(length)
+    assert told(schema) == schema
+    schema["$defs"][f"d{length - 1}"] = {"$ref": f"#/$defs/d{length // 2}"}
+    assert told(schema) is None
+
+
+def test_what_is_larger_than_a_provider_compiles_is_not_narrowed() -> None:
+    """It would be read while every other call waits."""
+    assert told(chain(MAX_DEFINITIONS + 1)) is None
+    two_kinds = chain(MAX_DEFINITIONS)
+    assert told({**two_kinds, "definitions": {"e": STRING}}) is None
+    bare = len(json.dumps({"type": "string", "title": ""}))
+    assert told({"type": "string", "title": "t" * (MAX_BYTES - bare)}) is not None
+    assert told({"type": "string", "title": "t" * (MAX_BYTES - bare + 1)}) is None
 
 
 def test_what_is_no_schema_is_not_narrowed() -> None:
