@@ -1,8 +1,8 @@
 """JSON schemas as Anthropic and Amazon Bedrock enforce them, which is less than JSON Schema can say: all else is a 400 there.
 
 A keyword that is not enforced (`minimum`, `maxLength`, `pattern`) is told in the description, as Anthropic's own SDKs do,
-and an object is closed. What would become another question is not narrowed: objects of any members, values of any type,
-schemas that hold themselves.
+and an object that does not say what else it may hold is closed. What would become another question is not narrowed: objects
+of any other members, values of any type, schemas that hold themselves.
 Source: https://platform.claude.com/docs/en/build-with-claude/structured-outputs,
 https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
 """
@@ -15,11 +15,14 @@ import msgspec
 from msgspec import Raw
 
 _KEPT = frozenset({"type", "title", "description", "required", "enum", "const", "default"})
-# `additionalProperties` is always false.
+# `additionalProperties` is always false in the end.
 _NOTES = frozenset({"additionalProperties", "$schema", "$id", "$comment", "examples"})
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
 # Beside a reference they narrow what it points at; other words say something of it. A type it has itself.
 _NARROWING = frozenset({"properties", "required", "items", "enum", "const", "anyOf", "oneOf", "allOf"})
+# To close an object that says it is open would ask for another one.
+_MEMBERS = frozenset({"properties", "additionalProperties"})
+_OTHER_MEMBERS = ("additionalProperties", "unevaluatedProperties")
 _DEFINITIONS = ("$defs", "definitions")
 _SAYS = ("type", "enum", "const", "anyOf", "allOf", "$ref")
 _read = msgspec.json.Decoder().decode
@@ -112,9 +115,8 @@ def _is_object(schema: Schema) -> bool:
 
 def _check(given: Schema, kept: Schema) -> None:
     """Raises _TooWide."""
-    open_to = given.get("additionalProperties", True)
-    is_map = open_to is not False and (open_to is not True or "properties" not in given)
-    if not any(name in kept for name in _SAYS) or (_is_object(kept) and is_map):
+    is_open = any(given.get(name, False) is not False for name in _OTHER_MEMBERS) or not given.keys() & _MEMBERS
+    if not any(name in kept for name in _SAYS) or (_is_object(kept) and is_open) or "patternProperties" in given:
         raise _TooWide
     if ("anyOf" in given and "oneOf" in given) or not _agree(kept):
         raise _TooWide
