@@ -178,7 +178,7 @@ def _brings_a_file(conversation: Conversation) -> bool:
 
 def _name_apart(messages: list[Json]) -> None:
     """No two documents of a call may have one name, in whatever case; and beside a document there must be a text."""
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     for message in messages:
         content = message["content"]
         within = [shown for block in content if "toolResult" in block for shown in block["toolResult"]["content"]]
@@ -190,12 +190,14 @@ def _name_apart(messages: list[Json]) -> None:
             content.insert(first, {"text": ATTACHED})
 
 
-def _another(name: str, taken: set[str]) -> str:
-    number, candidate = 1, name
+def _another(name: str, taken: dict[str, int]) -> str:
+    """`taken`: each name in lower case, and the last number that one of it was given. No number is tried twice."""
+    candidate, number = name, taken.get(name.lower(), 1)
     while candidate.lower() in taken:
         number += 1
-        candidate = f"{name[:_NAME_LENGTH]} {number}"
-    taken.add(candidate.lower())
+        candidate = f"{name} {number}"
+    taken[name.lower()] = number
+    taken.setdefault(candidate.lower(), 1)
     return candidate
 
 

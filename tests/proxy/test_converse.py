@@ -135,6 +135,17 @@ def test_pictures_sounds_and_files_are_sent_as_bytes() -> None:
     ]
 
 
+def test_many_files_of_one_name_are_counted_on() -> None:
+    """Trying every number for every file would take as many steps as half the square of them."""
+    files = [File("text/plain", "eA==", name=name) for name in ("a 2", *["A"] * 20_000, "a 2", "b", "a")]
+    blocks = written(user(Text("Look."), *files))["messages"][0]["content"][1:]
+
+    names = [block["document"]["name"] for block in blocks]
+    assert names[:4] == ["a 2", "A", "A 3", "A 4"]
+    assert names[-4:] == ["A 20001", "a 2 2", "b", "a 20002"]
+    assert len({name.lower() for name in names}) == len(files)
+
+
 def test_no_two_files_have_one_name_and_none_stands_without_a_word() -> None:
     """`Messages can't contain duplicate document names`, and `A text block must be included when using documents`."""
     pdf = File("application/pdf", "eA==")
