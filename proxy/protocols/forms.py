@@ -12,10 +12,12 @@ from proxy.errors import BadRequest
 
 _BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE | re.DOTALL)
 # With the lines that go on with it. Who reads line ends more kindly than RFC 7578 finds no other one.
-_DISPOSITION = re.compile(rb"(?:^|[\r\n])[ \t]*content-disposition[ \t]*:((?:[^\r\n]|[\r\n]+[ \t])*)", re.IGNORECASE)
+_DISPOSITION = re.compile(rb"(?:^|[\r\n])[ \t]*content-disposition[ \t]*:([^\r\n]*(?:[\r\n]+[ \t][^\r\n]*)*)", re.IGNORECASE)
 # Quoted, as most clients write them, or not, as .NET's does; `filename*` is one that is not ASCII (RFC 5987).
 _PARAMETER = re.compile(rb'[;\s]([\w-]+\*?)\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))')
 MAX_FIELD_BYTES = 256 * 1024
+# Of a part. Clients write some hundred bytes.
+MAX_HEADER_BYTES = 16 * 1024
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ def without_boundary(body: bytes, content_type: str) -> bytes:
 
 
 def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
-    """Raises BadRequest where the form does not end, or a part has no name."""
+    """Raises BadRequest where the form does not end, or a part has no name or more headers than any client writes."""
     at = body.find(delimiter)
     if at < 0:
         raise BadRequest("The form's boundary stands nowhere in the body.")
@@ -92,6 +94,8 @@ def _fields(body: bytes, delimiter: bytes) -> Iterator[Field]:
         at = body.find(b"\r\n" + delimiter, begin)
         if headers_end < 0 or at < headers_end + 2:
             raise BadRequest("The form breaks off.")
+        if headers_end - begin > MAX_HEADER_BYTES:
+            raise BadRequest(f"The headers of a part of the form must not be longer than {MAX_HEADER_BYTES:,} bytes.")
         name, file_name = _names(body[begin:headers_end])
         yield Field(name, headers_end + 4, at, file_name)
         at += 2

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest
-from proxy.protocols.forms import Form, without_boundary
+from proxy.protocols.forms import MAX_HEADER_BYTES, Form, without_boundary
 
 names = st.sampled_from(["mask", "n", "language", "file", "image[]"])
 contents = st.binary(max_size=60).filter(lambda content: b"--" not in content)
@@ -95,6 +95,15 @@ def test_a_part_has_one_name(headers: bytes) -> None:
     body = b"--x\r\ncontent-disposition: " + headers + b"\r\n\r\nm\r\n--x--\r\n"
     with pytest.raises(BadRequest):
         Form(body, "multipart/form-data; boundary=x")
+
+
+@pytest.mark.parametrize("filler", [b"a", b"; a=b", b"\r\n\t", b"\r\n c", b"\r\nx: y"])
+def test_a_part_has_no_more_headers_than_clients_write(filler: bytes) -> None:
+    headers = b'\r\ncontent-disposition: form-data; name="n"; x="' + filler * MAX_HEADER_BYTES
+    body = b'--x%b"\r\n\r\nm\r\n--x--\r\n'
+    assert Form(body % headers[: MAX_HEADER_BYTES - 1], "multipart/form-data; boundary=x").text("n") == "m"
+    with pytest.raises(BadRequest, match="16,384 bytes"):
+        Form(body % headers[:MAX_HEADER_BYTES], "multipart/form-data; boundary=x")
 
 
 def test_a_field_that_is_read_stands_there_once() -> None:
