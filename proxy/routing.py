@@ -127,7 +127,7 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
         deployments=deployments,
         reasons=tuple([choice.reason for choice in choices]),
         output_cap=cap,
-        max_tokens=cap if cap < full or not (asked or model.max_output_tokens) else None,
+        max_tokens=cap if cap < (request.max_tokens or full) or not (asked or model.max_output_tokens) else None,
         worst_case=most(deployments, request, output=cap),
         least=None if asked or bounds.least is None else most(deployments, request, output=min(cap, bounds.least)),
         tokens=_tokens(request, cap if asked else min(cap, USUAL_OUTPUT), most=None if asked else bounds.tokens),
@@ -145,6 +145,10 @@ def _full_output(model: Model, request: Request) -> int:
     """The most tokens that one answer can have if no policy shortens it."""
     if request.output_bound is not None:
         return request.output_bound
+    # An answer fits into the window in any case. What is asked for beyond that means all that there is.
+    possible = model.max_output_tokens or model.context_window
+    if request.max_tokens and possible:
+        return min(request.max_tokens, possible)
     return request.max_tokens or model.max_output_tokens or DEFAULT_MAX_OUTPUT
 
 

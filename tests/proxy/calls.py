@@ -70,7 +70,8 @@ def deployment(*, provider: str = "scripted", rates: Rates | None = None, **fiel
 
 
 def model(*deployments: Deployment, name: str = "m", **fields: Any) -> Model:
-    return Model(name, "chat", 128_000, fields.pop("max_output_tokens", 4096), datetime.now(UTC), deployments or (deployment(),))
+    sizes = fields.get("context_window", 128_000), fields.get("max_output_tokens", 4096)
+    return Model(name, "chat", *sizes, datetime.now(UTC), deployments or (deployment(),))
 
 
 def plan(*deployments: Deployment, **fields: Any) -> Plan:

@@ -277,8 +277,9 @@ def test_a_cheaper_model_that_the_key_may_not_use_changes_nothing(gateway: Gatew
 
 def test_a_reset_counts_from_zero_and_an_extra_raises_the_limit(gateway: Gateway, house: House, upstream: Upstream) -> None:
     limit = house.limit("budget", NANO)
-    upstream.on("output-only", answer(usage=(1, 5000)))
-    call(gateway, house, model="output-only", max_tokens=5000)
+    upstream.on("output-only", answer(usage=(1, 2500)))
+    for _ in range(2):
+        call(gateway, house, model="output-only", max_tokens=2500)
     with transaction.atomic():
         given: dict[str, Any] = {"organization": house.organization, "api_key": house.key, "created_by": house.world.alice}
         until = timezone.now() + timedelta(hours=2)

@@ -92,7 +92,7 @@ def test_an_empty_pool_is_402(gateway: Gateway, committed_db: None, declared: No
     poor = build(credit_usd=1)
     upstream.on("output-only", answer(usage=(1, 10_000)))
     client = poor.client(gateway.url)
-    client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=10_000)
+    client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=2_500, n=4)
 
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=1)
@@ -106,7 +106,7 @@ def test_an_empty_pool_is_402(gateway: Gateway, committed_db: None, declared: No
 def test_a_budget_set_today_knows_what_was_spent_before(gateway: Gateway, house: House, upstream: Upstream) -> None:
     upstream.on("output-only", answer(usage=(1, 5_000)))
     client = house.client(gateway.url)
-    client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=5_000)
+    client.chat.completions.create(model="output-only", messages=MESSAGES, max_tokens=2_500, n=2)
 
     house.limit("budget", NANO // 2)
 

@@ -486,8 +486,8 @@ def test_rates_are_told_with_the_time_to_wait(gateway: Gateway, house: House) ->
 
 
 def test_an_empty_credit_is_a_matter_of_billing(gateway: Gateway, house: House) -> None:
-    poor = build(credit_usd=1)
-    error = refused(poor, gateway, model="output-only", max_tokens=20_000)
+    poor = build(credit_usd=0)
+    error = refused(poor, gateway, model="output-only", max_tokens=4_000)
     poor.close()
     assert isinstance(error, anthropic.PaymentRequiredError)
     assert (error.type, error.error_code) == ("billing_error", "insufficient_credits")

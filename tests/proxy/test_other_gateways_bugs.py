@@ -110,7 +110,7 @@ def test_whatever_goes_wrong_leaves_all_of_the_budget_for_those_who_come_after(
         body(model="impatient", max_tokens=1000),
         body(model="dead", max_tokens=1000),
         body(model="no-such-model"),
-        body(model="output-only", max_tokens=100_000),
+        body(model="output-only", max_tokens=4000, n=25),
         body(model="output-only", n=0),
         b"{",
     ]

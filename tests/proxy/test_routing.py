@@ -111,6 +111,24 @@ def test_the_output_is_bounded_by_caller_model_or_gateway(
     assert (found.output_cap, found.max_tokens, found.least is not None) == (cap, written, may_be_clamped)
 
 
+@pytest.mark.parametrize(
+    ("members", "maximum", "window", "cap", "written"),
+    [
+        ({"max_tokens": 2**31}, 4096, None, 4096, 4096),
+        ({"max_completion_tokens": 2**53}, 4096, 9000, 4096, 4096),
+        ({"max_tokens": 2**31 - 1}, None, 9000, 9000, 9000),
+        ({"max_tokens": 4097}, 4096, None, 4096, 4096),
+        ({"max_tokens": 4096}, 4096, None, 4096, None),
+        ({"max_tokens": 2**31}, None, None, 2**31 - 1, None),
+    ],
+)
+def test_more_than_the_model_can_write_is_held_and_asked_for_as_all_it_can(
+    members: dict[str, Any], maximum: int | None, window: int | None, cap: int, written: int | None
+) -> None:
+    found = planned(model(deployment(), max_output_tokens=maximum, context_window=window), request(**members))
+    assert (found.output_cap, found.max_tokens, found.least) == (cap, written, None)
+
+
 def test_the_worst_case_is_that_of_the_dearest_deployment_and_of_every_choice() -> None:
     asked = request(max_tokens=100, n=3)
     tokens = asked.input_tokens_estimate
