@@ -22,7 +22,7 @@ DEFAULT_MAX_OUTPUT = 16_384
 # A budget that affords less output than this refuses; shorter answers are of no use to anyone.
 LEAST_OUTPUT = 16
 # Tiers of service that cost what the price list says, or less. Others (`priority`, which is `fast`, `ultrafast`) cost more, and
-# what a vendor thinks of next nobody knows.
+# what a vendor thinks of next nobody knows. `batch` would cost less, but no provider takes it from a caller who waits.
 PRICED_TIERS = ("auto", "default", "standard", "standard_only", "on_demand", "flex", "scale")
 # What an answer counts in rates of tokens before it is there, where its caller set no maximum.
 USUAL_OUTPUT = 1024
@@ -108,7 +108,7 @@ def _closest(name: str, names: tuple[str, ...]) -> str:
 def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: Bounds) -> Plan:
     """`choices`: where the call may go, in the order to try (proxy/reach.py). Raises BadRequest, ModelUnpriced."""
     tier = _decoded(request, "service_tier")
-    if isinstance(tier, str) and tier and tier not in PRICED_TIERS:
+    if isinstance(tier, str) and tier and tier.lower() not in PRICED_TIERS:
         raise BadRequest(
             f"The service tier `{tier[:40]}` has a price of its own, which is not offered here.", param="service_tier"
         )

@@ -76,14 +76,14 @@ def test_a_model_of_another_kind_is_refused() -> None:
         routing.find(found, "scripted")
 
 
-@pytest.mark.parametrize("tier", ["priority", "fast", "ultrafast", "Fast", "x" * 500])
+@pytest.mark.parametrize("tier", ["priority", "fast", "ultrafast", "Fast", "PRIORITY", "batch", "x" * 500])
 def test_a_tier_with_a_price_of_its_own_is_refused(tier: str) -> None:
     with pytest.raises(BadRequest, match=tier[:40]) as refused:
         plan(service_tier=tier)
     assert len(refused.value.message) < 200
 
 
-@pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard_only", "", None])
+@pytest.mark.parametrize("tier", ["auto", "AUTO", "default", "Flex", "flex", "standard_only", "", None])
 def test_a_tier_that_costs_no_more_than_the_list_says_is_not(tier: str | None) -> None:
     assert plan(service_tier=tier)
 
@@ -165,7 +165,7 @@ def test_no_answer_within_its_cap_costs_more_than_was_reserved(
     price = found.deployments[0].price
     assert price is not None
 
-    usage = Usage(input_uncached=tokens - read, cache_read=read, output=cap * n)
+    usage = Usage(input_uncached=tokens - read, cache_read=read, output=found.output_cap * n)
 
     assert bill(price, usage).total <= found.worst_case
 
