@@ -38,18 +38,19 @@ class Form:
         self.body = body
         self._delimiter = b"--" + (found[1] or found[2]).encode()
         self.fields = list(_fields(body, self._delimiter))
+        self._named: dict[str, list[Field]] = {}
+        for one in self.fields:
+            self._named.setdefault(one.name, []).append(one)
 
     def file(self, name: str) -> bytes | None:
-        return next(
-            (self.body[one.begin : one.end] for one in self.fields if one.name == name and one.file_name is not None), None
-        )
+        return next((self.body[one.begin : one.end] for one in self._named.get(name, ()) if one.file_name is not None), None)
 
     def count(self, name: str) -> int:
-        return sum(one.name == name for one in self.fields)
+        return len(self._named.get(name, ()))
 
     def text(self, name: str) -> str | None:
         """The value of a field that is no file. Raises BadRequest where it is one, or stands there twice."""
-        given = [one for one in self.fields if one.name == name]
+        given = self._named.get(name)
         if not given:
             return None
         if len(given) > 1 or given[0].file_name is not None:

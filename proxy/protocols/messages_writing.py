@@ -205,15 +205,17 @@ class _Ids:
 
     def __init__(self) -> None:
         self._latest: dict[str, str] = {}
-        self._taken: set[str] = set()
+        # Each id, and the last number that one of it was given.
+        self._taken: dict[str, int] = {}
 
     def new(self, given: str) -> str:
         valid = _WRONG_IN_ID.sub("_", given) or "toolu"
-        number, candidate = 1, valid
+        candidate, number = valid, self._taken.get(valid, 1)
         while candidate in self._taken:
             number += 1
             candidate = f"{valid}_{number}"
-        self._taken.add(candidate)
+        self._taken[valid] = number
+        self._taken.setdefault(candidate, 1)
         self._latest[given] = candidate
         return candidate
 

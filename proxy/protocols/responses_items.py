@@ -268,23 +268,21 @@ def _items(request: Request) -> tuple[str | list[_Item], tuple[str, ...]]:
 
 
 def _messages(read: str | list[_Item], instructions: str | None) -> tuple[Message, ...]:
-    messages = [Message("system", (Text(instructions),))] if instructions else []
+    system = (Message("system", (Text(instructions),)),) if instructions else ()
     if isinstance(read, str):
-        return (*messages, Message("user", (Text(read),)))
+        return (*system, Message("user", (Text(read),)))
     signatures = _tool_signatures(read)
+    turns: list[tuple[Message, list[Part]]] = []
     for index, item in enumerate(read):
         message = _message(item, f"input[{index}]", signatures)
         if message is None:
             continue
-        if messages and messages[-1].role == message.role and _joins(message, item):
-            message = Message(message.role, messages.pop().parts + message.parts)
-        messages.append(message)
-    return tuple(messages)
-
-
-def _joins(message: Message, item: _Item) -> bool:
-    """A turn of the model is one message, however many items it has; and so are the results of its calls."""
-    return message.role in ("assistant", "tool")
+        # A turn of the model is one message, however many items it has; and so are the results of its calls.
+        if turns and turns[-1][0].role == message.role and message.role in ("assistant", "tool"):
+            turns[-1][1].extend(message.parts)
+        else:
+            turns.append((message, list(message.parts)))
+    return (*system, *(Message(first.role, tuple(parts)) for first, parts in turns))
 
 
 def _tool_signatures(items: list[_Item]) -> dict[str, str]:

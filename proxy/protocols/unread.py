@@ -17,6 +17,8 @@ from proxy.errors import BadRequest
 from proxy.protocols.bodies import NULL
 
 T = TypeVar("T")
+# Lists and objects in each other: twice as many as any request has. Each level is read anew.
+MOST_NESTED = 24
 # What msgspec says of a member that a type forbids.
 _FORBIDDEN = "Object contains unknown field"
 _items = msgspec.json.Decoder(list[Raw]).decode
@@ -47,11 +49,13 @@ class Known(Generic[T]):
         return self._decode(known), tuple(found)
 
 
-def _known(raw: Raw, struct: Any, path: str, found: dict[str, None]) -> Raw:
-    """Without the members that the type does not have, at any depth; those are `found`."""
+def _known(raw: Raw, struct: Any, path: str, found: dict[str, None], depth: int = 0) -> Raw:
+    """Without the members that the type does not have, at any depth; those are `found`. Raises BadRequest."""
+    if depth > MOST_NESTED:
+        raise BadRequest("The request body is nested too deeply.")
     first = bytes(raw).lstrip()[:1]
     if first == b"[":
-        return Raw(_write([_known(item, struct, path, found) for item in _items(raw)]))
+        return Raw(_write([_known(item, struct, path, found, depth + 1) for item in _items(raw)]))
     if first != b"{":
         return raw
     types, kept = _types(struct), {}
@@ -61,7 +65,7 @@ def _known(raw: Raw, struct: Any, path: str, found: dict[str, None]) -> Raw:
             if value != NULL:
                 found[inner] = None
         else:
-            kept[name] = value if types[name] is None else _known(value, types[name], inner, found)
+            kept[name] = value if types[name] is None else _known(value, types[name], inner, found, depth + 1)
     return Raw(_write(kept))
 
 

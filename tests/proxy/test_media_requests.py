@@ -20,6 +20,7 @@ from proxy.errors import AttemptFailed, BadRequest
 from proxy.protocols import embeddings, image_edits, images, registry, sounds, speech, transcriptions, translations, videos
 from proxy.protocols.base import BrokenReply, CallerCodec, PassThroughCodec, Quirks
 from proxy.protocols.forms import Form
+from proxy.protocols.members import given as members_of
 
 MEDIA: list[Any] = [embeddings, images, image_edits, speech, transcriptions, translations]
 
@@ -191,6 +192,16 @@ def test_a_form_keeps_its_files(codec: Any) -> None:
     assert b"\x89PNG" in written
     assert b"up" in written
     assert b"asked" not in written
+
+
+def test_a_form_of_many_fields_is_read_field_by_field() -> None:
+    """To look, for each field, through all of them would take as many steps as their square."""
+    fields = {f"f{at}": str(at) for at in range(20_000)}
+    request = form(image_edits, {"image": b"\x89PNG"}, model="m", prompt="p", **fields)
+    read = {"model", "prompt", *fields}
+    assert members_of(request, read=read, as_always={}, files=["image"]) == {"model": "m", "prompt": "p", **fields}
+    with pytest.raises(BadRequest, match="f19999"):
+        members_of(request, read=read - {"f19999"}, as_always={}, files=["image"])
 
 
 @pytest.mark.parametrize("codec", MEDIA)

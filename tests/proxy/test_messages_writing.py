@@ -159,6 +159,15 @@ def test_ids_are_made_valid_and_each_is_used_once() -> None:
     assert used == answered == ["call_0", "call_0_2", "call_0_3", "toolu"]
 
 
+def test_many_calls_of_one_id_are_counted_on() -> None:
+    """Trying every number for every call would take as many steps as half the square of them."""
+    calls = [ToolUse(id, "f", "{}") for id in ("toolu_2", *[""] * 20_000, "toolu_2")]
+    used = [block["id"] for block in written(USER, Message("assistant", tuple(calls)))["messages"][1]["content"]]
+    assert used[:4] == ["toolu_2", "toolu", "toolu_3", "toolu_4"]
+    assert used[-2:] == ["toolu_20001", "toolu_2_2"]
+    assert len(set(used)) == len(calls)
+
+
 def test_arguments_that_are_no_object_become_one() -> None:
     sent = written(USER, Message("assistant", (ToolUse("c", "f", '{"a":'),)), Message("tool", (ToolResult("c"),)))
     assert sent["messages"][1]["content"][0]["input"] == {"unreadable_arguments": '{"a":'}

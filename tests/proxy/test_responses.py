@@ -256,6 +256,15 @@ def test_a_turn_of_the_model_is_one_message_and_so_are_its_results() -> None:
     )
 
 
+def test_a_turn_of_many_items_is_read_item_by_item() -> None:
+    """To copy, for each item, all that came before would take as many steps as half the square of them."""
+    said = [{"type": "message", "role": "assistant", "content": str(at)} for at in range(60_000)]
+    ask = {"type": "message", "role": "user", "content": "Go on."}
+    turn, last = conversation(asked(input=[*said, ask])).messages
+    assert (turn.role, len(turn.parts), turn.parts[-1]) == ("assistant", len(said), Text("59999"))
+    assert last == Message("user", (Text("Go on."),))
+
+
 def test_what_a_provider_must_see_unchanged_comes_back() -> None:
     redacted = {"type": "reasoning", "id": "r1", "summary": [], "encrypted_content": seal(Sealed(redacted="blob"))}
     of_call = {"type": "reasoning", "id": "r2", "summary": [], "encrypted_content": seal(Sealed("s", None, "c1"))}

@@ -209,8 +209,13 @@ def test_it_reads_what_it_would_have_read_without(given_: Json) -> None:
     assert set(named) == odd(given_)
 
 
-def test_what_is_nested_beyond_measure_is_a_bad_request() -> None:
-    depth = 600
-    deep = b'{"odd":1,"inner":[' * depth + b"{}" + b"]}" * depth
+@pytest.mark.parametrize("depth", [unread.MOST_NESTED // 2 + 1, 600])
+def test_what_is_nested_beyond_measure_is_a_bad_request(depth: int) -> None:
+    """Every level is read anew with all that is in it."""
+
+    def deep(depth: int) -> bytes:
+        return b'{"odd":1,"inner":[' * depth + b"{}" + b"]}" * depth
+
+    assert unread.Known[_Leaf](_Leaf).read(deep(unread.MOST_NESTED // 2))[1][:2] == ("odd", "inner.odd")
     with pytest.raises(BadRequest, match="nested too deeply"):
-        unread.Known[_Leaf](_Leaf).read(deep)
+        unread.Known[_Leaf](_Leaf).read(deep(depth))
