@@ -102,7 +102,7 @@ class _Format(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     type: Any = None
-    function: Any = None
+    function: Raw = NULL
     web_search: Any = None
 
     @property
@@ -110,7 +110,7 @@ class _Tool(msgspec.Struct):
         """Gemini's own have no type, only a member each (`google_search`); Zhipu's search can be turned off where it stands."""
         if isinstance(self.web_search, dict) and self.web_search.get("enable") is False:
             return False
-        return self.type not in OWN_TOOLS or (self.type is None and self.function is None)
+        return self.type not in OWN_TOOLS or (self.type is None and self.function == NULL)
 
 
 class _Message(msgspec.Struct):
