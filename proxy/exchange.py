@@ -61,8 +61,9 @@ class Exchange:
         if cap is None and asked.max_tokens is None and quirks.needs_max_tokens:
             cap = self._call.planned.output_cap
         if self._is_direct:
-            fields, self._call.ignored = other_models.without(asked.fields)
-            asked = msgspec.structs.replace(asked, fields=fields) if self._call.ignored else asked
+            fields, others = other_models.without(asked.fields)
+            self._call.ignored = (*others, *asked.left_out)
+            asked = msgspec.structs.replace(asked, fields=fields) if others else asked
             return registry.PASS_THROUGH[self._codec.NAME].pass_through(asked, model=model, max_tokens=cap, quirks=quirks)
         caller, codec = registry.CHAT_CALLERS[asked.protocol], registry.CHAT_PROVIDERS[self._codec.NAME]
         try:
@@ -71,7 +72,7 @@ class Exchange:
             written = codec.write_request(conversation, model=model, stream=asked.stream, max_tokens=cap, quirks=quirks)
         except BadRequest as error:
             raise AttemptFailed("untranslatable", error.message, param=error.param) from error
-        self._call.ignored = unsaid.told(written.unsaid, caller.SPELLED)
+        self._call.ignored = (*unsaid.told(written.unsaid, caller.SPELLED), *asked.left_out)
         return written.body
 
     def whole(self, body: bytes, *, content_type: str) -> Whole:

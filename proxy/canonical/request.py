@@ -32,6 +32,7 @@ class Request(msgspec.Struct):
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
     `told` are members that the answer must say whatever its provider says. `max_tokens_field`: the caller's name for the
     bound on its answer, '' in protocols without one. `cache_marks` is found when it is first needed (`protocols.cache_marks`).
+    `left_out`: names of what the caller sent and no provider is told.
     """
 
     protocol: str
@@ -68,6 +69,7 @@ class Request(msgspec.Struct):
     previous: str | None = None
     told: dict[str, msgspec.Raw] = {}
     cache_marks: CacheMarks | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def most_input(self) -> int:

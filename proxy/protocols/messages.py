@@ -1,8 +1,9 @@
 """Anthropic's Messages, read from callers and from providers. Sans-IO: bytes in, bytes out.
 
 Guarantees: on the way to a provider of the same protocol every member stays as the caller wrote it, but for the
-model's name, a clamp of `max_tokens` (with the thinking that no longer fits in it), thinking that another provider
-left unsigned, and automatic cache breakpoints where the operator asks for them; the order of a prompt never changes.
+model's name, a tool that consults another model and what that one said (`advisor`), a clamp of `max_tokens` (with the
+thinking that no longer fits in it), thinking that another provider left unsigned, and automatic cache breakpoints where
+the operator asks for them; the order of a prompt never changes.
 Does not judge what only a provider can know: which blocks, which tools, which betas.
 Source: anthropic 2.14 types; https://platform.claude.com/docs/en/api/messages
 """
@@ -16,7 +17,7 @@ from msgspec import Raw
 from proxy.canonical.estimate import DISTANT_DOCUMENT_TOKENS, SERVER_TOOL_TOKENS, text_tokens
 from proxy.canonical.request import Request
 from proxy.errors import BadRequest, ProxyError
-from proxy.protocols import cache_marks, other_models, vendor_searches
+from proxy.protocols import advisor, cache_marks, other_models, vendor_searches
 from proxy.protocols.base import Quirks
 from proxy.protocols.bodies import NULL, BodyReader, bound, decoded
 from proxy.protocols.counts import MOST_TAKEN, USUAL_SEARCHES, first_count, searches
@@ -138,18 +139,28 @@ _write = msgspec.json.Encoder().encode
 # --- requests ----------------------------------------------------------------------------------
 def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """Raises BadRequest, with the path of the offending member as `param`."""
-    read, fields = _body.read(body)
+    read, fields, left_out = _read(body)
     if read.max_tokens is None:
         raise BadRequest("max_tokens: this protocol wants every request to name the most tokens to write.", param="max_tokens")
-    return _request(read, fields, headers)
+    return _request(read, fields, headers, left_out)
 
 
 def parse_count(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """A request to count the tokens of a prompt, which nobody answers. Raises BadRequest."""
-    return _request(*_body.read(body), headers)
+    read, fields, left_out = _read(body)
+    return _request(read, fields, headers, left_out)
 
 
-def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | None) -> Request:
+def _read(body: bytes) -> tuple[_Body, dict[str, Raw], tuple[str, ...]]:
+    """What may go to a provider, and the names of what may not."""
+    read, fields = _body.read(body)
+    if advisor.MARK not in body or not read.messages:  # nearly always
+        return read, fields, ()
+    told, left_out = advisor.without(fields)
+    return (*_body.read(_write(told)), left_out) if left_out else (read, fields, ())
+
+
+def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | None, left_out: tuple[str, ...]) -> Request:
     if not read.model:
         raise BadRequest("The request must name a model.", param="model")
     if not read.messages:
@@ -187,6 +198,7 @@ def _request(read: _Body, fields: dict[str, Raw], headers: Mapping[str, str] | N
         user=user if isinstance(user, str) else None,
         metadata=read.metadata,
         headers={name: headers[name] for name in HEADERS if name in headers} if headers else {},
+        left_out=left_out,
     )
 
 

@@ -2,7 +2,8 @@
 allow, is of one model.
 
 Members by which the provider would answer with another where the one asked for does not are left out, and named to the caller.
-Tools by which the one asked for would consult others are refused: an answer without them would be another one.
+Tools by which the one asked for would consult others are refused: an answer without them would be another one; but for the
+one that agents send along with every call (`advisor`).
 Source: https://openrouter.ai/docs/guides/routing/model-fallbacks, https://openrouter.ai/docs/guides/features/server-tools,
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
 """
