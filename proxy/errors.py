@@ -331,7 +331,9 @@ def headers(error: ProxyError, *, request_id: str) -> dict[str, str]:
     return result
 
 
-Kind = Literal["connect", "timeout", "overloaded", "rate_limited", "status", "broken", "bad_request", "auth", "untranslatable"]
+Kind = Literal[
+    "connect", "timeout", "overloaded", "rate_limited", "status", "broken", "bad_request", "auth", "untranslatable", "unmade_call"
+]
 
 
 class AttemptFailed(Exception):
@@ -363,7 +365,8 @@ class AttemptFailed(Exception):
     def retryable(self) -> bool:
         """Whether another deployment may succeed. A 404 may: the model's name at the provider is ours, not the caller's.
 
-        So may what one provider's protocol cannot say (`untranslatable`): another's can, perhaps.
+        So may what one provider's protocol cannot say (`untranslatable`): another's can, perhaps. And a model that meant to
+        call a tool and could not (`unmade_call`): its caller's tools say nothing about the deployment.
         """
         return self.kind != "bad_request" or self.status == 404
 

@@ -8,6 +8,7 @@
 | refused, bad request, no provider answered | nothing |
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
+| the model failed to call a tool, after words that were relayed | the same as cut by the gateway: its tools are the caller's |
 | caller hung up before a whole answer | nothing |
 | cut by the gateway (key revoked, hold used up, gateway stopped) | input and what was delivered, at most what was held |
 | the same before the first byte of an answer | nothing |
@@ -56,7 +57,8 @@ def cancelled(call: Call) -> Row:
 
 
 def cut(call: Call, usage: Usage | None, *, text_length: int, error: ProxyError) -> Row:
-    """The gateway ended a stream: input and what was delivered, never more than was reserved for it."""
+    """The gateway ended a stream, or the model failed to call a tool after words that were relayed: input and what was
+    delivered, never more than was reserved for it."""
     row = _row(call, status="cut", http_status=error.status, error_code=type(error).code)
     if isinstance(error, HoldUsedUp):
         row.finish_reason = "length"

@@ -52,6 +52,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
     reader = opened.reader
     open_row = True
     first = last = b""
+    shown_length = 0
     copy = kept.Copy(wanted=idempotency.keeps(call))
     try:
         yield b""
@@ -64,6 +65,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
                     first, last = first or passing, passing
                     copy.add(passing)
                     yield passing
+                shown_length = reader.text_length
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
             row = recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
@@ -91,7 +93,8 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
             log.error("stream.failed", call_id=str(call.id), error=type(error).__name__, where=places(error))
         if open_row:
             open_row = False
-            closed = recording.cut if call.cut is not None else recording.failed
+            is_used = shown_length and isinstance(error, AttemptFailed) and error.kind == "unmade_call"
+            closed = recording.cut if call.cut is not None or is_used else recording.failed
             settling.close_later(call, closed(call, reader.usage, text_length=reader.text_length, error=shown))
         # What broke off in the middle of a line would take the error with it: readers skip lines that they do not know.
         apart = b"" if not last or last.endswith(BLANK_LINES) else b"\n\n"

@@ -20,8 +20,9 @@ LEAST_ASKED_SECONDS, MOST_ASKED_SECONDS = 1.0, 300.0
 
 
 def counts(failure: AttemptFailed) -> bool:
-    """Whether it says something about the deployment. Of a refused request only its model's name is ours."""
-    return failure.kind not in ("bad_request", "untranslatable") or failure.code == "model_not_found"
+    """Whether it says something about the deployment. Of a refused request only its model's name is ours; tools, which a
+    model may fail to call, are always the caller's: nobody's tools close it to everybody."""
+    return failure.kind not in ("bad_request", "untranslatable", "unmade_call") or failure.code == "model_not_found"
 
 
 def asked_ms(failure: AttemptFailed) -> int:

@@ -32,7 +32,7 @@ from proxy.canonical.answer import (
 )
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
-from proxy.errors import AttemptFailed
+from proxy.errors import AttemptFailed, Kind
 from proxy.protocols import citations, made_media, surrogates, tool_arguments
 from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.counts import count, first_count
@@ -45,10 +45,14 @@ _FILTERED = (
     "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
 )  # fmt: skip
 _FINISH = {"MAX_TOKENS": LENGTH, **dict.fromkeys(_FILTERED, CONTENT_FILTER)}
-# The model meant to call a tool and could not: what it said until then is no answer, and nobody may take it for one.
-_FAILED = (
-    "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE", "MISSING_THOUGHT_SIGNATURE",
-)  # fmt: skip
+# What it said until then is no answer, and nobody may take it for one. Mostly it meant to call a tool and could not.
+_FAILED: dict[str, Kind] = {
+    "MALFORMED_FUNCTION_CALL": "unmade_call",
+    "UNEXPECTED_TOOL_CALL": "unmade_call",
+    "TOO_MANY_TOOL_CALLS": "unmade_call",
+    "MISSING_THOUGHT_SIGNATURE": "unmade_call",
+    "MALFORMED_RESPONSE": "broken",
+}
 
 
 class _FunctionCall(msgspec.Struct):
@@ -201,8 +205,8 @@ class _Deltas:
             to.append(LogprobsDelta(logprobs, at))
         if candidate.grounding_metadata or candidate.citation_metadata:
             to += self._citations(candidate)
-        if candidate.finish_reason in _FAILED:
-            raise AttemptFailed("broken", f"The model failed to call a tool ({candidate.finish_reason}).")
+        if failed := _FAILED.get(candidate.finish_reason or ""):
+            raise AttemptFailed(failed, f"The model failed to call a tool ({candidate.finish_reason}).")
         if candidate.finish_reason:
             otherwise = TOOL_CALLS if self._calls[at] else STOP
             to.append(Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at))
@@ -317,13 +321,17 @@ class StreamReader(DeltaReader):
             return self._said(raw, ())
         try:
             event = _read(payload)
-            told = self._deltas.of(event)
         except BrokenReply:
             return self._broken(raw)
         except AttemptFailed as error:
             return self._failed(raw, error)
         self.upstream_id = self.upstream_id or event.response_id
         self.model = self.model or event.model_version
+        try:
+            told = self._deltas.of(event)
+        except AttemptFailed as error:  # it costs what it would have cost otherwise
+            self.usage = usage_of(event.usage_metadata) or self.usage
+            return self._failed(raw, error)
         self.has_output |= _draws(event)
         frame = self._said(raw, (*self._beginning(), *told))
         # Until the end it counts what was written so far.

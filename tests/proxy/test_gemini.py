@@ -42,6 +42,7 @@ from proxy.canonical.conversation import (
 from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, BadRequest
+from proxy.health import reports
 from proxy.protocols import gemini
 from proxy.protocols.base import BrokenReply, Quirks
 from proxy.protocols.gemini_replies import StreamReader
@@ -415,15 +416,28 @@ def test_finish_reasons(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize("said", [(), ({"text": "I'll look."},)])
-@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"])
-def test_a_call_that_the_model_failed_to_make_is_no_answer(reason: str, said: tuple[dict[str, Any], ...]) -> None:
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("MALFORMED_FUNCTION_CALL", "unmade_call"),
+        ("UNEXPECTED_TOOL_CALL", "unmade_call"),
+        ("TOO_MANY_TOOL_CALLS", "unmade_call"),
+        ("MISSING_THOUGHT_SIGNATURE", "unmade_call"),
+        ("MALFORMED_RESPONSE", "broken"),
+    ],
+)
+def test_a_call_that_the_model_failed_to_make_is_no_answer(reason: str, kind: str, said: tuple[dict[str, Any], ...]) -> None:
     """Who is told `stop` takes the task for done: https://github.com/NousResearch/hermes-agent/pull/83886"""
     with pytest.raises(AttemptFailed, match=reason):
         gemini.read_answer(whole(*said, finish=reason))
 
-    (frame,) = gemini.reader().feed(b"data: " + json.dumps(event(*said, finish=reason)).encode() + b"\r\n\r\n")
+    reader, counted = gemini.reader(), {"promptTokenCount": 10, "candidatesTokenCount": 900, "totalTokenCount": 910}
+    last = event(*said, finish=reason) | {"usageMetadata": counted}
+    (frame,) = reader.feed(b"data: " + json.dumps(last).encode() + b"\r\n\r\n")
     assert frame.error is not None
-    assert (frame.error.kind, frame.error.retryable) == ("broken", True)
+    assert (frame.error.kind, frame.error.retryable) == (kind, True)
+    assert reports.counts(frame.error) is (kind == "broken")  # the tools are the caller's
+    assert reader.usage == Usage(input_uncached=10, output=900)
 
 
 def test_a_cut_answer_with_a_call_is_cut() -> None:

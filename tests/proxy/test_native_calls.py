@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from django.db import transaction
@@ -312,7 +313,7 @@ def test_what_fails_before_the_first_word_is_an_error_and_free(
         (GEMINI, gemini_stream(parts({"text": "Hel"}), {"error": {"code": 500, "message": "Oh.", "status": "INTERNAL"}})),
         (GEMINI, gemini_stream(parts({"text": "Hel"}), ending="reset")),
         (GEMINI, gemini_stream(parts({"text": "Hel"}))),
-        (GEMINI, gemini_stream(parts({"text": "Hel"}), parts(finish="MALFORMED_FUNCTION_CALL"))),
+        (GEMINI, gemini_stream(parts({"text": "Hel"}), parts(finish="MALFORMED_RESPONSE"))),
         (
             BEDROCK,
             amazon_stream(
@@ -334,6 +335,28 @@ def test_what_fails_on_the_way_is_told_in_the_stream_and_free(
     assert native.nothing_held()
     (row,) = native.rows()
     assert (row.status, row.charged_nano_usd) == ("failed", 0)
+
+
+@pytest.mark.parametrize("through", ["chat", "messages"])
+def test_words_before_a_call_that_the_model_failed_to_make_are_charged(
+    gateway: Gateway, native: House, upstream: Upstream, through: str
+) -> None:
+    """Who makes them fail by tools of its own would else be served for nothing."""
+    counted = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+    said, failed = gemini_stream(parts({"text": "Hel"}), parts(finish="UNEXPECTED_TOOL_CALL", usageMetadata=counted)).parts
+    upstream.then(stream(said, 0.3, failed))
+
+    asked: Any = {"model": GEMINI, "max_tokens": 100, "messages": MESSAGES, "stream": True}
+    openais, anthropics = native.client(gateway.url).chat.completions, native.anthropic_client(gateway.url).messages
+    events = openais.create(**asked) if through == "chat" else anthropics.create(**asked)
+    with pytest.raises((openai.APIError, anthropic.APIError), match="failed to call a tool"):
+        list(events)
+
+    assert native.nothing_held()
+    (row,) = native.rows()
+    assert (row.status, row.error_code, row.input_tokens, row.output_tokens) == ("cut", "provider_error", 10, 5)
+    assert row.charged_nano_usd == row.list_nano_usd == sum(row.cost_parts.values()) > 0
+    assert row.absorbed_nano_usd == 0
 
 
 def test_an_address_of_a_picture_is_not_fetched_for_them(gateway: Gateway, native: House, upstream: Upstream) -> None:
