@@ -47,6 +47,11 @@ def test_each_says_what_a_caller_and_a_router_must_know() -> None:
             assert model.max_output_tokens is None or model.max_output_tokens < (model.context_window or 0), model.name
 
 
+@pytest.mark.parametrize("name", ["minimax-m3.1-flash", "kimi-k3", "gpt-6.1-sol"])
+def test_a_model_that_thinks_is_told_how_much(name: str) -> None:
+    assert "reasoning" in MODELS[name].capabilities
+
+
 def test_each_has_a_price_its_own_or_the_lists() -> None:
     for model in MODELS.values():
         if model.price is not None:
