@@ -86,6 +86,16 @@ def can_be_made_to_call(model: str) -> bool:
     return not (("opus" in model or "sonnet" in model) and _is_from(model, (5, 5)))
 
 
+def thinks_when_made_to_call(model: str) -> bool:
+    """Whether it takes thought together with a tool that it must call: refused of a number of tokens, and of effort before
+    4.8, on Anthropic's service and on Amazon's. What is no Claude is taken to refuse it, too.
+
+    https://platform.claude.com/docs/en/build-with-claude/thinking#thinking-with-tool-use,
+    https://github.com/langchain-ai/langchain-aws/pull/1151, https://github.com/pydantic/pydantic-ai/pull/4216
+    """
+    return _is_from(model, (4, 8))
+
+
 def _is_from(model: str, first: tuple[int, int]) -> bool:
     known = version(model)
     return known is not None and known >= first

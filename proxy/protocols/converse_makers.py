@@ -1,8 +1,8 @@
 """What Converse says to the models of one maker only: how much to think, and settings that not all have.
 
 Claude up to 4.5 is told a number of tokens (at least 1,024, fewer than the answer's bound), takes its sampling as it is
-meanwhile, and thinks neither where it must call a tool nor within a turn whose thought the caller has lost. Claude from
-4.6 on is told an effort, from 4.7 on takes no sampling, from 5 on must be told not to think: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
+meanwhile, and thinks neither where it must call a tool (nor does 4.6 and 4.7) nor within a turn whose thought the caller
+has lost. Claude from 4.6 on is told an effort, from 4.7 on takes no sampling, from 5 on must be told not to think: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
 """
 
 import re
@@ -60,7 +60,7 @@ def _of_claude(conversation: Conversation, model: str, *, adaptive: bool, cap: i
         return plain
     if reasoning.effort == "none":
         return _without_thought(plain, model)
-    if _must_not_think(conversation, adaptive=adaptive):
+    if _must_not_think(conversation, model, adaptive=adaptive):
         return plain
     if adaptive:
         shown = {"display": "summarized"} if reasoning.visible else {}
@@ -101,8 +101,9 @@ def _budget(reasoning: Reasoning, cap: int | None) -> int:
     return wanted if cap is None else min(wanted, cap - 1)
 
 
-def _must_not_think(conversation: Conversation, *, adaptive: bool) -> bool:
-    return conversation.forces_tools or (not adaptive and _has_lost_thought(conversation))
+def _must_not_think(conversation: Conversation, model: str, *, adaptive: bool) -> bool:
+    is_barred = conversation.forces_tools and not claude_models.thinks_when_made_to_call(model)
+    return is_barred or (not adaptive and _has_lost_thought(conversation))
 
 
 def _has_lost_thought(conversation: Conversation) -> bool:

@@ -346,15 +346,16 @@ def _instructions(format: Format | None, enforced: Raw | None) -> Sequence[Block
 
 
 def _thinking(conversation: Conversation, turns: _Turns, model: str, cap: int) -> Block | None:
-    """None: left to the model. Only thought by a number of tokens goes with neither forced tools nor turns begun without."""
+    """None: left to the model. Thought by a number of tokens does not go with turns begun without."""
     asked, kind = conversation.reasoning, claude_models.thinking(model)
     if asked is None or kind == "none":
         return None
+    is_barred = conversation.forces_tools and not claude_models.thinks_when_made_to_call(model)
     if kind == "adaptive":
-        if asked.effort == "none":
+        if asked.effort == "none" or is_barred:
             return claude_models.no_thought(model)
         return {"type": "adaptive"} | ({"display": "summarized"} if asked.visible else {})
-    if asked.effort == "none" or conversation.forces_tools or not turns.allow_thinking:
+    if asked.effort == "none" or is_barred or not turns.allow_thinking:
         return {"type": "disabled"}
     budget = min(asked.budget_tokens or BUDGETS[asked.effort or "medium"], cap * 4 // 5)
     return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_THINKING else None

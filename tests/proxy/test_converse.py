@@ -355,7 +355,7 @@ def test_thinking_is_asked_for_in_the_maker_s_words(
 
 
 def test_claude_does_not_think_where_that_would_be_refused() -> None:
-    forced = written(model=CLAUDE, tools=(WEATHER,), tool_choice=ToolChoice("required"), reasoning=Reasoning("high"))
+    forced = written(model=CLAUDE_4_5, tools=(WEATHER,), tool_choice=ToolChoice("required"), reasoning=Reasoning("high"))
     too_short = written(model=CLAUDE_4_5, max_tokens=1000, reasoning=Reasoning("high"))
     turn = (user(Text("x")), assistant(ToolUse("t", "f", "{}")), tool(ToolResult("t", (Text("r"),))))
     lost = written(*turn, model=CLAUDE_4_5, reasoning=Reasoning("high"))

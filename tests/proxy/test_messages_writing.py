@@ -30,7 +30,7 @@ from proxy.canonical.conversation import (
     ToolUse,
 )
 from proxy.errors import BadRequest
-from proxy.protocols import claude_models, messages
+from proxy.protocols import claude_models, converse_makers, messages
 from proxy.protocols.base import Quirks
 from tests.proxy.conversations import conversations
 
@@ -358,6 +358,29 @@ def test_thinking_by_tokens_is_off_where_a_tool_is_forced(choice: ToolChoice) ->
     members: dict[str, Any] = {"reasoning": Reasoning("low"), "tools": (TOOL,), "tool_choice": choice}
     assert written(**members, model=BUDGET)["thinking"] == {"type": "disabled"}
     assert written(**members, model="claude-opus-5")["thinking"] == {"type": "adaptive"}
+
+
+@pytest.mark.parametrize(
+    ("model", "thinks"),
+    [
+        ("claude-sonnet-4-5", False),
+        ("claude-opus-4-6", False),
+        ("claude-sonnet-4-6", False),
+        ("claude-opus-4-7", False),
+        ("claude-opus-4-8", True),
+        ("claude-sonnet-5", True),
+        ("claude-fable-5", True),
+    ],
+)
+def test_both_services_have_a_model_think_that_must_call_a_tool_only_where_it_may(model: str, thinks: bool) -> None:
+    """`Thinking may not be enabled when tool_choice forces tool use.`"""
+    members: dict[str, Any] = {"reasoning": Reasoning("high"), "tools": (TOOL,), "tool_choice": ToolChoice("required")}
+    sent = written(**members, model=model)
+    on_amazon = converse_makers.of_maker(Conversation(messages=(USER,), **members), model=f"global.anthropic.{model}", cap=32_000)
+
+    assert (sent.get("thinking", {}).get("type") == "adaptive") is thinks
+    assert ("thinking" in on_amazon.fields) is thinks
+    assert sent["tool_choice"] == {"type": "any"}
 
 
 @pytest.mark.parametrize(
