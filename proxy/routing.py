@@ -10,12 +10,14 @@ from collections.abc import Sequence
 import msgspec
 
 from billing import pricing
+from gateway_project.lib.money import cost_of
 from proxy import cache_writes
 from proxy.canonical.request import Request
 from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
 from proxy.protocols.bodies import decoded
+from proxy.protocols.images import IMAGE_TOKENS
 
 # Where neither the caller nor the catalogue bounds the output, the gateway does, and tells the provider so.
 DEFAULT_MAX_OUTPUT = 16_384
@@ -115,6 +117,12 @@ def plan(model: Model, request: Request, *, choices: Sequence[Choice], bounds: B
     deployments = tuple([choice.deployment for choice in choices])
     if not all(_is_priced(deployment, request) for deployment in deployments):
         raise ModelUnpriced(f"{model.name} has no price, so its cost cannot be bounded. The operator can set one.")
+    if request.drawings and not all(_prices_drawing(deployment, request) for deployment in deployments):
+        raise BadRequest(
+            f"{model.name} has no price for pictures that are drawn beside the answer (`image_input`, `image_output`), "
+            "so the tool `image_generation` is not offered with it.",
+            param="tools",
+        )
     asked = request.max_tokens is not None or request.output_bound is not None
     full = _full_output(model, request)
     cap = (
@@ -139,6 +147,27 @@ def _is_priced(deployment: Deployment, request: Request) -> bool:
     """A video costs nothing but its seconds: a price that knows none would make it free."""
     price = deployment.price
     return price is not None and (request.kind != "video" or bool(price.rates.of_units(request.units)))
+
+
+def _is_drawn_for(deployment: Deployment, request: Request) -> bool:
+    """Whether another model draws. Whoever is spoken to in another protocol draws itself, at its own price."""
+    return request.drawings > 0 and deployment.protocol_for(request) == request.protocol
+
+
+def _prices_drawing(deployment: Deployment, request: Request) -> bool:
+    """The model that draws is much dearer than the one that answers: its tokens must not fall back to that one's price."""
+    if deployment.price is None or not _is_drawn_for(deployment, request):
+        return True
+    rates = deployment.price.rates
+    return all(level.image_input is not None and level.image_output is not None for level in (rates, *rates.tiers))
+
+
+def _drawn(deployment: Deployment, request: Request) -> int:
+    """The most that the pictures cost which are drawn beside the answer, whatever bounds that."""
+    if deployment.price is None or not _is_drawn_for(deployment, request):
+        return 0
+    rates = deployment.price.rates
+    return cost_of(request.drawings * IMAGE_TOKENS, max(level.of("image_output") for level in (rates, *rates.tiers)))
 
 
 def _full_output(model: Model, request: Request) -> int:
@@ -178,6 +207,7 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
             writes=cache_writes.possible(deployment, request),
             units=request.most_units,
         )
+        + _drawn(deployment, request)
         for deployment in deployments
         if deployment.price is not None
     )
@@ -188,7 +218,7 @@ def affordable(plan: Plan, request: Request, *, amount: int) -> int:
     return min(
         pricing.affordable_output(
             deployment.price,
-            budget=amount,
+            budget=amount - _drawn(deployment, request),
             input_tokens=request.most_input,
             n=request.n,
             text_only=request.text_only,

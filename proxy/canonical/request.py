@@ -27,6 +27,7 @@ class Request(msgspec.Struct):
     model; `schema`: the answer must be JSON of a given one; `reasons`: thinking is asked for; `modalities` is what the
     answer shall hold besides text (`audio`, `image`). Of what is not chat: `output_bound` is the most tokens that each of
     `n` answers can have, whatever the model's maximum, and `units` how many units of what is no token it can cost at most.
+    `drawings`: the most pictures that another model may draw for the one that answers, by a tool of its provider's.
     `resolution` is that of the film (`720p`), '' where its caller leaves it to the provider.
     `usual` is billed where the provider reports nothing. `form` is a body that came as a form, its type in `headers`.
     `store`: the caller asks for the answer to be kept, and `previous` names a kept one that this call goes on from.
@@ -62,6 +63,7 @@ class Request(msgspec.Struct):
     output_bound: int | None = None
     units: dict[str, int] = {}
     reserve_units: dict[str, int] = {}
+    drawings: int = 0
     resolution: str = ""
     usual: Usage | None = None
     form: bytes = b""

@@ -19,7 +19,7 @@ from proxy.protocols.bodies import NULL, decoded
 
 # OpenRouter's name, Anthropic's (OpenRouter's, too) and other vendors'.
 MEMBERS = ("models", "fallbacks", "fallback_models")
-_CONSULTING = re.compile(r"(?:openrouter:)?(advisor|fusion|subagent)(?:_\d+)?")
+_CONSULTING = re.compile(r"(?:openrouter:)?(advisor|fusion|subagent)(?:_\d+)?|openrouter:(image_generation)")
 
 
 def without(fields: dict[str, Raw]) -> tuple[dict[str, Raw], tuple[str, ...]]:
@@ -34,8 +34,9 @@ def refuse_tools(types: Iterable[Any]) -> None:
     """`types` of tools, as the caller wrote them. Raises BadRequest."""
     for kind in types:
         if isinstance(kind, str) and (found := _CONSULTING.fullmatch(kind)):
+            name = found[1] or found[2]
             raise BadRequest(
-                f"tools: `{found[1]}` asks other models, which have prices and rules of their own; it is not offered here.",
+                f"tools: `{name}` asks other models, which have prices and rules of their own; it is not offered here.",
                 param="tools",
             )
 

@@ -267,13 +267,15 @@ def _measure(request: Request) -> None:
     distant = sum(bool(part.get("file_url") or part.get("file_id")) for part in parts if part.get("type") not in PICTURES)
     others = any(part.get("type", "text") not in TEXT_PARTS for part in parts)
     run_there = _run_there(request)
+    draws = any(tool.startswith(DRAWING) for tool in run_there)
     request.input_tokens_estimate = text_tokens(prompt, without=inline) + images * IMAGE_TOKENS + encoded + 8
     searching = vendor_searches.number(request.fields)
     request.reserve_tokens = distant * DISTANT_DOCUMENT_TOKENS + (len(run_there) + searching) * SERVER_TOOL_TOKENS
     request.reserve_units = _searches(request, ["web_search", *run_there] if searching else run_there)
+    request.drawings = searches(decoded(request.fields.get("max_tool_calls"))) if draws else 0
     request.messages, request.image_parts, request.audio_parts = max(1, len(items)), images, len(sounds)
     request.file_parts = sum(part.get("type") == "input_file" for part in parts)
-    request.text_only = not (others or images or files or sounds or distant or DRAWING in run_there)
+    request.text_only = not (others or images or files or sounds or distant or draws)
 
 
 def _run_there(request: Request) -> list[str]:

@@ -39,9 +39,15 @@ def usage_in(response: Members) -> Usage | None:
         return None
     of_tools = _object(response.get("tool_usage"))
     drawn = images.usage_of(of_tools.get("image_gen"))
-    beside = (drawn,) if drawn is not None and drawn.total else ()
+    beside = (_of_the_drawer(drawn),) if drawn is not None and drawn.total else ()
     units = _searches(output_of(response), _object(of_tools.get("web_search")).get("num_requests"))
     return msgspec.structs.replace(usage, beside=beside, units=units) if beside or units else usage
+
+
+def _of_the_drawer(drawn: Usage) -> Usage:
+    """A price has two rates for the model that draws, of which none is that of the one that answers: what it reads, be it
+    text, costs what pictures do there."""
+    return Usage(image_input=drawn.input_total, image_output=drawn.output_total)
 
 
 def _searches(items: list[Members], billed: Any) -> dict[str, int]:

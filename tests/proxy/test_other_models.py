@@ -61,6 +61,7 @@ CONSULTING = [
     ("/v1/messages", {"messages": HI, "max_tokens": 9}, {"type": "fusion", "name": "advisor"}),
     ("/v1/chat/completions", {"messages": HI}, {"type": "openrouter:advisor", "parameters": {"model": "openai/o1-pro"}}),
     ("/v1/chat/completions", {"messages": HI}, {"type": "openrouter:fusion"}),
+    ("/v1/chat/completions", {"messages": HI}, {"type": "openrouter:image_generation"}),
     ("/v1/responses", {"input": "Hi"}, {"type": "openrouter:subagent"}),
 ]
 

@@ -55,6 +55,39 @@ def native(house: House, upstream: Upstream) -> str:
 
 
 # --- same protocol on both sides ---------------------------------------------------------------
+DRAWING: dict[str, Any] = {"tools": [{"type": "image_generation", "model": "gpt-image-1.5"}]}
+
+
+def test_a_tool_that_has_another_model_draw_is_refused_where_that_has_no_price(
+    gateway: Gateway, house: House, upstream: Upstream, native: str
+) -> None:
+    got = raw(gateway.url, house.key_text, body(**DRAWING), path="/v1/responses")
+    error = got.json()["error"]
+    assert (got.status_code, error["type"], error["param"]) == (400, "invalid_request_error", "tools")
+    assert "no price for pictures" in error["message"]
+    assert upstream.received == []
+    assert house.nothing_held()
+
+
+def test_what_another_model_draws_is_held_for_and_charged_at_its_own_rates(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    declare("drawing", kind="openai", url=upstream.url)
+    with transaction.atomic():
+        rates = msgspec.structs.replace(RATES["scripted"], image_input=10 * 10**9, image_output=40 * 10**9)
+        prices.declare("model:drawing", rates=rates, source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    drew = {"image_gen": {"input_tokens": 50, "output_tokens": 4160, "total_tokens": 4210}}
+    upstream.on("drawing", whole({**response(said("Here.")), "tool_usage": drew}))
+
+    got = raw(gateway.url, house.key_text, body(model="drawing", max_tool_calls=1, **DRAWING), path="/v1/responses")
+
+    assert got.status_code == 200, got.text
+    row = house.row_of(got.headers["x-request-id"])
+    assert row.charged_nano_usd == row.list_nano_usd == COST + 50 * 10_000 + 4160 * 40_000
+    assert house.nothing_held()
+
+
 def test_a_response_passes_byte_for_byte_and_is_charged(gateway: Gateway, house: House, upstream: Upstream, native: str) -> None:
     sent = json.dumps(response(said("Hello \u2028 Zürich"), odd=[1.50, {"x": None}]), ensure_ascii=False, indent=1).encode()
     upstream.on("native", Script(parts=(sent,)))

@@ -112,7 +112,7 @@ DREW: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("tool_usage", "beside"),
     [
-        (DREW, (Usage(input_uncached=20, image_input=30, image_output=4160),)),
+        (DREW, (Usage(image_input=50, image_output=4160),)),
         ({"image_gen": {**DREW["image_gen"], "input_tokens": 0, "output_tokens": 0}}, ()),
         ({"image_gen": 7}, ()),
         (None, ()),

@@ -16,13 +16,15 @@ from proxy.canonical.usage import Usage
 from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
-from proxy.protocols import chat_completions
+from proxy.protocols import chat_completions, responses
 from proxy.protocols.counts import USUAL_SEARCHES
+from proxy.providers import registry
 from proxy.providers.base import Timeouts
 from proxy.routing import DEFAULT_MAX_OUTPUT, LEAST_OUTPUT, USUAL_OUTPUT, Bounds, Plan
 from tests.proxy.calls import body, deployment, model
 
 CHEAP = Rates(input=10**9, output=4 * 10**9)
+OPENAI = registry.provider("openai")
 DEAR = Rates(input=5 * 10**9, output=3 * 10**9)
 
 
@@ -51,6 +53,26 @@ def test_searches_that_a_provider_may_make_are_held_and_stay_within_what_a_budge
     assert routing.affordable(dear, request(tools=tools), amount=dear.worst_case) == routing.affordable(
         plain, request(tools=tools), amount=plain.worst_case
     )
+
+
+def test_pictures_that_another_model_may_draw_are_held_and_stay_within_what_a_budget_affords() -> None:
+    found = model(deployment(rates=msgspec.structs.replace(CHEAP, image_input=10**10, image_output=4 * 10**10)))
+    found = msgspec.structs.replace(
+        found, deployments=tuple(msgspec.structs.replace(one, provider=OPENAI) for one in found.deployments)
+    )
+    tools: Any = [{"type": "image_generation"}]
+    one, three = (responses.parse(body(tools=tools, max_tool_calls=number, input="Hi")) for number in (1, 3))
+    dear = planned(found, three)
+    assert dear.worst_case == planned(found, one).worst_case + 2 * 6_700 * 40_000
+    assert routing.affordable(dear, three, amount=dear.worst_case) >= dear.output_cap
+    assert routing.affordable(dear, three, amount=dear.worst_case - 4_096 * 40_000) < 2
+
+
+def test_a_model_that_draws_itself_needs_no_price_for_another() -> None:
+    asked = responses.parse(body(tools=[{"type": "image_generation"}], input="Hi"))
+    assert planned(model(deployment(rates=CHEAP)), asked)
+    with pytest.raises(BadRequest, match="no price for pictures"):
+        planned(model(msgspec.structs.replace(deployment(rates=CHEAP), provider=OPENAI)), asked)
 
 
 def test_an_unknown_model_is_not_found_and_its_name_is_cut() -> None:
