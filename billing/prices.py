@@ -27,6 +27,8 @@ from orgs.models import Organization
 from orgs.services.freezing import Operator
 
 WITHDRAWN: dict[str, Any] = {}
+# So much may the clocks of two hosts differ, as with the rows of the ledger.
+CLOCKS_APART = timedelta(minutes=15)
 
 # The version in force of each sku at a moment, and when its successor begins. Parameters: skus, at.
 PRICES_SQL = """
@@ -79,13 +81,14 @@ def declare(sku: str, *, rates: Rates | None, source: str) -> str:
     """Makes `rates` the price of a sku from now on (None withdraws it) → created, changed, withdrawn or unchanged.
 
     What is declared last counts in the end: where another host, whose clock is ahead, has declared before, that begins first,
-    and this follows it at once. The caller announces the change of the catalogue.
+    and this follows it at once. What is announced for later than a clock is ahead still comes. The caller announces the change
+    of the catalogue.
     """
-    wanted = encoded(rates) if rates else WITHDRAWN
-    last = PriceVersion.objects.filter(sku=sku).order_by("-valid_from").first()
+    wanted, now = encoded(rates) if rates else WITHDRAWN, timezone.now()
+    last = PriceVersion.objects.filter(sku=sku, valid_from__lte=now + CLOCKS_APART).order_by("-valid_from").first()
     if (last.rates if last else WITHDRAWN) == wanted:
         return "unchanged"
-    begins = max(timezone.now(), last.valid_from + timedelta(microseconds=1)) if last else timezone.now()
+    begins = max(now, last.valid_from + timedelta(microseconds=1)) if last else now
     PriceVersion.objects.create(sku=sku, valid_from=begins, source=source, rates=wanted)
     if not wanted:
         return "withdrawn"

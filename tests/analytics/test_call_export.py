@@ -127,7 +127,6 @@ def test_who_leaves_in_the_middle_makes_nobody_read_on() -> None:
         stream = answer.streaming_content
         first = await anext(stream)
         await stream.aclose()
-        answer.close()
         return bytes(first)
 
     assert asyncio.run(leave()) == b"0\n"
