@@ -236,7 +236,7 @@ def test_the_words_of_a_provider_are_not_kept(run: Run, upstream: Upstream) -> N
 
 def test_only_a_request_that_is_wrong_everywhere_stops_the_search() -> None:
     others = [kind for kind in get_args(Kind) if kind != "bad_request"]
-    assert len(others) == 8
+    assert len(others) == 9
     assert all(AttemptFailed(kind, "x").retryable for kind in others)
     assert not AttemptFailed("bad_request", "x", status=400).retryable
     assert AttemptFailed("bad_request", "x", status=404).retryable
