@@ -41,8 +41,7 @@ def without_ask(error: ProxyError) -> str:
 def _url_of(policy: str, *, actor: Actor, key: ApiKey | None) -> str:
     """Of the page where the actor may change it; empty where it may not."""
     org = actor.organization.slug
-    of_key = key and Policy.objects.filter(dedicated=True, name=policy, bindings__api_key=key).exists()
-    if key and of_key:
+    if key is not None and Policy.objects.filter(dedicated=True, name=policy, bindings__api_key=key).exists():
         return reverse("guardrails:limits", kwargs={"org": org, "key_id": key.pk}) if may_raise(key, by=actor) else ""
     # Names are told apart in large and small letters alike.
     found = Policy.objects.filter(organization=actor.organization, dedicated=False, name=policy).first()

@@ -49,11 +49,17 @@ def without(fields: dict[str, Raw]) -> tuple[dict[str, Raw], tuple[str, ...]]:
 def _without_tool(fields: dict[str, Raw]) -> dict[str, Raw]:
     """The same where it is not offered."""
     given = _list(fields["tools"]) if fields.get("tools", NULL) != NULL else []
-    kept = [tool for tool in given if not _KIND.fullmatch(_named(tool).type or "")]
-    if len(kept) == len(given):
+    kept: list[Raw] = []
+    names: set[str | None] = set()  # of those that go
+    for tool in given:
+        named = _named(tool)
+        if _KIND.fullmatch(named.type or ""):
+            names.add(named.name)
+        else:
+            kept.append(tool)
+    if not names:
         return fields
     choice = _choice(fields.get("tool_choice", NULL)) or _Named()
-    names = {_named(tool).name for tool in given if tool not in kept}
     if (choice.type == "tool" and choice.name in names) or (choice.type == "any" and not kept):
         raise BadRequest(
             "tool_choice: `advisor` asks another model, which has a price and rules of its own; it is not offered here.",

@@ -57,9 +57,9 @@ IMAGE_TOKENS, AUDIO_TOKENS, CHARACTERS_PER_TOKEN = 3000, 100, 4
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "reasoning_text", "summary_text")
 PROMPT_FIELDS = ("instructions", "input", "tools", "text")
 PICTURES = ("input_image", "image", "computer_screenshot")
-# What tools need of a model: the caller's own, and those that the provider runs.
-# What those that search are called in a price, by the beginning of their type.
+# What tools that search are called in a price, by the beginning of their type.
 SEARCHES = {"web_search": "web_search", "file_search": "storage_search"}
+# What tools need of a model: the caller's own, and those that the provider runs.
 OWN_TOOLS = ("function", "custom", "namespace")
 TOOL_NEEDS = {
     **dict.fromkeys(OWN_TOOLS, "tools"),
