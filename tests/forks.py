@@ -1,8 +1,9 @@
 """Web processes of tests, forked from one that has loaded their code: each takes a second of CPU less than one that is started.
 
 What is forked is what `python -m gateway_project.embedded.web` is after its imports: one thread, no connection, nothing that a
-test has patched. It reads its settings from an environment of its own, serves on its own socket, gets signals as every process
-does and ends by itself. tests/test_forks.py holds it against a process that was started.
+test has patched; its memory alone stays in small pages. It reads its settings from an environment of its own, serves on its own
+socket, gets signals as every process does and ends by itself. tests/gateway_project/test_forks.py holds it against a process that
+was started.
 
 `python -m tests.forks FD` is the process that is forked: it takes requests from the socket FD until the other end closes.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gateway_project.embedded.child import Child, end_with_parent
+from gateway_project.lib import large_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = struct.Struct("i")  # the id of the process; when it has ended, its exit code
@@ -214,6 +216,8 @@ def become(*, argv: list[str], variables: dict[str, str], descriptors: list[int]
     module = importlib.import_module(argv[1])
     sys.argv = [str(module.__file__), *argv[2:]]
     read_settings()
+    # To move what it shares with others takes up to a quarter of a second, and most of them serve for one or two.
+    vars(large_pages)["use"] = lambda: 0
     module.main()
 
 

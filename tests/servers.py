@@ -11,9 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import django
 import pytest
@@ -25,11 +25,12 @@ from gateway_project.embedded.child import Child
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
 from gateway_project.lib import large_pages
-from tests import rewriting, template
+from tests import folders, rewriting, template
 from tests.forks import Forks, read_settings
 from tests.sweeping import Sweeper
 
 FOLDER = pytest.StashKey[Path]()
+IN_USE = pytest.StashKey[IO[bytes]]()
 CHILDREN = pytest.StashKey[list[Child]]()
 SERVERS = pytest.StashKey[list[Valkey | Postgres]]()
 TEMPLATE = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -42,7 +43,7 @@ GIVEN = ("DATABASE_URL", "REDIS_URL")
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.spread and any(name in os.environ for name in GIVEN):
         raise pytest.UsageError("Servers that were given are one set, and so is the run on them: --spread has its own.")
-    folder = Path(tempfile.mkdtemp(prefix="gatehouse-test-"))
+    folder, config.stash[IN_USE] = folders.make()
     folder.chmod(0o711)  # as root, the servers' own account passes through
     os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
     for name, value in environment.generate_secrets().items():

@@ -61,6 +61,8 @@ class Hooks:
 
 INTERRUPTED_SECONDS = 20.0
 
+Location = tuple[str, int | None, str]
+
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(Hooks)
@@ -152,8 +154,11 @@ class Spread:
             self.dismissed.add(pipe)
         pipe.send(number)
 
-    def _report(self, pipe: Connection, location: tuple[str, int | None, str], found: dict[str, Any]) -> None:
-        report = self.hook.pytest_report_from_serializable(config=self.session.config, data=found)
+    def _report(self, pipe: Connection, location: Location, told: pytest.TestReport | dict[str, Any]) -> None:
+        report = told
+        if isinstance(told, dict):
+            report = self.hook.pytest_report_from_serializable(config=self.session.config, data=told)
+        assert isinstance(report, pytest.TestReport)
         if report.when == "setup":
             self.running[pipe] = report.nodeid
             self.hook.pytest_runtest_logstart(nodeid=report.nodeid, location=location)
@@ -249,11 +254,13 @@ def run(session: pytest.Session, taken: Iterator[list[pytest.Item]]) -> None:
 
 
 class Telling:
-    """Says how tests ended."""
+    """Says how tests ended: without a traceback, as nearly all do, in the report as it is."""
 
     def __init__(self, config: pytest.Config, pipe: Connection) -> None:
         self.config, self.pipe = config, pipe
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        found = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
-        self.pipe.send((report.location, found))
+        told: object = report
+        if report.longrepr is not None:
+            told = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        self.pipe.send((report.location, told))

@@ -276,7 +276,7 @@ def test_a_cheaper_model_that_the_key_may_not_use_changes_nothing(gateway: Gatew
 
 
 def test_a_reset_counts_from_zero_and_an_extra_raises_the_limit(gateway: Gateway, house: House, upstream: Upstream) -> None:
-    limit = house.limit("budget", NANO)
+    limit = house.limit("budget", NANO, window="total")  # a month may end sooner
     upstream.on("output-only", answer(usage=(1, 2500)))
     for _ in range(2):
         call(gateway, house, model="output-only", max_tokens=2500)
