@@ -20,10 +20,10 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
@@ -40,6 +40,8 @@ OWN, LEFT, WRITTEN = ".spool", ".left", ".written"
 ROW, WITHHELD = b"R", b"W"
 BATCH = 500
 TELL_SECONDS = 60.0
+
+Found = TypeVar("Found")
 
 
 class SpoolFull(OSError):
@@ -278,7 +280,7 @@ def pending_of_the_dead() -> bool:
 
     What cannot be read does not count: it would keep counters from coming into force until a person removes it.
     """
-    return any(_is_pending(path) for path in _files() if path.suffix != WRITTEN and _size(path))
+    return any(_of_each(lambda path: path.suffix != WRITTEN and _size(path) > 0 and _is_pending(path)))
 
 
 def skipped(path: Path, error: OSError) -> None:
@@ -295,9 +297,9 @@ _told: dict[Path, float] = {}
 
 def backlog() -> Backlog:
     """What waits on this host, whoever wrote it. Reads only what has been written since it was last asked."""
-    files = [path for path in _files() if _size(path)]
-    since = [datetime.fromtimestamp(_began(path), UTC) for path in files]
-    return Backlog(sum(map(_count, files)), len(files), min(since, default=None))
+    files = [found for found in _of_each(lambda path: (_count(path), _began(path)) if _size(path) else None) if found]
+    since = [datetime.fromtimestamp(began, UTC) for _, began in files]
+    return Backlog(sum(rows for rows, _ in files), len(files), min(since, default=None))
 
 
 def takes_rows() -> bool:
@@ -323,6 +325,15 @@ def _files() -> list[Path]:
     except OSError as error:
         skipped(folder, error)
         return []
+
+
+def _of_each(look: Callable[[Path], Found]) -> list[Found]:
+    """What `look` finds of each file: of all anew where one went meanwhile, which may have got the next of its names."""
+    while True:
+        paths = _files()
+        found = [look(path) for path in paths]
+        if set(paths) <= set(_files()):
+            return found
 
 
 def _size(path: Path) -> int:

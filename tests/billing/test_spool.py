@@ -422,6 +422,35 @@ def test_the_backlog_of_the_host_is_everybodys(folder: Path) -> None:
     assert spool.backlog().rows == 3
 
 
+def renamed_behind_who_looks(monkeypatch: pytest.MonkeyPatch, *names: Path) -> None:
+    """As by somebody who takes a file over: it gets the next name once the folder has been read, and the file has not."""
+    look, left = spool._files, iter(names)
+
+    def read_too_early() -> list[Path]:
+        files = look()
+        if name := next(left, None):
+            files[0].rename(name)
+        return files
+
+    monkeypatch.setattr(spool, "_files", read_too_early)
+
+
+@pytest.mark.parametrize("suffixes", [[".left"], [".left", ".written"]])
+def test_rows_of_a_file_that_is_being_taken_over_are_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, suffixes: list[str]
+) -> None:
+    left_behind("w1")
+    renamed_behind_who_looks(monkeypatch, *(folder / f"w1{suffix}" for suffix in suffixes))
+    assert spool.backlog().rows == 2
+
+
+def test_a_file_that_is_being_taken_over_is_still_pending(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else counters would come into force without its rows."""
+    left_behind("w1")
+    renamed_behind_who_looks(monkeypatch, folder / "w1.left")
+    assert spool.pending_of_the_dead()
+
+
 def test_rows_that_the_ledger_refuses_are_kept_for_a_person(folder: Path) -> None:
     folder.mkdir()
     spool.keep_refused([])
