@@ -114,7 +114,14 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
     most_tokens = call.most_output
     yield opened.first
     with closing(Patience()) as patience:
-        while not reader.done:
+        while True:
+            # Before waiting for more: a provider may send all of it at once, and then nothing.
+            if not reader.all_finished and _exceeds(reader, most_tokens):
+                call.cut = HoldUsedUp()
+                return
+            if reader.done:
+                await _end(opened)
+                break
             if call.cut is not None:
                 raise call.cut
             with patience.until(until) as stream.waiting:
@@ -125,11 +132,6 @@ async def _frames(opened: Opened, stream: OpenStream, *, until: float) -> AsyncI
             if not call.unguarded:
                 leases.refuse_if_lost()
             yield _sound(reader.feed(chunk))
-            if not reader.all_finished and _exceeds(reader, most_tokens):
-                call.cut = HoldUsedUp()
-                return
-        else:
-            await _end(opened)
     yield _sound(opened.reader.flush())
 
 

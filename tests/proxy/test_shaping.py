@@ -261,6 +261,20 @@ def test_a_cut_stream_ends_in_good_order_for_each_choice(gateway: Gateway, house
     assert last["choices"] == [{"index": 1, "delta": {}, "finish_reason": "length"}]
 
 
+def test_a_provider_that_sends_too_much_at_once_is_cut_before_it_sends_more(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """All of it comes with the first chunk, and no other."""
+    upstream.on("output-only", stream(b"".join([frame({"content": "word " * 100})] * 40), ending="hang"))
+
+    got = raw(gateway.url, house.key_text, body(model="output-only", max_tokens=20, stream=True))
+
+    assert upstream.received[-1].gone.wait(5)
+    assert got.content.endswith(DONE)
+    (row,) = eventually(house.rows)
+    assert (row.status, row.finish_reason, row.charged_nano_usd) == ("cut", "length", 20 * NANO // 10_000)
+
+
 def test_a_provider_that_counts_aloud_is_cut_by_its_own_count(gateway: Gateway, house: House, upstream: Upstream) -> None:
     """Some send what was used so far with every chunk: 30 tokens, although the text is short."""
     counted = [frame({"content": "ab"}, usage=usage_of(10, used)) for used in (10, 20, 30)]
