@@ -14,7 +14,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from billing.ledger import Attempt, Row
-from gateway_project.lib.ids import first_id_at
+from gateway_project.lib.ids import first_id_at, time_of
 from gateway_project.lib.money import cost_of
 from orgs.models import ApiKey
 
@@ -22,6 +22,11 @@ _COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in Row.__struct_fiel
 _INSERT = sql.SQL(
     "INSERT INTO billing_usagerecord ({columns}, transaction_id) "
     "SELECT {columns}, pg_current_xact_id()::text::bigint FROM json_populate_recordset(NULL::billing_usagerecord, %s::json)"
+)
+# Only where a partition is missing: asking for one locks the ledger for as long as the test's transaction lasts.
+_MAKE_MONTHS = (
+    "SELECT billing_ensure_partition(month) FROM unnest(%s::date[]) AS month"
+    " WHERE to_regclass('billing_usagerecord' || to_char(month, '_YYYY_MM')) IS NULL"
 )
 _INSERT_ATTEMPTS = "INSERT INTO billing_callattempt SELECT * FROM json_populate_recordset(NULL::billing_callattempt, %s::json)"
 
@@ -59,15 +64,21 @@ def call_row(key: ApiKey, *, at: datetime | None = None, **fields: Any) -> Row:
 
 
 def insert_calls(*rows: Row, recorded_at: datetime | None = None, into: psycopg.Connection[Any] | None = None) -> list[UUID]:
-    """Writes them in one transaction, recorded when they were admitted unless `recorded_at` says otherwise → their ids."""
+    """Writes them in one transaction, recorded when they were admitted unless `recorded_at` says otherwise → their ids.
+
+    A fixed date lies further back with every month that passes: its partition is made where the schema has none.
+    """
     text = msgspec.json.encode(
         [{**msgspec.to_builtins(row), "recorded_at": (recorded_at or row.admitted_at).isoformat()} for row in rows]
     ).decode()
     statement = _INSERT.format(columns=_COLUMNS)
+    months = sorted({time_of(row.call_id).date().replace(day=1) for row in rows})
     if into is not None:
+        into.execute(_MAKE_MONTHS, (months,))
         into.execute(statement, (text,))
     else:
         with connection.cursor() as cursor:
+            cursor.execute(_MAKE_MONTHS, (months,))
             cursor.execute(statement.as_string(connection.connection), (text,))
     return [row.call_id for row in rows]
 

@@ -109,10 +109,11 @@ def test_a_model_is_first_offered_when_both_the_account_and_the_list_know_it(nam
     assert model is not None
     assert model.created_at == known_at
     assert newly_offered.by_own_name(f"{ACCOUNT}/{name}") == (f"{ACCOUNT}/{name}", known_at)
-    Provider.objects.filter(pk=provider.pk).update(created_at=datetime(2027, 5, 1, tzinfo=UTC))
+    later = known_at + timedelta(days=150)
+    Provider.objects.filter(pk=provider.pk).update(created_at=later)
     offered = newly_offered.by_own_name(f"{ACCOUNT}/{name}")
     assert offered is not None
-    assert offered.first_offered_at == datetime(2027, 5, 1, tzinfo=UTC)
+    assert offered.first_offered_at == later
 
 
 @pytest.mark.parametrize(

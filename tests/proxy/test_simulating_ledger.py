@@ -183,6 +183,7 @@ def test_pages_longer_than_one_are_all_replayed(world: World) -> None:
 @pytest.mark.parametrize("with_providers", [False, True])
 def test_what_is_read_is_read_by_the_index_on_calls(world: World, with_providers: bool) -> None:
     """Whatever the planner thinks of so small a table: sorting is not needed, so a page costs what a page costs."""
+    insert_calls(call_row(world.key, at=NOON))
     parameters = rows._parameters(rows.Period(world.acme.pk, *PERIOD))
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
