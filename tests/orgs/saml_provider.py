@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import os
 import shutil
 import tempfile
 import warnings
@@ -39,7 +40,7 @@ class KeyPair:
     """A private key and a certificate for it, as files."""
 
     def __init__(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="saml-provider-"))
+        folder = Path(tempfile.mkdtemp(prefix="saml-provider-", dir=os.environ["GATEHOUSE_HOME"]))  # goes with the run
         self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.key.write_bytes(

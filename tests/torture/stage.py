@@ -19,7 +19,7 @@ from gateway_project.embedded.child import Child, Write
 from gateway_project.embedded.errors import StartError
 from gateway_project.embedded.postgres import Postgres
 from gateway_project.embedded.valkey import Valkey
-from tests import children, forks, template
+from tests import children, forks, servers, template
 from tests.gateways import Gateway
 
 LEASE_SECONDS = 4
@@ -100,7 +100,7 @@ class Stage:
         self.forks.close()
         for child in (self.postgres_child, self.valkey_child):
             if child is not None:
-                child.stop(at_once=True)
+                servers.end(child)
         self.threads.shutdown()
 
     # --- what breaks ----------------------------------------------------------------------------
