@@ -47,11 +47,16 @@ class Period:
 
     @property
     def before(self) -> str:
-        """The period compared with, in words."""
+        """The period compared with, in words: whole days by their names, and the hour at which a last one is left."""
         start, end = (at.astimezone(self.zone) for at in (self.before_starts_at, self.before_ends_at))
+        first, last = f"{start:%b} {start.day}", f"{end:%b} {end.day}"
         if self.step == "hour":
-            return f"{start:%b} {start.day}, {start:%H:%M} – {end:%b} {end.day}, {end:%H:%M}"
-        return f"{start:%b} {start.day} – {end:%b} {end.day}"
+            return f"{first}, {start:%H:%M} – {last}, {end:%H:%M}"
+        if start < end and start.time() == end.time():  # the last day is over, and its end is the next one's beginning
+            over = end - timedelta(days=1)
+            last = f"{over:%b} {over.day}"
+            return first if first == last else f"{first} – {last}"
+        return f"{first}, {start:%H:%M} – {end:%H:%M}" if first == last else f"{first} – {last}, {end:%H:%M}"
 
 
 def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, default: str = DEFAULT_PERIOD) -> Period:

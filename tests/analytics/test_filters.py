@@ -100,7 +100,30 @@ def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
         datetime(2026, 10, 1, tzinfo=UTC),
         datetime(2026, 10, 20, 16, tzinfo=UTC),
     )
-    assert period.before == "Oct 1 – Oct 20"
+    assert period.before == "Oct 1 – Oct 20, 16:00"
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "before"),
+    [
+        ("month", datetime(2026, 12, 1, 2, 22, tzinfo=UTC), "Nov 1, 00:00 – 02:00"),
+        ("month", datetime(2026, 12, 2, 0, 10, tzinfo=UTC), "Nov 1"),
+        ("month", datetime(2026, 12, 3, 0, 10, tzinfo=UTC), "Nov 1 – Nov 2"),
+        ("month", datetime(2026, 3, 31, 22, tzinfo=UTC), "Feb 1 – Feb 28"),
+        ("7d", datetime(2026, 12, 1, 2, 22, tzinfo=UTC), "Nov 18 – Nov 24, 02:00"),
+        ("24h", datetime(2026, 12, 1, 2, 22, tzinfo=UTC), "Nov 29, 03:00 – Nov 30, 02:00"),
+    ],
+)
+def test_what_is_compared_with_is_named_to_the_hour_where_a_day_is_not_over(name: str, now: datetime, before: str) -> None:
+    assert period_named(name, now=now, calendar="UTC").before == before
+
+
+def test_days_that_begin_at_the_reset_hour_are_named_by_their_beginning() -> None:
+    first, last = date(2026, 11, 11), date(2026, 11, 20)
+    calendar = Calendar("Europe/Berlin", reset_hour=5)
+    assert period_of_days(first, last, now=datetime(2026, 12, 1, tzinfo=UTC), calendar=calendar).before == "Nov 1 – Nov 10"
+    spring = period_of_days(date(2026, 3, 30), date(2026, 3, 31), now=datetime(2026, 5, 1, tzinfo=UTC), calendar=calendar)
+    assert spring.before == "Mar 28 – Mar 29", "one of these has 23 hours"
 
 
 def test_a_longer_month_ends_no_later_than_it_began_again() -> None:
