@@ -45,7 +45,7 @@ def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[T
         Tile(
             "Spend",
             display_usd(total.charged),
-            f"{display_usd(_average(total.charged, total.calls))} a call on average",
+            f"{display_usd(_average(total.charged, total.ran))} a call on average",
             [sums.charged for sums in series],
             formatting.change(total.charged, before.charged),
             title=f"${exact_usd(total.charged)}",
@@ -99,10 +99,11 @@ def averages(usage: Usage, *, is_own: bool) -> list[Average]:
     callers = [share.sums for share in usage.members if share.sums.calls]
     members, theirs = len(callers), reduce(Sums.plus, callers, Sums())  # service keys belong to nobody
     in_use = sum(1 for share in usage.models if share.name and share.sums.tokens)
-    each = _average(usage.total.tokens, usage.total.calls)
+    total = usage.total
+    left_out = "refused ones left out" if total.ran and total.refused else ""
     per_call = [
-        Average("Cost per call", display_usd(_average(usage.total.charged, usage.total.calls)) if usage.total.calls else "–"),
-        Average("Tokens per call", formatting.compact(each) if usage.total.calls else "–"),
+        Average("Cost per call", display_usd(_average(total.charged, total.ran)) if total.ran else "–", left_out),
+        Average("Tokens per call", formatting.compact(_average(total.tokens, total.ran)) if total.ran else "–", left_out),
         Average("Models in use", f"{in_use:,}"),
     ]
     if is_own:
@@ -127,10 +128,10 @@ def averages(usage: Usage, *, is_own: bool) -> list[Average]:
 def leaders(usage: Usage, *, query: QueryDict, is_own: bool) -> list[Option]:
     """Who used most, as cards; each name leads to the same page about it alone."""
     cards = [
-        ("Top members", "member", usage.members),
-        ("Top groups", "group", usage.groups),
-        ("Top applications", "application", usage.applications),
-        ("Top models", "model", [share for share in usage.models if share.name]),
+        ("Top members", "member", usage.members, "Only service keys called, which belong to nobody."),
+        ("Top groups", "group", usage.groups, "No call was made in a group further down."),
+        ("Top applications", "application", usage.applications, "No call was made for an application."),
+        ("Top models", "model", [share for share in usage.models if share.name], "No call reached a model."),
     ]
     shown = cards[2:] if is_own else cards[:3]
     return [
@@ -138,8 +139,9 @@ def leaders(usage: Usage, *, query: QueryDict, is_own: bool) -> list[Option]:
             "title": title,
             "css": "is-half" if is_own else "is-side",
             "rows": [_leader(share, shares[0], name, query) for share in shares[:TOP_NAMES]],
+            "nobody": nobody,
         }
-        for title, name, shares in shown
+        for title, name, shares, nobody in shown
     ]
 
 

@@ -28,6 +28,11 @@ class Sums(NamedTuple):
     errors: int = 0
     refused: int = 0
 
+    @property
+    def ran(self) -> int:
+        """Calls that reached a model: a refused one costs nothing, so an average would fall with every refusal."""
+        return self.calls - self.refused
+
     def plus(self, other: Sums) -> Sums:
         return Sums(*map(add, self, other))
 

@@ -58,6 +58,16 @@ def test_any_sums_whatever_can_be_shown(total: Sums, before: Sums) -> None:
     }
 
 
+def test_averages_are_of_calls_that_ran() -> None:
+    refused = Sums(charged=44_000_000_000, calls=3, tokens=44, refused=2)
+    found = {one.label: one for one in averages(usage(refused), is_own=True)}
+    assert (found["Tokens per call"].value, found["Cost per call"].value) == ("44", "$44.00")
+    assert found["Tokens per call"].note == found["Cost per call"].note == "refused ones left out"
+    assert shown(refused)["Spend"].sub == "$44.00 a call on average"
+    none_ran = {one.label: one for one in averages(usage(Sums(calls=2, refused=2)), is_own=True)}
+    assert (none_ran["Tokens per call"].value, none_ran["Cost per call"].value, none_ran["Cost per call"].note) == ("–", "–", "")
+
+
 @pytest.mark.parametrize(
     ("now", "before", "delta", "tone"),
     [
@@ -143,6 +153,7 @@ def test_leaders_are_few_and_measured_against_the_first() -> None:
     assert [row["percent"] for row in rows] == [100, 95, 90, 85, 80, 75]
     assert rows[1]["url"] == "?period=7d&member=1"
     assert cards[1]["rows"] == []
+    assert cards[1]["nobody"] == "No call was made in a group further down."
 
 
 def test_where_nobody_spent_nobody_is_ahead() -> None:
