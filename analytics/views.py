@@ -40,6 +40,7 @@ from orgs.selectors import groups_visible_to, keys_visible_to, members_visible_t
 from proxy.named import presets_visible_to
 
 NEAREST_BUDGETS = 6
+LONGEST_PERIOD = "30d"
 OWN_KEYS = 5
 # One digit more than `req_` and an id with its hyphens.
 LONGEST_SEARCH = 41
@@ -60,6 +61,8 @@ def overview(request: OrgRequest) -> HttpResponse:
         "averages": averages(usage, is_own=scope.is_own),
         "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
         "clear_url": request.path,
+        "longer_url": url_with(request.GET, {"period": LONGEST_PERIOD}) if period.name != LONGEST_PERIOD else "",
+        "has_keys": not usage.total.calls and keys_visible_to(actor).exists(),
         "compared": compared_with(usage, period=period),
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),

@@ -188,7 +188,19 @@ def test_the_chart_is_a_table_without_script(calls: World) -> None:
 def test_an_empty_organisation_says_what_to_do(world: World) -> None:
     response = open_as(world, "noah")
     assert response.status_code == 200
-    assert "No calls in this period" in response.content.decode()
+    assert "Make an API key and paste its snippet" in response.content.decode()
+
+
+def test_whoever_has_a_key_is_not_told_to_make_its_first(world: World) -> None:
+    page = open_as(world, "mia").content.decode()
+    assert "No calls in this period" in page
+    assert "snippet to paste" in page
+    assert "The last 30 days" not in page
+    month = open_as(world, "mia", "?period=month").content.decode()
+    assert "No calls in this period yet" in month
+    assert 'href="?period=30d"' in month
+    for text in (page, month):
+        assert "Make an API key" not in text
 
 
 def test_only_reading(world: World) -> None:
