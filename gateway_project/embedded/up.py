@@ -155,7 +155,8 @@ class Up:
             connection.close()
 
     def _announce(self, demo: dict[str, Any]) -> None:
-        for line in summary.lines(demo, url=self.options.url):
+        elsewhere = self.options.home != environment.home({})
+        for line in summary.lines(demo, url=self.options.url, home=str(self.options.home) if elsewhere else ""):
             self.terminal.say(line)
         self.terminal.say(f"Ready after {time.monotonic() - self.began:.1f} s. Ctrl-C stops everything.")
         if demo:

@@ -79,7 +79,12 @@ def test_the_summary_names_console_login_key_and_a_call() -> None:
     for expected in ("http://127.0.0.1:8123/", "alice@example.com", "pass word's", "Super Admin", "gh_sk_abc_def", "curl "):
         assert expected in text
     assert "mia@example.com" not in text
-    assert "manage.py demo   shows 1 more" in text
+    assert "   .venv/bin/python manage.py demo   shows 1 more" in text
+
+
+def test_a_command_in_the_summary_finds_a_state_folder_that_lies_elsewhere() -> None:
+    text = "\n".join(summary.lines(DEMO, url="http://127.0.0.1:8123", home="/srv/gate house"))
+    assert "GATEHOUSE_HOME='/srv/gate house' .venv/bin/python manage.py demo   shows 1 more" in text
 
 
 def test_who_is_alone_is_told_of_nobody_else() -> None:
