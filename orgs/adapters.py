@@ -27,7 +27,7 @@ from django.shortcuts import redirect
 
 from gateway_project.lib import crypto
 from orgs import sign_in_mail, viewing
-from orgs.mail import compose
+from orgs.mail import compose, is_printed
 from orgs.models import User
 from orgs.origin import origin_of
 from orgs.services.invitations import find
@@ -86,6 +86,19 @@ class AccountAdapter(DefaultAccountAdapter):
         mail = compose(sign_in_mail.message(template_prefix, context), to=cast(str, email))
         mail.extra_headers.update(headers or {})
         return mail
+
+    def add_message(
+        self,
+        request: HttpRequest,
+        level: int,
+        message_template: str | None = None,
+        message_context: dict[str, Any] | None = None,
+        extra_tags: str = "",
+        message: str | None = None,
+    ) -> None:
+        """Its template is told whether mails reach anybody."""
+        context = {**(message_context or {}), "mail_is_printed": is_printed()}
+        super().add_message(request, level, message_template, context, extra_tags, message)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """What limits are counted by, and sessions and messages name: the caller behind proxies that are trusted."""

@@ -6,11 +6,13 @@ import secrets
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
+from django.contrib.messages import get_messages
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
+from gateway_project.mail import CONSOLE
 from orgs.actor import Actor
 from orgs.adapters import SocialAccountAdapter
 from orgs.models import Membership, Organization, User
@@ -47,6 +49,20 @@ def test_who_signs_up_gets_a_personal_account_and_lands_in_it() -> None:
     response = client.get("/")
     assert response.headers["location"] == f"/o/{own.slug}/"
     assert client.get(f"/o/{own.slug}/doors/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        (CONSOLE, "No mail server is set: the mail that confirms {} stands in the log of this installation only."),
+        ("django.core.mail.backends.locmem.EmailBackend", "A mail that confirms {} is on its way."),
+    ],
+)
+def test_who_signs_up_is_told_where_the_mail_is(settings: Settings, backend: str, words: str) -> None:
+    settings.EMAIL_BACKEND = backend
+    client, email = browser(), address("mia")
+    response = client.post("/accounts/signup/", {"email": email, "password1": PASSWORD, "password2": PASSWORD})
+    assert words.format(email) in [str(message) for message in get_messages(response.wsgi_request)]
 
 
 def test_an_address_is_the_same_in_capitals() -> None:
