@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
@@ -46,17 +47,26 @@ class Period:
         return [f"{at:%H:%M}" if self.step == "hour" else f"{at:%b} {at.day}" for at in local]
 
     @property
+    def drawn(self) -> Period:
+        """The same in steps that make a picture: one day, as a month is at its beginning, by hours."""
+        if len(self.slots) > 1:
+            return self
+        first = self.starts_at.astimezone(UTC)  # where adding an hour is an hour: where clocks are changed, a day has 23 or 25
+        hours = range(math.ceil((self.ends_at - first) / timedelta(hours=1)))
+        return replace(self, step="hour", slots=tuple(first + timedelta(hours=count) for count in hours) or self.slots)
+
+    @property
     def before(self) -> str:
         """The period compared with, in words: whole days by their names, and the hour at which a last one is left."""
         start, end = (at.astimezone(self.zone) for at in (self.before_starts_at, self.before_ends_at))
         first, last = f"{start:%b} {start.day}", f"{end:%b} {end.day}"
-        if self.step == "hour":
-            return f"{first}, {start:%H:%M} – {last}, {end:%H:%M}"
-        if start < end and start.time() == end.time():  # the last day is over, and its end is the next one's beginning
-            over = end - timedelta(days=1)
+        if self.step == "day" and start < end and start.time() == end.time():
+            over = end - timedelta(days=1)  # the last day ends where the next one begins
             last = f"{over:%b} {over.day}"
             return first if first == last else f"{first} – {last}"
-        return f"{first}, {start:%H:%M} – {end:%H:%M}" if first == last else f"{first} – {last}, {end:%H:%M}"
+        if first == last:
+            return f"{first}, {start:%H:%M} – {end:%H:%M}"
+        return f"{first}, {start:%H:%M} – {last}, {end:%H:%M}" if self.step == "hour" else f"{first} – {last}, {end:%H:%M}"
 
 
 def period_named(name: str | None, *, now: datetime, calendar: Calendar | str, default: str = DEFAULT_PERIOD) -> Period:

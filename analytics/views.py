@@ -50,7 +50,7 @@ LONGEST_SEARCH = 41
 @org_view(Permission.VIEW_OWN, Permission.VIEW_USAGE)
 def overview(request: OrgRequest) -> HttpResponse:
     now, organization, actor = timezone.now(), request.organization, request.actor
-    period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization))
+    period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization)).drawn
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), tree_visible_to(actor, Permission.VIEW_USAGE)
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
     context = {

@@ -107,6 +107,7 @@ def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
     ("name", "now", "before"),
     [
         ("month", datetime(2026, 12, 1, 2, 22, tzinfo=UTC), "Nov 1, 00:00 – 02:00"),
+        ("month", datetime(2026, 12, 1, 23, 40, tzinfo=UTC), "Nov 1"),
         ("month", datetime(2026, 12, 2, 0, 10, tzinfo=UTC), "Nov 1"),
         ("month", datetime(2026, 12, 3, 0, 10, tzinfo=UTC), "Nov 1 – Nov 2"),
         ("month", datetime(2026, 3, 31, 22, tzinfo=UTC), "Feb 1 – Feb 28"),
@@ -116,6 +117,27 @@ def test_a_month_is_compared_with_as_much_of_the_month_before() -> None:
 )
 def test_what_is_compared_with_is_named_to_the_hour_where_a_day_is_not_over(name: str, now: datetime, before: str) -> None:
     assert period_named(name, now=now, calendar="UTC").before == before
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "hours"),
+    [
+        ("UTC", datetime(2026, 12, 1, 2, 22, tzinfo=UTC), 24),
+        ("Asia/Kolkata", datetime(2026, 11, 30, 18, 30, tzinfo=UTC), 24),
+        ("America/Havana", datetime(2026, 11, 1, 12, tzinfo=UTC), 25),
+        ("Africa/Cairo", datetime(2015, 5, 1, 12, tzinfo=UTC), 24),
+    ],
+)
+def test_the_first_day_of_a_month_is_drawn_by_its_hours(zone: str, now: datetime, hours: int) -> None:
+    days = period_named("month", now=now, calendar=zone)
+    assert (days.step, len(days.slots)) == ("day", 1)
+    period = days.drawn
+    assert (period.starts_at, period.ends_at, period.before_ends_at) == (days.starts_at, days.ends_at, days.before_ends_at)
+    assert (period.step, len(period.slots), period.slots[0]) == ("hour", hours, period.starts_at)
+    assert period.labels[0] == "00:00"
+    assert period.slots[-1] + timedelta(hours=1) == period.ends_at
+    after = period_named("month", now=now + timedelta(days=1), calendar=zone)
+    assert after.drawn is after
 
 
 def test_days_that_begin_at_the_reset_hour_are_named_by_their_beginning() -> None:
