@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from functools import reduce
 from typing import Any, NamedTuple
@@ -35,12 +37,12 @@ class Tile(NamedTuple):
     url: str = ""
 
 
-def tiles(usage: Usage, *, period: Period, query: QueryDict, log: str) -> list[Tile]:
-    """`log` is the path of the call log; tiles lead to the calls they count."""
+def tiles(usage: Usage, *, period: Period, now: datetime, query: QueryDict, log: str) -> list[Tile]:
+    """`log` is the path of the call log; tiles lead to the calls they count. Their lines end now: what is to come is not zero."""
     total = usage.total
     # Without enough to compare with there is no change to tell.
     before = usage.before if usage.is_comparable else Sums()
-    series = usage.by_slot
+    series = usage.by_slot[: bisect_right(period.slots, now)]
     return [
         Tile(
             "Spend",

@@ -53,16 +53,14 @@ def overview(request: OrgRequest) -> HttpResponse:
     period = period_named(request.GET.get("period"), now=now, calendar=windows.Calendar.of(organization)).drawn
     filters, scope, groups = Filters.of(request.GET), Scope.of(actor), tree_visible_to(actor, Permission.VIEW_USAGE)
     usage = usage_of(scope, period=period, filters=filters, level=level_compared(groups, filters=filters))
+    log = reverse("analytics:calls", kwargs={"org": organization.slug})
     context = {
         "usage": usage,
-        "tiles": tiles(
-            usage, period=period, query=request.GET, log=reverse("analytics:calls", kwargs={"org": organization.slug})
-        ),
+        "tiles": tiles(usage, period=period, now=now, query=request.GET, log=log),
         "averages": averages(usage, is_own=scope.is_own),
         "leaders": leaders(usage, query=request.GET, is_own=scope.is_own),
         "clear_url": request.path,
-        "longer_url": url_with(request.GET, {"period": LONGEST_PERIOD}) if period.name != LONGEST_PERIOD else "",
-        "has_keys": not usage.total.calls and keys_visible_to(actor).exists(),
+        **({} if usage.total.calls else _without_calls(actor, query=request.GET, period=period)),
         "compared": compared_with(usage, period=period),
         "per": f"Per {period.step}",
         "chart": spend_chart(usage, period=period),
@@ -89,6 +87,12 @@ def limits_near(request: OrgRequest) -> HttpResponse:
         "credit": limits[0].limit.value - limits[0].spent if pool else None,
     }
     return render(request, "analytics/partials/_limits_near.html", context)
+
+
+def _without_calls(actor: Actor, *, query: QueryDict, period: Period) -> dict[str, Any]:
+    """Where to look instead: whoever has keys is no beginner."""
+    longer_url = url_with(query, {"period": LONGEST_PERIOD}) if period.name != LONGEST_PERIOD else ""
+    return {"longer_url": longer_url, "has_keys": keys_visible_to(actor).exists()}
 
 
 def _start(actor: Actor) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from analytics.filters import Filters, period_named
 from analytics.pages import Tile, averages, compared_with, leaders, overview_filters, tiles
 from analytics.usage import TOP_NAMES, Share, Sums, Usage
 
-PERIOD = period_named("7d", now=datetime(2026, 11, 20, 16, 25, tzinfo=UTC), calendar="UTC")
+NOW = datetime(2026, 11, 20, 16, 25, tzinfo=UTC)
+PERIOD = period_named("7d", now=NOW, calendar="UTC")
 COUNTS = st.integers(0, 10**9)
 SUMS = st.builds(
     lambda charged, ok, tokens, errors, refused: Sums(charged, ok + errors + refused, tokens, tokens // 2, errors, refused),
@@ -30,7 +31,9 @@ def usage(total: Sums = NOTHING, before: Sums = NOTHING, **shares: list[Share]) 
 
 
 def shown(total: Sums, before: Sums = NOTHING, query: str = "") -> dict[str, Tile]:
-    return {tile.label: tile for tile in tiles(usage(total, before), period=PERIOD, query=QueryDict(query), log="/calls/")}
+    return {
+        tile.label: tile for tile in tiles(usage(total, before), period=PERIOD, now=NOW, query=QueryDict(query), log="/calls/")
+    }
 
 
 def test_nothing_at_all_is_shown_as_nothing() -> None:
@@ -56,6 +59,14 @@ def test_any_sums_whatever_can_be_shown(total: Sums, before: Sums) -> None:
         "Tokens per call",
         "Models in use",
     }
+
+
+def test_the_line_of_a_tile_ends_now() -> None:
+    now = datetime(2026, 12, 1, 2, 22, tzinfo=UTC)
+    period = period_named("month", now=now, calendar="UTC").drawn
+    hours = Usage(Sums(calls=9), Sums(), [Sums(calls=3)] * 3 + [Sums()] * 21, {}, [], [], [], [])
+    found = tiles(hours, period=period, now=now, query=QueryDict(), log="/calls/")
+    assert [tile.values for tile in found if tile.label == "Calls"] == [[3, 3, 3]]
 
 
 def test_averages_are_of_calls_that_ran() -> None:
