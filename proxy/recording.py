@@ -25,8 +25,10 @@ import msgspec
 
 from billing.ledger import Row
 from billing.pricing import INPUT_KINDS, OUTPUT_KINDS, Bill, Price, bill, cache_saving
+from proxy import routing
 from proxy.auto import Decision
 from proxy.call import Call
+from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest, GatewayStopping, GuardrailsUnavailable, HoldUsedUp, ProxyError
 from proxy.routing import Plan
@@ -126,9 +128,14 @@ def _judged(call: Call) -> dict[str, Any]:
 
 
 def _with_units(call: Call, usage: Usage) -> Usage:
-    """Units that the provider does not report are those that were asked for."""
-    asked = call.request.units if call.request is not None else {}
+    """Units that the provider does not report are those that were asked for, or that its model always takes."""
+    asked = _asked(call).units if call.request is not None else {}
     return msgspec.structs.replace(usage, units={**asked, **usage.units}) if asked else usage
+
+
+def _asked(call: Call) -> Request:
+    """Of the deployment that served it."""
+    return routing.asked_of(call.served_by, call.asked) if call.served_by is not None else call.asked
 
 
 def _with_lifetime(call: Call, usage: Usage) -> Usage:
@@ -268,7 +275,7 @@ def _as_reserved(call: Call, usage: Usage) -> Usage:
     if call.plan is None:
         return usage
     beyond = max(0, usage.output_total - call.most_output)
-    asked = call.asked.most_units
+    asked = _asked(call).most_units
     if not beyond and all(count <= asked.get(unit, 0) for unit, count in usage.units.items()):
         return usage
     kept = {}

@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import msgspec
 
 from billing import pricing
+from billing.pricing import CacheWrites
 from gateway_project.lib.money import cost_of
 from proxy import cache_writes
+from proxy.canonical.estimate import SERVER_TOOL_TOKENS
 from proxy.canonical.request import Request
 from proxy.choosing import Choice
 from proxy.deployments import Catalogue, Deployment, Model
 from proxy.errors import BadRequest, ModelNotFound, ModelUnpriced
+from proxy.protocols import openai_models
 from proxy.protocols.bodies import decoded
+from proxy.protocols.counts import USUAL_SEARCHES
 from proxy.protocols.images import IMAGE_TOKENS
 
 # Where neither the caller nor the catalogue bounds the output, the gateway does, and tells the provider so.
@@ -28,8 +33,21 @@ LEAST_OUTPUT = 16
 PRICED_TIERS = ("auto", "default", "standard", "standard_only", "on_demand", "flex", "scale")
 # What an answer counts in rates of tokens before it is there, where its caller set no maximum.
 USUAL_OUTPUT = 1024
+# How OpenRouter's models are named that search: as if its plugin `web` had been asked for.
+# https://openrouter.ai/docs/guides/features/plugins/web-search
+ONLINE = ":online"
 # Of a name that is mistaken, in characters: what is longer was hardly meant to be a model's.
 LONGEST_MISTAKE, SLIP, MOST_COMPARED = 100, 3, 30
+
+
+class _Sizes(TypedDict):
+    """Of one call at one deployment, as its price is asked for the most that it costs."""
+
+    input_tokens: int
+    n: int
+    text_only: bool
+    writes: CacheWrites
+    units: Mapping[str, int]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -198,16 +216,7 @@ def _tokens(request: Request, output: int, *, most: int | None) -> int:
 def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) -> int:
     """What the call can cost at the dearest of its deployments, fallbacks included."""
     return max(
-        pricing.worst_case(
-            deployment.price,
-            input_tokens=request.most_input,
-            output_tokens=output,
-            n=request.n,
-            text_only=request.text_only,
-            writes=cache_writes.possible(deployment, request),
-            units=request.most_units,
-        )
-        + _drawn(deployment, request)
+        pricing.worst_case(deployment.price, output_tokens=output, **_sizes(deployment, request)) + _drawn(deployment, request)
         for deployment in deployments
         if deployment.price is not None
     )
@@ -216,18 +225,36 @@ def most(deployments: tuple[Deployment, ...], request: Request, *, output: int) 
 def affordable(plan: Plan, request: Request, *, amount: int) -> int:
     """The output cap that the amount reserved pays for, whichever deployment answers."""
     return min(
-        pricing.affordable_output(
-            deployment.price,
-            budget=amount - _drawn(deployment, request),
-            input_tokens=request.most_input,
-            n=request.n,
-            text_only=request.text_only,
-            writes=cache_writes.possible(deployment, request),
-            units=request.most_units,
-        )
+        pricing.affordable_output(deployment.price, budget=amount - _drawn(deployment, request), **_sizes(deployment, request))
         for deployment in plan.deployments
         if deployment.price is not None
     )
+
+
+def _sizes(deployment: Deployment, request: Request) -> _Sizes:
+    asked = asked_of(deployment, request)
+    return {
+        "input_tokens": asked.most_input,
+        "n": asked.n,
+        "text_only": asked.text_only,
+        "writes": cache_writes.possible(deployment, asked),
+        "units": asked.most_units,
+    }
+
+
+def asked_of(deployment: Deployment, request: Request) -> Request:
+    """What its caller asks of it, with the searches that the model there makes unasked."""
+    model = deployment.target.model
+    if request.kind != "chat":
+        return request
+    if openai_models.always_searches(model):
+        most = {unit: number for unit, number in request.reserve_units.items() if unit != "web_search"}
+        units, tokens = {**request.units, "web_search": 1}, max(request.reserve_tokens, SERVER_TOOL_TOKENS)
+        return msgspec.structs.replace(request, units=units, reserve_units=most, reserve_tokens=tokens)
+    if model.endswith(ONLINE) and "web_search" not in request.reserve_units:
+        most, tokens = {**request.reserve_units, "web_search": USUAL_SEARCHES}, request.reserve_tokens + SERVER_TOOL_TOKENS
+        return msgspec.structs.replace(request, reserve_units=most, reserve_tokens=tokens)
+    return request
 
 
 def _decoded(request: Request, name: str) -> object:

@@ -11,6 +11,7 @@ from functools import lru_cache
 _GPT = re.compile(r"(?:^|[/.])gpt-(\d)(?:\.(\d+))?(?!\d)")
 _O_SERIES = re.compile(r"(?:^|[/.])o[1-9](?:-|$)")
 _OWN = re.compile(r"(?:^|[/.])(?:gpt-|chatgpt-|o[1-9](?:-|$))")
+_SEARCHING = re.compile(r"(?:^|[/.])gpt-[^/]*-search-(?:preview|api)")
 _O_VERSION = (5, 0)
 # Between these a model does not think unless it is told to.
 _FIRST_AT_REST, _LAST_AT_REST = (5, 1), (5, 4)
@@ -30,6 +31,15 @@ def version(model: str) -> tuple[int, int] | None:
 
 def is_openais(model: str) -> bool:
     return _OWN.search(model) is not None
+
+
+@lru_cache(1000)
+def always_searches(model: str) -> bool:
+    """Whether it searches the web once for every call in Chat Completions, asked or not; its usage does not say so.
+
+    Source: https://developers.openai.com/api/docs/guides/tools-web-search
+    """
+    return _SEARCHING.search(model) is not None
 
 
 def takes_sampling(model: str, effort: str | None) -> bool:

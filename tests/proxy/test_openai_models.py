@@ -36,6 +36,15 @@ from proxy.providers import registry
 def test_a_model_is_known_by_its_name(model: str, version: Any, in_responses: bool) -> None:
     assert openai_models.version(model) == version
     assert openai_models.calls_in_responses(model) == in_responses
+    assert not openai_models.always_searches(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-4o-search-preview", "openai/gpt-4o-mini-search-preview-2025-03-11", "gpt-5-search-api", "gpt-5-search-api-2025-10-14"],
+)
+def test_a_model_that_always_searches_is_known_by_its_name(model: str) -> None:
+    assert openai_models.always_searches(model)
 
 
 @pytest.mark.parametrize(
