@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import closing
 
+import msgspec
 import structlog
 
 from billing.ledger import Row
@@ -21,6 +22,7 @@ from guardrails import leases
 from proxy import headers, histories, idempotency, kept, measuring, open_streams, recording, settling
 from proxy.attempts import Opened
 from proxy.call import Call
+from proxy.canonical.usage import Usage
 from proxy.errors import (
     AttemptFailed,
     GuardrailsUnavailable,
@@ -68,7 +70,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
                 shown_length = reader.text_length
         await opened.upstream.close()
         if isinstance(call.cut, HoldUsedUp):
-            row = recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
+            row = recording.cut(call, _used(call, reader), text_length=reader.text_length, error=call.cut)
             held_back = [_length_end(call, reader)]
         else:
             row = _completed(call, reader)
@@ -95,7 +97,7 @@ async def relay(call: Call, opened: Opened, codec: CallerCodec) -> AsyncIterator
             open_row = False
             is_used = shown_length and isinstance(error, AttemptFailed) and error.kind == "unmade_call"
             closed = recording.cut if call.cut is not None or is_used else recording.failed
-            settling.close_later(call, closed(call, reader.usage, text_length=reader.text_length, error=shown))
+            settling.close_later(call, closed(call, _used(call, reader), text_length=reader.text_length, error=shown))
         # What broke off in the middle of a line would take the error with it: readers skip lines that they do not know.
         apart = b"" if not last or last.endswith(BLANK_LINES) else b"\n\n"
         yield apart + codec.render_stream_error(shown, request_id=str(call.id), first=first, last=last)
@@ -143,8 +145,15 @@ def _exceeds(reader: Reader, most_tokens: int) -> bool:
 
 
 def _length_end(call: Call, reader: Reader) -> bytes:
-    used = reader.usage or recording.estimated_usage(call, reader.text_length)
+    used = _used(call, reader) or recording.estimated_usage(call, reader.text_length)
     return reader.length_end(used if call.asked.include_usage else None)
+
+
+def _used(call: Call, reader: Reader) -> Usage | None:
+    """What the provider counted. Searches are told one by one, where tokens are told at the end."""
+    if reader.usage is not None or not reader.units:
+        return reader.usage
+    return msgspec.structs.replace(recording.estimated_usage(call, reader.text_length), units=reader.units)
 
 
 async def _end(opened: Opened) -> None:
@@ -183,8 +192,8 @@ def _completed(call: Call, reader: Reader) -> Row:
 def _left(call: Call, reader: Reader) -> Row:
     """Nobody takes the rest. A caller that took nothing any more when the gateway cut its call did not leave."""
     if call.cut is not None:
-        return recording.cut(call, reader.usage, text_length=reader.text_length, error=call.cut)
-    return recording.hung_up(call, reader.usage, text_length=reader.text_length)
+        return recording.cut(call, _used(call, reader), text_length=reader.text_length, error=call.cut)
+    return recording.hung_up(call, _used(call, reader), text_length=reader.text_length)
 
 
 def told(error: Exception) -> ProxyError:

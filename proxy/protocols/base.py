@@ -83,7 +83,7 @@ class ProviderReader(Protocol):
     """Reads one stream: `feed` chunks cut anywhere, then `flush`. Neither raises: what is wrong is a frame's `error`.
 
     `usage` may be incomplete until the stream is over; then it says `estimated`. `text_length` is in characters,
-    reasoning and tool arguments included.
+    reasoning and tool arguments included; `units` what was searched so far, where it is told before the usage.
     """
 
     @property
@@ -95,6 +95,9 @@ class ProviderReader(Protocol):
 
     @property
     def text_length(self) -> int: ...
+
+    @property
+    def units(self) -> dict[str, int]: ...
 
     @property
     def usage(self) -> Usage | None: ...

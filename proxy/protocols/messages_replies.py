@@ -86,7 +86,13 @@ class _Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     input: Raw = NULL
+    content: Any = None
     citations: Any = None
+
+    @property
+    def is_found(self) -> bool:
+        """Whether it is what a search found. One that failed is not billed."""
+        return self.type == "web_search_tool_result" and isinstance(self.content, list)
 
 
 class _Message(msgspec.Struct):
@@ -254,6 +260,7 @@ class StreamReader:
         self.done = False
         self.has_output = False
         self.text_length = 0
+        self.units: dict[str, int] = {}
         self._finish = ""
         self._counted = UsageMembers()
         self._final = False
@@ -268,7 +275,7 @@ class StreamReader:
         if used is None or self._final:
             return used
         guessed = -(-self.text_length // CHARACTERS_PER_TOKEN)
-        return msgspec.structs.replace(used, output=max(used.output, guessed), estimated=True)
+        return msgspec.structs.replace(used, output=max(used.output, guessed), units=self.units or used.units, estimated=True)
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -320,6 +327,8 @@ class StreamReader:
                 self._open = event.index
                 self.has_output = True
                 self.text_length += sum(map(len, _texts(event.content_block)))
+                if event.content_block.is_found:
+                    self.units["web_search"] = self.units.get("web_search", 0) + 1
             case "content_block_stop":
                 self._open = None
             case "message_start" if event.message is not None:

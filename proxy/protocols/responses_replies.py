@@ -39,7 +39,7 @@ from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.failures import read_failure
 from proxy.protocols.responses_answers import usage_members
 from proxy.protocols.responses_stream import event
-from proxy.protocols.responses_usage import output_of, usage_in
+from proxy.protocols.responses_usage import output_of, searches_in, usage_in
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
 ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
@@ -108,6 +108,10 @@ class StreamReader:
         self._open = _OpenItems()
         self._told = _Told() if deltas else None
         self._splitter = FrameSplitter()
+
+    @property
+    def units(self) -> dict[str, int]:
+        return searches_in(self._open.complete())
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -207,6 +211,9 @@ class _OpenItems:
         for index, pieces in self._pieces.items():
             self._items[index] = _cut_item(self._items[index], "".join(pieces))
         return [(index, self._items[index]) for index in sorted(self._pieces)]
+
+    def complete(self) -> list[Members]:
+        return [item for index, item in self._items.items() if index not in self._pieces]
 
     def output(self) -> list[Members]:
         return [self._items[index] for index in sorted(self._items)]

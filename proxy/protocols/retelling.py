@@ -50,6 +50,10 @@ class RetellingReader:
         return self._reader.usage
 
     @property
+    def units(self) -> dict[str, int]:
+        return self._reader.units
+
+    @property
     def upstream_id(self) -> str | None:
         return self._reader.upstream_id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from django.db import transaction
@@ -13,7 +14,10 @@ from billing import prices
 from orgs import epoch
 from orgs.models import Organization
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, declare, raw
+from tests.house import MESSAGES, RATES, House, declare, eventually, raw
+from tests.proxy import messages_wire
+from tests.proxy.responses_wire import frame as event
+from tests.proxy.responses_wire import frames_of, response, said
 from tests.upstream import Upstream, answer, frames, stream, usage_of
 
 SEARCH = 25_000_000
@@ -64,3 +68,56 @@ def test_what_openrouter_finds_for_a_model_that_is_named_online_is_held_for_and_
     row = house.row_of(got.headers["x-request-id"])
     assert (row.units, row.absorbed_nano_usd) == ({"web_search": 2}, 0)
     assert row.reserved_nano_usd >= row.charged_nano_usd == 20_000 * 1_000 + 2 * 4_000 + 2 * SEARCH
+
+
+SEARCHED = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "gates"}}
+
+
+def test_who_leaves_a_response_pays_for_the_searches_that_it_was_told_of(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """The usage would come at the end. A search that is under way is not told of yet."""
+    offer("searching", upstream)
+    opened = {**SEARCHED, "id": "ws_3", "status": "in_progress"}
+    told = frames_of(response(SEARCHED, {**SEARCHED, "id": "ws_2"}, said("Hello", number=2)))
+    under_way = event({"type": "response.output_item.added", "output_index": 3, "item": opened}, 99)
+    upstream.on("searching", stream(*told[:-1], under_way, 20.0, told[-1]))
+    asked = json.dumps({"model": "searching", "input": "Hi", "stream": True, "tools": [{"type": "web_search"}]}).encode()
+
+    with httpx.stream(
+        "POST", f"{gateway.url}/v1/responses", content=asked, headers={"authorization": f"Bearer {house.key_text}"}
+    ) as got:
+        assert any("ws_3" in line for line in got.iter_lines())
+
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.usage_estimated, row.units) == ("cancelled", True, {"web_search": 2})
+    assert row.charged_nano_usd == row.input_tokens * 1_000 + row.output_tokens * 4_000 + 2 * SEARCH
+
+
+def test_who_leaves_a_message_pays_for_the_searches_that_it_was_told_of(
+    gateway: Gateway, house: House, upstream: Upstream
+) -> None:
+    """One that failed costs nothing (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool)."""
+    offer("claude-searching", upstream, kind="anthropic")
+    found: dict[str, Any] = {
+        "type": "web_search_tool_result",
+        "tool_use_id": "srvtoolu_1",
+        "content": [{"type": "web_search_result"}],
+    }
+    failure = {**found, "content": {"type": "web_search_tool_result_error", "error_code": "unavailable"}}
+    told = [messages_wire.start(input_tokens=10, output_tokens=1)]
+    told += [part for index, block in enumerate((found, found, failure)) for part in messages_wire.block(index, block)]
+    upstream.on("claude-searching", stream(*told, *messages_wire.text(3, "Hello"), 20.0, *messages_wire.end()))
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    asked = body("claude-searching", max_tokens=50, stream=True, tools=tools)
+
+    with httpx.stream(
+        "POST", f"{gateway.url}/v1/messages", content=asked, headers={"authorization": f"Bearer {house.key_text}"}
+    ) as got:
+        assert any("Hello" in line for line in got.iter_lines())
+
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.usage_estimated, row.units) == ("cancelled", True, {"web_search": 2})
+    assert row.charged_nano_usd == 10 * 1_000 + 2 * 4_000 + 2 * SEARCH
