@@ -4,7 +4,7 @@
 |---|---|
 | complete answer | what the provider reports; an estimate, marked, only if it reports nothing |
 | any answer longer than the provider was told | as if it were not: what is beyond is absorbed |
-| the provider shortened the conversation first, drew, or searched | that as well, as far as what was held covers it |
+| the provider shortened the conversation, drew, searched, or fetched | that as well, as far as what was held covers it |
 | refused, bad request, no provider answered | nothing |
 | provider failed after it was chosen, before or after the first byte | nothing; what it cost goes to *absorbed* |
 | caller hung up during a stream | input and what was delivered |
@@ -263,11 +263,22 @@ def _bound(row: Row, most: int) -> None:
 def _owed(call: Call, price: Price, usage: Usage, cost: Bill) -> int:
     reserved = _as_reserved(call, usage)
     owed = cost.total if reserved is usage else bill(price, reserved).total
-    if not usage.beside or call.held is None or call.unguarded:
+    if call.held is None or call.unguarded:
         return owed
-    # How long a summary is, or how many pictures are drawn, nobody bounds: that makes no call dearer than what it holds.
+    # What tools of the provider find, how long a document behind an address or a summary is, or how many pictures are drawn,
+    # nobody bounds: that makes no call dearer than what it holds.
+    if _has_read_unseen(call, usage):
+        return min(owed, call.held.amount_nano_usd)
+    if not usage.beside:
+        return owed
     alone = bill(price, msgspec.structs.replace(reserved, beside=())).total
     return max(alone, min(owed, call.held.amount_nano_usd))
+
+
+def _has_read_unseen(call: Call, usage: Usage) -> bool:
+    """More than was held for, of what only the provider could see."""
+    asked = _asked(call)
+    return usage.input_total > asked.most_input and (asked.reserve_tokens > 0 or "web_search" in usage.units)
 
 
 def _as_reserved(call: Call, usage: Usage) -> Usage:

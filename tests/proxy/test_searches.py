@@ -18,7 +18,7 @@ from tests.house import MESSAGES, RATES, House, declare, eventually, raw
 from tests.proxy import messages_wire
 from tests.proxy.responses_wire import frame as event
 from tests.proxy.responses_wire import frames_of, response, said
-from tests.upstream import Upstream, answer, frames, stream, usage_of
+from tests.upstream import Script, Upstream, answer, frames, stream, usage_of
 
 SEARCH = 25_000_000
 HELLO = 10 * 1_000 + 2 * 4_000
@@ -121,3 +121,24 @@ def test_who_leaves_a_message_pays_for_the_searches_that_it_was_told_of(
     (row,) = eventually(house.rows)
     assert (row.status, row.usage_estimated, row.units) == ("cancelled", True, {"web_search": 2})
     assert row.charged_nano_usd == 10 * 1_000 + 2 * 4_000 + 2 * SEARCH
+
+
+@pytest.mark.parametrize("read", [20_000, 110_000])
+def test_what_a_search_finds_makes_no_call_dearer_than_what_it_holds(
+    gateway: Gateway, house: House, upstream: Upstream, read: int
+) -> None:
+    """How much a provider's own tool puts into the prompt nobody bounds."""
+    offer("searching", upstream)
+    usage = {"input_tokens": read, "output_tokens": 5, "total_tokens": read + 5}
+    upstream.on("searching", Script(parts=(json.dumps(response(SEARCHED, said("Hello", number=1), usage=usage)).encode(),)))
+    asked = {"model": "searching", "input": "Hi", "max_output_tokens": 20, "max_tool_calls": 1, "tools": [{"type": "web_search"}]}
+
+    got = raw(gateway.url, house.key_text, json.dumps(asked).encode(), path="/v1/responses")
+
+    assert got.status_code == 200, got.text
+    row = house.row_of(got.headers["x-request-id"])
+    assert row.input_tokens == read
+    assert row.list_nano_usd == read * 1_000 + 5 * 4_000 + SEARCH
+    assert row.charged_nano_usd == min(row.list_nano_usd, row.reserved_nano_usd)
+    assert row.charged_nano_usd + row.absorbed_nano_usd == row.list_nano_usd
+    assert house.counter("org") == {"spent": row.charged_nano_usd, "held": 0}
