@@ -12,7 +12,7 @@ from proxy.deployments import Deployment
 from proxy.errors import AttemptFailed
 from proxy.exchange import Exchange, MediaExchange, Whole, exchange_of
 from proxy.health import board, quotas
-from proxy.protocols.base import Frame, Reader
+from proxy.protocols.base import CountedFailure, Frame, Reader
 from proxy.providers.base import EVENT_STREAM, Upstream
 from proxy.routing import Plan
 from proxy.turns import Turn, Turns
@@ -70,11 +70,12 @@ class _Attempt:
         self._started = time.monotonic()
 
     async def __aenter__(self) -> None:
-        self._call.served_by = self._deployment
+        self._call.served_by, self._call.wasted = self._deployment, None
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._tell(error)
         failed = error if isinstance(error, AttemptFailed) else None
+        self._call.wasted = error.usage if isinstance(error, CountedFailure) else None
         target = self._deployment.target
         self._call.attempts.append(
             Attempt(

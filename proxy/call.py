@@ -19,6 +19,7 @@ from orgs.access import Principal
 from proxy.auto import Decision
 from proxy.callers import Caller
 from proxy.canonical.request import Request
+from proxy.canonical.usage import Usage
 from proxy.deployments import Deployment
 from proxy.errors import ProxyError
 from proxy.health.quotas import Reservation
@@ -66,6 +67,8 @@ class Call:
     # Why the gateway ends the answer before the provider does.
     cut: ProxyError | None = None
     served_by: Deployment | None = None
+    # What was counted there though it was no answer.
+    wasted: Usage | None = None
     # What the provider that was asked last has not been told of the call: names, as the caller writes them.
     ignored: tuple[str, ...] = ()
     # It was told to keep what it caches for an hour, and does not report for how long it did.

@@ -377,5 +377,5 @@ def _failed(call: Call, error: Exception) -> ProxyError:
     shown = streams.told(error)
     if isinstance(error, TimeoutError):
         measuring.never_answered(call)
-    settling.close_later(call, recording.failed(call, error=shown))
+    settling.close_later(call, recording.failed(call, call.wasted, error=shown))
     return shown

@@ -14,11 +14,19 @@ from proxy.canonical.answer import Answer, Delta
 from proxy.canonical.conversation import Conversation
 from proxy.canonical.request import Request
 from proxy.canonical.usage import Usage
-from proxy.errors import AttemptFailed, ProxyError
+from proxy.errors import AttemptFailed, Kind, ProxyError
 
 
 class BrokenReply(AttemptFailed, ValueError):
     """The body is no answer: not JSON, or JSON without one."""
+
+
+class CountedFailure(AttemptFailed):
+    """No answer, which its provider counts all the same. `usage`: as far as it says."""
+
+    def __init__(self, kind: Kind, message: str, *, usage: Usage | None) -> None:
+        super().__init__(kind, message)
+        self.usage = usage
 
 
 class Quirks(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ from proxy.canonical.joining import choices_of
 from proxy.canonical.usage import Usage
 from proxy.errors import AttemptFailed, Kind
 from proxy.protocols import citations, made_media, surrogates, tool_arguments
-from proxy.protocols.base import BrokenReply, Frame, Reply
+from proxy.protocols.base import BrokenReply, CountedFailure, Frame, Reply
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.delta_reader import DeltaReader, reply_of
 from proxy.protocols.failures import read_failure
@@ -179,10 +179,13 @@ class _Deltas:
         self._cited: set[tuple[int, Citation]] = set()
 
     def of(self, event: _Event) -> list[Delta]:
-        """Raises AttemptFailed where the model failed to call a tool."""
+        """Raises CountedFailure where the model failed to call a tool."""
         found: list[Delta] = []
         for candidate in event.candidates or ():
             self._add(candidate, found)
+            if failed := _FAILED.get(candidate.finish_reason or ""):
+                sentence = f"The model failed to call a tool ({candidate.finish_reason})."
+                raise CountedFailure(failed, sentence, usage=usage_of(event.usage_metadata))
         if event.prompt_feedback and event.prompt_feedback.block_reason and not event.candidates:
             found.append(Finished(CONTENT_FILTER))
         return found
@@ -205,8 +208,6 @@ class _Deltas:
             to.append(LogprobsDelta(logprobs, at))
         if candidate.grounding_metadata or candidate.citation_metadata:
             to += self._citations(candidate)
-        if failed := _FAILED.get(candidate.finish_reason or ""):
-            raise AttemptFailed(failed, f"The model failed to call a tool ({candidate.finish_reason}).")
         if candidate.finish_reason:
             otherwise = TOOL_CALLS if self._calls[at] else STOP
             to.append(Finished(_FINISH.get(candidate.finish_reason, otherwise), choice=at))
@@ -329,8 +330,8 @@ class StreamReader(DeltaReader):
         self.model = self.model or event.model_version
         try:
             told = self._deltas.of(event)
-        except AttemptFailed as error:  # it costs what it would have cost otherwise
-            self.usage = usage_of(event.usage_metadata) or self.usage
+        except CountedFailure as error:  # it costs what it would have cost otherwise
+            self.usage = error.usage or self.usage
             return self._failed(raw, error)
         self.has_output |= _draws(event)
         frame = self._said(raw, (*self._beginning(), *told))

@@ -359,6 +359,23 @@ def test_words_before_a_call_that_the_model_failed_to_make_are_charged(
     assert row.absorbed_nano_usd == 0
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("finish", ["MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"])
+def test_what_a_provider_counts_of_an_answer_that_is_none_is_absorbed(
+    gateway: Gateway, native: House, upstream: Upstream, finish: str, streamed: bool
+) -> None:
+    failed = parts(finish=finish, usageMetadata={"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15})
+    upstream.then(gemini_stream(failed) if streamed else Script(parts=(json.dumps(failed).encode(),)))
+
+    with pytest.raises(openai.APIStatusError, match="failed to call a tool"):
+        native.client(gateway.url).chat.completions.create(model=GEMINI, messages=MESSAGES, stream=streamed)
+
+    assert native.nothing_held()
+    (row,) = native.rows()
+    assert (row.status, row.charged_nano_usd, row.list_nano_usd) == ("failed", 0, 0)
+    assert (row.input_tokens, row.output_tokens, row.absorbed_nano_usd) == (10, 5, 10 * INPUT + 5 * OUTPUT)
+
+
 def test_an_address_of_a_picture_is_not_fetched_for_them(gateway: Gateway, native: House, upstream: Upstream) -> None:
     picture = {"type": "image_url", "image_url": {"url": f"{upstream.url}/secret.png"}}
     messages: Any = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
