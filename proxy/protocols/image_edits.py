@@ -10,7 +10,7 @@ from proxy.canonical.request import Request
 from proxy.errors import BadRequest
 from proxy.protocols import images
 from proxy.protocols.base import Quirks
-from proxy.protocols.bodies import BodyReader
+from proxy.protocols.bodies import BodyReader, decoded
 from proxy.protocols.forms import Form
 from proxy.protocols.images import Body, read_reply, reader
 from proxy.protocols.openai_errors import render_error, render_stream_error
@@ -41,7 +41,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     values = {name: form.text(name) for name in _FIELDS}
     given = _with_mask(form.count("image") + form.count("image[]"), form.count("mask"))
     fields = {name: Raw(msgspec.json.encode(value)) for name, value in values.items() if value is not None}
-    request = images.request_for(_read(values), fields, prompt=(values["prompt"] or "").encode(), given=given)
+    prompt, quality = (values["prompt"] or "").encode(), form.text("quality")
+    request = images.request_for(_read(values), fields, prompt=prompt, given=given, quality=quality)
     request.protocol, request.form, request.headers = NAME, body, {"content-type": content_type}
     return request
 
@@ -49,7 +50,8 @@ def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
 def _of_json(body: bytes) -> Request:
     read, fields = _body.read(body)
     given = _with_mask(_count(read.images) + _count(read.image), _count(read.mask))
-    request = images.request_for(read, fields, prompt=bytes(fields.get("prompt", b"")), given=given)
+    prompt, quality = bytes(fields.get("prompt", b"")), decoded(fields.get("quality"))
+    request = images.request_for(read, fields, prompt=prompt, given=given, quality=quality)
     request.protocol = NAME
     return request
 

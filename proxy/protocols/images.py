@@ -16,7 +16,7 @@ from proxy.canonical.usage import Usage
 from proxy.errors import BadRequest
 from proxy.protocols import whole_bodies
 from proxy.protocols.base import BrokenReply, Quirks, Reply
-from proxy.protocols.bodies import BodyReader
+from proxy.protocols.bodies import BodyReader, decoded
 from proxy.protocols.counts import count, first_count
 from proxy.protocols.event_taps import EventTap
 from proxy.protocols.failures import read_failure
@@ -29,6 +29,8 @@ HEADERS: tuple[str, ...] = ()
 MAX_IMAGES = 10
 # gpt-image at its best quality and largest size takes 6,240 tokens an image, and 100 for each partial one before it.
 IMAGE_TOKENS = 6_700
+# By quality, at the largest size; whatever else is asked for may be the best.
+QUALITY_TOKENS = {"low": 408, "medium": 1_584}
 # What an image that is given costs as input at most: high fidelity, 1536 × 1024.
 INPUT_IMAGE_TOKENS = 6_600
 
@@ -69,19 +71,22 @@ _write = msgspec.json.Encoder().encode
 def parse(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
     """Raises BadRequest, with the path of the offending member as `param`."""
     read, fields = _body.read(body)
-    return request_for(read, fields, prompt=bytes(fields.get("prompt", b"")), given=len(read.images or ()))
+    prompt, quality = bytes(fields.get("prompt", b"")), decoded(fields.get("quality"))
+    return request_for(read, fields, prompt=prompt, given=len(read.images or ()), quality=quality)
 
 
 def path(model: str, *, stream: bool) -> str:
     return "/images/generations"
 
 
-def request_for(read: Body, fields: dict[str, Raw], *, prompt: bytes, given: int) -> Request:
+def request_for(read: Body, fields: dict[str, Raw], *, prompt: bytes, given: int, quality: object) -> Request:
     if not read.model:
         raise BadRequest("The request must name a model.", param="model")
     if not read.prompt:
         raise BadRequest("`prompt` must say what the image shows.", param="prompt")
     n = read.n or 1
+    tokens = text_tokens(prompt) + given * INPUT_IMAGE_TOKENS
+    made = n * QUALITY_TOKENS.get(str(quality), IMAGE_TOKENS)
     return Request(
         protocol=NAME,
         kind="image",
@@ -89,11 +94,12 @@ def request_for(read: Body, fields: dict[str, Raw], *, prompt: bytes, given: int
         fields=fields,
         stream=bool(read.stream),
         n=n,
-        input_tokens_estimate=text_tokens(prompt) + given * INPUT_IMAGE_TOKENS,
+        input_tokens_estimate=tokens,
         image_parts=given,
         text_only=False,
         output_bound=IMAGE_TOKENS,
         units={"image": n},
+        usual=Usage(input_uncached=tokens * 3 // 5, image_output=made, estimated=True),
         user=read.user,
     )
 

@@ -19,7 +19,7 @@ from proxy.models import Deployment, Model, Provider
 from tests.gateways import Gateway
 from tests.house import House, eventually, raw
 from tests.proxy.test_media_requests import silence
-from tests.upstream import Script, Upstream, answer, refuse
+from tests.upstream import Script, Upstream, answer, refuse, stream
 
 SOLD = {
     "vectors": ("embedding", Rates(input=20_000_000, output=20_000_000)),
@@ -255,3 +255,27 @@ def test_a_provider_that_cannot_is_told_as_its_own_fault(gateway: Gateway, house
             client.embeddings.create(model="vectors", input="x")
     assert eventually(lambda: [row.charged_nano_usd for row in house.rows()] == [0, 0]), "a row of no cost may follow its answer"
     assert house.nothing_held()
+
+
+@pytest.mark.parametrize(("quality", "tokens"), [("low", 408), ("medium", 1_584), ("high", 6_700), (None, 6_700)])
+def test_who_leaves_a_stream_of_pictures_pays_for_what_was_asked_for(
+    gateway: Gateway, house: House, upstream: Upstream, quality: str | None, tokens: int
+) -> None:
+    """What came before the last event may be the whole picture, and how large it is only that event tells."""
+    with transaction.atomic():
+        prices.declare("model:painter", rates=Rates(input=5_000_000_000, output=0, image_output=40_000_000_000), source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    partial = {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "AAAA"}
+    upstream.then(stream(f"data: {json.dumps(partial)}\n\n".encode(), 20.0, b"data: never\n\n"))
+    asked = {"model": "painter", "prompt": "A gate", "n": 2, "stream": True, "partial_images": 1, "quality": quality}
+    asked = {name: value for name, value in asked.items() if value is not None}
+
+    with httpx.stream(
+        "POST", f"{gateway.url}/v1/images/generations", json=asked, headers={"authorization": f"Bearer {house.key_text}"}
+    ) as got:
+        assert any("b64_json" in line for line in got.iter_lines())
+
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.usage_estimated, row.units, row.output_tokens) == ("cancelled", True, {"image": 2}, 2 * tokens)
+    assert row.charged_nano_usd == row.input_tokens * 5_000 + row.output_tokens * 40_000 <= row.reserved_nano_usd
