@@ -150,10 +150,12 @@ def _length_end(call: Call, reader: Reader) -> bytes:
 
 
 def _used(call: Call, reader: Reader) -> Usage | None:
-    """What the provider counted. Searches are told one by one, where tokens are told at the end."""
-    if reader.usage is not None or not reader.units:
+    """What the provider counted. What its tools did is told one by one, where tokens are told at the end."""
+    tools = reader.by_tools
+    if reader.usage is not None or not (tools.units or tools.beside):
         return reader.usage
-    return msgspec.structs.replace(recording.estimated_usage(call, reader.text_length), units=reader.units)
+    estimated = recording.estimated_usage(call, reader.text_length)
+    return msgspec.structs.replace(estimated, units=tools.units, beside=tools.beside)
 
 
 async def _end(opened: Opened) -> None:

@@ -132,7 +132,7 @@ class StreamReader:
         self._texts: list[str] = []
         # Characters of all texts so far.
         self.text_length = 0
-        self.units: dict[str, int] = {}
+        self.by_tools = Usage()
         self._n = n
         self._wants_usage = wants_usage
         self._deltas = deltas

@@ -86,7 +86,7 @@ def request_for(read: Body, fields: dict[str, Raw], *, prompt: bytes, given: int
         raise BadRequest("`prompt` must say what the image shows.", param="prompt")
     n = read.n or 1
     tokens = text_tokens(prompt) + given * INPUT_IMAGE_TOKENS
-    made = n * QUALITY_TOKENS.get(str(quality), IMAGE_TOKENS)
+    made = n * tokens_of(quality)
     return Request(
         protocol=NAME,
         kind="image",
@@ -102,6 +102,11 @@ def request_for(read: Body, fields: dict[str, Raw], *, prompt: bytes, given: int
         usual=Usage(input_uncached=tokens * 3 // 5, image_output=made, estimated=True),
         user=read.user,
     )
+
+
+def tokens_of(quality: object) -> int:
+    """Of one picture of that quality, about."""
+    return QUALITY_TOKENS.get(str(quality), IMAGE_TOKENS)
 
 
 def pass_through(request: Request, *, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:

@@ -260,7 +260,8 @@ class StreamReader:
         self.done = False
         self.has_output = False
         self.text_length = 0
-        self.units: dict[str, int] = {}
+        self.by_tools = Usage()
+        self._searches = 0
         self._finish = ""
         self._counted = UsageMembers()
         self._final = False
@@ -274,8 +275,9 @@ class StreamReader:
         used = usage_of(self._counted)
         if used is None or self._final:
             return used
+        units = {"web_search": self._searches} if self._searches else used.units
         guessed = -(-self.text_length // CHARACTERS_PER_TOKEN)
-        return msgspec.structs.replace(used, output=max(used.output, guessed), units=self.units or used.units, estimated=True)
+        return msgspec.structs.replace(used, output=max(used.output, guessed), units=units, estimated=True)
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -327,8 +329,7 @@ class StreamReader:
                 self._open = event.index
                 self.has_output = True
                 self.text_length += sum(map(len, _texts(event.content_block)))
-                if event.content_block.is_found:
-                    self.units["web_search"] = self.units.get("web_search", 0) + 1
+                self._searches += event.content_block.is_found
             case "content_block_stop":
                 self._open = None
             case "message_start" if event.message is not None:

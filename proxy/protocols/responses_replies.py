@@ -39,7 +39,7 @@ from proxy.protocols.base import BrokenReply, Frame, Reply
 from proxy.protocols.failures import read_failure
 from proxy.protocols.responses_answers import usage_members
 from proxy.protocols.responses_stream import event
-from proxy.protocols.responses_usage import output_of, searches_in, usage_in
+from proxy.protocols.responses_usage import output_of, taken_by_tools, usage_in
 from proxy.protocols.sse import FrameSplitter, FrameTooLarge, data_of
 
 ENDS = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
@@ -110,8 +110,8 @@ class StreamReader:
         self._splitter = FrameSplitter()
 
     @property
-    def units(self) -> dict[str, int]:
-        return searches_in(self._open.complete())
+    def by_tools(self) -> Usage:
+        return taken_by_tools(self._open.complete())
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:

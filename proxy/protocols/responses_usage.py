@@ -40,8 +40,15 @@ def usage_in(response: Members) -> Usage | None:
     of_tools = _object(response.get("tool_usage"))
     drawn = images.usage_of(of_tools.get("image_gen"))
     beside = (_of_the_drawer(drawn),) if drawn is not None and drawn.total else ()
-    units = searches_in(output_of(response), billed=_object(of_tools.get("web_search")).get("num_requests"))
+    units = _searches(output_of(response), billed=_object(of_tools.get("web_search")).get("num_requests"))
     return msgspec.structs.replace(usage, beside=beside, units=units) if beside or units else usage
+
+
+def taken_by_tools(items: list[Members]) -> Usage:
+    """By the items of a response that is not over. How many tokens a picture took is told at the end: they are estimated."""
+    drawn = [item for item in items if item.get("type") == "image_generation_call" and item.get("result")]
+    beside = tuple(Usage(image_output=images.tokens_of(item.get("quality"))) for item in drawn)
+    return Usage(units=_searches(items), beside=beside)
 
 
 def _of_the_drawer(drawn: Usage) -> Usage:
@@ -50,7 +57,7 @@ def _of_the_drawer(drawn: Usage) -> Usage:
     return Usage(image_input=drawn.input_total, image_output=drawn.output_total)
 
 
-def searches_in(items: list[Members], *, billed: Any = None) -> dict[str, int]:
+def _searches(items: list[Members], *, billed: Any = None) -> dict[str, int]:
     """By the names of a price's units. `billed`: how many on the web the provider says that it bills. Where it does not, what
     opens a page that was found, or looks for words in it, is none.
     """

@@ -50,8 +50,8 @@ class TranslatingReader:
         return self._reader.usage
 
     @property
-    def units(self) -> dict[str, int]:
-        return self._reader.units
+    def by_tools(self) -> Usage:
+        return self._reader.by_tools
 
     @property
     def upstream_id(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import msgspec
 import openai
 import pytest
@@ -16,7 +17,7 @@ from gateway_project.lib.money import exact_usd
 from orgs import epoch
 from orgs.models import Organization
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, declare, raw
+from tests.house import MESSAGES, RATES, House, declare, eventually, raw
 from tests.proxy.responses_wire import (
     Members,
     assembled,
@@ -86,6 +87,28 @@ def test_what_another_model_draws_is_held_for_and_charged_at_its_own_rates(
     row = house.row_of(got.headers["x-request-id"])
     assert row.charged_nano_usd == row.list_nano_usd == COST + 50 * 10_000 + 4160 * 40_000
     assert house.nothing_held()
+
+
+def test_who_leaves_a_response_pays_for_the_pictures_that_were_drawn(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    """By their quality: what they took in tokens is told at the end."""
+    declare("drawing", kind="openai", url=upstream.url)
+    with transaction.atomic():
+        rates = msgspec.structs.replace(RATES["scripted"], image_input=10 * 10**9, image_output=40 * 10**9)
+        prices.declare("model:drawing", rates=rates, source="test")
+        epoch.catalogue_changing(list(Organization.objects.values_list("id", flat=True)))
+    drawn = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "quality": "low", "result": "AAAA"}
+    told = frames_of(response(drawn, said("Here.", number=1)))
+    upstream.on("drawing", stream(*told[:-1], 20.0, told[-1]))
+    headers = {"authorization": f"Bearer {house.key_text}"}
+
+    asked = body(model="drawing", max_tool_calls=1, stream=True, **DRAWING)
+    with httpx.stream("POST", f"{gateway.url}/v1/responses", content=asked, headers=headers) as got:
+        assert any("Here." in line for line in got.iter_lines())
+
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.usage_estimated) == ("cancelled", True)
+    assert row.charged_nano_usd == row.input_tokens * 1_000 + row.output_tokens * 4_000 + 408 * 40_000
 
 
 def test_a_response_passes_byte_for_byte_and_is_charged(gateway: Gateway, house: House, upstream: Upstream, native: str) -> None:
