@@ -150,12 +150,11 @@ def _length_end(call: Call, reader: Reader) -> bytes:
 
 
 def _used(call: Call, reader: Reader) -> Usage | None:
-    """What the provider counted. What its tools did is told one by one, where tokens are told at the end."""
-    tools = reader.by_tools
-    if reader.usage is not None or not (tools.units or tools.beside):
+    """What the provider counted. What its tools did, and what is spoken, arrives before it is counted."""
+    if reader.usage is not None or (told := reader.beside_text) == Usage():
         return reader.usage
     estimated = recording.estimated_usage(call, reader.text_length)
-    return msgspec.structs.replace(estimated, units=tools.units, beside=tools.beside)
+    return msgspec.structs.replace(estimated, units=told.units, beside=told.beside, audio_output=told.audio_output)
 
 
 async def _end(opened: Opened) -> None:

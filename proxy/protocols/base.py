@@ -91,8 +91,8 @@ class ProviderReader(Protocol):
     """Reads one stream: `feed` chunks cut anywhere, then `flush`. Neither raises: what is wrong is a frame's `error`.
 
     `usage` may be incomplete until the stream is over; then it says `estimated`. `text_length` is in characters,
-    reasoning and tool arguments included; `by_tools` what tools of the provider's took so far, in
-    streams that tell it before the usage.
+    reasoning and tool arguments included; `beside_text` what was spoken so far, and what tools of the
+    provider's took, in streams that tell it before the usage.
     """
 
     @property
@@ -106,7 +106,7 @@ class ProviderReader(Protocol):
     def text_length(self) -> int: ...
 
     @property
-    def by_tools(self) -> Usage: ...
+    def beside_text(self) -> Usage: ...
 
     @property
     def usage(self) -> Usage | None: ...

@@ -47,6 +47,10 @@ class _Usage(msgspec.Struct):
     server_tool_use: _ServerTools | None = None
 
 
+# Sound of a stream is 16 bits at 24 kHz in base64, and twenty tokens a second.
+# https://platform.openai.com/docs/guides/audio
+SOUND_PER_TOKEN = 3_200
+
 _NESTED = ("prompt_tokens_details", "completion_tokens_details", "server_tool_use")
 
 
@@ -132,12 +136,16 @@ class StreamReader:
         self._texts: list[str] = []
         # Characters of all texts so far.
         self.text_length = 0
-        self.by_tools = Usage()
+        self._sound = 0
         self._n = n
         self._wants_usage = wants_usage
         self._deltas = deltas
         self._terminal = False
         self._splitter = FrameSplitter()
+
+    @property
+    def beside_text(self) -> Usage:
+        return Usage(audio_output=-(-self._sound // SOUND_PER_TOKEN))
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -228,6 +236,7 @@ class StreamReader:
         self._texts += texts
         self.text_length += sum(map(len, texts))
         output = bool(texts) or (choice.delta is not None and bool(choice.delta.audio))
+        self._sound += _sound(choice.delta)
         self.has_output |= output
         if choice.finish_reason:
             self._finish[choice.index] = choice.finish_reason
@@ -294,15 +303,23 @@ def _counted(details: dict[str, int]) -> dict[str, int]:
     return {name: tokens for name, tokens in details.items() if tokens}
 
 
+def _sound(content: _Content | None) -> int:
+    """Characters of what was spoken."""
+    spoken = content.audio.get("data") if content is not None and content.audio else None
+    return len(spoken) if isinstance(spoken, str) else 0
+
+
 def _texts(content: _Content | None) -> list[str]:
     if content is None:
         return []
-    if content.content and content.tool_calls is None and not (content.reasoning_content or content.reasoning):
+    if content.content and content.tool_calls is None and not (content.reasoning_content or content.reasoning or content.audio):
         return [content.content]  # nearly every delta of a stream
     texts = [content.content, content.reasoning_content or content.reasoning, content.refusal]
     calls = [call.function for call in content.tool_calls or ()]
     for function in (*calls, content.function_call):
         texts += (function.name, function.arguments) if function else ()
+    if content.audio and isinstance(content.audio.get("transcript"), str):
+        texts.append(content.audio["transcript"])
     return [text for text in texts if text]
 
 

@@ -33,7 +33,7 @@ class DeltaReader:
         self.done = False
         self.has_output = False
         self.text_length = 0
-        self.by_tools = Usage()
+        self.beside_text = Usage()
         self._n = n
         self._finish: dict[int, str] = {}
 

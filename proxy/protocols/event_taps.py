@@ -34,7 +34,7 @@ class EventTap:
         self.done = False
         self.has_output = False
         self.text_length = 0
-        self.by_tools = Usage()
+        self.beside_text = Usage()
         self.all_finished = False
         self._usage_of = usage_of
         self._splitter = FrameSplitter()

@@ -260,7 +260,7 @@ class StreamReader:
         self.done = False
         self.has_output = False
         self.text_length = 0
-        self.by_tools = Usage()
+        self.beside_text = Usage()
         self._searches = 0
         self._finish = ""
         self._counted = UsageMembers()

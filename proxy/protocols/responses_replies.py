@@ -110,7 +110,7 @@ class StreamReader:
         self._splitter = FrameSplitter()
 
     @property
-    def by_tools(self) -> Usage:
+    def beside_text(self) -> Usage:
         return taken_by_tools(self._open.complete())
 
     @property

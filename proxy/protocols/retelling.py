@@ -50,8 +50,8 @@ class RetellingReader:
         return self._reader.usage
 
     @property
-    def by_tools(self) -> Usage:
-        return self._reader.by_tools
+    def beside_text(self) -> Usage:
+        return self._reader.beside_text
 
     @property
     def upstream_id(self) -> str | None:

@@ -1,5 +1,6 @@
 """Callers who leave, at every moment: who pays, and that the provider is stopped and the hold gone."""
 
+import base64
 import socket
 import struct
 import time
@@ -186,3 +187,17 @@ def test_a_hundred_who_leave_at_random_leave_no_hold_and_one_row_each(gateway: G
     rows = eventually(lambda: len(house.rows()) == 100 and house.rows(), seconds=10)
     assert len(rows) == 100
     assert house.counter("org")["spent"] == sum(row.charged_nano_usd for row in rows)
+
+
+def test_what_was_spoken_in_a_chat_is_charged_by_its_length(gateway: Gateway, house: House, upstream: Upstream) -> None:
+    """Three seconds of 16 bits at 24 kHz: sixty tokens, and as text what they say."""
+    sound = base64.b64encode(bytes(24_000 * 2)).decode()
+    upstream.on("scripted", waiting_stream(*(frame({"audio": {"data": sound, "transcript": f"word{n:04}"}}) for n in range(3))))
+    members = b',"stream":true,"modalities":["text","audio"],"audio":{"voice":"alloy","format":"pcm16"}'
+
+    leave_after(gateway, house, BODY % members, marker=b"word0002")
+
+    assert house.nothing_held()
+    (row,) = eventually(house.rows)
+    assert (row.status, row.usage_estimated, row.output_tokens) == ("cancelled", True, 60 + 6)
+    assert row.charged_nano_usd == row.input_tokens * 1_000 + row.output_tokens * 4_000
