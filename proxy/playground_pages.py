@@ -44,15 +44,16 @@ def chosen_key(keys: Sequence[ApiKey], asked: str) -> ApiKey | None:
 
 def choices_of(key: ApiKey, *, model: str = "") -> Choices:
     """`model`: the name to begin with, if it can be called."""
-    given = usable_models.names_of(key)
+    given, talks = usable_models.names_of(key), usable_models.chat_offers_to_key(key)
+    targets = {*LEANINGS, *(offer.name for offer in talks)} if talks else set()
+    presets = [one for one in given.presets.values() if given.aliases.get(one.model.lower(), one.model) in targets]
     groups = [
-        ("Models", [Name(offer.name, _hint(offer)) for offer in usable_models.chat_offers_to_key(key)]),
-        ("Presets", [Name(PRESET + one.name, f"{one.model} with its parameters") for one in given.presets.values()]),
-        ("Aliases", [Name(name, f"goes to {target}") for name, target in given.aliases.items()]),
+        ("Models", [Name(offer.name, _hint(offer)) for offer in talks]),
+        ("Presets", [Name(PRESET + one.name, f"{one.model} with its parameters") for one in presets]),
+        ("Aliases", [Name(name, f"goes to {target}") for name, target in given.aliases.items() if target in targets]),
+        ("Chosen by the gateway", [Name(name, "by how much the request needs") for name in LEANINGS if talks]),
     ]
     groups = [(title, names) for title, names in groups if names]
-    if groups:
-        groups.append(("Chosen by the gateway", [Name(name, "by how much the request needs") for name in LEANINGS]))
     known = [one.name for _, names in groups for one in names]
     wanted = next((name for name in (model, example_call.model()) if name in known), next(iter(known), ""))
     return Choices(groups, wanted, key.features)

@@ -18,7 +18,9 @@ from playwright.sync_api import Page, expect
 
 from orgs.models import ApiKey, User
 from orgs.services.changes import changing
+from proxy.auto import LEANINGS
 from proxy.models import Preset
+from proxy.naming_services import create_alias
 from tests.actors import World
 from tests.gateways import Gateway
 from tests.house import House, eventually
@@ -223,6 +225,23 @@ def test_presets_of_the_keys_groups_are_offered(own: Client, house: House) -> No
     names = offered(own.get(page_of(house)).content.decode())
     assert "preset:terse" in names
     assert "preset:selling" not in names
+
+
+def test_a_name_whose_model_the_key_may_not_call_is_not_offered(own: Client, house: House) -> None:
+    alice = house.world.actor("alice")
+    for name, model in (("best", "pair"), ("good", "scripted"), ("any", "auto")):
+        create_alias(house.world.root, name=name, model=model, by=alice)
+    made = {"organization": house.organization, "group": house.world.root, "created_by": house.world.alice}
+    for name, model in (("terse", "best"), ("kind", "good"), ("free", "auto:cheap")):
+        Preset.objects.create(name=name, model=model, **made)
+    assert offered(own.get(page_of(house)).content.decode()) >= {"best", "preset:terse"}
+
+    house.policy(rules={"models": ["scripted"]})
+    names = offered(own.get(page_of(house)).content.decode())
+    assert names == {"scripted", "good", "any", "preset:kind", "preset:free", *LEANINGS}
+
+    house.policy(rules={"models": ["no-such-model"]})
+    assert "may talk to no model" in own.get(page_of(house)).content.decode()
 
 
 def test_the_model_asked_for_is_chosen(own: Client, house: House) -> None:
