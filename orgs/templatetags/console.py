@@ -59,6 +59,12 @@ def local_words(text: str) -> str:
 
 
 @register.filter
+def closed(sentence: str) -> str:
+    """With a full stop, be it its own."""
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
+@register.filter
 def compact(number: int | None) -> str:
     return "–" if number is None else formatting.compact(number)
 

@@ -15,6 +15,7 @@ from django.test import Client
 from billing.models import UsageRecord
 from gateway_project.lib.money import NANO
 from orgs.models import User
+from orgs.services.keys import disable_key
 from tests.gateways import Gateway
 from tests.house import MESSAGES, House, eventually
 
@@ -60,6 +61,13 @@ def test_the_line_that_decides_is_marked_and_the_nodes_stand_in_order(gateway: G
     nodes = re.findall(r'gh-path-node"><span class="text-secondary">(\w[\w ]*)</span> <strong>([^<]+)</strong>', text)
     assert [name for _, name in nodes][:4] == ["Mia&#x27;s key", "Mia", "gateway", "platform"]
     assert nodes[-1][0] == "Credit pool"
+
+
+def test_a_sentence_that_has_its_full_stop_gets_no_second_one(gateway: Gateway, house: House) -> None:
+    disable_key(house.key, by=house.world.actor("mia"))
+    text = page(gateway, house, key=house.key.public_id, model="scripted")
+    assert "can enable it in the console.</" in text or "can enable it in the console. <" in text
+    assert "console.." not in text
 
 
 @pytest.mark.parametrize("typed", ["gh_sk_{0}", "gh_sk_{0}…abcd", "gh_sk_{0}_secret", " {0} "])
