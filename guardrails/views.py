@@ -166,6 +166,7 @@ def show_once(request: OrgRequest, key: ApiKey, text: str, *, title: str = "") -
         "base_url": example_call.base_url(),
         "model": example_call.model(),
         "snippets": example_call.snippets(key=text),
+        "secret_warnings": warnings_about_key(key, actor=request.actor),
         "secret_other": key.member if key.member_id != request.actor.user.pk else None,
         "done_url": key_url(key),
         "dialog_static": True,

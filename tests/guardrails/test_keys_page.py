@@ -203,6 +203,19 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
     assert secret not in str(dict(client.session))
 
 
+def test_whoever_makes_a_key_is_told_at_once_what_is_odd_about_its_limits(world: World) -> None:
+    provider, model = Provider.objects.create(name="p", kind="sandbox"), Model.objects.create(name="sandbox-standard")
+    Deployment.objects.create(model=model, provider=provider, upstream_model="x")
+    client = signed_in(world, "mia")
+    page = shown(client.post(url(world, "new/"), typed(world, models="sandbx-standard"), headers=HTMX))
+    assert "“sandbx-standard” names no model that is offered now." in page
+    key = ApiKey.objects.get(organization=world.acme, name="Trial")
+    assert f"/keys/{key.pk}/oddities/" in shown(client.get(url(world, f"{key.pk}/")))
+    assert "names no model" not in shown(
+        client.post(url(world, "new/"), typed(world, name="Right", models="sandbox-*"), headers=HTMX)
+    )
+
+
 def test_without_javascript_it_is_a_page_of_its_own(world: World) -> None:
     client = signed_in(world, "mia")
     assert "<html" in shown(client.get(url(world, "new/")))
