@@ -111,7 +111,7 @@ class MailForm(InvitationForm):
                 except Refused:
                     wrong.append(words[:80])
         if wrong:
-            raise forms.ValidationError(f"No e-mail address: {', '.join(wrong[:10])}{' …' if len(wrong) > 10 else ''}")
+            raise forms.ValidationError(f"Not an e-mail address: {', '.join(wrong[:10])}{' …' if len(wrong) > 10 else ''}")
         if len(found) > MOST_ADDRESSES:
             raise forms.ValidationError(f"At most {MOST_ADDRESSES} at once: these are {len(found)}. A CSV file may have more.")
         return list(found.values())

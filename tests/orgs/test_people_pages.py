@@ -431,6 +431,7 @@ def test_many_addresses_are_invited_and_the_others_named(world: World) -> None:
     assert Invitation.objects.get(organization=world.acme, email="ada@example.test").name == "Ada L"
     for wrong in ("", "nobody", "a@example.test " * 3 + "b@", " ".join(f"p{number}@example.test" for number in range(201))):
         assert client.post(path, {**typed, "emails": wrong}).status_code == 422
+    assert "Not an e-mail address: nobody, x@" in client.post(path, {**typed, "emails": "nobody, x@"}).content.decode()
     refused = client.post(path, {**typed, "emails": "ada@example.test"})
     assert "is invited already" in refused.content.decode()
     assert client.post(path, {**typed, "emails": "x@example.test", "group": world.platform.pk}).status_code == 422
