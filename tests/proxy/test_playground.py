@@ -265,7 +265,12 @@ def test_where_no_key_works_the_page_says_so(client: Client, world: World) -> No
 
 def test_where_a_key_may_call_nothing_the_page_says_so(own: Client, house: House) -> None:
     house.policy(rules={"models": ["no-such-model"]})
-    assert "may talk to no model" in own.get(page_of(house)).content.decode()
+    free, _ = house.new_key(name="Free")
+    page = own.get(page_of(house, key=str(house.key.pk))).content.decode()
+    assert "may talk to no model" in page
+    assert reverse("guardrails:limits", kwargs={"org": house.organization.slug, "key_id": house.key.pk}) in page
+    assert f'href="?key={free.pk}"' in page
+    assert f'href="?key={house.key.pk}"' not in page
 
 
 def test_who_looks_as_the_keys_member_is_told_that_nothing_is_sent(client: Client, house: House) -> None:
