@@ -203,6 +203,7 @@ def test_the_secret_is_shown_once_with_calls_that_work(world: World, settings: A
     assert secret not in str(dict(client.session))
 
 
+@pytest.mark.usefixtures("empty_catalogue")
 def test_whoever_makes_a_key_is_told_at_once_what_is_odd_about_its_limits(world: World) -> None:
     provider, model = Provider.objects.create(name="p", kind="sandbox"), Model.objects.create(name="sandbox-standard")
     Deployment.objects.create(model=model, provider=provider, upstream_model="x")
