@@ -147,9 +147,10 @@ def _shown_name(wanted: resources.User) -> str:
 
 
 def _follows(row: DirectoryUser) -> bool:
-    """Whether the account was made for this directory, and belongs to no other company."""
+    """Whether the account was made for this directory, and belongs to no other company and to no operator."""
     elsewhere = row.user.memberships.exclude(organization=row.organization_id).exclude(organization__kind="personal")
-    return row.made_account and not elsewhere.exists()
+    of_operator = row.user.is_staff or row.user.is_superuser
+    return row.made_account and not of_operator and not elsewhere.exists()
 
 
 def _rename_account(row: DirectoryUser, wanted: resources.User) -> None:

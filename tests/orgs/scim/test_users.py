@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
@@ -113,6 +114,24 @@ def test_whoever_made_an_account_with_an_address_nobody_confirmed_has_no_part_in
     assert list(kept) == [(squatted.email, True, True)]
     assert token_of(token) is None
     assert squatter.get("/").headers["location"].startswith("/accounts/login/")
+
+
+def test_an_operators_account_is_nobodys_to_take_over(world: World, scim: Caller) -> None:
+    """Such an account is made by a command, which confirms no address."""
+    chief = User.objects.create_superuser(at(world, "chief"), "the operator's own")
+    Authenticator.objects.create(user=chief, type=Authenticator.Type.TOTP, data={"secret": "x"})
+    assert scim.user(chief.email).status == 201
+    chief.refresh_from_db()
+    assert (chief.check_password("the operator's own"), Authenticator.objects.filter(user=chief).count()) == (True, 1)
+    assert nodes_of(chief, world.acme) == {world.root.name: True}
+
+
+def test_the_account_of_whoever_became_an_operator_follows_its_directory_no_longer(world: World, scim: Caller) -> None:
+    made = scim.user(at(world), displayName="Ada")
+    User.objects.filter(email=at(world)).update(is_staff=True)
+    scim.patch(f"Users/{made['id']}", {"op": "replace", "path": "userName", "value": at(world, "eve")})
+    scim.patch(f"Users/{made['id']}", {"op": "replace", "path": "displayName", "value": "Eve"})
+    assert list(User.objects.filter(email__in=[at(world), at(world, "eve")]).values_list("email", "name")) == [(at(world), "Ada")]
 
 
 def test_a_further_address_of_another_account_is_out_of_reach(world: World, scim: Caller) -> None:
