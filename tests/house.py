@@ -268,3 +268,10 @@ def raw(url: str, key: str | None, body: bytes | None, *, path: str = "/v1/chat/
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
     return httpx.post(f"{url}{path}", content=body, headers=headers, timeout=30, trust_env=False)
+
+
+def leave(url: str, key: str, body: bytes, *, path: str, after: str) -> None:
+    """Begins a stream by a POST, and leaves it once a line with `after` has come."""
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.stream("POST", f"{url}{path}", content=body, headers=headers, timeout=30, trust_env=False) as got:
+        assert any(after in line for line in got.iter_lines())

@@ -17,7 +17,7 @@ from orgs import epoch
 from orgs.models import Organization
 from proxy.models import Deployment, Model, Provider
 from tests.gateways import Gateway
-from tests.house import House, eventually, raw
+from tests.house import House, eventually, leave, raw
 from tests.proxy.test_media_requests import silence
 from tests.upstream import Script, Upstream, answer, refuse, stream
 
@@ -268,12 +268,9 @@ def test_who_leaves_a_stream_of_pictures_pays_for_what_was_asked_for(
     partial = {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": "AAAA"}
     upstream.then(stream(f"data: {json.dumps(partial)}\n\n".encode(), 20.0, b"data: never\n\n"))
     asked = {"model": "painter", "prompt": "A gate", "n": 2, "stream": True, "partial_images": 1, "quality": quality}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    body = json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
 
-    with httpx.stream(
-        "POST", f"{gateway.url}/v1/images/generations", json=asked, headers={"authorization": f"Bearer {house.key_text}"}
-    ) as got:
-        assert any("b64_json" in line for line in got.iter_lines())
+    leave(gateway.url, house.key_text, body, path="/v1/images/generations", after="b64_json")
 
     assert house.nothing_held()
     (row,) = eventually(house.rows)

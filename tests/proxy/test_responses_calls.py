@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import msgspec
 import openai
 import pytest
@@ -17,7 +16,7 @@ from gateway_project.lib.money import exact_usd
 from orgs import epoch
 from orgs.models import Organization
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, declare, eventually, raw
+from tests.house import MESSAGES, RATES, House, declare, eventually, leave, raw
 from tests.proxy.responses_wire import (
     Members,
     assembled,
@@ -99,11 +98,9 @@ def test_who_leaves_a_response_pays_for_the_pictures_that_were_drawn(gateway: Ga
     drawn = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "quality": "low", "result": "AAAA"}
     told = frames_of(response(drawn, said("Here.", number=1)))
     upstream.on("drawing", stream(*told[:-1], 20.0, told[-1]))
-    headers = {"authorization": f"Bearer {house.key_text}"}
 
     asked = body(model="drawing", max_tool_calls=1, stream=True, **DRAWING)
-    with httpx.stream("POST", f"{gateway.url}/v1/responses", content=asked, headers=headers) as got:
-        assert any("Here." in line for line in got.iter_lines())
+    leave(gateway.url, house.key_text, asked, path="/v1/responses", after="Here.")
 
     assert house.nothing_held()
     (row,) = eventually(house.rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from django.db import transaction
@@ -14,7 +13,7 @@ from billing import prices
 from orgs import epoch
 from orgs.models import Organization
 from tests.gateways import Gateway
-from tests.house import MESSAGES, RATES, House, declare, eventually, raw
+from tests.house import MESSAGES, RATES, House, declare, eventually, leave, raw
 from tests.proxy import messages_wire
 from tests.proxy.responses_wire import frame as event
 from tests.proxy.responses_wire import frames_of, response, said
@@ -84,10 +83,7 @@ def test_who_leaves_a_response_pays_for_the_searches_that_it_was_told_of(
     upstream.on("searching", stream(*told[:-1], under_way, 20.0, told[-1]))
     asked = json.dumps({"model": "searching", "input": "Hi", "stream": True, "tools": [{"type": "web_search"}]}).encode()
 
-    with httpx.stream(
-        "POST", f"{gateway.url}/v1/responses", content=asked, headers={"authorization": f"Bearer {house.key_text}"}
-    ) as got:
-        assert any("ws_3" in line for line in got.iter_lines())
+    leave(gateway.url, house.key_text, asked, path="/v1/responses", after="ws_3")
 
     assert house.nothing_held()
     (row,) = eventually(house.rows)
@@ -112,10 +108,7 @@ def test_who_leaves_a_message_pays_for_the_searches_that_it_was_told_of(
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     asked = body("claude-searching", max_tokens=50, stream=True, tools=tools)
 
-    with httpx.stream(
-        "POST", f"{gateway.url}/v1/messages", content=asked, headers={"authorization": f"Bearer {house.key_text}"}
-    ) as got:
-        assert any("Hello" in line for line in got.iter_lines())
+    leave(gateway.url, house.key_text, asked, path="/v1/messages", after="Hello")
 
     assert house.nothing_held()
     (row,) = eventually(house.rows)
