@@ -4,7 +4,7 @@ Guarantees: an organisation reaches accounts whose address lies in a domain that
 belong to it already; no other. An account that exists is joined as it is: its name, address, password and second factor,
 and whatever it has elsewhere, are never touched; unless nobody has confirmed its address, so that it may be a stranger's,
 and it is no operator's.
-Only an account that was made for the directory, and belongs to no other company, follows its name and address.
+Only an account that was made for the directory, and belongs to no other company and no operator, follows its name and address.
 """
 
 from __future__ import annotations
